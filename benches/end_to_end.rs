@@ -1,4 +1,4 @@
-//! From a request to an answer: how long one takes, how many go through in a second, and what it costs in memory.
+//! From a request to its answer: the latency of one request, the requests per second, and the memory.
 //!
 //! `cargo bench --bench end_to_end -- [--seconds N] [--burst N] [--bursts N] [--backlog N]` runs the real binary against a
 //! sandbox in a process of its own, over loopback, and prints its settings and a table. The machine should be quiet.
@@ -22,11 +22,11 @@ use common::{AGENT, KEY, STEP_MAX, SandboxProcess, TRIM};
 use serde_json::{Value, json};
 use tokio::process::Child;
 
-/// Requests a second where the latency of one is asked.
+/// Requests a second for the measurement of latency.
 const RATE: u64 = 100;
 /// How long after a burst its memory is looked at again.
 const REST: Duration = Duration::from_secs(2);
-/// Starts, of which each is timed.
+/// Number of starts; each is timed.
 const STARTS: usize = 10;
 const RULES: &str = "version = 1\n[rules.friends]\nthen = \"approve\"\nwhen = { handle = \"friends/*\" }\n\
                      [rules.others]\nthen = \"reject\"\nwhen = { handle = \"others/*\" }\n";
@@ -51,7 +51,7 @@ impl Args {
                 "--burst" => args.burst = number()?.max(1),
                 "--bursts" => args.bursts = usize::try_from(number()?).map_err(|error| error.to_string())?.max(1),
                 "--backlog" => args.backlog = number()?.max(1),
-                // Cargo's own.
+                // An argument that Cargo adds.
                 "--bench" => {}
                 _ => return Err(format!("unknown argument `{word}`: --seconds, --burst, --bursts, --backlog N")),
             }
@@ -101,7 +101,7 @@ fn quantile(sorted: &[u64], part: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * part).round() as usize] as f64 / 1e3
 }
 
-/// The files, and the sandbox that runs beside.
+/// The files of the daemon, and the sandbox.
 struct Bench<'a> {
     dir: &'a Path,
     sandbox: SandboxProcess,
@@ -119,7 +119,7 @@ impl<'a> Bench<'a> {
         let begun = Instant::now();
         let (child, lines) = common::live(self.dir).await;
         let took = begun.elapsed();
-        // The log is read as it is written, as journald would; what it says is not asked.
+        // The log is read as it is written, as journald would do, but its content is ignored.
         let mut rest = lines.into_inner();
         tokio::spawn(async move { tokio::io::copy(&mut rest, &mut tokio::io::sink()).await });
         (child, took)
@@ -137,7 +137,7 @@ impl<'a> Bench<'a> {
         self.sandbox.call(method, path, body).await
     }
 
-    /// So many friends and so many others ask.
+    /// Sends requests from this many friends and this many others.
     async fn ask(&self, mark: &str, (friends, others): (u64, u64), push: bool) {
         for (owner, count) in [("friends", friends), ("others", others)] {
             if count > 0 {
@@ -151,14 +151,14 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// How many were let in, and how many were sent away, once nobody waits.
+    /// How many requests were approved and rejected, if none is pending; else `None`.
     async fn answered(&self) -> Option<(u64, u64)> {
         let counts = self.call(reqwest::Method::GET, "counts", None).await;
         let count = |name: &str| counts[name].as_u64().unwrap();
         (count("pending") == 0).then(|| (count("approved"), count("rejected")))
     }
 
-    /// Waits until nobody waits any more, and so many more than before were let in or sent away, as they should be.
+    /// Waits until no request is pending and the numbers of approvals and rejections have grown as expected.
     async fn all_answered(&self, before: (u64, u64), (friends, others): (u64, u64)) {
         let (let_in, sent_away) = (before.0 + friends, before.1 + others);
         let wait = async {
@@ -169,7 +169,7 @@ impl<'a> Bench<'a> {
         tokio::time::timeout(STEP_MAX, wait).await.unwrap();
     }
 
-    /// Whoever was let in leaves again: contacts are not what is measured here.
+    /// Removes the friends' contacts again: the number of contacts must not affect the measurement.
     async fn part(&self, mark: &str, friends: u64) {
         for number in 1..=friends {
             let body = json!({ "agent": AGENT, "handle": format!("friends/{mark}-{number}") });
@@ -211,7 +211,7 @@ impl<'a> Bench<'a> {
         );
     }
 
-    /// One burst after the other; whether the memory of the later ones is within 10 % of the first's.
+    /// Sends one burst after the other; returns whether the memory after later bursts is within 10 % of the first.
     async fn bursts(&self, args: &Args, pid: u32) -> bool {
         let mut peaks = Vec::new();
         let mut rests = Vec::new();
@@ -254,7 +254,7 @@ impl<'a> Bench<'a> {
         flat(&peaks) && flat(&rests)
     }
 
-    /// What waited while the daemon was away.
+    /// Answers the requests that came while the daemon was away.
     async fn backlog(&self, args: &Args, daemon: Child) {
         self.stop(daemon).await;
         let before = self.answered().await.unwrap();

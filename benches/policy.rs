@@ -1,7 +1,7 @@
-//! What one decision costs, indexed and with every rule asked, as rules and lists grow; and what is meant to blow up.
+//! The cost of one decision, with the index and with every rule evaluated, as rules and lists grow; and of inputs that
+//! try to make it explode.
 //!
-//! `cargo bench --bench policy`; each group's name says what is varied. The figures it gave stand in
-//! `docs/benchmarks.md`.
+//! `cargo bench --bench policy`; each group's name says what varies. `docs/benchmarks.md` has the results.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn handle(text: &str) -> Handle {
     Handle::parse(text).expect("a plain handle")
 }
 
-/// A list of its own handles, which no other list has.
+/// A list with handles that no other list has.
 fn list(name: &str, count: usize) -> Arc<List> {
     let literals = (0..count).map(|at| handle(&format!("{name}-{at}/bot"))).collect();
     let patterns = PatternSet { literals, ..PatternSet::default() };
@@ -81,7 +81,7 @@ fn policy(rules: Vec<Rule>) -> Policy {
     }
 }
 
-/// Handles, owners, globs and patterns that say who.
+/// Rules with handles, owners, globs and patterns that identify the sender.
 fn identity_rules(count: usize) -> Vec<Rule> {
     let condition = |at: usize| {
         let owner = format!("owner{at}");

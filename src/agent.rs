@@ -1,8 +1,8 @@
 //! One agent: wires the stages session → inbox → policy → responder → ledger.
 //!
-//! [`core`] composes the pure stages and speaks in inputs and actions; the simulation drives it as it is. [`shell`]
-//! carries the actions out against the real socket, platform and ledger. `core::notice` is what there is to tell about it,
-//! and `notice_log` puts that into the log.
+//! [`core`] composes the pure stages and speaks in inputs and actions; the simulation drives this very core. [`shell`]
+//! carries the actions out against the real socket, platform and ledger. `core::notice` lists the notices of an agent,
+//! and `notice_log` writes them to the log.
 
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 

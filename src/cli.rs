@@ -1,5 +1,5 @@
-//! The command line: one file a subcommand, each with its arguments and a `run`. Output goes through `output::print` so that
-//! a closed pipe is no panic. Errors carry their exit code.
+//! The command line: one file a subcommand, each with its arguments and a `run`. Output goes through `output::print`,
+//! so that a closed pipe does not cause a panic. Errors carry their exit code.
 
 use std::path::PathBuf;
 
@@ -142,12 +142,12 @@ enum Command {
     Man(man::Args),
 }
 
-/// What a command that failed says, and its exit code.
+/// The message and the exit code of a command that failed.
 #[derive(Debug)]
 pub struct CliError {
     /// 1, 2, 69, 74, 77 or 78; the `--help` of each command says what they mean.
     pub code: u8,
-    /// For people; empty where everything is said already.
+    /// For people; empty if everything has been said already.
     pub message: String,
 }
 
@@ -158,7 +158,8 @@ impl CliError {
     }
 }
 
-/// Where the daemon keeps things, by the configuration; `instead` is the flag that does without it.
+/// Where the daemon keeps its files, according to the configuration. `instead`: the flag that works without a
+/// configuration.
 fn places(global: &Global, instead: &str) -> Result<crate::config::Places, CliError> {
     use std::io::IsTerminal as _;
     crate::config::places(global.config.as_deref(), &crate::config::Env::of_command()).map_err(|report| {
@@ -178,12 +179,12 @@ fn named_text(path: &std::path::Path, bytes_max: usize) -> Result<String, String
     String::from_utf8(named_file(path, bytes_max)?).map_err(|_| "it is not UTF-8".to_owned())
 }
 
-/// Whether something is there. What cannot be looked at counts as there: whoever opens it is told why.
+/// Whether something exists at this path. A path that cannot be examined counts as existing: opening it then says why.
 fn is_there(path: &std::path::Path) -> bool {
     !files::regular_or_missing(path).is_ok_and(|found| found.is_none())
 }
 
-/// The path in an environment variable; what is empty is not set.
+/// The path in an environment variable; an empty value counts as not set.
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
@@ -205,14 +206,15 @@ fn configured_here() -> Option<PathBuf> {
     None
 }
 
-/// Agents that share a thread before there is another one.
+/// This many agents share one thread; for more agents there is another thread.
 const AGENTS_A_THREAD: usize = 64;
 /// Most threads for agents.
 const THREADS_MAX: usize = 4;
 
-/// The runtime of a command that has to do with so many agents. They are mostly idle, and one thread answers 10,000 requests a
-/// second; what is slow (rules files, keys, the ledger) has threads of its own. A second one would not make a single
-/// agent faster, but its memory would lie in two arenas, and each would grow to what one needs.
+/// The runtime of a command that works with this many agents. Agents are mostly idle, and one thread answers 10,000
+/// requests a second; slow work (rules files, keys, the ledger) has threads of its own. A second thread would not make
+/// any single agent faster. It would only cost memory: each thread has an arena, and each arena would grow to the size
+/// that one alone needs.
 fn runtime(agents: usize) -> Result<tokio::runtime::Runtime, CliError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     tokio::runtime::Builder::new_multi_thread()
@@ -222,8 +224,9 @@ fn runtime(agents: usize) -> Result<tokio::runtime::Runtime, CliError> {
         .map_err(|error| CliError::new(1, format!("no runtime: {error}")))
 }
 
-/// Says what is wrong with the command line, or shows the help that was asked for. clap quotes arguments as they are, and one
-/// may be a stranger's handle: what it says is what it says of the same arguments made harmless.
+/// Prints what is wrong with the command line, or the help that was requested. clap quotes arguments unchanged, and an
+/// argument may be a stranger's handle: so the arguments are escaped and parsed again, and clap's message about these
+/// is printed.
 fn misread(error: clap::Error) -> u8 {
     let harmless = std::env::args_os().map(|argument| output::shown(&argument.to_string_lossy()));
     let said = match Cli::try_parse_from(harmless) {
@@ -294,7 +297,7 @@ pub fn main() -> u8 {
 mod tests {
     use super::*;
 
-    /// What is wider than 80 columns wraps in the middle of a line that was laid out by hand.
+    /// A line wider than 80 columns wraps in the middle, although it was laid out by hand.
     #[test]
     fn help_fits_80_columns_and_is_not_wrapped_twice() {
         fn look(command: &mut clap::Command, wide: &mut Vec<String>) {

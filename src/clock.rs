@@ -1,4 +1,4 @@
-//! Time. The one module that reads a clock; everything else is told the time as a [`Now`].
+//! Time. This is the only module that reads a clock; all other code gets the time as a [`Now`].
 
 use std::ops::Add;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Add<Duration> for Mono {
     }
 }
 
-/// Both clocks at one moment: `mono` for timers, `wall` for what people and the platform mean by time.
+/// Both clocks at one moment: `mono` for timers, `wall` for the time that people and the platform use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// For timeouts, backoff and rhythm.
@@ -97,8 +97,8 @@ impl Clock {
         Mono(self.mono().0.saturating_sub(passed))
     }
 
-    /// The tokio instant of a monotonic point, for sleeping until it. A sleep does not count the time in which the machine is
-    /// suspended: whoever sleeps long looks again in between.
+    /// The tokio instant of a monotonic point, for sleeping until then. A sleep does not count the time in which the
+    /// machine is suspended, so a long sleep must be split and the clock read in between.
     pub(crate) fn instant(&self, mono: Mono) -> tokio::time::Instant {
         let far = Duration::from_secs(86_400 * 365);
         tokio::time::Instant::from_std(Instant::now() + mono.since(self.mono()).min(far))
@@ -123,7 +123,7 @@ impl Clock {
     }
 }
 
-/// Since the machine was started, suspends included.
+/// The time since the machine was started, including suspends.
 fn elapsed() -> Duration {
     read(ELAPSED)
 }
@@ -151,7 +151,7 @@ mod tests {
         let (elapsed, shown) = (after.mono.since(before.mono), after.wall.duration_since(before.wall));
         assert!(elapsed >= Duration::from_secs(5_400));
         assert!((SignedDuration::try_from(elapsed).unwrap() - shown).abs() < SignedDuration::from_mins(1));
-        // What was due in two hours is due in half an hour of the timers' time.
+        // A timer for the end of the two hours has only half an hour left.
         let left = clock.instant(in_two_hours).duration_since(tokio::time::Instant::now());
         assert!(left <= Duration::from_secs(1_800), "{left:?}");
     }

@@ -1,4 +1,5 @@
-//! Configuration: `doorman.toml`, the environment and flags become one [`Settings`]. Text → raw (unknown keys refused, places kept) → settings. Nothing downstream sees raw.
+//! Configuration: turns `doorman.toml`, the environment and flags into one [`Settings`]. Text → raw (unknown keys
+//! refused, positions kept) → settings. Later stages never see raw.
 
 pub mod keys;
 mod level;

@@ -1,6 +1,6 @@
 //! From settings to a running daemon, in the order in which things can fail: policies, ledger, TLS, control socket, agents.
 //!
-//! `run` and the demo share it. Signals and systemd are the caller's.
+//! `run` and the demo share it. The caller handles signals and systemd.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ use crate::transcript::Recorder;
 /// Questions of the control socket that wait for the supervisor.
 const CALLS_WAITING: usize = 64;
 
-/// What a daemon is started with, besides its settings.
+/// Options with which a daemon is started, besides its settings.
 #[derive(Debug)]
 pub struct Options {
     /// Answer nothing, whatever the rules say.
@@ -51,29 +51,29 @@ pub struct Options {
     pub accept_shrunk: bool,
     /// Both clocks.
     pub clock: Clock,
-    /// Feeds all jitter.
+    /// The seed of all jitter.
     pub seed: u64,
-    /// systemd, or a notifier to nobody.
+    /// systemd, or a notifier without effect.
     pub notifier: Notifier,
     /// systemd's watchdog limit, if it asked for one.
     pub watchdog_limit: Option<std::time::Duration>,
-    /// Hears every notice.
+    /// Receives every notice.
     pub observer: Option<Observer>,
     /// Learns every key, so that the log never shows one.
     pub redact: Redact,
-    /// Where a transcript is written, if one is.
+    /// Where a transcript is written, if there is one.
     pub recorder: Option<Recorder>,
     /// Reads the configuration again, for a reload.
     pub reread: Reread,
     /// Sockets that the service manager made.
     pub inherited: Inherited,
-    /// How the page tells what happened; without them there is no page.
+    /// The sentences of the page; without them there is no page.
     pub words: Option<page::Words>,
 }
 
 impl Options {
-    /// For a daemon whose settings stay what they are, and that no service manager watches. `from` is where they came from,
-    /// for people.
+    /// For a daemon whose settings never change, and which no service manager watches. `from` says for people where the
+    /// settings came from.
     pub fn unattended(clock: Clock, seed: u64, from: &std::path::Path) -> Self {
         Self {
             shadow: false,
@@ -116,7 +116,7 @@ impl StartError {
     }
 }
 
-/// What the start takes from files, in the order in which it can fail.
+/// The parts of the start that read files, in the order in which they can fail.
 struct Prepared {
     policies: Policies,
     ledger: Ledger,
@@ -192,7 +192,7 @@ fn ports(given: Vec<Port>, listen: Option<SocketAddr>) -> Vec<Port> {
     if given.is_empty() { listen.map(Port::At).into_iter().collect() } else { given }
 }
 
-/// Whether two paths are one, however they are written: the second one's directory is there.
+/// Whether two paths mean the same file, however they are written; the directory of the second one must exist.
 fn same_place(one: &Path, other: &Path) -> bool {
     let place = |path: &Path| {
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -201,7 +201,7 @@ fn same_place(one: &Path, other: &Path) -> bool {
     place(one).is_some_and(|one| Some(one) == place(other))
 }
 
-/// The policy that was in force last for these agents, by the record; `None` where that is the same, or is not known.
+/// The policy that was last in force for these agents, according to the ledger; `None` if it is unchanged, or unknown.
 fn last_policy<'a>(
     reader: &LedgerReader,
     agents: impl Iterator<Item = &'a AgentId>,
@@ -213,7 +213,7 @@ fn last_policy<'a>(
     policy::load_texts(&now.path, &texts).policy
 }
 
-/// Hides every key from the log, all at once: one by one they would cost as much for each agent as for all before it. One that
+/// Hides every key from the log, all in one step: each single step would cost as much as all keys together. A key that
 /// cannot be read now is hidden when its agent reads it.
 fn keys(settings: &Settings, redact: &Redact) {
     let mut found = Vec::with_capacity(settings.agents.len());
@@ -227,7 +227,7 @@ fn keys(settings: &Settings, redact: &Redact) {
         }
     }
     for target in &settings.notify {
-        // One of two lines is no key; what is wrong with how it is kept is said all the same.
+        // One of two lines may not be a valid key; a warning about how the file is kept is reported all the same.
         for source in target.way.secret_address().into_iter().chain(&target.secret) {
             let secret::Found { key, warnings } = secret::look(source);
             found.extend(key.ok());
@@ -261,9 +261,9 @@ fn keys(settings: &Settings, redact: &Redact) {
 /// A running daemon.
 #[derive(Debug)]
 pub struct Daemon {
-    /// Tells it to reload or to stop.
+    /// Sends it orders, such as reload or stop.
     pub orders: mpsc::Sender<Order>,
-    /// Where its control socket is.
+    /// The path of its control socket.
     pub control: PathBuf,
     ledger: Ledger,
     task: JoinHandle<()>,
@@ -287,7 +287,7 @@ impl Daemon {
             mut inherited,
             words,
         } = options;
-        // Files, locks and other processes' sockets may make this wait: not on a thread that everything runs on.
+        // Files, locks and sockets of other processes may block, so this does not run on a thread of the runtime.
         let (of_files, time, keys) = (settings.clone(), clock.clone(), redact.clone());
         let (board, reader) = board::channel();
         let pictures = reader.clone();
@@ -407,12 +407,12 @@ impl Daemon {
 
     /// Tells it to drain, waits until it has, and closes the ledger.
     pub async fn stop(self) {
-        // Where nobody listens any more it is stopping already.
+        // If nothing receives the order, the daemon is stopping already.
         let _ = self.orders.send(Order::Stop).await;
         self.ended().await;
     }
 
-    /// Waits until it has ended by itself, after an order, and closes the ledger.
+    /// Waits until it ends after an order, and closes the ledger.
     pub async fn ended(self) {
         let _ = self.task.await;
         for task in self.beside {

@@ -1,7 +1,8 @@
 //! Deciders: programs on this machine that are asked about doubtful requests, over HTTP on loopback or a Unix socket.
 //!
-//! It carries a question there and a word back, bounded in time, size, number and cost for all agents together. Whatever goes
-//! wrong is no word, and the request stays pending. What a word may do, the policy says.
+//! This module sends a question and returns what the decider told. Time, size, number and cost of the questions are
+//! bounded for all agents together. If anything goes wrong, the decider told nothing, and the request stays pending.
+//! The policy says what a decider's verdict may do.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,15 +28,15 @@ use crate::secret::{self, Key, Redact, signing};
 
 /// Most bytes of an answer.
 const ANSWER_BYTES_MAX: usize = 4 << 10;
-/// And of its head.
+/// Most bytes of the headers.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Most characters of a reason that are kept.
 const REASON_CHARS_MAX: usize = 200;
-/// Two secrets sign while one is being changed.
+/// While a secret is being changed, both secrets sign.
 const SECRETS_MAX: usize = 2;
-/// How long a connection is waited for where nothing is asked.
+/// How long the check, which asks no question, waits for a connection.
 const REACH_MAX: Duration = Duration::from_secs(5);
-/// What `per_hour` counts in.
+/// The period of `per_hour`.
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// All deciders of the configuration. Cheap to clone; all clones count together.
@@ -53,11 +54,11 @@ struct All {
 struct Decider {
     settings: DeciderSettings,
     slots: Semaphore,
-    /// When it was asked in the last hour.
+    /// The times of the questions in the last hour.
     asked: Mutex<VecDeque<Instant>>,
 }
 
-/// What the program says.
+/// The body of the program's answer.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Said {
@@ -68,7 +69,7 @@ struct Said {
 }
 
 impl Deciders {
-    /// Those of these settings.
+    /// The deciders of these settings.
     pub fn new(settings: &[DeciderSettings], clock: Clock, redact: Redact) -> Self {
         let decider = |settings: &DeciderSettings| {
             let slots = Semaphore::new(usize::try_from(settings.in_flight).unwrap_or(1));
@@ -78,7 +79,8 @@ impl Deciders {
         Self(Arc::new(All { deciders: settings.iter().map(decider).collect(), clock, redact }))
     }
 
-    /// Asks. The error is why there is no word. With it how long the decider took, without what the question waited before.
+    /// Asks. The error says why the decider told nothing. Also returns how long the decider took, without the time that
+    /// the question waited before.
     pub async fn ask(
         &self,
         question: &Question,
@@ -86,7 +88,7 @@ impl Deciders {
         body: Vec<u8>,
     ) -> (Result<Word, AskFailure>, Duration) {
         let slot = match self.0.deciders.get(question.decider.as_str()) {
-            // Never closed.
+            // The semaphore is never closed.
             Some(decider) => decider.slots.acquire().await.ok(),
             None => None,
         };
@@ -109,8 +111,8 @@ impl Deciders {
         }
     }
 
-    /// The headers of Standard Webhooks, where the decider has a secret: it is read for each question, so that one that was changed
-    /// counts at once.
+    /// The headers of Standard Webhooks, if the decider has a secret. The secret is read for each question, so that a
+    /// change takes effect at once.
     async fn sign(
         &self,
         decider: &Decider,
@@ -122,7 +124,7 @@ impl Deciders {
         let read = tokio::task::spawn_blocking(move || secret::read_lines(&source, SECRETS_MAX)).await;
         let keys = read.ok().and_then(Result::ok).ok_or(AskFault::NoSecret)?;
         self.0.redact.add_all(keys.iter().map(Key::expose));
-        // The same for each try of one question.
+        // The id is the same for each attempt of one question.
         let id = Sha256::new().chain_update(request.as_str()).chain_update(question.key.as_bytes()).finalize();
         let id = id.iter().take(16).fold("ask_".to_owned(), |id, byte| format!("{id}{byte:02x}"));
         let at = self.0.clock.now().wall.as_second();
@@ -131,10 +133,10 @@ impl Deciders {
     }
 }
 
-/// Looks whether a decider can be reached and its secret be read, without asking it anything.
+/// Checks whether a decider can be reached and its secret can be read, without asking it a question.
 ///
 /// # Errors
-/// Why not, for people and without a secret.
+/// The reason, for people and without a secret.
 pub async fn reach(settings: &DeciderSettings) -> Result<(), String> {
     if let Some(source) = settings.secret.clone() {
         let read = tokio::task::spawn_blocking(move || secret::read_lines(&source, SECRETS_MAX)).await;
@@ -154,7 +156,7 @@ pub async fn reach(settings: &DeciderSettings) -> Result<(), String> {
 }
 
 impl Decider {
-    /// Takes a place of `per_hour`.
+    /// Counts the question against `per_hour`.
     fn spend(&self) -> Result<(), AskFailure> {
         let now = Instant::now();
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -230,7 +232,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     };
     let connection = async move {
         let _ = connection.await;
-        // What it still had to say is in the answer's hands.
+        // Data that arrived before the connection ended is still buffered for `answer`, so this branch never completes.
         std::future::pending::<()>().await;
     };
     tokio::select! {
@@ -239,7 +241,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
-/// The word in an answer, which must be to this request, and nothing else.
+/// Reads the verdict in an answer, which must be about this request and contain nothing else.
 fn read(answer: &[u8], request: &RequestId) -> Result<Word, AskFault> {
     let said: Said = serde_json::from_slice(answer).map_err(|_| AskFault::Unreadable)?;
     if said.id != request.as_str() {
@@ -251,7 +253,7 @@ fn read(answer: &[u8], request: &RequestId) -> Result<Word, AskFault> {
     Ok(Word { verdict, reason })
 }
 
-/// What a decider is sent. Strangers' text stands in fields of its own, as data; `said` takes keys out of it.
+/// The body that is sent to a decider. Strangers' text is in separate fields, as data; `said` removes keys from it.
 pub fn body(
     agent: &AgentId,
     request: &ContactRequest,

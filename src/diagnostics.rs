@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// How bad.
+/// How severe a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The file is refused.
@@ -18,9 +18,9 @@ pub enum Severity {
 /// A text that problems point into.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// As shown.
+    /// The path, as shown.
     pub path: PathBuf,
-    /// What it says.
+    /// Its content.
     pub text: Arc<str>,
     /// Bytes that are never shown, since they may be somebody's key.
     pub hidden: Vec<Range<usize>>,
@@ -29,7 +29,7 @@ pub struct Source {
 /// One problem. Messages are lower case, without a final stop, input in backticks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Refused, or only warned about.
+    /// Error or warning.
     pub severity: Severity,
     /// Index into [`Report::sources`]; `None` where there is no text (a missing file, an environment variable).
     pub source: Option<usize>,
@@ -46,7 +46,7 @@ pub struct Diagnostic {
 /// All problems of a set of files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// What the problems point into.
+    /// The texts that the problems point into.
     pub sources: Vec<Source>,
     /// The problems, sorted by [`Report::sort`].
     pub problems: Vec<Diagnostic>,
@@ -59,14 +59,14 @@ impl Report {
         self.sources.len() - 1
     }
 
-    /// These bytes of a text are shown as `***`, whatever problem points at their line.
+    /// Shows these bytes of a text as `***`, whichever problem points at their line.
     pub fn hide(&mut self, source: usize, bytes: Range<usize>) {
         if let Some(source) = self.sources.get_mut(source) {
             source.hidden.push(bytes);
         }
     }
 
-    /// Adds a problem; chain `label` and `help` on what comes back.
+    /// Adds a problem; the result allows to add `label` and `help`.
     pub fn push(
         &mut self,
         severity: Severity,
@@ -79,7 +79,7 @@ impl Report {
         &mut self.problems[last]
     }
 
-    /// Puts the problems in order: those of no text first, then by text and place; errors before warnings.
+    /// Sorts the problems: those without a text first, then by text and position; errors before warnings.
     pub fn sort(&mut self) {
         self.problems.sort_by_cached_key(|problem| {
             let place = problem.span.as_ref().map(|span| (span.start, span.end));
@@ -88,18 +88,18 @@ impl Report {
         self.problems.dedup();
     }
 
-    /// All problems as a compiler shows them: the line, a caret under the very value, what to do about it. Ends in a
-    /// newline unless there is nothing to say. What is shown of the files is made harmless for terminals.
+    /// All problems in the style of a compiler: the line, a caret under the exact value, and what to do about it. Ends
+    /// in a newline unless there are no problems. Text from the files is escaped for terminals.
     pub fn render(&self, colour: bool) -> String {
         render::render(self, colour)
     }
 
-    /// How many of this severity.
+    /// The number of problems of this severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.problems.iter().filter(|problem| problem.severity == severity).count()
     }
 
-    /// Whether anything is refused.
+    /// Whether there are errors.
     pub fn has_errors(&self) -> bool {
         self.problems.iter().any(|problem| problem.severity == Severity::Error)
     }

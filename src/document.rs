@@ -1,7 +1,8 @@
-//! TOML files that people write: read with the place of every value, all problems told at once, and described once, in
-//! tables of keys that the reader, the JSON Schema and the reference in `docs/` share.
+//! TOML files that people write. They are read with the position of every value, and all problems are reported at once.
+//! Their keys are described once, in tables that the reader, the JSON Schema and the reference in `docs/` share.
 //!
-//! It knows no file's meaning: `doorman.toml` is [`config`](crate::config)'s, `rules.toml` is [`policy`](crate::policy)'s.
+//! This module does not know what a file means: [`config`](crate::config) knows `doorman.toml`, and
+//! [`policy`](crate::policy) knows `rules.toml`.
 
 pub mod keys;
 mod problems;

@@ -1,10 +1,10 @@
-//! The one way to a file that somebody configured: keys, `doorman.toml`, rules, lists, certificate authorities, transcripts,
-//! the ledger's lock.
+//! The only way in which configured files are opened: keys, `doorman.toml`, rules, lists, certificate authorities,
+//! transcripts, the ledger's lock.
 //!
-//! A path may lead to a pipe that nobody writes to, to a device, or to a network file system that hangs. So every file is
-//! opened without waiting (`O_NONBLOCK`), its type is asked of what was opened and not of the path, it is read up to a bound,
-//! and all of that happens on a thread of its own: whoever asked waits for at most [`TIME`]. A thread that the kernel does not
-//! give back is left behind, and no second one is sent to the same path until it returns.
+//! A path may lead to a pipe without a writer, to a device, or to a network file system that hangs. So every file is
+//! opened with `O_NONBLOCK`, its type is checked on the open file and not on the path, and it is read up to a limit.
+//! All of that happens on a separate thread, so that the caller waits for at most [`TIME`]. A thread that stays blocked
+//! in the kernel is abandoned, and no second thread accesses the same path until it returns.
 
 mod trust;
 
@@ -24,17 +24,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub use trust::{Trust, judge, judge_place};
 
-/// How long a file is waited for, to open and to read it.
+/// How long to wait until a file is opened and read.
 pub const TIME: Duration = Duration::from_secs(5);
-/// The same while others are hanging: where two paths hang, a third one on the same file system would, too.
+/// The same while other paths hang: if two paths hang, a third one on the same file system would hang, too.
 const TIME_WHILE_OTHERS_HANG: Duration = Duration::from_millis(300);
-/// So many paths that hang shorten the wait for every other.
+/// If this many paths hang, the wait for every other path becomes shorter.
 const HANGING: usize = 2;
 
-/// Something about a file, and what to do.
+/// A problem or warning about a file, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advice {
-    /// What is the matter. Names the file.
+    /// The problem. Names the file.
     pub message: String,
     /// What to do about it.
     pub help: Option<String>,
@@ -47,19 +47,19 @@ impl Advice {
     }
 }
 
-/// Why there is nothing from a file. Its text does not name the file and repeats nothing of it.
+/// Why a file could not be read. The text neither names the file nor repeats any of its content.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system refused.
+    /// The system reported an error.
     #[error("{}", words(.0))]
     System(#[from] io::Error),
-    /// It is something else than a file with a text in it.
+    /// It is not a regular file.
     #[error("it is {0}, not a regular file")]
     NotRegular(&'static str),
-    /// It is larger than what is taken.
+    /// It is larger than allowed.
     #[error("it is larger than {0}")]
     TooLarge(String),
-    /// The file system, or whoever was to write to the pipe, does not answer.
+    /// The file system, or the process that should write to the pipe, does not respond.
     #[error("it could not be read within {} s: the file system or the other end of the pipe does not answer", TIME.as_secs())]
     Hangs,
     /// Everybody could have written it, or could replace it.
@@ -99,7 +99,7 @@ impl FileError {
         }
     }
 
-    /// Whether nothing is there.
+    /// Whether the file does not exist.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, FileError::System(error) if error.kind() == ErrorKind::NotFound)
     }
@@ -114,7 +114,7 @@ impl From<FileError> for io::Error {
     }
 }
 
-/// The system's words without its number.
+/// The system's error message without its number.
 fn words(error: &io::Error) -> String {
     let text = error.to_string();
     let words = text.split(" (os error").next().unwrap_or_default();
@@ -125,21 +125,21 @@ fn words(error: &io::Error) -> String {
 /// How a file is read.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading {
-    /// More bytes than these are refused.
+    /// A larger file is refused.
     pub bytes_max: usize,
-    /// Whether a pipe may stand in its place: for a file that a person named to a command, never for the daemon.
+    /// Whether it may be a pipe: only for a file that a person named to a command, never for the daemon.
     pub pipes: bool,
-    /// Whose hands it may have gone through.
+    /// Who may have write access to it.
     pub trust: Trust,
 }
 
-/// What was read.
+/// The result of reading.
 pub struct Contents {
     /// All of it.
     pub bytes: Vec<u8>,
-    /// What the file was when it was open.
+    /// The metadata of the open file.
     pub meta: Metadata,
-    /// Taken, but worth a warning.
+    /// A warning about a file that was accepted.
     pub warning: Option<Advice>,
 }
 
@@ -158,7 +158,7 @@ pub fn read(path: &Path, how: Reading) -> Result<Contents, FileError> {
     within(path, move || read_here(&file, how))
 }
 
-/// Opens a file for writing, or for whatever the options say; it must be a regular one. Blocks for at most [`TIME`].
+/// Opens a file for writing, or as the options say; it must be a regular file. Blocks for at most [`TIME`].
 ///
 /// # Errors
 /// See [`FileError`]. A symbolic link is refused where `follow` is not set.
@@ -173,8 +173,8 @@ pub fn open(path: &Path, mut options: OpenOptions, follow: bool) -> Result<File,
     })
 }
 
-/// Refuses what is there and is not a regular file, for code that opens the path by itself; a missing one is all right, and
-/// none. Blocks for at most [`TIME`].
+/// Refuses an existing path that is not a regular file, for code that opens the path itself; if nothing exists there,
+/// returns `None`. Blocks for at most [`TIME`].
 ///
 /// # Errors
 /// See [`FileError`].
@@ -204,10 +204,10 @@ pub fn program(path: &Path) -> Result<(), FileError> {
     })
 }
 
-/// Does something that may hang, for at most [`TIME`], on a thread of its own. `path` is what it hangs on.
-///
+/// Runs `work`, which may hang, on a separate thread, and waits for at most [`TIME`]. `path` is the path on which it
+/// may hang.
 /// # Errors
-/// [`FileError::Hangs`], and what `work` says.
+/// [`FileError::Hangs`], and the errors of `work`.
 pub fn within<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce() -> Result<T, FileError> + Send + 'static,
@@ -231,7 +231,7 @@ pub fn within<T: Send + 'static>(
         Ok(result) => result,
         Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the thread that reads it failed").into()),
         Err(RecvTimeoutError::Timeout) => {
-            // Under the lock: the thread sends before it takes its path out.
+            // Under the lock, because the thread sends its result before it removes its path.
             let mut hang = hang();
             receiver.try_recv().unwrap_or_else(|_| {
                 hang.insert(path.to_owned());
@@ -251,7 +251,7 @@ fn read_here(path: &Path, how: Reading) -> Result<Contents, FileError> {
     } else {
         regular(&contents.meta)?;
         contents.warning = judge(path, &contents.meta, how.trust).map_err(FileError::Untrusted)?;
-        // Room for all of it at once: a text that grows leaves copies of itself behind, and it may be a key.
+        // Allocates all memory at once: a buffer that grows leaves copies behind, and the content may be a key.
         let expected = usize::try_from(contents.meta.size()).unwrap_or(usize::MAX).min(how.bytes_max);
         contents.bytes.reserve_exact(expected + 1);
         (&file).take(how.bytes_max as u64 + 1).read_to_end(&mut contents.bytes)?;
@@ -303,7 +303,7 @@ fn regular(meta: &Metadata) -> Result<(), FileError> {
 /// What cannot even be opened without waiting is not a file, either.
 fn unopened(error: io::Error) -> FileError {
     match error.raw_os_error().map(Errno::from_raw) {
-        // Nobody reads the pipe, or it is a socket.
+        // A pipe without a reader, or a socket.
         Some(Errno::ENXIO) => FileError::NotRegular("a pipe or a socket"),
         Some(Errno::EISDIR) => FileError::NotRegular("a directory"),
         Some(Errno::ELOOP) => io::Error::other("it is a symbolic link").into(),

@@ -1,8 +1,8 @@
-//! What is at one agent's door: every pending request doorman knows, each with exactly one owner and one stage.
+//! The pending requests of one agent that doorman knows, each with exactly one owner and one stage.
 //!
-//! It merges the two ways a request becomes known (listing and live event), keeps the queue of ids that are ready to be
-//! decided, oldest first, and the timers of those that are not. It holds ids, never answers: deciding happens late and
-//! elsewhere. Pure. The races it exists for are written down in `docs/architecture.md`, "The inbox's rules".
+//! It merges the two ways in which a request becomes known (listing and live event). It keeps the queue of ids that are
+//! ready to be decided, oldest first, and the timers of the others. It makes no decisions: the core decides late. Pure.
+//! `docs/architecture.md`, "The inbox's rules", describes the races that it exists for.
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 mod answer;
@@ -34,55 +34,57 @@ pub use listing::{Blind, Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd, fingerp
 pub use subject::Subject;
 pub use tombstones::Tombstone;
 
-/// Most requests held for one agent. What comes on top waits at the platform until there is room, unless a rule answers it.
+/// Most requests kept for one agent. Further requests wait at the platform until there is room, unless a rule answers
+/// them.
 pub(crate) const ENTRIES_MAX: usize = 100_000;
-/// Most requests on top of those, whom a rule answers: many who wait for a person must not keep them out.
+/// Most requests beyond that bound, if a rule answers them: many requests that wait for a person must not keep them
+/// out.
 const WELCOME_MAX: usize = 1_000;
-/// Most bytes of strangers' names and messages held for one agent. Beyond them a request with more than [`TEXT_SMALL`] waits at the
-/// platform, as if there were no room.
+/// Most bytes of strangers' names and messages kept for one agent. Beyond that, a request with more than [`TEXT_SMALL`]
+/// bytes waits at the platform, as if there were no room.
 const TEXT_BYTES_MAX: usize = 64 << 20;
-/// A request with at most so many bytes of text always fits.
+/// A request with at most this many bytes of text always fits.
 const TEXT_SMALL: usize = 1 << 10;
 
-/// A point in the order of what happened to this inbox: listings and tombstones are compared by it.
+/// A position in the order of everything that happened to this inbox; it orders listings and tombstones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mark(u64);
 
-/// What came of showing the inbox a request.
+/// The result of showing a request to the inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
     /// It is new, and has an owner now.
     New,
-    /// It is here already.
+    /// It is already in the inbox.
     Known,
     /// It was settled, and this sighting is older than that, or may be.
     Settled,
-    /// It came back: settled long ago, yet the platform still lists it as pending.
+    /// It was settled long ago, but the platform lists it as pending again.
     Returned,
     /// No room: a listing will bring it again.
     Full,
 }
 
-/// What a finished pass over the listing means for requests that were here before it began, oldest first.
+/// What a finished listing pass means for requests that were known before it began, oldest first.
 #[derive(Debug, Default)]
 pub struct Verified {
-    /// Attempts of unknown outcome whose request is still pending: say the same again.
+    /// Requests with an attempt of unknown outcome that are still pending: the same answer is sent again.
     pub still_pending: Vec<RequestId>,
-    /// Attempts of unknown outcome whose request is pending no more.
+    /// Requests with an attempt of unknown outcome that are no longer pending.
     pub no_longer: Vec<RequestId>,
-    /// Requests that were never answered by us and are pending no more.
+    /// Requests that we never answered and that are no longer pending.
     pub gone: Vec<RequestId>,
     /// Requests that it should have shown, and did not: that proves nothing yet.
     pub missing: Vec<RequestId>,
-    /// One more such pass tells what became of an answer.
+    /// One more such pass shows the outcome of an answer.
     pub open: bool,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Inbox {
-    /// Boxed, so that the map is small and the requests' memory is given back with them. A tree: a hash table that is filled
-    /// and emptied at once doubles on its own leavings.
+    /// Boxed, so that the map is small and the memory of a removed request is freed. A tree, because a hash table that
+    /// is filled and emptied often grows because of the slots that it marks as deleted.
     entries: BTreeMap<RequestId, Box<Entry>>,
     /// Ready to be decided, oldest first.
     ready: BTreeMap<QueuePosition, RequestId>,
@@ -98,16 +100,16 @@ pub struct Inbox {
     /// When to list, and the pass that is under way.
     pub listing: Listing,
     clock: u64,
-    /// Live events dropped for want of room.
+    /// Live events that were dropped because the inbox was full.
     pub dropped: u64,
     capacity: usize,
-    /// Nobody new is let in, as if there were no room.
+    /// No new request is taken in, as if there were no room.
     pub closed: bool,
-    /// Somebody was turned away for want of room, and waits at the platform.
+    /// A request was not taken in because the inbox was full, and waits at the platform.
     crowded: bool,
-    /// What was known of requests that have changed since, until it is asked for.
+    /// The earlier versions of requests that have changed, until the core fetches them.
     changed: Vec<Arc<ContactRequest>>,
-    /// Bytes of names and messages that are held.
+    /// Bytes of the names and messages that are kept.
     text_bytes: usize,
     /// [`TEXT_BYTES_MAX`], but in tests.
     text_bytes_max: usize,
@@ -118,7 +120,7 @@ fn text_of(request: &ContactRequest) -> usize {
     [&request.name, &request.message].into_iter().flatten().map(|text| text.raw().len()).sum()
 }
 
-/// The same with so little of its texts that it always fits: what is missing is unknown.
+/// The request with its texts cut so short that it always fits; the missing part is unknown.
 fn shortened(request: ContactRequest) -> ContactRequest {
     let short = |text: Option<StrangerText>| text.map(|text| text.shortened(TEXT_SMALL / 2));
     ContactRequest { name: short(request.name), message: short(request.message), ..request }
@@ -130,7 +132,7 @@ impl Inbox {
         Self::with_capacity(listing, ENTRIES_MAX)
     }
 
-    /// An empty inbox with room for so many requests.
+    /// An empty inbox with room for `capacity` requests.
     pub(crate) fn with_capacity(listing: Listing, capacity: usize) -> Self {
         Self {
             entries: BTreeMap::new(),
@@ -163,7 +165,7 @@ impl Inbox {
         self.entries.len()
     }
 
-    /// Whether nobody is here.
+    /// Whether there is no request.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -173,7 +175,7 @@ impl Inbox {
         self.entries.get(id).map(Box::as_ref)
     }
 
-    /// One request, to note something on it. Where it waits, and what was sent to it, changes only through the inbox.
+    /// One request, to note something on it. Its queue and its answer change only through the inbox.
     pub(crate) fn entry_mut(&mut self, id: &RequestId) -> Option<&mut Entry> {
         self.entries.get_mut(id).map(Box::as_mut)
     }
@@ -183,17 +185,17 @@ impl Inbox {
         self.entries.values().map(Box::as_ref)
     }
 
-    /// Whether there is no room for this request, but for one whom a rule answers.
+    /// Whether there is no room for this request, unless a rule answers it.
     pub(crate) fn is_full_for(&self, request: &ContactRequest) -> bool {
         !self.has_room(request, false)
     }
 
-    /// Whether somebody waits at the platform for want of room, or would.
+    /// Whether a request waits at the platform because the inbox is full, or would have to wait.
     pub(crate) fn is_crowded(&self) -> bool {
         self.crowded || self.entries.len() >= self.capacity
     }
 
-    /// How many bytes strangers wrote that are held.
+    /// How many bytes of strangers' texts are kept.
     pub(crate) fn text_bytes(&self) -> usize {
         self.text_bytes
     }
@@ -210,7 +212,7 @@ impl Inbox {
         !self.closed && self.entries.len() < most && fits
     }
 
-    /// What the platform says of a request that is here.
+    /// Takes over what the platform says about a known request.
     fn learn(&mut self, request: ContactRequest, page: Option<Mark>) {
         let Some(entry) = self.entries.get_mut(&request.id) else { return };
         let known = text_of(&entry.request);
@@ -227,14 +229,14 @@ impl Inbox {
         self.see_event_of(request, false, now)
     }
 
-    /// The same; `welcome`: a rule answers it.
+    /// The same; `welcome`: a rule answers it, so it is taken in even if the inbox is full.
     pub(crate) fn see_event_of(&mut self, request: ContactRequest, welcome: bool, now: Now) -> Seen {
         if self.entries.contains_key(&request.id) {
             self.learn(request, None);
             return Seen::Known;
         }
-        // An event for a settled id is a late or repeated one, unless it tells of another sender or time: then it is another
-        // request. A moment after the end it may still be a late one, and a listing tells.
+        // An event for a settled id is late or repeated, unless it shows another sender or time: then it is another
+        // request. Shortly after the end it may still be late, so a listing has to decide.
         let tombstone = self.tombstones.get(&request.id);
         if let Some(tombstone) = &tombstone {
             if tombstone.may_be(&request) {
@@ -271,12 +273,12 @@ impl Inbox {
         let mut answer = AnswerState::free();
         let mut before = None;
         if let Some(tombstone) = self.tombstones.get(&request.id) {
-            // A page may be older than what we know: a replica lags, or the answer went out while it was read. Only a
-            // pass that began well after the end is believed, and then only the same answer is given again.
+            // A page may be older than our knowledge: a replica lags, or the answer went out while the page was read.
+            // The inbox believes only a pass that began well after the end, and then only gives the same answer again.
             if tombstone.mark > started_mark || started.since(tombstone.at) < tombstones::STALE_GRACE {
                 return Seen::Settled;
             }
-            // Another sender or time under the same id is another request: nothing that was said binds it.
+            // Another sender or time under the same id means another request: no earlier answer binds it.
             let same = tombstone.may_be(&request);
             before = Some(if same { Before::Same } else { Before::Another });
             if let Some(said) = tombstone.answer.filter(|_| same) {
@@ -291,7 +293,8 @@ impl Inbox {
         let mark = self.mark();
         let mut entry = Entry::new(Arc::new(request), answer, now.wall, mark, None);
         (entry.shown_in, entry.before) = (number, before);
-        // Answers shift the pages that are still to be read, so what the first pass lists is held until it ends.
+        // Answers move rows on the pages that are still to be read, so the requests of the first pass wait until it
+        // ends.
         let queue = if first {
             Queue::Delayed { until: started + listing::HOLD_MAX, held: true }
         } else {
@@ -301,7 +304,7 @@ impl Inbox {
         if before == Some(Before::Same) { Seen::Returned } else { Seen::New }
     }
 
-    /// A request remembered from the ledger, whose earlier answer has an open fate: it waits for a listing.
+    /// A request from the ledger whose earlier answer has an unknown outcome: it waits for a listing.
     pub(crate) fn remember_unknown(
         &mut self,
         id: RequestId,
@@ -333,7 +336,7 @@ impl Inbox {
         self.page_of(page, &HashSet::new(), now)
     }
 
-    /// The same; `welcome` are those whom a rule answers.
+    /// The same; `welcome` are the requests that a rule answers.
     pub(crate) fn page_of(
         &mut self,
         page: Page<ContactRequest>,
@@ -345,7 +348,7 @@ impl Inbox {
         let print = fingerprint(ids.map(RequestId::as_str));
         let shown = page.items.len() + page.unreadable.len();
         let mut full = false;
-        // Such a row stands for its id: whoever is listed has not ended.
+        // Such a row proves that the request with its id has not ended.
         if let Some(number) = self.listing.pass().map(|pass| pass.number) {
             for row in &page.unreadable {
                 if let Some(entry) = self.entries.get_mut(&row.id) {
@@ -366,7 +369,7 @@ impl Inbox {
         (new, end)
     }
 
-    /// The page that is waited for is too large: it is read again in smaller ones. Ends the pass where it was the last row.
+    /// The expected page is too large: it is read again in smaller ones. Ends the pass if this was the last row.
     pub(crate) fn page_too_large(&mut self) -> Option<PassEnd> {
         if !self.listing.too_large() {
             return None;
@@ -383,14 +386,14 @@ impl Inbox {
         })
     }
 
-    /// Draws what follows from a pass that ended, and lets go of what it held.
+    /// Evaluates a pass that ended, and releases the requests that waited for its end.
     pub(crate) fn pass_ended(&mut self, end: &PassEnd) -> Verified {
         let mut verified = Verified::default();
         for entry in self.entries.values_mut().filter(|entry| entry.mark() <= end.mark) {
             let shown = entry.shown_in == end.number;
             entry.missed = match entry.stage() {
                 _ if shown => 0,
-                // Missing while its answer is on its way, it may be that answer's doing: what it was before is no proof.
+                // The answer in flight may be the reason that the request is missing, so earlier passes prove nothing.
                 Stage::InFlight => 0,
                 Stage::Unknown { ended } if ended >= end.mark => 0,
                 Stage::Ready | Stage::Resting { .. } | Stage::Delayed { .. } | Stage::Unknown { .. } => {
@@ -425,10 +428,10 @@ impl Inbox {
         verified
     }
 
-    /// It is over. The listing pass under way, or a stale one, must not bring it back.
+    /// The request is settled. The current listing pass, or a stale one, must not bring it back.
     pub fn settle(&mut self, id: &RequestId, answer: Option<Said>, now: Now) -> Option<Entry> {
         let mark = self.mark();
-        // What was said was said of whom the answer was for, whoever the request shows by now.
+        // The answer was for the sender that was known then, even if the request shows another one now.
         let subject = self.entries.get(id).map(|entry| {
             let meant = answer.as_ref().and_then(|_| entry.answer.subject());
             meant.unwrap_or_else(|| Subject::of(&entry.request))
@@ -445,19 +448,21 @@ impl Inbox {
         Some(entry)
     }
 
-    /// The channel says how a request stands. Whether its answer is on its way: the reply decides whose word it was.
+    /// The channel reports the status of a request. Returns whether an answer is in flight: then its reply decides who
+    /// settled the request.
     pub(crate) fn updated(&mut self, id: &RequestId, status: &RequestStatus) -> bool {
         self.entries.get_mut(id).is_some_and(|entry| entry.answer.updated(status))
     }
 
-    /// This answer to a request that is here was malformed, by what was said before the start.
+    /// The platform called this answer to a known request malformed before the start.
     pub(crate) fn remember_malformed(&mut self, id: &RequestId, answer: Answer) {
         if let Some(entry) = self.entries.get_mut(id) {
             entry.answer.remember_malformed(answer);
         }
     }
 
-    /// The record says that this request was answered before, longer ago than is remembered here: the same answer or none.
+    /// The record says that this request was answered before, longer ago than tombstones last: it gets the same answer
+    /// or none.
     pub fn bind(&mut self, id: &RequestId, said: Said) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         if matches!(entry.stage(), Stage::InFlight | Stage::Unknown { .. }) {
@@ -467,7 +472,7 @@ impl Inbox {
         self.requeue(id);
     }
 
-    /// What was known of requests of which the platform says something else by now.
+    /// The earlier versions of requests that the platform now shows differently.
     pub(crate) fn take_changed(&mut self) -> Vec<Arc<ContactRequest>> {
         std::mem::take(&mut self.changed)
     }
@@ -477,7 +482,7 @@ impl Inbox {
         self.tombstones.prune(now.mono);
     }
 
-    /// What was answered about this id before, as far as it is remembered.
+    /// The earlier answer to this id, as far as it is remembered.
     pub(crate) fn tombstone(&self, id: &RequestId) -> Option<Tombstone> {
         self.tombstones.get(id)
     }

@@ -1,8 +1,8 @@
 //! The record: intent before the call, outcome after. An engine holds it (`sqlite`, or `postgres`), and what is written and read is the same for
 //! each: `record` writes an entry, `restore` and `read` read, and all three ask through `sql`.
 //!
-//! It never decides anything, and never says that something is written which is not: an engine that cannot write now waits and
-//! tries again, and with it everybody who asked.
+//! It makes no decisions, and never reports something as written that is not: while an engine cannot write, it waits
+//! and tries again, and its callers wait, too.
 
 mod at;
 mod blank;
@@ -47,25 +47,25 @@ const WAITING_MAX: usize = 4096;
 /// How the ledger behaves; the defaults are the daemon's.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Says since when the ledger is blocked, and paces the retries.
+    /// Gives the time since when the ledger is blocked, and paces the retries.
     pub clock: Clock,
     /// Between tries while the file cannot be written.
     pub retry: Duration,
-    /// How long one try waits for somebody else's lock on the database.
+    /// How long one try waits for a lock that another process holds on the database.
     pub busy: Duration,
-    /// The file may have so many pages of 4 KiB (0: any number), asked before each transaction. A ledger at this bound
-    /// behaves as on a full disk.
+    /// The most pages of 4 KiB that the file may have (0: any number), checked before each transaction. A ledger at
+    /// this bound behaves as on a full disk.
     pub pages_max: Option<Arc<AtomicU32>>,
-    /// Hears of every transaction that was committed.
+    /// Is called for every transaction that was committed.
     pub committed: Committed,
 }
 
-/// Hears how long each transaction took, from its first row to its commit. Called on the writer's thread.
+/// Receives the duration of each transaction, from its first row to its commit. Called on the writer's thread.
 #[derive(Clone)]
 pub struct Committed(Arc<dyn Fn(Duration) + Send + Sync>);
 
 impl Committed {
-    /// Tells this.
+    /// Calls this function.
     pub fn new(hear: impl Fn(Duration) + Send + Sync + 'static) -> Self {
         Self(Arc::new(hear))
     }
@@ -95,36 +95,36 @@ impl Default for Options {
     }
 }
 
-/// Whether what is handed in gets written.
+/// Whether the ledger can be written at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Health {
-    /// It does.
+    /// It can.
     #[default]
     Ok,
-    /// Not now. It is kept and tried again.
+    /// It cannot at the moment. Batches are kept and tried again.
     Blocked {
-        /// What the file said, for people.
+        /// The error of the file, for people.
         why: String,
         /// Since when.
         since: Timestamp,
     },
 }
 
-/// How far back an agent has to remember at start; the policy says.
+/// How far back an agent must remember at start; the policy decides that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reach {
     /// The longest window of any limit, of `approvals_max` too.
     pub charges: SignedDuration,
     /// That of `approvals_max` alone; `None`: nobody counts approvals.
     pub approvals: Option<SignedDuration>,
-    /// `None`: nothing asks for history.
+    /// `None`: no condition needs history.
     pub history: Option<HistoryReach>,
 }
 
-/// How far back history is asked for.
+/// How far back history is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HistoryReach {
-    /// So long.
+    /// For this long.
     Within(SignedDuration),
     /// For ever (`approved_before`), up to the newest [`HISTORY_ROWS_MAX`] rows of each kind.
     Ever,
@@ -153,7 +153,7 @@ impl Ledger {
         }
     }
 
-    /// Whether what is handed in gets written; changes are seen at once.
+    /// Whether the ledger can be written at the moment; changes are reported at once.
     pub fn health(&self) -> watch::Receiver<Health> {
         match self {
             Ledger::Sqlite(file) => file.health(),
@@ -161,17 +161,17 @@ impl Ledger {
         }
     }
 
-    /// Puts a batch on record, all or nothing, and resolves when it is there. Batches are written in the order in which
-    /// they were handed in (first polled), while fewer than 4,096 wait; those that wait together share one transaction.
+    /// Records a batch, all or nothing, and resolves when it is recorded. Batches are written in the order in which
+    /// they were submitted (first polled), while fewer than 4,096 wait; those that wait together share one transaction.
     ///
     /// While the file cannot be written this waits, for as long as that takes ([`Ledger::health`] says so).
     ///
     /// Cancellation: once polled, and while fewer than 4,096 batches wait, dropping the future does not undo the write.
     ///
     /// # Errors
-    /// [`LedgerError::Refused`] where the schema refuses an entry: a fault of the caller's. That entry is not written, and
-    /// no intent of its batch is; the rest is. [`LedgerError::Closed`] after [`Ledger::close`]; [`LedgerError::Unusable`] where the ledger was closed
-    /// while it could not be written.
+    /// [`LedgerError::Refused`] if the schema refuses an entry: an error of the caller. That entry and all intents of
+    /// its batch are not written; the rest is. [`LedgerError::Closed`] after [`Ledger::close`];
+    /// [`LedgerError::Unusable`] if the ledger was closed while it could not be written.
     pub async fn commit(&self, batch: Vec<Record>) -> Result<(), LedgerError> {
         if batch.is_empty() {
             return Ok(());
@@ -197,7 +197,7 @@ impl Ledger {
         self.read(move |connection| restore::load(connection, &agent, now, reach)).await
     }
 
-    /// How far a target of `[[notify]]` was told, and the message that is under way to it.
+    /// The mark of a target of `[[notify]]`, and the message that is on its way to it.
     ///
     /// # Errors
     /// As [`Ledger::load_agent`].
@@ -206,8 +206,8 @@ impl Ledger {
         self.read(move |connection| deliveries::load(connection, &target)).await
     }
 
-    /// Who waits for a person, of these agents (of all where empty), and who of them is new since the mark. `None` where
-    /// nothing was decided since a look that saw these rows as the newest.
+    /// The requests of these agents (of all if empty) that wait for a person, and which of them are new since the mark.
+    /// `None` if nothing was decided since a reading in which these rows were the newest.
     ///
     /// # Errors
     /// As [`Ledger::load_agent`].
@@ -221,9 +221,9 @@ impl Ledger {
         self.read(move |connection| deliveries::waiting(connection, &agents, &since, wanted, looked)).await
     }
 
-    /// Blanks handle, name and message of requests first seen before `cutoff`, and of contacts removed before it, and
-    /// returns how many requests that were. Rows stay, and so do the owners' names that history is counted by. Goes in
-    /// small steps between other writes.
+    /// Blanks handle, name and message of requests first seen before `cutoff`, and of contacts removed before it;
+    /// returns the number of those requests. Rows stay, and so do the owners' names by which history is counted. Works
+    /// in small steps between other writes.
     ///
     /// # Errors
     /// [`LedgerError::Unusable`] where the file cannot be written now: what is left waits for the next call.
@@ -234,11 +234,11 @@ impl Ledger {
         }
     }
 
-    /// Writes what waits, moves the log into the file, closes it and lets the lock go. Other handles get
-    /// [`LedgerError::Closed`] from then on. Where the file cannot be written there is one last try.
+    /// Writes everything that waits, moves the log into the file, closes the file and releases the lock. Other handles
+    /// get [`LedgerError::Closed`] from then on. If the file cannot be written, there is one last try.
     ///
     /// # Errors
-    /// [`LedgerError::Unusable`] where something that waited is not written; who waits for it is told the same.
+    /// [`LedgerError::Unusable`] if something that waited could not be written; its callers get the same error.
     pub async fn close(self) -> Result<(), LedgerError> {
         match self {
             Ledger::Sqlite(file) => file.close().await,

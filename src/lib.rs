@@ -1,10 +1,11 @@
-//! doorman stands at an AI agent's door on the Band platform: it holds the agent's contacts channel, decides each contact
-//! request by the operator's rules, answers over REST, and keeps the record.
+//! doorman answers contact requests for AI agents on the Band platform: it joins each agent's contacts channel, decides
+//! each contact request by the operator's rules, answers over REST, and records everything.
 //!
-//! The binary is [`cli::main`] and nothing else; the library is its parts, so that tests, benches and the simulation run
-//! the very code that ships. It is no library for others: between versions its types change freely.
+//! The binary is only [`cli::main`]. Everything else is in this library, so that tests, benches and the simulation run
+//! the same code that ships. The library is not meant for other programs: its types change between versions without
+//! notice.
 //!
-//! Data flows one way, from the socket to the record, and a stage knows only the types of the stage before it:
+//! Data flows one way, from the socket to the ledger, and a stage knows only the types of the stages before it:
 //!
 //! | stage | pure | what it owns |
 //! | --- | --- | --- |
@@ -17,10 +18,14 @@
 //! | [`decider`] | no | carries questions about doubtful requests to programs on this machine |
 //! | [`ledger`] | no | the record: an engine, and what is written and read through it |
 //!
-//! Around them: [`daemon`] starts everything from [`config`]'s settings, [`supervisor`] holds many agents and answers the
-//! control socket, [`ops`] is logging, signals, systemd and that socket, [`notify`] tells people, [`page`] shows them, [`sandbox`] imitates the platform, [`transcript`] is what both said, [`cli`] is the
+//! Around them: [`daemon`] starts everything from [`config`]'s settings, [`supervisor`] runs many agents and answers
+//! the control socket, [`ops`] has logging, signals, systemd and the control socket, [`notify`] notifies people,
+//! [`page`] shows them the state, [`sandbox`] imitates the platform, [`transcript`] records what doorman and the
+//! platform say to each other, [`cli`] is the command line. Underneath: [`model`] has the common types, [`document`]
+//! reads TOML, [`diagnostics`] has the problems found in files, [`files`] is the only way to open a configured file,
+//! [`clock`] is the only module that reads a clock, [`secret`] has the keys.
 //! command line. Underneath: [`model`] the nouns, [`document`] the reading of TOML, [`diagnostics`] the problems found in files, [`files`] the one way to a configured file, [`clock`] the only reader of a clock, [`secret`] keys.
-//!
+//! `docs/architecture.md` describes the states, the rules of the inbox, the guarantees and the bounds.
 //! `docs/architecture.md` has the states, the rules of the inbox, the promises and the bounds.
 
 pub mod agent;

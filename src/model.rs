@@ -26,15 +26,15 @@ pub use target::Target;
 pub use text::StrangerText;
 pub(crate) use text::{ascii_json, columns, hides};
 
-/// What is said to a request in the end.
+/// What a policy or a person says about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Let them in.
+    /// Let the sender in.
     Approve,
-    /// Send them away.
+    /// Turn the sender away.
     Reject,
-    /// Leave it pending for a person. What every doubt becomes.
+    /// Leave it pending for a person. Every doubt leads to this.
     Defer,
 }
 
@@ -88,7 +88,7 @@ impl Answer {
         }
     }
 
-    /// How a request stands that got it.
+    /// The status of a request after this answer.
     pub fn status(self) -> RequestStatus {
         match self {
             Answer::Approve => RequestStatus::Approved,
@@ -108,18 +108,18 @@ impl fmt::Display for Answer {
     }
 }
 
-/// How a request stands with the platform. Everything but `Pending` is final \[seed\].
+/// The status of a request on the platform. Every status but `Pending` is final \[seed\].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RequestStatus {
     /// Waiting for an answer.
     Pending,
-    /// Somebody let them in.
+    /// Somebody approved it.
     Approved,
-    /// Somebody sent them away.
+    /// Somebody rejected it.
     Rejected,
-    /// Nobody answered in the platform's time.
+    /// Nobody answered before the platform's time limit.
     Expired,
-    /// The sender took it back.
+    /// The sender cancelled it.
     Cancelled,
     /// A word this version does not know; at most 32 bytes of visible ASCII.
     Other(Box<str>),
@@ -157,18 +157,18 @@ impl fmt::Display for RequestStatus {
     }
 }
 
-/// A stranger at the door, as first seen. All but the id may be missing or odd.
+/// A contact request, as first seen. Everything but the id may be missing or malformed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContactRequest {
     /// Which request.
     pub id: RequestId,
-    /// Who says they ask.
+    /// Its sender, as the platform says.
     pub sender: Sender,
-    /// What they call themselves. An empty string on the wire is absent.
+    /// The sender's display name. An empty string on the wire counts as absent.
     pub name: Option<StrangerText>,
-    /// What they say. An empty string on the wire is absent.
+    /// The sender's message. An empty string on the wire counts as absent.
     pub message: Option<StrangerText>,
-    /// When the platform took it in; `None` where its text cannot be read as a time.
+    /// When the platform received it; `None` if its text is not a readable time.
     pub inserted_at: Option<Timestamp>,
     /// Who has the sender's handle, where the payload tells.
     pub ids: Option<Box<SenderIds>>,
@@ -218,7 +218,7 @@ pub struct Contact {
     pub ids: Option<Box<SenderIds>>,
 }
 
-/// Where an agent stands with the platform; the flags `paused` and `held` lie across these.
+/// The state of an agent's connection with the platform; the flags `paused` and `without_rules` are independent of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AgentState {
@@ -228,11 +228,11 @@ pub enum AgentState {
     Live,
     /// No socket, for now.
     Away,
-    /// Somebody else has the connection, and they may keep it.
+    /// Another client has the connection, and may keep it.
     Yielded,
     /// No socket, by configuration.
     Polling,
-    /// The key is no good.
+    /// The platform does not accept the key.
     Refused,
 }
 
@@ -290,10 +290,10 @@ impl Refusal {
     }
 }
 
-/// What became of an answer.
+/// The outcome of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The platform said that it took this answer.
+    /// The platform confirmed this answer.
     Confirmed(Answer),
     /// 404 or 409 after an attempt of ours with an unknown outcome, or our own update was seen.
     Presumed(Answer),
@@ -303,7 +303,7 @@ pub enum Outcome {
     Gone,
     /// 400, 403 or 422.
     Refused,
-    /// Sent, and nothing heard: until the next listing.
+    /// Sent without a reply: unknown until the next listing.
     Unknown,
 }
 

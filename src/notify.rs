@@ -1,8 +1,9 @@
 //! Tells people: that a request waits for them, and that something is wrong. One task for each target of `[[notify]]`.
 //!
-//! It reads the board and the record and never asks an agent, so that no answer is later for it. The record is the outbox
-//! (`ledger::deliveries`): each target has a mark, and one message at a time is under way to it. A target that is slow, full
-//! or gone keeps nothing but its own next message; what comes meanwhile waits in the record and goes as one message.
+//! It reads the board and the ledger and never asks an agent, so it delays no answer. The ledger is the outbox
+//! (`ledger::deliveries`): for each target it stores how far the target has been notified, and the one message that is
+//! being delivered. A target that is slow, full or gone delays only its own next message; what happens in the meantime
+//! waits in the ledger and becomes one message.
 
 mod conditions;
 mod message;
@@ -36,13 +37,13 @@ pub struct Surroundings {
     pub clock: Clock,
     /// The outbox.
     pub ledger: Ledger,
-    /// What is wrong, and whether anybody waits.
+    /// The source of what is wrong, and of whether anybody waits.
     pub board: BoardReader,
-    /// Learns every secret that is read.
+    /// Receives every secret that is read, so that the log never shows one.
     pub redact: Redact,
-    /// Counts what became of each try.
+    /// Counts the results of deliveries.
     pub metrics: Metrics,
-    /// Makes links to answer by.
+    /// Makes links for answers.
     pub replies: Replies,
 }
 
@@ -57,37 +58,38 @@ pub struct Targets {
 struct Target {
     settings: Arc<NotifyTarget>,
     status: Arc<ArcSwap<NotifyStatus>>,
-    /// Rings for a try at once.
+    /// Requests an immediate delivery.
     again: mpsc::Sender<()>,
     around: Surroundings,
 }
 
-/// Why a target could not be asked or told.
+/// Why a target could not be tested or retried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// No target has that name.
     #[error("no target `{0}` is configured: `doorman notify list` shows those that are")]
     Unknown(String),
-    /// It did not take the message.
+    /// The target did not accept the message.
     #[error("`{target}` did not take the message: {why}")]
     Undelivered {
-        /// Which.
+        /// The target's name.
         target: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
 
-/// Looks whether a target can be reached, without telling it anything: what could be seen.
+/// Checks whether a target can be reached, without sending it a message. Returns what was found.
 ///
 /// # Errors
-/// Why not, for people and without a secret.
+/// The reason, for people and without a secret.
 pub async fn reach(target: &NotifyTarget, redact: &Redact) -> Result<&'static str, String> {
     ways::reach(target, redact).await.map_err(|undelivered| undelivered.why)
 }
 
 impl Targets {
-    /// Starts a task for each target. They end with `stop`; what is under way then is delivered after the next start.
+    /// Starts a task for each target. The tasks end with `stop`; a message that is not delivered then is delivered
+    /// after the next start.
     pub fn start(
         settings: &[NotifyTarget],
         around: &Surroundings,
@@ -121,12 +123,12 @@ impl Targets {
         (all, tasks)
     }
 
-    /// How each stands, in the order of the configuration.
+    /// The state of each target, in the order of the configuration.
     pub fn status(&self) -> Vec<NotifyStatus> {
         self.targets.iter().map(|target| target.status.load().as_ref().clone()).collect()
     }
 
-    /// The other targets that got nothing for a day or are gone, each with why.
+    /// The other targets to which nothing could be delivered for a day or which are gone, each with the reason.
     fn failed_beside(&self, name: &str) -> Vec<(String, String)> {
         let beside = self.targets.iter().filter(|target| target.settings.name != name);
         beside
@@ -151,12 +153,12 @@ impl Targets {
             .map_err(|undelivered| TargetError::Undelivered { target: name.to_owned(), why: undelivered.why })
     }
 
-    /// Tries at once what is under way to a target, and takes one up again that was stopped.
+    /// Tries at once to deliver the target's current message; also restarts a target that was stopped.
     ///
     /// # Errors
     /// [`TargetError::Unknown`].
     pub fn retry(&self, name: &str) -> Result<(), TargetError> {
-        // Where one ring waits already, that is as good.
+        // If a request waits already, one is enough.
         let _ = self.find(name)?.again.try_send(());
         Ok(())
     }

@@ -1,6 +1,7 @@
-//! The page for people: how the agents are, who waits and why, what was decided. Looking and acting are different doors: what
-//! is shown comes from the board and from the record, and asks no agent; what is done goes the way of `doorman approve`, and
-//! only for somebody who is known by name. Everything is bounded, and nothing here decides anything.
+//! The page for people: the state of the agents, which requests wait and why, what was decided. Looking and acting are
+//! separate: what the page shows comes from the board and the ledger, and no agent is asked for it; an action takes the
+//! same way as `doorman approve`, and only a person known by name may act. Everything is bounded, and nothing here
+//! decides anything.
 
 mod acting;
 mod door;
@@ -51,19 +52,19 @@ pub use words::Words;
 const CONNECTIONS_MAX: usize = 32;
 /// Most bytes of a request.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
-/// A client must have said everything by then.
+/// A client must have sent its whole request within this time.
 const SPEAK_MAX: Duration = Duration::from_secs(10);
-/// A connection ends by then: an answer may be waited for meanwhile.
+/// A connection is closed after this time; it includes the wait for an answer's outcome.
 const CONNECTION_MAX: Duration = Duration::from_secs(40);
 /// Most rows of one page.
 const ROWS_MAX: usize = 200;
-/// Most readings of the record at once.
+/// Most concurrent reads of the ledger.
 const READINGS_MAX: usize = 2;
-/// Requests that were answered here and may still be on the board, and for how long.
+/// Requests that were just answered on the page and may still be on the board, and for how long they are remembered.
 const JUST_ANSWERED_MAX: usize = 256;
 const JUST_ANSWERED: Duration = Duration::from_secs(5);
 
-/// Of headers up to twice as much is held.
+/// Up to twice as many bytes of headers are held.
 const LIMITS: Limits = Limits {
     connections: CONNECTIONS_MAX,
     speak: SPEAK_MAX,
@@ -71,34 +72,34 @@ const LIMITS: Limits = Limits {
     request_bytes: REQUEST_BYTES_MAX / 2,
 };
 
-/// What the page is made of.
+/// Everything that the page needs.
 #[derive(Debug)]
 pub struct Parts {
     /// `[page]`.
     pub settings: PageSettings,
-    /// Its socket is for whoever may use this one.
+    /// The page's socket gets the same group as the control socket.
     pub control: ControlSettings,
-    /// What the service manager handed over, in place of `socket` and `listen`.
+    /// The sockets that the service manager passed, in place of `socket` and `listen`.
     pub given: Vec<GivenPage>,
     /// Both clocks.
     pub clock: Clock,
-    /// What is shown.
+    /// The source of what is shown.
     pub board: BoardReader,
-    /// Where what people do goes.
+    /// The channel for what people do.
     pub calls: mpsc::Sender<Call>,
-    /// The record.
+    /// The ledger's path.
     pub ledger: At,
     /// The configuration's file, if there is one.
     pub config: Option<PathBuf>,
     /// Each agent's rules file.
     pub rules: Vec<(AgentId, PathBuf)>,
-    /// No key is shown.
+    /// The keys that no page may show.
     pub redact: Redact,
-    /// Who may log in.
+    /// The links and sessions of people.
     pub logins: Logins,
-    /// How what happened is told.
+    /// The functions that put events into words.
     pub words: Words,
-    /// Links in messages.
+    /// The links in messages.
     pub replies: Replies,
 }
 
@@ -116,18 +117,18 @@ struct Page {
     logins: Logins,
     words: Words,
     replies: Replies,
-    /// What a proxy sends, so that it is believed.
+    /// The secret that a proxy must send before its headers count.
     proxy_secret: Option<Key>,
     forms: form::Forms,
     readings: Arc<Semaphore>,
     cache: Mutex<reading::Cache>,
-    /// Why somebody was turned away, each once.
+    /// Why people were refused; each reason is logged once.
     told: Mutex<BTreeMap<&'static str, u64>>,
     answered: Mutex<VecDeque<(AgentId, RequestId, Mono)>>,
 }
 
 impl Page {
-    /// Remembers for a moment that a request was answered: the board may not know yet.
+    /// Remembers for a moment that a request was answered, since the board may still show it.
     fn just_answered(&self, agent: AgentId, request: RequestId) {
         let now = self.clock.now().mono;
         let mut answered = locked(&self.answered);
@@ -146,7 +147,7 @@ impl Page {
     }
 }
 
-/// Each of the page's locks guards values that are whole at any moment.
+/// A poisoned lock is fine: the values that the page's locks guard are consistent at any moment.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -156,7 +157,7 @@ pub fn is_wanted(settings: &PageSettings, given: &[GivenPage]) -> bool {
     !given.is_empty() || settings.socket.is_some() || settings.listen.is_some()
 }
 
-/// Serves the page until `stop`. What is wrong with it is told and stops nothing else.
+/// Serves the page until `stop`. A problem of the page is logged and stops nothing else.
 pub async fn serve(parts: Parts, stop: CancellationToken) {
     let Parts { settings, control, given, clock, board, calls, ledger, config, rules, redact, logins, replies, words } =
         parts;
@@ -217,7 +218,7 @@ enum Place {
     Given(GivenPage),
 }
 
-/// What was handed over takes the place of what the settings say.
+/// Sockets that were passed replace those of the settings.
 fn places(settings: &PageSettings, given: Vec<GivenPage>, standing: &Standing) -> Vec<(Place, Teller)> {
     if !given.is_empty() {
         let told = |given| match given {
@@ -265,11 +266,11 @@ async fn serve_at(place: Place, teller: Teller, group: Option<String>, router: R
         Err(error) => return tell("handed over", &error.to_string()),
     };
     teller.served(listener.port());
-    // A socket is bound in one directory and moved to another, so it does not know where it is.
+    // A socket is bound in one directory and moved to another, so its own address is not its path.
     let address = kept.as_ref().map_or_else(|| listener.at(), |(file, _)| file.path().display().to_string());
     info!(event = events::PAGE_LISTENING, address, "the page is served");
     match kept {
-        // At the end the file goes with what keeps it.
+        // The file is removed when its keeper is dropped at the end.
         Some((file, made)) => {
             let serve = serving::serve(listener, again, LIMITS, router, stop.clone());
             tokio::join!(serve, in_place(file, made, &teller, stop));
@@ -278,7 +279,7 @@ async fn serve_at(place: Place, teller: Teller, group: Option<String>, router: R
     }
 }
 
-/// Keeps the socket's file where it is, until `stop`.
+/// Makes sure that the socket's file stays in its place, until `stop`.
 async fn in_place(file: Bound, made: mpsc::Sender<Listener>, teller: &Teller, stop: CancellationToken) {
     let (of_file, mut remade) = mpsc::channel(1);
     let tell = |seen: Seen<'_>| match seen {
@@ -303,7 +304,8 @@ async fn in_place(file: Bound, made: mpsc::Sender<Listener>, teller: &Teller, st
     tokio::join!(keep_in_place(file, of_file, tell, stop), hand_on);
 }
 
-/// The socket's file, now or as soon as it can be made. Why not is told once, and again when that changes.
+/// The socket's file, now or as soon as it can be made. The reason for a failure is logged once, and again when it
+/// changes.
 async fn bound_file(
     path: PathBuf,
     group: Option<String>,
@@ -329,7 +331,7 @@ async fn bound_file(
     }
 }
 
-/// The same problem of another socket.
+/// The text of the same problem for the page's socket.
 fn of_page(error: &SocketError, path: &Path) -> String {
     match error {
         SocketError::Taken(_) => {

@@ -1,5 +1,5 @@
-//! Phoenix Channels as a client: frames, the session's state machine, backoff. Pure: time and randomness are
-//! arguments, and what is to be done comes out as data.
+//! A client for Phoenix Channels: frames, the session's state machine, backoff. Pure: time and randomness are
+//! arguments, and actions are returned as data.
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 pub(crate) mod backoff;

@@ -1,5 +1,5 @@
-//! The edge to the platform: REST calls, the socket, TLS, and the parsing of everything that comes back. What leaves
-//! here is typed and bounded; nothing in here decides anything.
+//! The connection to the platform: REST calls, the socket, TLS, and the parsing of everything that comes back. Its
+//! results are typed and bounded; nothing in here makes a decision.
 
 pub mod bodies;
 pub(crate) mod classify;

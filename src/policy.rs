@@ -4,8 +4,8 @@
 //! [`Policy::decide`] turns a request and the facts into one [`Decision`]. No IO except in [`load()`], no clock, no
 //! randomness. Semantics: `docs/policy.md`.
 //!
-//! *Reject beats defer, defer beats approve, nothing matched means `no_match`; the order of the file never matters; and
-//! what is unknown never decides.*
+//! *Reject beats defer, and defer beats approve. If nothing matches, `no_match` applies. The order of the file never
+//! matters. An unknown condition never decides.*
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 pub mod ask;

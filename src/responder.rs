@@ -1,6 +1,6 @@
 //! Sending answers: how many at once, how fast, and what a reply to one means. Pure.
 //!
-//! It knows nothing of rules: it is told an answer and says when there is a slot for it, and what became of it.
+//! It knows nothing about rules: it says when there is a slot for an answer, and what a reply means for the request.
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 use std::time::Duration;
@@ -14,20 +14,21 @@ use crate::platform::{CallError, CallFault, Responded};
 pub struct Responder {
     in_flight: u32,
     in_flight_max: u32,
-    /// Time between answers; zero is no limit.
+    /// The time between two answers; zero means no limit.
     spacing: Duration,
-    /// When the next answer may begin. A bucket of one second's worth: it may lie up to a second in the past.
+    /// When the next answer may begin. It may be up to a second in the past, so that one second's worth can be saved
+    /// up.
     next: Mono,
     /// Nothing at all before this (429, `Retry-After`).
     blocked_until: Mono,
     /// No answer before this: the last ones did not get through.
     answers_after: Mono,
-    /// Waits in succession without a good call between them. While there is one, answers go out one at a time.
+    /// Waits in a row without a successful call between them. While there is one, answers go out one at a time.
     failures: u32,
 }
 
 impl Responder {
-    /// `in_flight` answers on their way at once; `per_second` begun per second, zero for no limit.
+    /// At most `in_flight` answers at once, and `per_second` new ones a second; zero means no limit.
     pub fn new(in_flight: u32, per_second: u32) -> Self {
         let spacing = if per_second == 0 { Duration::ZERO } else { Duration::from_secs(1) / per_second };
         Self {
@@ -65,7 +66,7 @@ impl Responder {
     pub fn take(&mut self, now: Mono) {
         self.in_flight += 1;
         if !self.spacing.is_zero() {
-            // At most one second's worth is saved up while nothing is to be said.
+            // At most one second's worth is saved up while there is nothing to answer.
             let saved = Mono::from_origin(now.since_origin().saturating_sub(Duration::from_secs(1) - self.spacing));
             self.next = self.next.max(saved) + self.spacing;
         }
@@ -76,13 +77,13 @@ impl Responder {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// How many are on their way.
+    /// How many answers are in flight.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
     }
 
-    /// An answer did not get through: how many waits in succession this makes, where it begins a new one. Those that were on
-    /// their way together fail together, and make one.
+    /// An answer did not get through. If this begins a new wait, returns how many waits in a row there are. Answers
+    /// that were in flight together fail together, and begin one wait.
     pub fn failed(&mut self, now: Mono) -> Option<u32> {
         if self.answers_after > now {
             return None;
@@ -91,7 +92,7 @@ impl Responder {
         Some(self.failures)
     }
 
-    /// The wait that a failure began lasts until then.
+    /// The current wait lasts until then.
     pub(crate) fn wait_until(&mut self, until: Mono) {
         self.answers_after = self.answers_after.max(until);
     }
@@ -101,7 +102,7 @@ impl Responder {
         self.answers_after
     }
 
-    /// A call went through: the platform is well.
+    /// A call succeeded.
     pub fn well(&mut self) {
         (self.failures, self.answers_after) = (0, Mono::ZERO);
     }
@@ -120,24 +121,24 @@ impl Responder {
 /// What a reply to an answer means for its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
-    /// It is over, this way.
+    /// The answer has this outcome.
     Over(Outcome),
-    /// It may have been carried out: only a listing can tell.
+    /// It may have been carried out: only a listing can show it.
     Unknown,
     /// It was not carried out; try again later.
     NotYet,
     /// As [`Meaning::NotYet`], and the whole agent waits.
     Throttled,
-    /// The platform does not allow it: it stays pending; again after an hour.
+    /// The platform forbids it: the request stays pending, and the answer is tried again after an hour.
     Forbidden,
-    /// What we sent is wrong; the same again would be, too.
+    /// Our message is wrong; sending it again would not help.
     Malformed,
-    /// The key is refused, or there is none: nothing of this agent's goes out until it is good again.
+    /// The key is refused or missing: this agent sends nothing until the key works again.
     KeyRefused,
 }
 
 /// Classifies the reply to `answer`. `unknown_before` is whether an earlier attempt may have been carried out;
-/// `updated` is what the channel said of the request while the answer was on its way.
+/// `updated` is the status that the channel reported while the answer was in flight.
 pub fn meaning(
     answer: Answer,
     result: &Result<Responded, CallError>,
@@ -147,19 +148,20 @@ pub fn meaning(
     let ours = answer.status();
     let error = match result {
         Ok(responded) if responded.status == ours => return Meaning::Over(Outcome::Confirmed(answer)),
-        // It says that the request stands otherwise than we asked: somebody else's word counts, not ours.
+        // The reply shows another status than we asked for: somebody else settled the request, not we.
         Ok(responded) if responded.status == RequestStatus::Pending => return Meaning::Unknown,
         Ok(_) => return Meaning::Over(Outcome::SettledElsewhere),
         Err(error) => error,
     };
     let told = updated.map(|status| *status == ours);
     match (error.fault, told) {
-        // Already settled when we came: by our own earlier attempt, if there was one and nothing says otherwise.
+        // Already settled when our answer came: by our own earlier attempt, if there was one and nothing contradicts
+        // that.
         (CallFault::NotFound | CallFault::Conflict, Some(false)) => Meaning::Over(Outcome::SettledElsewhere),
         (CallFault::NotFound | CallFault::Conflict, _) if unknown_before => Meaning::Over(Outcome::Presumed(answer)),
         (CallFault::NotFound | CallFault::Conflict, _) => Meaning::Over(Outcome::SettledElsewhere),
-        // The channel already told how it ended; whether it was us is certain only to the platform.
-        // Something in between may answer before it passes the call on, or after.
+        // The channel already reported how the request ended; only the platform knows whether our answer did it. A
+        // system in between may answer before or after it passes the call on.
         (
             CallFault::NoAnswer
             | CallFault::Passing(_)
@@ -219,7 +221,7 @@ mod tests {
                 begun.push(ms);
             }
         }
-        // A quiet start may save up one second's worth; after that it is the rate.
+        // After a quiet start, up to one second's worth may be saved up; after that, the rate applies.
         let in_second = |from: u64| begun.iter().filter(|ms| (from..from + 1000).contains(*ms)).count();
         assert!(in_second(5_000) <= 40, "{}", in_second(5_000));
         assert_eq!(in_second(6_500), 20);

@@ -1,6 +1,7 @@
-//! An imitation of the platform, for the demo, tests and benches: its Phoenix socket, its REST calls, and a control to
-//! make things happen and go wrong. It is faithful first: shapes, errors, terminal states, one connection an agent. It
-//! is no platform: it keeps everything in memory and its keys protect nothing. `docs/sandbox.md` says what it does.
+//! An imitation of the platform, for the demo, tests and benches: its Phoenix socket, its REST calls, and a control API
+//! to make requests and faults happen. It aims to be faithful: shapes, errors, terminal states, one connection an
+//! agent. It is not a platform: it keeps everything in memory, and its keys protect nothing. `docs/sandbox.md`
+//! describes it.
 //!
 //! Beside it, [`replay`] plays the platform's side of a transcript.
 //!
@@ -40,7 +41,7 @@ pub use world::World;
 /// How long [`Sandbox::stop`] waits for connections to end before it cuts them.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What differs between sandboxes besides the world.
+/// The options of a sandbox besides its world.
 #[derive(Debug, Clone)]
 pub struct SandboxOptions {
     /// Speak TLS (`https`, `wss`) with this.
@@ -81,13 +82,13 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// The address cannot be bound, or, as `InvalidInput`, the world is no good.
+    /// The address cannot be bound, or, as `InvalidInput`, the world is not valid.
     pub async fn start(address: SocketAddr, world: World, options: SandboxOptions) -> io::Result<Sandbox> {
         world.check().map_err(|problem| io::Error::new(io::ErrorKind::InvalidInput, problem))?;
         Self::resume(address, Control::new(shared::Shared::new(&world, options))).await
     }
 
-    /// Starts with everything that an ended sandbox knew, as a platform that was restarted.
+    /// Starts with the whole state of a sandbox that ended, like a platform that was restarted.
     ///
     /// # Errors
     ///
@@ -100,7 +101,7 @@ impl Sandbox {
         Ok(Sandbox { address, control, ending, tasks })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -116,8 +117,8 @@ impl Sandbox {
         self.control.clone()
     }
 
-    /// Ends as a platform that is restarted: close 1012 on every socket, calls on their way are finished (for at most
-    /// two seconds). Cancelled, it kills.
+    /// Ends like a platform that is restarted: sends close 1012 on every socket, and finishes calls that have begun
+    /// (for at most two seconds). If this future is cancelled, the sandbox is killed.
     pub async fn stop(self) {
         self.ending.stop.cancel();
         self.tasks.close();

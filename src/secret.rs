@@ -1,4 +1,4 @@
-//! Keys. A [`Key`] can be sent, and nothing else: no `Display`, no text in `Debug`, wiped when dropped.
+//! Keys. A [`Key`] can only be sent: it has no `Display`, its `Debug` shows no text, and it is wiped when dropped.
 
 mod redact;
 pub(crate) mod signing;
@@ -18,21 +18,21 @@ use crate::files::{self, Advice, FileError, Reading, Trust};
 
 pub use redact::Redact;
 
-/// Longest key that is believed (bytes).
+/// Longest valid key (bytes).
 const KEY_BYTES_MAX: usize = 512;
-/// A shorter one is not a key, and could not be scrubbed from a log without eating ordinary words (bytes).
+/// A shorter text is not a valid key, and removing it from the log would also remove ordinary words (bytes).
 pub(crate) const KEY_BYTES_MIN: usize = 8;
-/// A shorter one is warned about (bytes).
+/// A shorter key gives a warning (bytes).
 const KEY_BYTES_SHORT: usize = 16;
 
 /// An agent's API key.
 #[derive(Clone)]
 pub struct Key(Arc<SecretString>);
 
-/// Why a text is no key. Never says the text.
+/// Why a text is not a valid key. Never contains the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyProblem {
-    /// Nothing there.
+    /// It is empty.
     #[error("it is empty")]
     Empty,
     /// Fewer than 8 bytes.
@@ -46,7 +46,7 @@ pub enum KeyProblem {
     Characters,
 }
 
-/// Why there is no key. Names the source, never the content.
+/// Why a key could not be read. Names the source, never the content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no key from {source_name}: {why}")]
 pub struct KeyReadError {
@@ -57,7 +57,7 @@ pub struct KeyReadError {
 }
 
 impl Key {
-    /// Takes visible ASCII of 8 to 512 bytes; one trailing line break is left out.
+    /// Accepts visible ASCII of 8 to 512 bytes; ignores one trailing line break.
     pub fn parse(text: &str) -> Result<Self, KeyProblem> {
         let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
         match text.len() {
@@ -76,13 +76,13 @@ impl Key {
 
     /// The value of the `x-api-key` header, marked so that HTTP code does not print or index it.
     pub fn header(&self) -> HeaderValue {
-        // Visible ASCII is a header value by definition; an empty one would only be refused.
+        // Visible ASCII is always a valid header value; an empty value would only be refused.
         let mut value = HeaderValue::from_str(self.0.expose_secret()).unwrap_or_else(|_| HeaderValue::from_static(""));
         value.set_sensitive(true);
         value
     }
 
-    /// The text, for the query of a socket that takes it nowhere else, and for the log's scrubbing.
+    /// The text, for a socket that accepts the key only in the query, and for removing the key from the log.
     pub(crate) fn expose(&self) -> &str {
         self.0.expose_secret()
     }
@@ -102,7 +102,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Where the key is looked for, in words.
+/// The source of the key, in words.
 pub(crate) fn describe(source: &KeySource) -> String {
     match source {
         KeySource::File(path) => format!("the file `{}`", path.display()),
@@ -112,7 +112,7 @@ pub(crate) fn describe(source: &KeySource) -> String {
     }
 }
 
-/// What was found where a key should be.
+/// The result of reading a key.
 #[derive(Debug)]
 pub struct Found {
     /// The key.
@@ -139,7 +139,8 @@ pub fn look(source: &KeySource) -> Found {
     Found { key, warnings }
 }
 
-/// Reads one secret, or several, each on a line of its own: while one is being changed both count. Blocks as [`read`] does.
+/// Reads one secret, or several on separate lines: while a secret is being changed, the old and the new one are both
+/// valid. Blocks as [`read`] does.
 pub fn read_lines(source: &KeySource, most: usize) -> Result<Vec<Key>, KeyReadError> {
     let unusable = |why: String| KeyReadError { source_name: describe(source), why };
     let mut text = content(source, &mut Vec::new()).map_err(unusable)?;
@@ -164,7 +165,7 @@ fn content(source: &KeySource, warnings: &mut Vec<String>) -> Result<String, Str
     Ok(match source {
         KeySource::File(path) => {
             let contents = read_file(path)?;
-            // A group that may read it is somebody's choice.
+            // If a group may read it, that is a deliberate choice.
             if contents.meta.mode() & 0o007 != 0 {
                 let source = describe(source);
                 warnings.push(format!("everybody on this machine can read {source}: `chmod 600` it"));
@@ -179,10 +180,10 @@ fn content(source: &KeySource, warnings: &mut Vec<String>) -> Result<String, Str
             Err(VarError::NotPresent) => return Err("it is not set".to_owned()),
             Err(VarError::NotUnicode(_)) => return Err("it is not UTF-8: set it to the key's plain text".to_owned()),
         },
-        // What systemd hands over is its own matter.
+        // The mode of a systemd credential is systemd's responsibility.
         KeySource::Credential(name) => text(read_file(&credential(name)?)?.bytes)?,
         KeySource::Missing => {
-            // Whether it is an agent of the file or of the environment is not known here.
+            // Here it is not known whether the agent is from the file or from the environment.
             return Err("none is configured: set `api_key_file`, `api_key_env` or `api_key_credential` in its `[[agents]]`, or \
                         `DOORMAN_API_KEY_FILE` where the environment configures it"
                 .to_owned());
@@ -190,7 +191,7 @@ fn content(source: &KeySource, warnings: &mut Vec<String>) -> Result<String, Str
     })
 }
 
-/// Where systemd put a credential.
+/// The path of a systemd credential.
 fn credential(name: &str) -> Result<PathBuf, String> {
     if name.is_empty() || name.contains('/') || name.starts_with('.') {
         return Err("a credential's name is a plain file name".to_owned());

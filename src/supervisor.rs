@@ -1,7 +1,7 @@
-//! Many agents in one process: starts them, keeps them going, hands policies round, answers the control socket, drains.
+//! Many agents in one process: starts them, restarts them, distributes policies, answers the control socket, drains.
 //!
-//! It never touches a request. One agent's panic, refusal or flood is that agent's alone; one rules file's typo holds
-//! only the agents that use it.
+//! It never touches a request. A panic, a refused key or a flood of requests affects only the agent concerned, and an
+//! error in a rules file affects only the agents that use it.
 
 mod boards;
 mod control;
@@ -36,22 +36,22 @@ use crate::policy::Shrunk;
 pub use policies::{Policies, Start};
 pub use settings_watch::Reread;
 
-/// Between the start of one agent and of the next.
+/// Pause between the starts of two agents.
 const BETWEEN: Duration = Duration::from_millis(5);
-/// Between one text for `systemctl status` and the next.
+/// Interval between texts for `systemctl status`.
 const STATUS_RHYTHM: Duration = Duration::from_secs(5);
-/// Between pictures of the board, where no agent's state changes.
+/// Interval between snapshots of the board, if no agent's state changes.
 const BOARD_RHYTHM: Duration = Duration::from_secs(1);
-/// Between looks at the rules files, with `watch = true`.
+/// Interval between checks of the rules files, with `watch = true`.
 const WATCH_RHYTHM: Duration = Duration::from_secs(2);
-/// Between sayings of a problem that lasts.
+/// Interval at which a problem that lasts is logged again.
 const REPEAT_PROBLEMS_EVERY: Duration = Duration::from_secs(300);
-/// Between blankings of old text.
+/// Interval at which old text is blanked.
 const BLANK_RHYTHM: Duration = Duration::from_secs(86_400);
 /// A loop of the daemon that has not turned for this long hangs.
 pub(crate) const LOOP_BOUND: Duration = Duration::from_secs(20);
 
-/// How the supervisor is told to do something from outside the control socket.
+/// Orders to the supervisor that do not come over the control socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// SIGHUP.
@@ -63,28 +63,28 @@ pub enum Order {
     Panic(usize),
 }
 
-/// What a supervisor is made of.
+/// Everything that a supervisor needs.
 #[derive(Debug)]
 pub struct Parts {
     /// The configuration.
     pub settings: Settings,
-    /// The rules files, loaded once.
+    /// The loaded rules files.
     pub policies: Policies,
     /// What every agent needs.
     pub around: Surroundings,
-    /// Loops to be watched.
+    /// Watches the loops.
     pub watchdog: Watchdog,
     /// systemd.
     pub notifier: Notifier,
     /// `run --shadow`.
     pub shadow: bool,
-    /// Feeds all jitter.
+    /// The seed of all jitter.
     pub seed: u64,
     /// Reads the configuration again, for a reload.
     pub reread: Reread,
     /// Where the board is published.
     pub board: watch::Sender<Arc<Board>>,
-    /// Who is told.
+    /// The targets of notifications.
     pub notify: Targets,
     /// Who may log in to the page, where there is one.
     pub page: Option<Logins>,
@@ -95,7 +95,7 @@ pub struct Parts {
 pub(crate) struct Shared {
     settings: Settings,
     policies: Mutex<Policies>,
-    /// How the rules files stood when that was last known: a reload that takes long does not keep `status` waiting.
+    /// The last known state of the rules files, so that a long reload does not delay `status`.
     policies_status: ArcSwap<Vec<PolicyStatus>>,
     around: Surroundings,
     notifier: Notifier,
@@ -113,14 +113,14 @@ pub(crate) struct Member {
     id: AgentId,
     /// Empty while its task is being (re)started.
     handle: Arc<ArcSwapOption<AgentHandle>>,
-    /// They outlive the task.
+    /// The agent's counters, which outlive the task.
     counters: Counters,
-    /// So does what it handed out.
+    /// What the agent last published, which also outlives the task.
     board: AgentSlot,
 }
 
 impl Shared {
-    /// Reads every rules file and every key again. Anything wrong keeps what is in force.
+    /// Reads every rules file and every key again. If something is wrong, the present one stays in force.
     async fn reload(&self, by: &str, shrunk: Shrunk) -> Reloaded {
         let begun = Instant::now();
         self.notifier.reloading();
@@ -162,7 +162,7 @@ impl Shared {
         reloaded
     }
 
-    /// Every rules file's line in `status`; of the moment before, while they are being loaded.
+    /// The line of every rules file in `status`; while the files are being loaded, the lines from before.
     pub(crate) fn policies_status(&self) -> Vec<PolicyStatus> {
         if let Ok(policies) = self.policies.try_lock() {
             self.policies_status.store(Arc::new(policies.status()));
@@ -202,8 +202,8 @@ impl Shared {
     }
 }
 
-/// Runs all agents until it is ordered to stop and everything is drained. `stop` is cancelled at the end, for everything
-/// that runs beside it.
+/// Runs all agents until it is ordered to stop and everything is drained. At the end it cancels `stop`, which ends
+/// everything that runs beside it.
 pub async fn run(
     parts: Parts,
     mut calls: mpsc::Receiver<Call>,
@@ -305,7 +305,7 @@ async fn watch_over(
             },
             _ = status.tick() => drop(beside.spawn(async move { shared.put_status().await })),
             _ = watch.tick(), if shared.settings.reload.watch => drop(beside.spawn(async move {
-                // A look that takes longer than the rhythm is not joined by another.
+                // If a check takes longer than the interval, no second check starts.
                 if let Ok(mut policies) = shared.policies.try_lock() {
                     policies.poll_files(shared.around.clock.now().wall).await;
                 }
@@ -330,7 +330,7 @@ async fn drain_agents(
     info!(event = events::DRAINING, "stopping: answers on their way are finished, the rest stays pending");
     let begun = Instant::now();
     drain.cancel();
-    // The agents keep their own time; this is for one that hangs.
+    // The agents limit their drain themselves; this limit is for an agent that hangs.
     let deadline = begun + shared.settings.timing.drain + Duration::from_secs(2);
     loop {
         tokio::select! {

@@ -1,8 +1,8 @@
 //! Transcripts: what one doorman and the platform said to each other, one JSON object a line. `doorman run --record`
 //! writes them, `doorman sandbox --replay` and the tests of the session play them. `docs/transcripts.md` is the format.
 //!
-//! It owns the lines and what may stand in them: never a key, and strangers' text only where that was asked for. It
-//! decides nothing, and a recording that fails never holds the daemon up.
+//! This module owns the lines and what they may contain: never a key, and strangers' text only if that was requested.
+//! It decides nothing, and a recording that fails never delays the daemon.
 
 mod pseudonymize;
 mod recorder;
@@ -27,7 +27,7 @@ pub enum Dir {
     In,
 }
 
-/// One line. Exactly one of the fields after `note` is there, or none in a header or a mere note.
+/// One line. Exactly one of the fields after `note` is present; none of them in a header or in a line with only a note.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Line {
@@ -37,42 +37,42 @@ pub struct Line {
     /// Milliseconds since the run began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<u64>,
-    /// Whose agent's.
+    /// The agent's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
     /// The number of the agent's connection, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conn: Option<u64>,
-    /// Who speaks.
+    /// Who sends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dir: Option<Dir>,
     /// A sentence for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// The upgrade, or what came of it.
+    /// The upgrade request, or its result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade: Option<Upgrade>,
-    /// A text frame: as JSON; or as a text that is the frame's very text.
+    /// A text frame: as JSON; or as a string with the exact text of the frame.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame: Option<Value>,
-    /// A text frame that is no JSON and is not repeated: its bytes.
+    /// A text frame that is not JSON and not included: its length in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub garbled: Option<u64>,
     /// A binary frame: its bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binary: Option<u64>,
-    /// The end: its close code, or null where the connection ended without one.
+    /// The end of the connection: its close code, or null if there was none.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub close: Option<Option<u16>>,
-    /// The client was told to leave.
+    /// The client was ordered to leave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop: Option<bool>,
-    /// A REST call, or what came of it.
+    /// A REST call, or its result.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rest: Option<Rest>,
 }
 
-/// An upgrade. Out: the query without any key. In: how it was answered.
+/// An upgrade. Out: the query without any key. In: the reply.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Upgrade {
@@ -85,7 +85,7 @@ pub struct Upgrade {
     /// How the key went: `header` or `query`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The HTTP status; 101 is an open socket.
+    /// The HTTP status; 101 means that the socket is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// The platform's error code.
@@ -94,7 +94,7 @@ pub struct Upgrade {
     /// Seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
-    /// Why nobody answered.
+    /// Why there was no reply.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -103,7 +103,7 @@ pub struct Upgrade {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rest {
-    /// Joins a call and its answer; counted through the run.
+    /// The number that links a call and its reply; counted through the run.
     pub call: u64,
     /// `GET` or `POST`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,7 +123,7 @@ pub struct Rest {
     /// JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<Value>,
-    /// A body that is no JSON and is not repeated: its bytes.
+    /// A body that is not JSON and not included: its length in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub garbled: Option<u64>,
     /// Why there is no answer.
@@ -131,18 +131,18 @@ pub struct Rest {
     pub error: Option<String>,
 }
 
-/// `null` is there, too.
+/// Distinguishes `null` from an absent field.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u16>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
-/// Why a text is no transcript.
+/// Why a text is not a valid transcript.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// Over `READ_BYTES_MAX`.
     #[error("it has more than {READ_BYTES_MAX} bytes")]
     TooLong,
-    /// A line that is none.
+    /// A line that is not valid.
     #[error("line {line} is not a line of a transcript: {why}")]
     Line {
         /// From 1.
@@ -150,21 +150,21 @@ pub enum ReadError {
         /// What is wrong.
         why: String,
     },
-    /// A later version's.
+    /// Written by a later version.
     #[error("line {line} names version {version}, and this doorman reads {VERSION}: use a newer one")]
     Version {
         /// From 1.
         line: usize,
-        /// As named.
+        /// The version named in the header.
         version: u32,
     },
 }
 
-/// Reads a transcript. Unknown keys are ignored, empty lines and a last line that was cut off are left out.
+/// Reads a transcript. Ignores unknown keys, empty lines, and a last line that was cut off.
 ///
 /// # Errors
 ///
-/// A line that is no line of a transcript, a newer version, or too much of it.
+/// A line that is not valid, a newer version, or a text that is too long.
 pub fn read(text: &str) -> Result<Vec<Line>, ReadError> {
     if text.len() > READ_BYTES_MAX {
         return Err(ReadError::TooLong);

@@ -1,4 +1,4 @@
-//! Enums whose variants can be gone through: the list cannot fall behind the enum.
+//! Enums that list their own variants: the list cannot be incomplete.
 
 /// Declares an enum, and `ALL`, its variants in their order.
 macro_rules! with_all {

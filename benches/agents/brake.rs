@@ -21,7 +21,7 @@ async fn live(dir: &Path) -> usize {
         .output()
         .await
         .unwrap();
-    // Before the daemon is up there is nothing to read.
+    // Before the daemon is running there is no output.
     let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let agents = status["agents"].as_array().cloned().unwrap_or_default();
     agents.iter().filter(|agent| agent["state"] == "live").count()

@@ -1,12 +1,12 @@
-//! A thousand agents in one daemon: what an idle one costs, whether a troubled or a panicking one delays the others, and
-//! how the connects spread after the platform was away.
+//! A thousand agents in one daemon: the cost of an idle agent, whether an agent with a fault or a panic delays the
+//! others, and how the connects are spread after the platform was away.
 //!
 //! `cargo bench --bench agents -- [--agents N] [--tls] [--idle SECONDS]` runs the real binary against a sandbox in this
 //! process and prints its settings and a table. The machine should be quiet. `--brake ROUNDS` runs only the start behind a
 //! balancer that refuses calls.
 //!
-//! Nobody can ask a daemon as it ships to panic. The last row needs a build that can, and a daemon in this process:
-//! `CARGO_PROFILE_BENCH_DEBUG_ASSERTIONS=true cargo bench --bench agents`.
+//! A release build of the daemon cannot be ordered to panic. The last row needs a build with debug assertions, and a
+//! daemon in this process: `CARGO_PROFILE_BENCH_DEBUG_ASSERTIONS=true cargo bench --bench agents`.
 
 #![allow(
     clippy::print_stdout,
@@ -28,17 +28,17 @@ use doorman::sandbox::{At, Control, Do, Fault, NewRequest, Sandbox, SandboxOptio
 use jiff::Timestamp;
 use place::{certificate, configure, id, start, usage};
 
-/// Nothing here takes longer.
+/// No step takes longer than this.
 const STEP_MAX: Duration = Duration::from_secs(300);
 /// Requests a second to the agents without trouble, one after the other.
 const RATE: u64 = 100;
-/// For so long.
+/// The length of one measurement.
 const SPELL: Duration = Duration::from_secs(10);
 /// Requests at once to the flooded agent.
 const FLOOD: u64 = 20_000;
-/// Those before this place have their troubles, one each; the flooded one's last for minutes.
+/// Each agent before this index has a fault of its own; the flood of the flooded one lasts for minutes.
 const FIRST_WELL: usize = 4;
-/// Longer than it takes for backoff to begin anew after a restart (`proven_after`).
+/// Longer than the time after which the backoff starts at its minimum again (`proven_after`).
 const PROVEN: Duration = Duration::from_secs(65);
 /// How long the platform is away.
 const AWAY: Duration = Duration::from_secs(5);
@@ -63,7 +63,7 @@ impl Args {
                 "--idle" => args.idle = Duration::from_secs(number()?),
                 "--tls" => args.tls = true,
                 "--brake" => args.brake = Some(usize::try_from(number()?).map_err(|error| error.to_string())?.max(1)),
-                // Cargo's own.
+                // An argument that Cargo adds.
                 "--bench" => {}
                 _ => {
                     return Err(format!(
@@ -100,7 +100,7 @@ fn joined(control: &Control) -> usize {
     live.iter().filter(|live| live.topics.iter().any(|topic| topic.starts_with("agent_contacts:"))).count()
 }
 
-/// Most connects within any one second, and how many in all, since this moment of the sandbox's.
+/// Most connects within any one second, and their total number, since this moment of the sandbox's clock.
 fn peak(control: &Control, since_us: u64) -> (usize, usize) {
     let times: Vec<u64> =
         control.overview().connects.iter().map(|connect| connect.at_us).filter(|at| *at >= since_us).collect();
@@ -175,7 +175,7 @@ async fn run(args: &Args) {
     );
     println!("timing as shipped; {} CPUs, shared with the sandbox\n", std::thread::available_parallelism().unwrap());
 
-    // One agent, for what the daemon costs by itself.
+    // One agent, to measure the cost of the daemon itself.
     let alone = dir.path().join("alone");
     configure(&alone, &url, 1, false);
     let mut child = start(&alone);
@@ -266,7 +266,7 @@ async fn restarts(
         );
     }
     tokio::time::sleep(PROVEN).await;
-    // Closed one by one, with the platform there all the time: nothing but the wait itself spreads them.
+    // The connections are closed one by one while the platform is there: only the random wait spreads the connects.
     let since = now_us();
     for live in control.overview().live {
         let _ = control.kick(&live.agent, Some(1001));

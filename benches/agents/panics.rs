@@ -1,5 +1,5 @@
-//! One agent of many panics, time and again, while the others are asked: in this process, since only the library can be
-//! asked to panic.
+//! One agent of many panics again and again, while requests are sent to the others. The daemon runs in this process,
+//! since only the library can be ordered to panic.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use jiff::Timestamp;
 
 use super::{FIRST_WELL, joined, latencies, quantiles, spell, until};
 
-/// By its place; the first has a good key here, too.
+/// The agent's index; the first one has a good key here, too.
 const PANICS: usize = 0;
-/// Asked for this often; it starts anew 1 s to 60 s after each.
+/// The interval between orders to panic; the agent starts again 1 s to 60 s after each panic.
 const RHYTHM: Duration = Duration::from_millis(100);
 
 /// Prints a row.

@@ -1,4 +1,4 @@
-//! The daemon that the bench runs: its files, its certificate, and what the kernel says of it.
+//! The daemon that the bench runs: its files, its certificate, and its resource use according to the kernel.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tokio::process::Child;
 
 use crate::common;
 
-/// An agent, by its place.
+/// The id of the agent with this index.
 pub fn id(agent: usize) -> String {
     format!("a0000000-0000-4000-8000-{agent:012}")
 }
@@ -56,25 +56,25 @@ pub fn configure(dir: &Path, url: &str, agents: usize, refused: bool) {
     std::fs::write(dir.join("doorman.toml"), text).unwrap();
 }
 
-/// Starts the real binary there.
+/// Starts the real binary with these files.
 pub fn start(dir: &Path) -> Child {
     let log = std::fs::File::create(dir.join("log")).unwrap();
     common::doorman(dir).arg("run").stderr(log).spawn().unwrap()
 }
 
-/// What the kernel says of a process.
+/// A process's resource use according to the kernel.
 pub struct Usage {
-    /// Resident.
+    /// Resident memory.
     pub rss_kib: f64,
-    /// Of all its threads, so far.
+    /// CPU time of all its threads so far.
     pub cpu: Duration,
     /// Open files and sockets.
     pub descriptors: usize,
-    /// Of the kernel.
+    /// Threads of the kernel.
     pub threads: u64,
 }
 
-/// Of this one, now.
+/// The present resource use of this process.
 pub fn usage(child: &Child) -> Usage {
     let pid = child.id().unwrap();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

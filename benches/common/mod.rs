@@ -10,11 +10,11 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 
-/// Nothing that a bench waits for takes longer.
+/// No step of a bench takes longer than this.
 pub const STEP_MAX: Duration = Duration::from_secs(300);
-/// As the shipped unit sets it.
+/// The value that the shipped unit sets.
 pub const TRIM: &str = "131072";
-/// The agent that everybody asks.
+/// The agent that gets all requests.
 pub const AGENT: &str = "a0000000-0000-4000-8000-000000000001";
 /// Its key.
 pub const KEY: &str = "key-of-the-bench";
@@ -23,9 +23,9 @@ const WORLD: &str = "[[agents]]\nid = \"a0000000-0000-4000-8000-000000000001\"\n
                      [[users]]\nid = \"b0000000-0000-4000-8000-000000000001\"\nkey = \"key-of-the-owner\"\nhandle = \"owner\"\n\
                      name = \"Owner\"\n";
 
-/// A sandbox with the one agent, which nobody has asked yet; killed when dropped.
+/// A sandbox with one agent and no requests yet; killed when dropped.
 pub struct SandboxProcess {
-    /// Where it listens.
+    /// The address on which it listens.
     pub url: String,
     http: reqwest::Client,
     _child: Child,
@@ -51,7 +51,7 @@ impl SandboxProcess {
                 break url.to_owned();
             }
         };
-        // Whatever it says later goes nowhere, but the pipe stays open.
+        // Later output is ignored, but the pipe must stay open.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { url, http, _child: child }
@@ -98,7 +98,7 @@ pub fn daemon(dir: &Path) -> Command {
     command
 }
 
-/// Starts the daemon and waits until it is live; its log goes on from there.
+/// Starts the daemon and waits until it is live; returns the rest of its log.
 pub async fn live(dir: &Path) -> (Child, Lines<BufReader<ChildStderr>>) {
     let mut child = daemon(dir).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -114,7 +114,7 @@ pub async fn live(dir: &Path) -> (Child, Lines<BufReader<ChildStderr>>) {
     (child, lines)
 }
 
-/// Ends a daemon in good order.
+/// Ends a daemon with SIGTERM and waits for it.
 pub async fn stop(daemon: &mut Child) {
     let pid = nix::unistd::Pid::from_raw(daemon.id().unwrap().try_into().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();

@@ -1,4 +1,5 @@
-//! Who is measured: a process that says when it is live, and what the kernel says of it.
+//! The programs that are measured: each is a process that reports when it is live, and the kernel reports its resource
+//! use.
 
 use std::fmt;
 use std::path::Path;
@@ -13,9 +14,9 @@ use crate::common::{self, AGENT, KEY, TRIM};
 use crate::floors::IN_FLIGHT;
 use crate::records::Kind;
 
-/// Nobody takes longer to start.
+/// No start takes longer than this.
 const START_MAX: Duration = Duration::from_secs(300);
-/// Between two looks at the memory.
+/// The interval between two measurements of the memory.
 const LOOK: Duration = Duration::from_millis(10);
 const RULES: &str = "version = 1\n[rules.friends]\nthen = \"approve\"\nwhen = { handle = \"friends/*\" }\n\
                      limit = { count = 1000000, per = \"1h\", by = \"rule\" }\n";
@@ -23,9 +24,9 @@ const RULES: &str = "version = 1\n[rules.friends]\nthen = \"approve\"\nwhen = { 
 /// One of those that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contender {
-    /// The least that answers.
+    /// A floor: the minimal program that answers requests.
     Floor(Kind),
-    /// The binary that ships.
+    /// The shipped binary.
     Doorman,
 }
 
@@ -115,17 +116,17 @@ impl Running {
         clock.now().unwrap().into()
     }
 
-    /// Anonymous resident memory, now.
+    /// Anonymous resident memory now.
     pub fn anonymous_mib(&self) -> f64 {
         anonymous_kib(self.pid) as f64 / 1024.0
     }
 
-    /// The most of it since [`Running::forget_most`].
+    /// The peak of the anonymous resident memory since [`Running::forget_most`].
     pub fn most_anonymous_mib(&self) -> f64 {
         self.most.load(Ordering::Relaxed) as f64 / 1024.0
     }
 
-    /// Begins the count of the most memory from now.
+    /// Resets the peak of the memory.
     pub fn forget_most(&self) {
         self.most.store(0, Ordering::Relaxed);
     }
@@ -145,7 +146,7 @@ fn anonymous_kib(pid: u32) -> u64 {
     line.and_then(|line| line.split_whitespace().nth(1)).map_or(0, |kib| kib.parse().unwrap())
 }
 
-/// What this machine is, in a line.
+/// A description of this machine, in one line.
 pub fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

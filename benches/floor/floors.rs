@@ -1,8 +1,9 @@
-//! The floors: the least that answers everybody, on the crates that doorman uses. Each runs as a process of its own.
+//! The floors: minimal programs that answer all requests, built on the crates that doorman uses. Each runs as a
+//! separate process.
 //!
 //! Floor A reads the frame and sends the approval. Floor B also commits an intent before each call and an outcome after
 //! it. Floor C is B with the rows and indexes of doorman's own ledger, and keeps in memory what doorman must keep of
-//! whoever waits. None of them has rules, retries, bounds or an idea of what may go wrong.
+//! pending requests. None of them has rules, retries, bounds or error handling.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::Path;
@@ -19,9 +20,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use crate::common::{AGENT, KEY};
 use crate::records::{Entry, Kind, Records};
 
-/// Answers on their way at once, as in doorman's settings.
+/// Most answers in flight, as in doorman's settings.
 pub const IN_FLIGHT: usize = 64;
-/// The platform closes a connection that says nothing for 45 s.
+/// The platform closes a connection on which the client sends nothing for 45 s.
 const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(25);
 
 /// One request, as floor C keeps it.
@@ -29,17 +30,17 @@ const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(25);
 pub struct Request {
     /// Its id.
     pub id: String,
-    /// Who asks.
+    /// The sender's handle.
     pub from_handle: Option<String>,
-    /// Their name.
+    /// The sender's name.
     pub from_name: Option<String>,
-    /// What they say.
+    /// The sender's message.
     pub message: Option<String>,
-    /// When the platform took it in.
+    /// When the platform received it.
     pub inserted_at: Option<String>,
 }
 
-/// What the floors read of a frame: its refs, topic and event, and every field that they know of its payload.
+/// The part of a frame that the floors read: its refs, topic and event, and every field of its payload that they know.
 #[derive(Deserialize)]
 struct Frame<'a>(
     #[expect(dead_code, reason = "the place of the join_ref")] Option<&'a str>,
@@ -184,7 +185,7 @@ impl Floor {
         }
     }
 
-    /// Everybody who waits already, page by page.
+    /// Lists all pending requests, page by page.
     async fn list(&mut self) {
         let mut page = 1;
         loop {

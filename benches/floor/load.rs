@@ -1,4 +1,4 @@
-//! The platform's side: a sandbox in a process of its own for each contender, and the strangers who ask there.
+//! The platform's side: a sandbox in a separate process for each program, and the strangers who send requests.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,12 +14,12 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Starts a sandbox with one agent that nobody has asked yet.
+    /// Starts a sandbox with one agent and no requests yet.
     pub async fn start(dir: &Path) -> Self {
         Self { sandbox: SandboxProcess::start(dir).await, asked: 0 }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn url(&self) -> &str {
         &self.sandbox.url
     }
@@ -28,7 +28,7 @@ impl Platform {
         self.sandbox.call(method, path, body).await
     }
 
-    /// `count` strangers ask, at once.
+    /// Sends `count` requests at once.
     pub async fn ask(&mut self, count: u64, push: bool) {
         let text = "Hello, I am a weather agent and would like to tell your agent about tomorrow.";
         let new = json!({ "to": AGENT, "from_handle": "friends/bot-{n}", "from_name": "Weather {n}", "message": text,
@@ -37,7 +37,7 @@ impl Platform {
         self.call(reqwest::Method::POST, "requests", Some(new)).await;
     }
 
-    /// Waits until everybody who ever asked was let in.
+    /// Waits until every request so far was approved.
     pub async fn all_answered(&self) {
         let wait = async {
             loop {
@@ -51,7 +51,7 @@ impl Platform {
         tokio::time::timeout(STEP_MAX, wait).await.expect("somebody was never answered");
     }
 
-    /// `rate` strangers a second for `seconds`, and the waits of all of them in microseconds, sorted.
+    /// Sends `rate` requests a second for `seconds`, and returns the latencies of all requests in microseconds, sorted.
     pub async fn trickle(&mut self, rate: u64, seconds: u64) -> Vec<u64> {
         self.call(reqwest::Method::DELETE, "latencies", None).await;
         let mut tick = tokio::time::interval(Duration::from_secs(1) / u32::try_from(rate).unwrap());

@@ -1,4 +1,4 @@
-//! How close doorman is to the least that would do: each figure beside that of three floors, in one run.
+//! Compares doorman with the minimum that is possible: each figure beside those of three floors, in one run.
 //!
 //! `cargo bench --bench floor -- [--quick] [--rounds N] [--seconds N] [--burst N] [--large N] [--backlog N]` runs each
 //! contender in turn, in a process of its own against a new sandbox, and repeats that `--rounds` times. It prints medians
@@ -28,7 +28,7 @@ use load::Platform;
 use records::Kind;
 use table::Table;
 
-/// Before the memory of an idle process is looked at.
+/// How long an idle process rests before its memory is measured.
 const REST: Duration = Duration::from_secs(1);
 /// Requests a second, one by one.
 const RATES: [u64; 3] = [50, 500, 2_000];
@@ -60,7 +60,7 @@ impl Args {
                 "--burst" => args.burst = number()?,
                 "--large" => args.large = number()?,
                 "--backlog" => args.backlog = number()?,
-                // Cargo's own.
+                // An argument that Cargo adds.
                 "--bench" => {}
                 _ => {
                     return Err(format!(
@@ -76,7 +76,7 @@ impl Args {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| "a provider is there already")?;
-    // One thread, as an agent of doorman's has.
+    // One thread, like one agent of doorman.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let [role, kind, url, dir] = words.as_slice()
         && role == "--floor"
@@ -112,7 +112,7 @@ async fn measure(args: &Args) -> Result<Table, Box<dyn std::error::Error>> {
     Ok(table)
 }
 
-/// Everything that is measured of one contender in one round.
+/// All measurements of one program in one round.
 async fn one(contender: Contender, dir: &Path, args: &Args, table: &mut Table) {
     let mut platform = Platform::start(dir).await;
     let running = contender.start(dir, platform.url()).await;

@@ -13,37 +13,37 @@ use crate::floors::{Payload, Request};
 
 /// Most entries of one transaction, as in doorman.
 const GROUP_MAX: usize = 4096;
-/// Two rows a request: what was about to be said, and that it was.
+/// Two rows for each request: an intent, and an outcome.
 const SCHEMA_B: &str = "CREATE TABLE intent (n INTEGER PRIMARY KEY, id TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
                         CREATE TABLE outcome (intent INTEGER PRIMARY KEY, at INTEGER NOT NULL) STRICT;";
 /// Which floor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// No record at all.
+    /// Nothing is recorded.
     A,
     /// An intent and an outcome.
     B,
-    /// Doorman's rows and indexes.
+    /// The rows and indexes of doorman's ledger.
     C,
 }
 
-/// One thing to be put on record.
+/// One entry to record.
 pub enum Entry {
-    /// An answer is about to be sent; told when it is on record.
+    /// An answer is about to be sent; its id is sent back when this is committed.
     Intent(String, Option<Request>),
-    /// It was taken.
+    /// The platform accepted it.
     Outcome(String),
-    /// A contact came of it.
+    /// The answer made a contact.
     Contact(Payload),
 }
 
-/// The thread's end.
+/// The sending end of the thread's channel.
 pub struct Records(Sender<Entry>);
 
 impl Records {
-    /// Starts the thread; none for floor A. `told` hears of each intent that is on record.
+    /// Starts the thread; `None` for floor A. `told` receives the id of each intent that is committed.
     pub fn start(kind: Kind, path: &Path, told: UnboundedSender<String>) -> Option<Self> {
-        // The backlog comes to the record that the bursts left.
+        // The backlog uses the database that the bursts have left.
         let new = !path.exists();
         match kind {
             Kind::A => return None,
@@ -70,7 +70,7 @@ impl Records {
         Some(Self(push))
     }
 
-    /// Hands over an entry.
+    /// Sends an entry to the thread.
     pub fn push(&self, entry: Entry) {
         self.0.send(entry).unwrap();
     }
@@ -80,7 +80,7 @@ struct Writer {
     connection: Connection,
     /// Of each open intent: the numbers of its request (C) and of its answer.
     numbers: HashMap<String, (i64, i64)>,
-    /// Of each handle that was let in and whose contact did not come yet: the number of its request (C).
+    /// For each approved handle whose contact has not appeared yet: the row number of its request (C).
     let_in: HashMap<String, i64>,
     agent: i64,
     policy: i64,
@@ -219,10 +219,10 @@ impl Writer {
     }
 }
 
-/// The file as doorman makes it, with its schema as that stands.
+/// Makes the file with doorman's present schema.
 fn make_ledger(path: &Path) {
     let path = path.to_owned();
-    // On a thread of its own, since the caller is on a runtime.
+    // On a separate thread, since the caller runs on a runtime.
     let made = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async { Ledger::open(&path, Options::default()).unwrap().close().await }).unwrap();

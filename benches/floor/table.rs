@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::contender::Contender;
 
-/// What each contender needed, by measure and round.
+/// The figures of each program, by measure and round.
 pub struct Table {
     rounds: usize,
     order: Vec<String>,
@@ -32,7 +32,7 @@ impl Table {
         all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
-    /// The median, and the lowest and highest where there were several rounds.
+    /// The median; with several rounds, also the lowest and highest figure.
     fn cell(&self, measure: &str, column: usize) -> String {
         let median = self.median(measure, column);
         let all = self.values.get(&(measure.to_owned(), column)).map_or(&[][..], Vec::as_slice);
@@ -45,7 +45,7 @@ impl Table {
     }
 }
 
-/// Three digits that count.
+/// A number with three significant digits.
 fn short(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),

@@ -1,4 +1,5 @@
-//! What was accepted: a line for each stage and change of it, with its reason. The last one of a stage holds.
+//! The accepted counts: a line for each stage and each change of it, with the reason. The last line of a stage is the
+//! valid one.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -9,10 +10,11 @@ use crate::stages::Stage;
 /// Instructions a request, by stage.
 pub type Counts = Vec<(Stage, u64)>;
 
-/// So much more than accepted is refused, in per cent; so much less is worth a line.
+/// A count that is this much higher than the accepted one is refused, in per cent; one that is this much lower should
+/// be accepted as a new line.
 const MORE_MAX: u64 = 10;
 
-/// What holds for each stage. A line without a reason is refused.
+/// The accepted count of each stage. A line without a reason is refused.
 pub fn accepted(text: &str) -> Result<Counts, String> {
     let mut counts = Counts::new();
     for line in text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')) {
@@ -32,7 +34,7 @@ pub fn accepted(text: &str) -> Result<Counts, String> {
     }
 }
 
-/// Both beside each other, and whether none is over the bound.
+/// Both counts beside each other, and whether none exceeds its bound.
 pub fn compared(counted: &Counts, accepted: &Counts) -> (String, bool) {
     let (mut table, mut within) = ("| stage | accepted | now | |\n| --- | --- | --- | --- |\n".to_owned(), true);
     for (stage, now) in counted {
@@ -57,7 +59,7 @@ pub fn accept(file: &Path, counted: &Counts, why: &str) -> Result<(), Box<dyn st
     let mut file = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
     let why: String = why.split_whitespace().collect::<Vec<_>>().join(" ");
     for (stage, now) in counted {
-        // Less than a hundredth is the machine's.
+        // A difference of less than 1 % is noise of the machine.
         let before = known.iter().find(|(known, _)| known == stage).map_or(0, |(_, count)| *count);
         if before.abs_diff(*now) * 100 > before {
             writeln!(file, "{} {now} {why}", stage.as_str())?;

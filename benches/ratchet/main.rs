@@ -1,9 +1,10 @@
 //! How many instructions doorman needs for a request, stage by stage: a number that hardly depends on the machine and not at
 //! all on its load, so that CI can refuse what makes it grow.
 //!
-//! `cargo bench --bench ratchet` plays a fixed script under valgrind (which `benches/ratchet/run` installs), compares with
-//! `counts.txt`, and ends with 1 where a stage needs over a tenth more. `-- --accept WHY` writes what it counted there
-//! instead, with the reason. Each stage is played twice, short and long: what the start costs is in both, and goes out.
+//! `cargo bench --bench ratchet` plays a fixed script under valgrind (which `benches/ratchet/run` installs), compares
+//! with `counts.txt`, and ends with 1 if a stage needs over a tenth more. `-- --accept WHY` writes the new counts there
+//! instead, with the reason. Each stage is played twice, short and long: the cost of the start is in both, and is
+//! subtracted.
 
 #![allow(
     clippy::print_stdout,
@@ -26,7 +27,7 @@ use stages::Stage;
 /// Requests of the short and of the long play.
 const SHORT: u64 = 256;
 const LONG: u64 = 1_280;
-/// Without these, glibc chooses by the machine's CPU how to copy and to compare.
+/// Without these settings glibc chooses its copy and compare functions by the machine's CPU.
 const TUNABLES: &str = "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-AVX512BW,-ERMS,-FSRM,-BMI2,-LZCNT,-MOVBE,-RTM";
 
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
@@ -51,7 +52,7 @@ fn file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/ratchet/counts.txt")
 }
 
-/// Instructions a request of every stage.
+/// The instructions for a request, by stage.
 fn count() -> Result<Counts, Box<dyn std::error::Error>> {
     let mut counts = Counts::new();
     for stage in Stage::ALL {
@@ -59,7 +60,7 @@ fn count() -> Result<Counts, Box<dyn std::error::Error>> {
         let [short, long] = both.map(|run| run.and_then(finish));
         counts.push((stage, (long? - short?) / (LONG - SHORT)));
     }
-    // The record is what the core puts there and the ledger writes: the core alone goes out.
+    // This stage measures the core together with the ledger, so the cost of the core alone is subtracted.
     let core = counts.iter().find(|(stage, _)| *stage == Stage::Core).map_or(0, |(_, count)| *count);
     for (stage, count) in &mut counts {
         *count -= if *stage == Stage::Record { core } else { 0 };
@@ -67,7 +68,7 @@ fn count() -> Result<Counts, Box<dyn std::error::Error>> {
     Ok(counts)
 }
 
-/// A play under valgrind. Where the profile of the long one goes, `callgrind_annotate` can read it.
+/// Starts one run under valgrind. `callgrind_annotate` can read the profile of the long run.
 fn start(stage: Stage, requests: u64) -> Result<std::process::Child, Box<dyn std::error::Error>> {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("ratchet.{}.{requests}", stage.as_str()));
     let started = Command::new("valgrind")
@@ -82,7 +83,7 @@ fn start(stage: Stage, requests: u64) -> Result<std::process::Child, Box<dyn std
     started.map_err(|error| format!("valgrind: {error}; `benches/ratchet/run` installs it").into())
 }
 
-/// How many instructions it took.
+/// The number of instructions of the run.
 fn finish(run: std::process::Child) -> Result<u64, Box<dyn std::error::Error>> {
     let done = run.wait_with_output()?;
     let said = String::from_utf8_lossy(&done.stderr);

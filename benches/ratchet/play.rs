@@ -18,9 +18,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-/// Whom everybody asks.
+/// The agent that gets all requests.
 pub const AGENT: &str = "a0000000-0000-4000-8000-000000000001";
-/// So many ask at once, as many as are answered at once.
+/// The size of a group; as many requests are answered at once.
 const GROUP: u64 = 64;
 const RULES: &str = r#"version = 1
 [policy]
@@ -46,7 +46,8 @@ pub fn policy() -> Arc<Policy> {
     loaded.policy.unwrap_or_else(|| panic!("{}", loaded.report.render(false)))
 }
 
-/// The push of the `n`th stranger: of eight, six are friends, one is turned away, and one waits and then takes it back.
+/// The push of the `n`th request: of eight, six are from friends, one is rejected, and one stays pending until its
+/// sender cancels it.
 pub fn asks(n: u64) -> String {
     let (owner, message) = match n % 8 {
         6 => ("offers", "Cheap crypto for your agent, only today, only here, only for you and your friends."),
@@ -78,7 +79,7 @@ fn push(event: &str, payload: &Value) -> String {
     json!([null, null, format!("agent_contacts:{AGENT}"), event, payload]).to_string()
 }
 
-/// One agent, and what it wants done.
+/// One agent, and the actions that it wants done.
 pub struct Play {
     core: Core,
     conn: u64,
@@ -89,7 +90,7 @@ pub struct Play {
 }
 
 impl Play {
-    /// An agent that is live, with nobody at its door.
+    /// An agent that is live, without pending requests.
     pub fn new(ledger: Option<(Ledger, Runtime)>) -> Self {
         let config = CoreConfig {
             agent: AgentId::parse(AGENT).unwrap(),
@@ -111,7 +112,7 @@ impl Play {
         play
     }
 
-    /// So many strangers ask, group by group, and get their answers.
+    /// Sends this many requests, group by group, and answers them.
     pub fn run(&mut self, requests: u64) {
         for first in (0..requests).step_by(usize::try_from(GROUP).unwrap()) {
             self.at += Duration::from_millis(10);
@@ -144,7 +145,7 @@ impl Play {
         }
     }
 
-    /// Carries everything out until nothing is left to do now.
+    /// Carries out all actions until there is nothing left to do now.
     fn rest(&mut self) {
         let until = self.at + Duration::from_millis(8);
         loop {
@@ -196,7 +197,7 @@ impl Play {
         }
     }
 
-    /// The platform takes the answer: a contact comes, and then the reply.
+    /// The platform accepts the answer: it pushes a contact, then replies.
     fn respond(&mut self, request: RequestId, answer: Answer, attempt: u32) {
         self.answered += 1;
         if answer == Answer::Approve {
@@ -216,7 +217,7 @@ fn nobody<T: doorman::platform::Listed>() -> Page<T> {
     Page { items: vec![], unreadable: vec![], nameless: vec![], total: Some(0), pages: Some(1) }
 }
 
-/// The script's own time.
+/// The time in the script.
 pub fn now(at: Duration) -> Now {
     let origin: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     Now { mono: Mono::from_origin(at), wall: origin.checked_add(at).unwrap() }

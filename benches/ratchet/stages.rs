@@ -1,4 +1,4 @@
-//! The stages, each played by itself.
+//! The stages; each is played alone.
 
 use std::hint::black_box;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -22,15 +22,15 @@ use crate::play::{self, AGENT, Play};
 /// One part of the way of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Its frame is read, and that of the contact.
+    /// Parsing its frame, and that of the contact.
     Parse,
-    /// The rules are asked.
+    /// Evaluating the rules.
     Decide,
-    /// The answer goes out over REST, and the reply is read.
+    /// Sending the answer over REST, and reading the reply.
     Respond,
-    /// Everything between: the agent's core, from frames to what is to be done.
+    /// Everything in between: the agent's core, from frames to actions.
     Core,
-    /// All that is put on record of it.
+    /// Writing everything about it to the ledger.
     Record,
 }
 
@@ -54,7 +54,7 @@ impl Stage {
         Self::ALL.into_iter().find(|stage| stage.as_str() == word)
     }
 
-    /// Plays it for so many requests.
+    /// Plays it with this many requests.
     pub fn play(self, requests: u64) -> Result<(), Box<dyn std::error::Error>> {
         match self {
             Stage::Parse => parse(requests),
@@ -90,7 +90,7 @@ fn decide(requests: u64) {
     let known = Circumstances { contacts: Some(3), ..Circumstances::new(now, ClockHealth::Sound) };
     for n in 0..requests {
         let ChannelEvent::RequestReceived(request) = event(&play::asks(n)) else { panic!("not a request") };
-        // Often, since a decision is small beside the frame, and the same for each.
+        // Repeated, since a decision is cheap compared with the frame, and always the same.
         for _ in 0..16 {
             black_box(policy.decide(black_box(&request), &known, &state, now));
         }
@@ -129,7 +129,7 @@ fn respond(requests: u64) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The platform's side of that, in a process that is not counted: every call is answered in the same words.
+/// The platform's side, in a process that is not counted: every call gets the same reply.
 pub fn platform() -> std::io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?.port());
@@ -152,7 +152,7 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
             return Ok(());
         }
         heard.extend_from_slice(&buffer[..count]);
-        // The body ends the call, and nothing else does.
+        // A call ends with its body, and only there.
         if heard.ends_with(b"}") {
             heard.clear();
             stream.write_all(reply.as_bytes())?;

@@ -1,4 +1,4 @@
-//! What is put into the ledger.
+//! The content of the ledger for this bench.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -72,8 +72,8 @@ pub fn batches(requests: u64) -> impl Iterator<Item = Vec<Record>> {
     (0..requests / 64).map(move |batch| (batch * 64..batch * 64 + 64).flat_map(&one).collect())
 }
 
-/// Fills the file by SQL alone: a request a second up to now, nine in ten answered, each with its decision, and every
-/// second of those approved with its contact.
+/// Fills the file by SQL alone: one request a second until now, nine in ten of them answered, each with its decision;
+/// every second approval has its contact.
 pub fn fill(path: &Path, requests: u64, agents: u64) {
     let connection = Connection::open(path).unwrap();
     connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -200000; BEGIN").unwrap();

@@ -1,4 +1,4 @@
-//! A large record: what the commands that read it take, what the start of many agents takes, and what writing takes.
+//! A large ledger: the time of the commands that read it, of the start of many agents, and of writing.
 //!
 //! `cargo bench --bench record -- [--requests N] [--agents N]` makes a ledger of so many requests in a directory of its
 //! own, and prints a table. `--ledger PATH` keeps the ledger there, and uses it again the next time. The machine should be quiet.
@@ -40,7 +40,7 @@ impl Args {
                 "--requests" => args.requests = number()?.max(1000),
                 "--agents" => args.agents = number()?.max(1),
                 "--ledger" => args.ledger = Some(words.next().ok_or("`--ledger` needs a path")?.into()),
-                // Cargo's own.
+                // An argument that Cargo adds.
                 "--bench" => {}
                 _ => return Err(format!("unknown argument `{word}`: --requests N, --agents N, --ledger PATH")),
             }
@@ -112,7 +112,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Microseconds a request, in batches as an agent's task makes them.
+/// Microseconds for each request, in batches like those of an agent's task.
 async fn write(path: &Path) -> f64 {
     const REQUESTS: u64 = 20_000;
     let ledger = Ledger::open(path, Options::default()).unwrap();
@@ -125,7 +125,7 @@ async fn write(path: &Path) -> f64 {
     took.as_secs_f64() * 1e6 / REQUESTS as f64
 }
 
-/// Every agent's memory, asked for at once.
+/// Loads the saved state of every agent at the same time.
 async fn remember(path: &Path, agents: u64) -> Duration {
     let ledger = Ledger::open(path, Options::default()).unwrap();
     let reach = Reach { charges: SignedDuration::from_hours(24 * 31), approvals: None, history: None };
@@ -157,7 +157,7 @@ fn run(home: &Path, ledger: &Path, command: &[String]) -> Duration {
     begun.elapsed()
 }
 
-/// Until something can be read.
+/// Waits until there is something to read.
 fn first_line(ledger: &Path, command: &[String]) -> Duration {
     use std::io::Read as _;
     let begun = Instant::now();

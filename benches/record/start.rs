@@ -1,4 +1,4 @@
-//! The start of many agents by the real binary, until all are live: the same on an empty ledger and on a large one.
+//! The start of many agents with the real binary, until all are live: on an empty ledger, and on a large one.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,13 +8,13 @@ use doorman::sandbox::{Control, Sandbox, SandboxOptions, World};
 
 use super::{common, filled};
 
-/// Nothing here takes longer.
+/// No step takes longer than this.
 const STEP_MAX: Duration = Duration::from_secs(300);
-/// A policy with a limit, and one that looks back: what is remembered for it is read at the start.
+/// A policy with a limit and a condition on history: the start reads the state for both from the ledger.
 pub const RULES: &str = "version = 1\n[policy]\nmode = \"enforce\"\napprovals_max = { count = 1000, per = \"1h\" }\n\
                      [rules.friends]\nthen = \"approve\"\nwhen = { handle = \"friends/*\" }\nlimit = { count = 5, per = \"1h\" }\n";
 
-/// From the start of the process until every agent is joined. The ledger is used up.
+/// The time from the start of the process until every agent has joined. Consumes the ledger.
 pub async fn until_live(place: &Path, ledger: &Path, agents: u64) -> Duration {
     let mut world = World::new();
     for n in 0..agents {

@@ -1,4 +1,4 @@
-//! The daemon that a bench runs, and what the kernel and its control socket say of it.
+//! The daemon that a bench runs, and what the kernel and its control socket report about it.
 
 use std::fmt;
 use std::process::Stdio;
@@ -11,7 +11,7 @@ use tokio::process::Child;
 
 use crate::common::{self, STEP_MAX};
 
-/// The value below which this part of the sorted values lies; 0 of none.
+/// The value at this quantile of the sorted values; 0 if there are none.
 pub fn quantile(sorted: &[u64], part: f64) -> u64 {
     let at = (sorted.len().saturating_sub(1) as f64 * part).round() as usize;
     sorted.get(at).copied().unwrap_or_default()
@@ -30,7 +30,7 @@ impl Daemon {
         let timing = format!("[timing]\n{timing}");
         common::configure(dir.path(), url, (agent, key), rules, "per_second = 0", &timing);
         let (child, mut lines) = common::live(dir.path()).await;
-        // Read as journald would; a panic's line is shown.
+        // The log is read as journald would do; the line of a panic is printed.
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 if line.contains("\"event\":\"panic\"") {
@@ -41,23 +41,23 @@ impl Daemon {
         Self { child, dir }
     }
 
-    /// One of the other commands, on this daemon.
+    /// Runs one of the other commands for this daemon.
     pub async fn command(&self, arguments: &[&str]) {
         let running = common::doorman(self.dir.path()).args(arguments).stderr(Stdio::null()).status();
         tokio::time::timeout(STEP_MAX, running).await.unwrap().unwrap();
     }
 
-    /// Its number.
+    /// Its process id.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().unwrap().try_into().unwrap())
     }
 
-    /// Ends it in good order.
+    /// Ends it with SIGTERM and waits for it.
     pub async fn stop(mut self) {
         common::stop(&mut self.child).await;
     }
 
-    /// The tasks of its runtime, by its own metrics.
+    /// The number of tasks in its runtime, from its own metrics.
     async fn tasks(&self) -> u64 {
         let mut socket = tokio::net::UnixStream::connect(self.dir.path().join("doorman.sock")).await.unwrap();
         socket.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
@@ -68,7 +68,7 @@ impl Daemon {
     }
 }
 
-/// What the daemon is at one moment, and what it did since the last.
+/// The state of the daemon at one moment, and its activity since the sample before.
 #[derive(Debug)]
 pub struct Sample {
     at: Duration,
@@ -84,21 +84,21 @@ pub struct Sample {
     ledger_kib: u64,
 }
 
-/// A figure of a sample, and how it is called.
+/// The name of a figure, and how to read it from a sample.
 type Figure = (&'static str, fn(&Sample) -> u64);
 
 impl Sample {
-    /// What stands above the columns.
+    /// The header of the columns.
     pub const HEAD: &str =
         "minute  requests  pending   p50 ms   p99 ms  RssAnon MiB  VmHWM MiB  fds  threads  tasks  CPU s  ledger MiB";
-    /// What the process holds, of which the most must stay as it was.
+    /// Resources that the process holds; their peak must not grow.
     pub const HELD: [Figure; 3] = [
         ("most anonymous memory, KiB", |sample| sample.anonymous_kib),
         ("most descriptors", |sample| sample.descriptors),
         ("most tasks", |sample| sample.tasks),
     ];
 
-    /// Looks at the daemon; `latencies` are sorted, in microseconds.
+    /// Takes a sample of the daemon; `latencies` are sorted, in microseconds.
     pub async fn take(daemon: &mut Daemon, begun: Instant, latencies: &[u64], counts: &Counts) -> Self {
         assert!(daemon.child.try_wait().unwrap().is_none(), "the daemon ended by itself");
         let proc = format!("/proc/{}", daemon.pid());

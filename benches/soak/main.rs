@@ -1,12 +1,14 @@
-//! Hours of everything that can go wrong: does the daemon stay what it was in the first minutes?
+//! Hours with everything that can go wrong: does the daemon perform in the end as in the first minutes?
 //!
-//! `cargo bench --bench soak -- [--minutes N] [--rate N] [--seed N]` runs the real binary against a sandbox in this process,
-//! with a fault every few seconds, and prints a row every sixtieth of the time. In the end everybody whom a rule decides must
-//! have been answered, with one verdict, and memory, descriptors, tasks and latency must be within a tenth of what they were in
-//! the first sixth. Exit code 1 where somebody was lost or answered twice, 2 where only a figure is off.
+//! `cargo bench --bench soak -- [--minutes N] [--rate N] [--seed N]` runs the real binary against a sandbox in this
+//! process, with a fault every few seconds, and prints a row after each sixtieth of the time. In the end every request
+//! that a rule decides must have been answered, with one verdict, and memory, descriptors, tasks and latency must be
+//! within a tenth of their values in the first sixth. Exit code 1 if a request was lost or answered twice, 2 if only a
+//! figure is off.
 //!
-//! A row's latencies are those of the requests that were pushed; what is compared in the end is how long everybody waited
-//! whom a rule decides, from their request to the platform's taking the answer, pushed or only listed.
+//! A row's latencies are those of the requests that were pushed. The comparison at the end uses the time from each
+//! request that a rule decides to the platform's acceptance of the answer, whether the request was pushed or only
+//! listed.
 
 #![allow(
     clippy::print_stdout,
@@ -36,17 +38,17 @@ const RULES: &str = "version = 1\n[rules.friends]\nthen = \"approve\"\nwhen = { 
                      [rules.foes]\nthen = \"reject\"\nwhen = { handle = \"foes/*\" }\n\
                      [rules.guests]\nthen = \"approve\"\nwhen = { owner = \"guests\" }\n\
                      limit = { count = 100, per = \"1m\" }\n";
-/// Shorter than as shipped, so that an hour holds many times what a day brings.
+/// Shorter than the defaults, so that an hour contains many times the events of a day.
 const TIMING: &str = "heartbeat = \"2s\"\ndead_after = \"5s\"\njoin_timeout = \"5s\"\nbackoff_min = \"100ms\"\n\
                       backoff_max = \"2s\"\nproven_after = \"3s\"\nlist_live = \"5s\"\nlist_away = \"2s\"\n\
                       yield_retry = \"2s\"\nghost_window = \"5s\"\nghost_retry = \"500ms\"\nretry_after_max = \"2s\"\n";
 /// Rows in all.
 const ROWS: u32 = 60;
-/// Deferred requests are taken back by their senders, or answered by a person, so long after.
+/// After this long, deferred requests are cancelled by their senders or answered by a person.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Contacts leave so long after they asked: an agent whose contacts only grow in number grows with them.
+/// After this long a contact is removed: the memory of an agent grows with the number of its contacts.
 const STAY: Duration = Duration::from_secs(60);
-/// Nobody waits longer than this in the end, when all faults are over.
+/// In the end, after all faults, no request stays unanswered for longer than this.
 const CALM: Duration = Duration::from_secs(120);
 
 struct Args {
@@ -68,7 +70,7 @@ impl Args {
                 }
                 "--rate" => args.rate = value()?.parse::<u32>().map_err(wrong)?.max(1),
                 "--seed" => args.seed = value()?.parse::<u64>().map_err(wrong)?,
-                // Cargo's own.
+                // An argument that Cargo adds.
                 "--bench" => {}
                 _ => return Err(format!("unknown argument `{word}`: --minutes, --rate, --seed N")),
             }
@@ -83,7 +85,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     Ok(runtime.block_on(run(&args)))
 }
 
-/// One thing that goes wrong at the platform.
+/// One fault of the platform.
 fn fault(rng: &mut Rng) -> Fault {
     let (at, what) = rng
         .choice([
@@ -127,7 +129,7 @@ fn fault(rng: &mut Rng) -> Fault {
     }
 }
 
-/// The platform, which comes and goes, and whoever plays tricks on the daemon.
+/// The platform, which goes away and comes back, and everything else that disturbs the daemon.
 struct Trouble {
     sandbox: Option<Sandbox>,
     control: Control,
@@ -172,7 +174,7 @@ impl Trouble {
     }
 }
 
-/// Strangers of all kinds at the rate, until told to stop; how many.
+/// Sends requests of all kinds at the rate, until the given time; returns their number.
 async fn strangers(control: Control, rate: u32, seed: u64, until: Instant) -> u64 {
     let mut rng = Rng::with_seed(seed);
     let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
@@ -195,7 +197,7 @@ async fn strangers(control: Control, rate: u32, seed: u64, until: Instant) -> u6
         contacts.push_back((Instant::now() + STAY, handle));
         while contacts.front().is_some_and(|(at, _)| *at <= Instant::now()) {
             let (_, handle) = contacts.pop_front().unwrap();
-            // Most were never let in.
+            // Most of them were never approved.
             let _ = control.remove_contact(AGENT, &handle);
         }
         if matches!(who, "guests" | "strangers") {
@@ -204,7 +206,7 @@ async fn strangers(control: Control, rate: u32, seed: u64, until: Instant) -> u6
         while deferred.front().is_some_and(|(at, _)| *at <= Instant::now()) {
             let (_, id) = deferred.pop_front().unwrap();
             let end = rng.choice([Status::Cancelled, Status::Expired, Status::Approved, Status::Rejected]).unwrap();
-            // A guest may have been answered meanwhile, which then stands.
+            // A guest may have been answered already; that answer stands.
             let _ = control.settle(&id, end);
         }
     }
@@ -214,7 +216,7 @@ async fn strangers(control: Control, rate: u32, seed: u64, until: Instant) -> u6
     number
 }
 
-/// What a rule makes of a request; guests and strangers wait for what may never come.
+/// The status that a rule gives a request; `None` for guests and strangers, who may stay pending.
 fn due(id: &str) -> Option<Status> {
     match id.split('-').next() {
         Some("friends") => Some(Status::Approved),
@@ -223,7 +225,8 @@ fn due(id: &str) -> Option<Status> {
     }
 }
 
-/// The median wait, in microseconds, of those whom a rule decides, in the first and in the last sixth.
+/// The median time to an answer, in microseconds, of the requests that a rule decides, in the first and in the last
+/// sixth.
 fn waits(requests: &[RequestState]) -> (u64, u64) {
     let end = requests.iter().map(|request| request.at_us).max().unwrap_or_default();
     let begin = requests.iter().map(|request| request.at_us).min().unwrap_or_default();
@@ -243,11 +246,11 @@ fn waits(requests: &[RequestState]) -> (u64, u64) {
     (median(begin, begin + sixth), median(end - sixth, end))
 }
 
-/// Everybody whom a rule decides was answered, by that rule, with one verdict; those who were not.
+/// The requests that a rule decides and that were not answered by that rule, with one verdict.
 fn wronged(requests: &[RequestState]) -> Vec<String> {
     let wrong = |request: &RequestState| match due(&request.id) {
         Some(status) => request.status != status || request.answers.iter().any(|answer| answer.status != status),
-        // Guests are approved by the rule, up to its limit; nobody is rejected.
+        // The rule approves guests up to its limit, and rejects nobody.
         None => {
             let approve = request.id.starts_with("guests");
             request.status == Status::Pending

@@ -1,8 +1,10 @@
-//! Whether answers are later for whoever looks on: the same requests alone, and with 50 scrapes a second and 20 pages left open.
+//! Whether readers of the page and of metrics delay answers: the same requests alone, and with 50 scrapes a second and
+//! 20 open pages.
 //!
-//! `cargo bench --bench watched -- [--quick] [--rounds N] [--seconds N] [--scrapes N] [--pages N]` runs the real binary against a
-//! sandbox in a process of its own. In each round both spells follow each other, in turn one and the other first. It
-//! prints each round and the medians of the ratios, which are what counts, and ends with 1 where one is over its limit.
+//! `cargo bench --bench watched -- [--quick] [--rounds N] [--seconds N] [--scrapes N] [--pages N]` runs the real binary
+//! against a sandbox in a separate process. Each round measures without and with readers, in alternating order. It
+//! prints each round and the medians of the ratios, which are what counts, and ends with 1 if a ratio exceeds its
+//! limit.
 
 #![allow(
     clippy::print_stdout,
@@ -23,11 +25,11 @@ use onlookers::{Looked, Onlookers};
 use serde_json::{Value, json};
 use tokio::process::Child;
 
-/// Requests a second, one by one.
+/// Requests a second, sent one by one.
 const RATE: u64 = 100;
-/// Strangers who wait for a person, so that the pages have something to show.
+/// Requests that wait for a person, so that the pages have something to show.
 const WAITING: u64 = 300;
-/// What the issue allows.
+/// The limits of the ratios.
 const P50_MAX: f64 = 1.2;
 const P99_MAX: f64 = 2.0;
 const RULES: &str = "version = 1\n[policy]\nno_match = \"defer\"\n[rules.friends]\nthen = \"approve\"\n\
@@ -56,7 +58,7 @@ impl Args {
                 "--seconds" => args.seconds = number()?,
                 "--scrapes" => args.scrapes = number()?,
                 "--pages" => args.pages = small(number()?)?,
-                // Cargo's own.
+                // An argument that Cargo adds.
                 "--bench" => {}
                 _ => {
                     return Err(format!(
@@ -69,11 +71,11 @@ impl Args {
     }
 }
 
-/// One spell.
+/// One measurement.
 struct Spell {
     p50: f64,
     p99: f64,
-    /// Of one core, on average.
+    /// As a fraction of one core, on average.
     cpu: f64,
     looked: Looked,
 }
@@ -97,7 +99,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     println!("the sandbox and whoever looks; load before the run {}\n", load());
     ask(&sandbox, "strangers", "waiting", WAITING).await;
-    // A spell that is not counted, so that the first is like the others.
+    // A measurement that is not counted, so that the first counted one is like the others.
     spell(&sandbox, &daemon, "warm", args.seconds.min(5), None).await;
     println!("| round | p50 alone | p50 watched | p99 alone | p99 watched | CPU alone | CPU watched |");
     println!("| --- | --- | --- | --- | --- | --- | --- |");
@@ -139,7 +141,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if held || args.seconds < 10 { Ok(()) } else { Err("over a limit".into()) }
 }
 
-/// A port that nobody has just now.
+/// A port that is free at the moment.
 fn free() -> std::io::Result<String> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
@@ -155,7 +157,7 @@ fn median(mut all: Vec<f64>) -> f64 {
 
 async fn live(dir: &Path) -> Child {
     let (child, lines) = common::live(dir).await;
-    // The log is read as it is written, as journald would; what it says is not asked.
+    // The log is read as it is written, as journald would do, but its content is ignored.
     let mut rest = lines.into_inner();
     tokio::spawn(async move { tokio::io::copy(&mut rest, &mut tokio::io::sink()).await });
     child

@@ -1,4 +1,4 @@
-//! Whoever looks: scrapes at a rate, and pages that load again as often as they tell a browser to.
+//! The readers: scrapes at a fixed rate, and pages that reload as often as they tell a browser to.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-/// How often `/` and `/pending` load again by themselves.
+/// The interval at which `/` and `/pending` reload.
 const PAGES: [(&str, Duration); 2] = [("/", Duration::from_secs(10)), ("/pending", Duration::from_secs(30))];
 /// Longest wait for one answer.
 const LOOK_MAX: Duration = Duration::from_secs(10);
 
-/// What they saw.
+/// What the readers got.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Looked {
     pub scrapes: u64,
@@ -21,18 +21,18 @@ pub struct Looked {
     pub failed: u64,
 }
 
-/// Who they are.
+/// The readers.
 #[derive(Debug)]
 pub struct Onlookers<'a> {
-    /// Of metrics, and of the page.
+    /// The addresses of metrics and of the page.
     pub places: &'a [String; 2],
     /// Scrapes a second.
     pub scrapes: u64,
-    /// Pages that are open.
+    /// Number of open pages.
     pub pages: usize,
 }
 
-/// They look until they are stopped.
+/// Reads until stopped.
 #[derive(Debug)]
 pub struct Looking {
     stop: watch::Sender<bool>,
@@ -47,7 +47,7 @@ impl Onlookers<'_> {
         tasks.spawn(scrapes(self.places[0].clone(), every, stopped.clone()));
         for number in 0..self.pages {
             let (path, every) = PAGES[number % PAGES.len()];
-            // They were not all opened at once.
+            // Real pages were not all opened at the same moment.
             let begin = every * u32::try_from(number).unwrap() / u32::try_from(self.pages).unwrap();
             tasks.spawn(open_page(self.places[1].clone(), path, begin, every, stopped.clone()));
         }
@@ -67,7 +67,7 @@ impl Looking {
     }
 }
 
-/// One after the other at the rate, on a connection each, as several scrapers would.
+/// Scrapes one after the other at the rate, each on a separate connection, like several scrapers.
 async fn scrapes(at: String, every: Duration, mut stop: watch::Receiver<bool>) -> Looked {
     let (mut looked, mut tick, mut under_way) = (Looked::default(), interval(every), JoinSet::new());
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -104,7 +104,7 @@ async fn open_page(
     }
 }
 
-/// Whether it was answered whole, with this in it.
+/// Whether the reply was complete and contained this text.
 async fn get(at: &str, path: &str, sign: &str) -> bool {
     let exchange = async {
         let mut stream = TcpStream::connect(at).await?;

@@ -61,7 +61,7 @@ use restore::Restore;
 pub use restore::reach_of;
 pub use view::{AgentView, PendingRequest};
 
-/// Room for so many actions is kept between two inputs.
+/// The action queue keeps its allocation for this many actions between two inputs.
 const ACTIONS_KEPT: usize = 64;
 
 /// See the module.
@@ -74,7 +74,7 @@ pub struct Core {
     policy: Option<Arc<Policy>>,
     policy_state: PolicyState,
     identity: Identity,
-    /// The user whose agent this is, as the platform said.
+    /// The user who owns this agent, as the platform reports.
     own_owner: Option<SenderId>,
     restore: Restore,
     asking: asking::Asking,
@@ -98,22 +98,23 @@ pub struct Core {
     joined: Option<Mark>,
     handle: Option<StrangerText>,
     last_listing: Option<jiff::Timestamp>,
-    /// How many wait for a doubt was said.
+    /// The number of requests that wait for a doubt has been reported.
     doubts_told: bool,
-    /// Its contacts were never read as a whole: those that are there are its baseline.
+    /// The contacts of this agent were never read completely: the contacts that exist now are its baseline.
     new_to_record: bool,
-    /// Somebody was let in since then.
+    /// An answer of ours let somebody in since the last listing.
     let_in: bool,
     state: AgentState,
     state_since: jiff::Timestamp,
     /// The moment of the last input.
     wall: jiff::Timestamp,
     state_why: String,
-    /// Refusals already told, by code.
+    /// The codes of refusals that were already reported.
     refusals_told: HashSet<String>,
-    /// What something in between last said over REST; `None` once the platform answered.
+    /// The last REST error that came from a system between us and the platform; `None` once the platform itself
+    /// answered.
     between: Option<CallError>,
-    /// No more decisions in this step; a long queue must not starve the socket.
+    /// Limits the decisions of one step, so that a long queue does not starve the socket.
     pace: deciding::Pace,
     counters: Counters,
     rng: fastrand::Rng,
@@ -122,7 +123,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// A core at rest; give it [`Input::Start`]. `memory` is what the ledger remembers.
+    /// A core that has not started yet; give it [`Input::Start`]. `saved` is what the ledger remembers.
     pub fn new(config: CoreConfig, policy: Option<Arc<Policy>>, saved: SavedAgent, now: Now) -> Self {
         let session = Session::new(
             SessionConfig {
@@ -228,11 +229,11 @@ impl Core {
         self.go_on(now);
     }
 
-    /// What is to be done next.
+    /// Returns the next action, if there is one.
     pub fn poll(&mut self) -> Option<Action> {
         let action = self.actions.pop_front();
         if action.is_none() {
-            // What a long list took is given back.
+            // Frees the memory that a long queue used.
             self.actions.shrink_to(ACTIONS_KEPT);
         }
         action
@@ -243,7 +244,7 @@ impl Core {
         self.session_input(crate::phoenix::Input::Start, now);
     }
 
-    /// Everything that follows by itself, in the one order that never answers before it has looked.
+    /// Does everything that follows without further input, in a fixed order: answers come after all checks.
     fn go_on(&mut self, now: Now) {
         self.pace.measure(now.mono);
         self.watch_clock(now);
@@ -293,14 +294,14 @@ impl Core {
         self.counters.count(counter);
     }
 
-    /// Full jitter below a doubling ceiling, as everywhere.
+    /// A random wait between zero and a ceiling that doubles with each attempt (full jitter).
     fn backoff(&mut self, attempts: u32) -> std::time::Duration {
         let timing = &self.config.timing;
         let ceiling = timing.backoff_min.saturating_mul(1 << attempts.min(16)).min(timing.backoff_max);
         ceiling.mul_f64(0.1 + 0.9 * self.rng.f64())
     }
 
-    /// Not before the platform's quiet is over.
+    /// Returns `at`, or the end of the wait that the platform asked for, whichever is later.
     fn after_quiet(&self, at: Mono, now: Now) -> Mono {
         self.responder.blocked(now.mono).map_or(at, |until| at.max(until))
     }

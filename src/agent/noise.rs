@@ -1,5 +1,6 @@
-//! What the platform can make an agent say in the log in a second is bounded: of each event that it causes without an answer
-//! of ours, so many lines at once and so many a second; what is more is counted, and told as one line.
+//! Bounds what the platform can make an agent log in a second: for each event that it causes without an answer of ours,
+//! a number of lines at once and a number a second are let through. Further lines are counted, and reported in one
+//! line.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,9 +12,9 @@ use crate::phoenix::session::NoteLevel;
 
 /// Lines of one event at once.
 pub const LINES_AT_ONCE: u32 = 100;
-/// And a second, in the long run.
+/// And a second, on average.
 const LINES_PER_SECOND: u32 = 10;
-/// Lines that were kept back are told of after this long.
+/// The number of suppressed lines is reported after this time.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// How many lines of each event went out lately, for one agent.
@@ -21,14 +22,14 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 pub struct Noise {
     // Bounded: an event's name is one of a fixed set.
     events: BTreeMap<&'static str, Event>,
-    /// When lines that were kept back are told of next.
+    /// When suppressed lines are reported next.
     due: Option<Mono>,
 }
 
 #[derive(Debug)]
 struct Event {
     lines: u32,
-    /// Since when the lines that are left count.
+    /// The time from which the remaining lines are counted.
     since: Mono,
     kept_back: u64,
 }
@@ -55,7 +56,7 @@ impl Noise {
         false
     }
 
-    /// Of which events how many lines were kept back, when it is time to say so.
+    /// The events whose lines were suppressed, and how many lines, when it is time to report them.
     pub fn kept_back(&mut self, now: Mono) -> Vec<(&'static str, u64)> {
         if self.due.is_none_or(|due| now < due) {
             return Vec::new();
@@ -136,7 +137,7 @@ mod tests {
     fn a_flood_becomes_some_lines_and_a_count_and_each_event_has_its_own_share() {
         let mut noise = Noise::default();
         let out = (0..100_000).filter(|n| noise.admits(&malformed(), at(n / 10))).count();
-        // Ten seconds: what is at once, and ten a second.
+        // In ten seconds: the lines at once, and ten a second.
         assert!((190..=200).contains(&out), "{out}");
         assert!(noise.admits(&removed(), at(10_000)), "another event is not kept back");
         let said = noise.kept_back(at(11_000));

@@ -41,7 +41,7 @@ fn status(error: &CallError) -> Option<u64> {
     }
 }
 
-/// The line of a decision at this level: a level is part of the place in the code, not a value.
+/// Logs a decision at this level. It is a macro because `tracing` fixes the level at the call site.
 macro_rules! decided {
     ($level:ident, $request:ident, $decision:ident, $in_shadow:ident) => {
         $level!(
@@ -58,19 +58,19 @@ macro_rules! decided {
     };
 }
 
-/// Whether all that is said of it is at debug. Every request has several of these: where nobody reads them, not even their
-/// span is made.
+/// Whether all lines of this notice are at debug. Every request causes several such notices: if nobody reads them, not
+/// even their span is made.
 fn is_detail(notice: &Notice) -> bool {
     matches!(notice, Notice::Seen { .. } | Notice::Answering { .. } | Notice::ContactAdded { .. })
         || matches!(notice, Notice::Decided { decision, shadow, .. } if is_answered_at_once(decision, *shadow))
 }
 
-/// What is answered at once has its one line when the answer ends.
+/// A request that is answered at once gets its one line when the answer ends.
 fn is_answered_at_once(decision: &Decision, shadow: bool) -> bool {
     decision.verdict != Verdict::Defer && !shadow && decision.mode != Mode::Shadow && decision.due.is_none()
 }
 
-/// Says of which events lines were kept back, and how many.
+/// Reports the events whose lines were suppressed, and how many.
 pub fn kept_back(lines: Vec<(&'static str, u64)>) {
     for (what, lines) in lines {
         warn!(
@@ -272,7 +272,7 @@ pub fn write(notice: &Notice, key: &KeySource) {
         Notice::ContactAdded { contact, request } => {
             let (id, handle) = (contact.id.as_str(), shown(contact.sender.original()));
             let (name, kind) = (shown(contact.name.as_ref()), contact.kind.as_str());
-            // Beside it stands the answer's line, or `contact_unexplained`.
+            // The line of the answer, or `contact_unexplained`, stands beside it.
             debug!(event = events::CONTACT_ADDED, contact = id, handle, name, kind, "a new contact");
             if let Some(request) = request {
                 request_span(request).in_scope(|| {
@@ -377,7 +377,7 @@ pub fn write(notice: &Notice, key: &KeySource) {
         }
         Notice::Resumed { by } => info!(event = events::AGENT_RESUMED, by, "resumed"),
         Notice::Throttled { wait } => {
-            // Said loudly once for the whole process, by the limiter of the host.
+            // The limiter of the host reports it once, at a higher level, for the whole process.
             debug!(event = events::THROTTLED, status = 429_u64, in_ms = millis(*wait), "this agent waits");
         }
         Notice::KeyRefused { error } => {

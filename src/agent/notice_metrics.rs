@@ -1,4 +1,4 @@
-//! Counts notices for the metrics. What is counted by name alone (`doorman_events_total`) the core counts itself.
+//! Counts notices for the metrics. The core itself counts what is counted by name only (`doorman_events_total`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Counting {
         }
     }
 
-    /// What the session noted first is the cause of the reconnect that follows.
+    /// The session's first note is the cause of the reconnection that follows.
     fn session(&mut self, note: NoteName) {
         match note {
             NoteName::Reconnect => self.metrics.reconnecting(self.cause.take().unwrap_or("closed")),
@@ -105,7 +105,7 @@ impl Counting {
     }
 }
 
-/// What a `by` begins with.
+/// The kind of `by`.
 fn kind(by: &By) -> &'static str {
     match by {
         By::Rule(_) => "rule",

@@ -1,4 +1,4 @@
-//! Carries out what an agent's core wants, against the real socket, platform and ledger, and tells it what happened.
+//! Carries out the actions of an agent's core against the real socket, platform and ledger, and reports what happened.
 //!
 //! One task an agent. It owns the core; everything slow runs beside it and comes back as an input. It decides nothing.
 
@@ -42,32 +42,32 @@ pub use handle::{AgentHandle, Command};
 
 use handout::Handout;
 
-/// Frames taken from the socket before everything else has its turn again.
+/// Frames taken from the socket before all other work gets its turn.
 const FRAMES_AT_ONCE: usize = 64;
-/// The loop turns at least this often, so that the watchdog knows it lives.
+/// The loop turns at least this often, to show the watchdog that it runs.
 const TURN_MAX: Duration = Duration::from_secs(5);
 
-/// Hears every notice of every agent; for the demo and for tests.
+/// Receives every notice of every agent; for the demo and for tests.
 pub type Observer = mpsc::UnboundedSender<(AgentId, Notice)>;
 
-/// What an agent needs from around it.
+/// The parts of the daemon that an agent's task uses.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
     /// Both clocks.
     pub clock: Clock,
-    /// The ways to the platform.
+    /// The network connections to the platform.
     pub net: Net,
     /// The REST client that all agents share.
     pub rest: Rest,
     /// How sockets are opened.
     pub dialer: Arc<Dialer>,
-    /// Who is asked about doubtful requests.
+    /// The programs that are asked about doubtful requests.
     pub deciders: Deciders,
     /// The record.
     pub ledger: Ledger,
-    /// The figures.
+    /// Intervals and time limits.
     pub timing: Timing,
-    /// Hears every notice.
+    /// Receives every notice.
     pub observer: Option<Observer>,
     /// Counts every notice.
     pub metrics: Metrics,
@@ -90,7 +90,7 @@ pub struct Agent {
     key: Result<(Key, AgentRest), String>,
     tasks: JoinSet<Done>,
     conn: Option<Conn>,
-    /// Questions of whose the key is; the answer to an older one may be about an older key.
+    /// The number of the last question of whose the key is; the reply to an earlier question may concern an older key.
     questions: u64,
     replies: std::collections::HashMap<u64, tokio::sync::oneshot::Sender<OpOutcome>>,
     tokens: u64,
@@ -106,10 +106,10 @@ struct Conn {
     number: u64,
     commands: mpsc::Sender<SocketCommand>,
     events: mpsc::Receiver<SocketEvent>,
-    /// Handed to the socket's task once it is open.
+    /// Goes to the socket's task once the socket is open.
     ends: Option<(mpsc::Sender<SocketEvent>, mpsc::Receiver<SocketCommand>)>,
     task: tokio::task::AbortHandle,
-    /// Ends by itself; not to be cut off.
+    /// The socket's task may finish by itself and must not be aborted.
     free: bool,
 }
 
@@ -129,9 +129,9 @@ impl Drop for Conn {
 }
 
 impl Agent {
-    /// An agent's task at rest, and the handle to speak to it.
+    /// Makes an agent's task that has not started, and the handle to send it commands.
     ///
-    /// `policy` is what is in force from now on (the core has what is in force now); `drain` tells it to stop.
+    /// `policy` is the policy in force from now on (the core has the one in force now); `drain` makes the task stop.
     pub async fn new(
         settings: AgentSettings,
         around: Surroundings,
@@ -170,8 +170,8 @@ impl Agent {
         (agent, handle)
     }
 
-    /// Runs until it is told to stop and has finished, or the drain's time is over. Dropping the future stops at once:
-    /// what was in flight is found out after the next start.
+    /// Runs until it is stopped and has finished, or the drain time is over. Dropping the future stops it at once: the
+    /// next start finds out what became of the answers in flight.
     ///
     /// # Errors
     /// [`LedgerError::Fenced`]: another doorman took over. What is on its way is let go of at once, as in a crash.
@@ -203,7 +203,7 @@ impl Agent {
         self.around.clock.now()
     }
 
-    /// Waits for the next thing to happen, and tells the core; `false` where it only turned to show that it lives.
+    /// Waits for the next event and passes it to the core; `false` if it only turned to show that it runs.
     async fn turn(&mut self) -> bool {
         let now = self.now();
         let soon = Instant::now() + TURN_MAX;
@@ -270,7 +270,7 @@ impl Agent {
                     self.core.handle(Input::Closed { conn, ended }, now);
                 }
             }
-            // Only what will be handled is taken.
+            // Takes only as many frames as it handles.
             if taken < FRAMES_AT_ONCE {
                 taken += 1;
                 next = self.conn.as_mut().and_then(|conn| conn.events.try_recv().ok());
@@ -294,7 +294,7 @@ impl Agent {
                 self.replies.insert(self.tokens, reply);
                 self.core.handle(Input::Op { token: self.tokens, op, person }, now);
             }
-            // Nobody waits any more where a send fails; that is theirs to know.
+            // A failed send means that nobody waits for the reply any more, which is not an error here.
             Command::Status(reply) => drop(reply.send(self.core.status().into())),
             Command::Pending(reply) => drop(reply.send(self.core.pending().into_iter().map(Into::into).collect())),
             Command::Doubts(reply) => drop(reply.send(self.core.doubts().into_iter().map(Into::into).collect())),

@@ -1,5 +1,5 @@
-//! Which agent a person means: by its id, its handle, or the beginning of one id only. Whoever is not there is never a
-//! silence: those that are there are named.
+//! Finds the agent that a person means: by its id, its handle, or the beginning of exactly one id. If none matches, the
+//! error names the agents that exist.
 
 use super::output::shown;
 use super::{CliError, Global};
@@ -19,13 +19,13 @@ pub(super) struct AgentArg {
 }
 
 impl AgentArg {
-    /// As it was typed.
+    /// As the person typed it.
     pub(super) fn given(&self) -> Option<&str> {
         self.agent.as_deref()
     }
 }
 
-/// What rules may call this agent, as far as the configuration tells.
+/// The names by which rules may mean this agent, as far as the configuration says.
 pub(super) fn asked(agent: &AgentId, global: &Global) -> Asked {
     let Ok(places) = super::places(global, "--config PATH") else { return Asked::unnamed(agent.as_str()) };
     let configured = places.rules.iter().any(|(id, _)| id == agent.as_str());
@@ -33,20 +33,20 @@ pub(super) fn asked(agent: &AgentId, global: &Global) -> Asked {
     if configured { Asked::new(agent.as_str(), name) } else { Asked::unnamed(agent.as_str()) }
 }
 
-/// The id of the one that is meant, of these ids and their handles.
+/// The one of these ids that is meant, by its id or its handle.
 ///
 /// # Errors
-/// Exit code 1 where that is none or several; the message lists those that there are.
+/// Exit code 1 if none or several match; the message lists the ids that exist.
 pub(super) fn pick<'a>(text: &str, known: &[(&'a str, Option<&str>)]) -> Result<&'a str, CliError> {
     let bare = text.strip_prefix('@').unwrap_or(text);
-    // Ids are written in one way, however they are typed.
+    // Ids have one spelling, whichever way they are typed.
     let (id, beginning) = (AgentId::parse(text).ok(), text.to_ascii_lowercase());
     let whole = id.as_ref().map_or(text, AgentId::as_str);
     let called = |handle: &Option<&str>| handle.is_some_and(|it| it.trim_start_matches('@').eq_ignore_ascii_case(bare));
     if let Some((id, _)) = known.iter().find(|(id, _)| *id == whole) {
         return Ok(id);
     }
-    // One who is called as another's id begins is not taken for the other.
+    // If a handle equals the beginning of another agent's id, both match, and neither is taken.
     let begins = |id: &str| text.len() >= BEGINNING_MIN && id.starts_with(&beginning);
     let mut meant = known.iter().filter(|(id, handle)| called(handle) || begins(id));
     match (meant.next(), meant.next()) {

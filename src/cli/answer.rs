@@ -1,4 +1,4 @@
-//! `doorman approve`, `reject` and `hold`: a person's word on one or several requests.
+//! `doorman approve`, `reject` and `hold`: a person answers or holds one or several requests.
 
 use jiff::SignedDuration;
 use serde_json::json;
@@ -87,9 +87,9 @@ pub struct Args {
 /// Runs `approve`.
 ///
 /// # Errors
-/// 69 where no daemon answers, 1 where it was not done, 2 where nobody can be asked.
+/// 69 if no daemon answers, 1 if it was not done, 2 if there is no terminal to ask on.
 pub fn approve(args: ApproveArgs, global: &Global) -> Result<u8, CliError> {
-    // A list that cannot be edited is said before anybody is let in.
+    // If the list cannot be edited, the command fails here, before anybody is approved.
     let list = match &args.remember {
         Some(name) => {
             let list = list::ListFile::find(name, args.whom.agent.given(), global)?;
@@ -101,7 +101,7 @@ pub fn approve(args: ApproveArgs, global: &Global) -> Result<u8, CliError> {
     let remote = args.whom.remote.open_as(&args.whom.who, global)?;
     let answered = say(&args.whom, Verdict::Approve, args.lasts, &remote)?;
     let Some(list) = list else { return Ok(answered.code) };
-    // With `@`, so that a handle is taken for nothing else.
+    // With `@`, so that it can only be read as a handle.
     let handle = |one: &str| format!("@{}", one.strip_prefix('@').unwrap_or(one));
     let handles: Vec<String> = answered.done.iter().filter_map(|one| one.handle.as_deref().map(handle)).collect();
     let handles: Vec<&str> = handles.iter().map(String::as_str).collect();
@@ -126,7 +126,7 @@ pub fn run(args: Args, verdict: Verdict, global: &Global) -> Result<u8, CliError
 
 struct Said {
     code: u8,
-    /// What is so now.
+    /// The requests that were answered or held.
     done: Vec<Answered>,
 }
 
@@ -140,7 +140,7 @@ fn say(args: &Args, verdict: Verdict, lasts: Option<SignedDuration>, remote: &Re
     for target in &targets {
         let answered = match one_for(target, verdict, lasts, agent.clone(), remote) {
             Ok(answered) => answered,
-            // Of several the others are answered all the same.
+            // If there are several requests, one that fails does not keep the others from being answered.
             Err(error) if targets.len() > 1 && error.code == 1 => {
                 said.code = 1;
                 if args.json {
@@ -166,7 +166,7 @@ fn say(args: &Args, verdict: Verdict, lasts: Option<SignedDuration>, remote: &Re
     Ok(said)
 }
 
-/// Says it of one request.
+/// Approves, rejects or holds one request.
 pub(super) fn one(
     target: &str,
     verdict: Verdict,
@@ -176,7 +176,7 @@ pub(super) fn one(
     one_for(target, verdict, None, agent, remote)
 }
 
-/// The same; an approval, for so long.
+/// The same; an approval may be limited to a length of time.
 fn one_for(
     target: &str,
     verdict: Verdict,
@@ -188,7 +188,7 @@ fn one_for(
     remote.ask(&ControlOp::Answer { verdict, target: target.to_owned(), agent, for_ms, exact: false })
 }
 
-/// The ids of all pending requests that were decided so, once somebody has seen them and agreed.
+/// The ids of all pending requests that this rule decided, after a person has seen them and agreed.
 fn everybody(
     by: &str,
     args: &Args,
@@ -217,7 +217,7 @@ fn length(text: &str) -> Result<SignedDuration, String> {
     if length < SignedDuration::from_secs(1) { Err("at least a second".to_owned()) } else { Ok(length) }
 }
 
-/// The command's word.
+/// The name of the command.
 pub(super) fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Approve => "approve",

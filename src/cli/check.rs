@@ -1,4 +1,5 @@
-//! `doorman check`: every problem and warning, by the daemon's own loader, and what time and the ledger know besides.
+//! `doorman check`: every problem and warning, found by the daemon's own loader, and warnings that depend on the time
+//! and the ledger.
 
 mod cost;
 mod remembered;
@@ -169,7 +170,7 @@ fn rules_of_broken(file: Option<&Path>) -> BTreeMap<PathBuf, Vec<AgentId>> {
     rules
 }
 
-/// Whether each key is there, and nobody else's.
+/// Whether each key exists and nobody else can read it.
 fn keys(loaded: &mut Loaded) {
     for agent in loaded.settings.agents.clone() {
         let secret::Found { key, warnings } = secret::look(&agent.key);
@@ -185,7 +186,7 @@ fn keys(loaded: &mut Loaded) {
     }
 }
 
-/// Whether the daemon could speak TLS, where it would have to.
+/// Whether the daemon could speak TLS, if its platform needs it.
 fn tls(loaded: &mut Loaded) {
     let platform = &loaded.settings.platform;
     if !platform.needs_tls() {
@@ -204,7 +205,7 @@ fn tls(loaded: &mut Loaded) {
     }
 }
 
-/// What the file does not say. A ledger that is not there yet has nothing to tell.
+/// Facts for the warnings that the file itself does not contain. A ledger that does not exist yet adds nothing.
 fn facts(ledger: Option<&LedgerSettings>, agents: &[AgentId], report: &mut Report) -> LintContext {
     let now = Clock::start().now().wall;
     let mut facts = LintContext { now: Some(now), ..LintContext::default() };

@@ -18,7 +18,7 @@ use crate::policy::{By, GuardKind};
 
 /// Set by the scripts when they ask this program.
 const ASKED: &str = "_DOORMAN_COMPLETE";
-/// Of so many of the newest requests on record, and of the newest contacts, the handles are offered.
+/// Completion offers the handles of this many of the newest requests on record, and of the newest contacts.
 const RECORDED: usize = 200;
 
 /// Arguments.
@@ -48,7 +48,7 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// Answers a script and ends the process, where one asks.
+/// If a completion script calls this program, answers it and ends the process.
 pub fn answer() {
     CompleteEnv::with_factory(Cli::command).var(ASKED).complete();
 }
@@ -65,7 +65,7 @@ pub fn agents() -> ArgValueCompleter {
     })
 }
 
-/// Whoever asked lately, as far as the handle can be typed; and whoever is waiting.
+/// Handles of recent senders, if they can be typed, and of requests that are pending.
 pub fn recorded() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let newest = Filter { limit: Some(RECORDED), ..Filter::default() };
@@ -83,7 +83,7 @@ pub fn contacts() -> ArgValueCompleter {
         let newest = WantedContacts { newest: Some(RECORDED), ..WantedContacts::default() };
         let mut contacts = Vec::new();
         if let Some(reader) = record() {
-            // What cannot be read is not offered.
+            // Rows that cannot be read are not offered.
             let _ = reader.each_contact(&newest, |contact| {
                 contacts.push(contact);
                 ControlFlow::Continue(())
@@ -94,7 +94,7 @@ pub fn contacts() -> ArgValueCompleter {
     })
 }
 
-/// What decides: rules, and what is no rule.
+/// What can decide a request: rules, and everything else that `by` can name.
 pub fn deciders() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let mut known = names("rules");
@@ -104,13 +104,13 @@ pub fn deciders() -> ArgValueCompleter {
     })
 }
 
-/// What requests came to.
+/// The outcomes of requests.
 pub fn outcomes() -> ArgValueCompleter {
     let words = Outcome::ALL.map(|outcome| outcome.as_str().to_owned());
     of(words.into_iter().chain(["pending".to_owned()]).collect())
 }
 
-/// What is decided.
+/// The verdicts.
 pub fn verdicts() -> ArgValueCompleter {
     of([Verdict::Approve, Verdict::Reject, Verdict::Defer].map(|verdict| verdict.to_string()).into())
 }
@@ -118,7 +118,7 @@ pub fn verdicts() -> ArgValueCompleter {
 /// The commands.
 pub fn commands() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        // Made when it is asked for: this is part of what makes the command.
+        // Built on demand: this function is itself part of building the command.
         offer(current, Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect())
     })
 }
@@ -127,7 +127,7 @@ fn of(words: BTreeSet<String>) -> ArgValueCompleter {
     ArgValueCompleter::new(move |current: &OsStr| offer(current, words.clone()))
 }
 
-/// Whom the doubts are about: owners, and the requests that they rest on.
+/// What the doubts are about: owners, and the requests that a doubt rests on.
 pub fn doubted() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let rows = match ask(&ControlOp::Doubts { agent: None }) {
@@ -159,7 +159,7 @@ pub fn lists() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| offer(current, names("lists")))
 }
 
-/// Who is waiting: handles that can be typed, and ids.
+/// Pending requests: handles that can be typed, and ids.
 pub fn waiting() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| offer(current, awaited(current)))
 }
@@ -169,19 +169,20 @@ fn awaited(current: &OsStr) -> BTreeSet<String> {
     let rows = pending();
     let handles = rows.iter().filter_map(typed).map(|handle| format!("@{handle}"));
     let mut known: BTreeSet<String> = handles.collect();
-    // Ids only where somebody begins one, or has no handle that can be typed: nobody chooses among them.
+    // Ids are offered only if the person has begun to type one, or if the handle cannot be typed: otherwise they do not
+    // help to choose.
     let begun = current.to_str().is_some_and(|text| !text.is_empty() && !text.starts_with('@'));
     known.extend(rows.into_iter().filter(|row| begun || typed(row).is_none()).map(|row| row.request));
     known
 }
 
-/// The record, where there is one.
+/// The ledger, if there is one.
 fn record() -> Option<LedgerReader> {
     let places = super::places(&asked(), "").ok()?;
     LedgerReader::open(At::of(&places.ledger, places.database.as_ref())).ok()
 }
 
-/// What the requests that are pending now were decided by.
+/// What decided the requests that are pending now.
 pub fn reasons() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let by = pending().into_iter().filter_map(|row| row.by).collect();
@@ -196,7 +197,8 @@ fn pending() -> Vec<PendingRow> {
     }
 }
 
-/// What begins as the word does, as far as a shell can be given it: some of it is the platform's, or a stranger's.
+/// The candidates that begin with the word, without those that are unsafe in a shell: some texts come from the platform
+/// or from strangers.
 fn offer(current: &OsStr, known: BTreeSet<String>) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     let plain = |text: &String| {
@@ -223,7 +225,7 @@ fn asked() -> Global {
     Global { config: variable("DOORMAN_CONFIG").or_else(super::configured_here) }
 }
 
-/// What the daemon says, if there is one and it answers at once.
+/// The daemon's reply, if there is a daemon and it replies at once.
 fn ask(op: &ControlOp) -> Option<OpReply> {
     remote::at_once(&asked(), op)
 }

@@ -1,10 +1,10 @@
-//! Asks a person on the terminal before something is done to many, or cannot be undone.
+//! Asks a person on the terminal before a command changes many things, or does something that cannot be undone.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use super::CliError;
 
-/// Whether to go on. Where nobody can be asked, only `--yes` is a yes.
+/// Whether to go on. Without a terminal only `--yes` counts as a yes.
 ///
 /// # Errors
 /// Exit code 2 where there is no terminal and no `--yes`, and where the terminal cannot be read.

@@ -1,4 +1,5 @@
-//! `doorman contacts`: who has access, since when, and by whose word. Reads the ledger itself, so it works without a daemon.
+//! `doorman contacts`: who has access, since when, and who approved it. Reads the ledger itself, so it works without a
+//! daemon.
 
 pub(super) mod select;
 
@@ -18,7 +19,7 @@ use crate::policy::audit::Audit;
 use crate::policy::rules::PatternSet;
 use select::Behind;
 
-/// Rows of one table; longer lists come in several.
+/// Rows of one table; a longer list is printed as several tables.
 const TABLE_ROWS: usize = 500;
 /// Most characters of a handle in the table.
 const HANDLE_CHARS: usize = 60;
@@ -104,11 +105,12 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// Where they go: a line each as they come, or in tables of so many, so that they need not fit into memory.
+/// Where the contacts are printed: one line at a time, or in tables of limited length, so that they need not all fit
+/// into memory.
 pub(super) struct Out {
     json: bool,
     rows: Vec<RecordedContact>,
-    /// What the rules say of each, where that is asked.
+    /// What the rules say of each contact, if that was requested.
     said: Vec<String>,
     pub(super) any: bool,
 }
@@ -118,7 +120,7 @@ impl Out {
         Self { json, rows: Vec::new(), said: Vec::new(), any: false }
     }
 
-    /// One more, with what the rules say of it; breaks off where nobody reads any more.
+    /// Adds a contact, with what the rules say of it; breaks off if the reader of the output has gone.
     ///
     /// # Errors
     /// Exit code 1 where it cannot be written.
@@ -141,7 +143,7 @@ impl Out {
         Ok(if output::reader_left() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
-    /// Prints what is left.
+    /// Prints the remaining rows.
     ///
     /// # Errors
     /// As [`Out::take`].
@@ -172,7 +174,7 @@ pub(super) fn as_json(contact: &RecordedContact) -> Value {
     })
 }
 
-/// When it is removed.
+/// When the contact is removed.
 fn end(contact: &RecordedContact, now: Timestamp) -> String {
     match (contact.ends_at, contact.end_in_doubt) {
         (None, _) => "-".to_owned(),
@@ -182,12 +184,12 @@ fn end(contact: &RecordedContact, now: Timestamp) -> String {
     }
 }
 
-/// The table; with a last column of what is said of each, where there is such.
+/// The table; with a last column of what the rules say of each contact, if that is given.
 pub(super) fn page(contacts: &[RecordedContact], said: &[String], now: Timestamp) -> String {
     page_of(contacts, said, now, output::width())
 }
 
-/// The same on a terminal of so many columns.
+/// The same on a terminal of this width.
 pub(super) fn page_of(contacts: &[RecordedContact], said: &[String], now: Timestamp, width: Option<usize>) -> String {
     let several = contacts.iter().any(|contact| contact.agent != contacts[0].agent);
     let mut header = vec!["HANDLE", "KIND", "SINCE", "REQUEST", "BY"];

@@ -38,7 +38,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Runs the command.
 ///
 /// # Errors
-/// 1 where something did not happen that should have.
+/// 1 if something that should have happened did not.
 pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     super::runtime(1)?
         .block_on(async {
@@ -92,7 +92,7 @@ async fn evening(args: &Args) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// What to type for this program: after `cargo run` there is no `doorman` on the PATH.
+/// The command that starts this program: after `cargo run` there is no `doorman` on the PATH.
 fn program(path: std::io::Result<PathBuf>, here: std::io::Result<PathBuf>) -> String {
     let Ok(path) = path else { return "doorman".to_owned() };
     if on_path(&path) {
@@ -104,18 +104,18 @@ fn program(path: std::io::Result<PathBuf>, here: std::io::Result<PathBuf>) -> St
     if plain(&text) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// Whether `doorman` is this program for a shell.
+/// Whether a shell finds this program under the name `doorman`.
 fn on_path(program: &Path) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let first = std::env::split_paths(&path).map(|one| one.join("doorman")).find(|one| one.is_file());
     first.is_some_and(|first| std::fs::canonicalize(first).ok() == std::fs::canonicalize(program).ok())
 }
 
-/// The demo's own directory, removed with all that is in it, however the demo ends.
+/// The demo's own directory. It is removed with everything in it, however the demo ends.
 struct Directory(PathBuf);
 
 impl Directory {
-    /// Nobody else can enter it, and it was not there before.
+    /// Makes a new directory that nobody else can enter.
     fn create() -> std::io::Result<Self> {
         let path = std::env::temp_dir().join(format!("doorman-demo-{}-{:08x}", std::process::id(), fastrand::u32(..)));
         DirBuilder::new().mode(0o700).create(&path)?;
@@ -136,7 +136,7 @@ fn world() -> World {
         .user("4b1c9a10-0000-4000-8000-000000000002", "key-john", "john", "John")
 }
 
-/// The shipped rules beside a configuration of the demo's own, which is checked as the daemon will.
+/// Writes the shipped rules and a configuration for the demo, and checks both as the daemon will.
 fn write_configuration(directory: &Path, url: &str) -> Result<(), Failure> {
     let write = |name: &str, text: &str| std::fs::write(directory.join(name), text);
     write("rules.toml", include_str!("../../config/rules.toml"))?;

@@ -1,4 +1,4 @@
-//! `doorman doctor`: looks at everything that `run` needs, one line each, and says what to do about what is not well.
+//! `doorman doctor`: checks everything that `run` needs, one line each, and says how to correct what is wrong.
 
 mod beside;
 
@@ -28,7 +28,7 @@ use crate::platform::{CallError, CallFault};
 use crate::secret::Redact;
 use crate::secret::{self, Key};
 
-/// How long anything of the platform's is waited for.
+/// How long to wait for each reply of the platform.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Arguments.
@@ -62,7 +62,7 @@ pub struct Args {
     json: bool,
 }
 
-/// How one thing stands.
+/// The result of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CheckResult {
     Ok,
@@ -80,7 +80,7 @@ impl CheckResult {
     }
 }
 
-/// Everything that was looked at.
+/// The results of all checks.
 #[derive(Debug, Default)]
 struct Findings {
     lines: Vec<(CheckResult, String, String)>,
@@ -98,7 +98,7 @@ impl Findings {
         self.lines.push((CheckResult::Warning, what.to_owned(), how.into()));
     }
 
-    /// No line shows a key, whatever the platform said.
+    /// Removes the keys from all lines, in case the platform repeated one.
     fn scrub(&mut self) {
         for (_, _, how) in &mut self.lines {
             *how = self.redact.scrub(how).into_owned();
@@ -156,7 +156,7 @@ fn rules(settings: &Settings, findings: &mut Findings) {
     }
 }
 
-/// Whether others could put something in the place of a file that doorman makes. Fails with this exit code.
+/// Whether others could replace a file that doorman writes. A failure has this exit code.
 fn place(path: &Path, what: &str, code: u8, findings: &mut Findings) {
     match files::judge_place(path) {
         Ok(None) => {}
@@ -245,7 +245,8 @@ async fn platform(settings: &Settings, running: bool, no_connect: bool, findings
         } else if no_connect {
             findings.ok(&what, "its socket is not tried");
         } else if agent.connection == ConnectionMode::Poll {
-            // For a moment its own client could not connect, and one that rejects ends for good.
+            // Trying it would keep the agent's own client from connecting for a moment, and a client that uses
+            // `on_conflict=reject` would stop for good.
             findings.ok(&what, "its socket is not tried: `connection` is `poll`");
         } else {
             connect(&dialer, settings.platform.credentials, (agent, &key), &what, findings).await;
@@ -280,7 +281,7 @@ async fn daemon(doors: &[PathBuf], findings: &mut Findings) -> bool {
     true
 }
 
-/// Why REST does not work, and where to look.
+/// Why a REST call failed, and where to look.
 fn unreached(error: &CallError, rest: &Rest) -> String {
     let why = error.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
     let (fault, base) = (error.fault, rest.base());
@@ -296,7 +297,7 @@ fn unreached(error: &CallError, rest: &Rest) -> String {
     }
 }
 
-/// Asks the platform whose key it is.
+/// Asks the platform which agent the key belongs to.
 async fn identify(rest: &Rest, agent: &AgentSettings, key: &Key, what: &str, findings: &mut Findings) -> bool {
     let client = rest.agent(agent.id.clone(), key.clone());
     match client.me().await.result {
@@ -351,7 +352,7 @@ async fn connect(
         match socket::open(dialer, &agent.id, key, plan, LIMIT).await {
             Ok(socket) => {
                 let (events, _heard) = mpsc::channel(16);
-                // Without anybody who commands it, it says goodbye at once.
+                // The channel for commands is closed from the start, so the socket leaves at once.
                 let (_, commands) = mpsc::channel(1);
                 socket.run(events, commands).await;
                 let how = if key_in_query { ", with the key in the query" } else { "" };
@@ -360,7 +361,8 @@ async fn connect(
             Err(refusal) if refusal.status == Some(409) && !matches!(refusal.by, RefusedBy::Between(_)) => {
                 return findings.ok(what, "its socket is in use by the agent itself: doorman would yield, and list");
             }
-            // So the platform itself refuses a header that it does not read; nobody else is shown a key in a URL.
+            // The platform itself answers so if it does not read the header. Only then is the key tried in the URL: no
+            // other server gets a key in a URL.
             Err(refusal)
                 if refusal.status == Some(403) && refusal.by == RefusedBy::Empty && ways.len() > 1 && !key_in_query => {
             }

@@ -1,4 +1,5 @@
-//! `doorman doubts` and `doorman settle`: what may have happened unseen, and a person's word on it.
+//! `doorman doubts` and `doorman settle`: changes that doorman may have missed, and a person's statement of what
+//! happened.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! `doorman explain`: what the record says of a request and why it was decided so; or what would happen, and then the first
-//! line says that it is hypothetical. Reads files only; needs no daemon.
+//! `doorman explain`: what the ledger says of a request and why it was decided so; or what would happen to a request,
+//! and then the first line says that this is hypothetical. Only reads files; needs no daemon.
 
 mod as_test;
 mod imagined;
@@ -94,16 +94,17 @@ fn duration(text: &str) -> Result<SignedDuration, String> {
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 struct Printed {
-    /// `record`: what happened; `now`: what would happen if it came now; `hypothetical`: what would, as it was asked for.
+    /// `record`: what happened; `now`: what would happen if the request came now; `hypothetical`: what would happen
+    /// under the given assumptions.
     basis: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     record: Option<Story>,
-    /// Of a record, `verdict` and `by` are the record's own.
+    /// If `record` is present, its `verdict` and `by` are those of the ledger.
     #[serde(flatten)]
     explanation: Option<Explanation>,
 }
 
-/// What the record says of a request, beside the reasons.
+/// What the ledger says of a request, beside the reasons.
 #[derive(Debug, Serialize)]
 struct Story {
     request: RequestId,
@@ -111,28 +112,28 @@ struct Story {
     /// As received.
     handle: Option<String>,
     received_at: Timestamp,
-    /// The last word: a rule's, or a person's.
+    /// The last verdict: a rule's, or a person's.
     verdict: Option<Verdict>,
     by: Option<By>,
-    /// What the person noted who answered it, or holds it.
+    /// The note of the person who answered or holds it.
     note: Option<String>,
     answered_at: Option<Timestamp>,
     outcome: Option<crate::model::Outcome>,
     settled: Option<String>,
     settled_at: Option<Timestamp>,
-    /// When the contact that came of it is removed, or was to be.
+    /// When the resulting contact is removed, or was to be removed.
     ends_at: Option<Timestamp>,
-    /// Why that is not done by itself.
+    /// Why doorman does not remove it by itself.
     end_in_doubt: Option<&'static str>,
     /// A person's last word on that end.
     end_moved: Option<EndMoved>,
-    /// Who removed the contact that came of it, where doorman did.
+    /// Who removed the resulting contact, if doorman removed it.
     removed: Option<Removed>,
     /// When that contact was removed, by whomever.
     contact_removed_at: Option<Timestamp>,
     /// What deciders said of it, whatever came of that.
     told: Vec<Word>,
-    /// `enforce`, or `shadow`: decided, and not to be answered.
+    /// `enforce`, or `shadow`: decided, but not answered.
     mode: &'static str,
     /// What the rules had decided last, and when.
     rules: Option<Said>,
@@ -140,7 +141,7 @@ struct Story {
     differs: Option<Said>,
     /// What the rules in force would say now, where that is something else.
     today: Option<Said>,
-    /// How many older requests this handle has on record, at most so many as are counted.
+    /// How many older requests of this handle are on record, up to the most that are counted.
     older: usize,
     /// The newest of these.
     older_requests: Vec<RequestId>,
@@ -187,11 +188,11 @@ struct Said {
     at: Timestamp,
 }
 
-/// Whom the command was asked about.
+/// Which request the command is about.
 enum Found {
     /// A request on record, and the older ones of the same handle.
     Recorded(Box<RecordedRequest>, Vec<RequestId>),
-    /// A handle never seen.
+    /// A handle that is not on record.
     Nobody,
 }
 
@@ -267,7 +268,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// The record. A ledger that was not named and is not there is no ledger.
+/// The ledger. `None` if it was not named on the command line and does not exist.
 fn reader(args: &Args, global: &Global) -> Result<Option<LedgerReader>, CliError> {
     let path = path(args.ledger.clone(), global)?;
     if args.ledger.is_none() && !path.is_there() {
@@ -276,14 +277,14 @@ fn reader(args: &Args, global: &Global) -> Result<Option<LedgerReader>, CliError
     LedgerReader::open(&path).map(Some).map_err(|error| fault(&error))
 }
 
-/// Somebody who waits and is not on record, since the ledger cannot be written.
+/// A pending request that is not on record, because the ledger cannot be written.
 struct Unrecorded {
     why: String,
-    /// Named by their handle, so that the rules can say at least what they would of it.
+    /// The person named a handle, so the command can at least say what the rules would decide about it.
     by_handle: bool,
 }
 
-/// A running daemon knows it.
+/// Asks a running daemon, which knows such a request.
 fn unrecorded(target: &str, global: &Global) -> Option<Unrecorded> {
     let Some(OpReply::Status(status)) = remote::at_once(global, &ControlOp::Status) else { return None };
     let why = status.ledger.strip_prefix("blocked: ")?.to_owned();
@@ -314,7 +315,7 @@ fn not_on_record(target: &str, global: &Global) -> CliError {
     )
 }
 
-/// Whom the command is asked about, by the one rule of [`Target`].
+/// Which request the command is about, read as [`Target`] says.
 fn on_record(target: &str, agent: Option<&AgentId>, reader: &LedgerReader, global: &Global) -> Result<Found, CliError> {
     let meant = Target::parse(target);
     let read = |error| fault(&error);
@@ -331,7 +332,8 @@ fn on_record(target: &str, agent: Option<&AgentId>, reader: &LedgerReader, globa
         let mut theirs = reader.requests_of(text, agent, OLDER_MAX + 1).map_err(read)?.into_iter();
         if let Some(newest) = theirs.next() {
             let older: Vec<RequestId> = theirs.map(|one| one.request.id).collect();
-            // A stranger who is called as another's id begins is not taken for the other, nor the other for them.
+            // If the text is a handle and also the beginning of an id of another sender's request, it stays undecided
+            // which is meant.
             if begins.iter().any(|id| *id != newest.request.id && !older.contains(id)) {
                 let shown = super::output::shown(text);
                 let message = format!(
@@ -360,7 +362,7 @@ fn on_record(target: &str, agent: Option<&AgentId>, reader: &LedgerReader, globa
     }
 }
 
-/// As far back as this policy asks.
+/// How far back the record must be read for this policy.
 fn reach(policy: &Policy) -> Reach {
     let history = policy.history_reach().map(|reach| match reach {
         SignedDuration::MAX => HistoryReach::Ever,
@@ -370,7 +372,7 @@ fn reach(policy: &Policy) -> Reach {
     Reach { charges: policy.charge_reach().unwrap_or_default(), approvals, history }
 }
 
-/// What the agent remembered at that moment, as this policy asks.
+/// The policy state of the agent at that moment, as far as this policy needs it.
 fn policy_state(
     global: &Global,
     reader: &LedgerReader,
@@ -508,7 +510,7 @@ fn words_on(reader: &LedgerReader, recorded: &RecordedRequest) -> Result<Vec<Wor
     Ok(told.into_iter().map(word).collect())
 }
 
-/// What the rules in force would say of it now, where they are others and say something else.
+/// What the rules in force would decide about it now, if they are different rules and decide differently.
 fn today(
     reader: &LedgerReader,
     recorded: &RecordedRequest,
@@ -538,7 +540,7 @@ fn today(
     Ok(Some(said).filter(|said| rules.is_none_or(|rules| (said.verdict, &said.by) != (rules.verdict, &rules.by))))
 }
 
-/// Without its text a request is another one.
+/// A request whose text was blanked cannot be decided again.
 fn not_blanked(recorded: &RecordedRequest) -> Result<(), CliError> {
     if recorded.blanked {
         let message =
@@ -581,7 +583,7 @@ fn of_recorded_otherwise(
     Ok(Printed { basis: "hypothetical", record: None, explanation: Some(explanation) })
 }
 
-/// What the record knows of an agent's contacts at a moment.
+/// What the ledger knows of an agent's contacts at a moment.
 fn contacts_on_record(
     reader: &LedgerReader,
     agent: &AgentId,

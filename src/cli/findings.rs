@@ -1,4 +1,5 @@
-//! What `check` and `test` find, for programs: JSON, GitHub's annotations, JUnit. Texts of files are made harmless.
+//! What `check` and `test` find, in formats for programs: JSON, GitHub's annotations, JUnit. Texts from files are
+//! escaped.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,8 @@ pub(super) enum Format {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     pub severity: Severity,
-    /// The file, and the line and column (from 1, in characters) where it begins; `None`: it is about no file.
+    /// The file, and the line and column (from 1, in characters) where the finding begins; `None` if it is not about a
+    /// file.
     pub path: Option<PathBuf>,
     pub place: Option<(usize, usize)>,
     pub message: String,
@@ -115,11 +117,11 @@ pub(super) struct Case {
     pub name: String,
     /// Why it failed.
     pub failures: Vec<String>,
-    /// What is to be said besides.
+    /// Other text to print.
     pub said: Vec<String>,
 }
 
-/// A case for each file: what is refused makes it fail.
+/// A case for each file; a refused file fails.
 pub(super) fn cases(files: &[PathBuf], findings: &[Finding], strict: bool) -> Vec<Case> {
     let of = |path: Option<&Path>, name: String| {
         let theirs = |finding: &&Finding| finding.path.as_deref() == path;

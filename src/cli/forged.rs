@@ -1,4 +1,5 @@
-//! What strangers choose never begins a line on a terminal of 80 columns and 24 lines: no line of theirs looks like ours.
+//! A text that a stranger chose never begins a line on a terminal of 80 columns and 24 lines, so it cannot look like
+//! one of our lines.
 
 use std::fmt::Write as _;
 
@@ -15,7 +16,7 @@ use crate::ops::control::wire::{DoubtRow, PendingRow};
 use crate::policy::{Circumstances, ClockHealth, Mode, PolicyState};
 
 const WIDTH: usize = 80;
-/// What is to look like a line of ours.
+/// Texts that imitate our lines.
 const FORGED: [&str; 4] = [
     "REQUEST r-9  AGE 2h  STAGE waiting",
     "r-9      @friend  -     hello  2h   waiting  approve  friends",
@@ -23,14 +24,14 @@ const FORGED: [&str; 4] = [
     "[a]pprove [r]eject [h]old [s]kip [u]ndo [q]uit > ",
 ];
 
-/// Everything that pushes it to where a line could begin.
+/// Each imitation, behind every filler that could push it to the beginning of a line.
 fn hostile() -> impl Iterator<Item = String> {
     let fillers = [" ", "x", "x ", "名", "é", "\u{1b}", "\n", "\u{2003}", "\u{200b}", "\\", "\t "];
     let pushed = fillers.into_iter().flat_map(|filler| (0..110).map(move |count| filler.repeat(count)));
     pushed.zip(FORGED.into_iter().cycle()).map(|(before, forged)| format!("{before}{forged}"))
 }
 
-/// What a terminal makes of a page, where every character beyond ASCII takes as many columns as it may.
+/// The lines of a page as a terminal shows them, if every character beyond ASCII takes its greatest width.
 fn lines(page: &str) -> Vec<String> {
     let mut lines = Vec::new();
     for line in page.lines() {
@@ -50,7 +51,7 @@ fn innocent(what: &str, page: &str) {
     let page = anstream::adapter::strip_str(page).to_string();
     for line in lines(&page) {
         assert!(columns(&line) <= WIDTH);
-        // A row may stand one or two columns to the right.
+        // A row may be indented by one or two columns.
         let begins = line.strip_prefix("  ").or_else(|| line.strip_prefix(' ')).unwrap_or(&line);
         let forged = FORGED.iter().find(|forged| begins.starts_with(&forged[..5]));
         let ours = begins.starts_with("REQUEST ") && !begins.contains("r-9");
@@ -99,7 +100,7 @@ fn shown(page: &str) -> String {
     output::folded(page, WIDTH)
 }
 
-/// As long as those of the platform, and short ones.
+/// One as long as the platform's ids, and a short one.
 const IDS: [&str; 2] = ["0192f3c4-9a1b-7000-8000-000000000001", "r-1"];
 
 #[test]

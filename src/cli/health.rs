@@ -3,7 +3,7 @@
 use super::remote::RemoteArgs;
 use super::{CliError, Global, output};
 
-/// The exit code where a check fails or no daemon answers; the only one besides 0 that a container's HEALTHCHECK knows.
+/// The exit code if a check fails or no daemon answers. A container's HEALTHCHECK knows only 0 and 1.
 const UNHEALTHY: u8 = 1;
 
 /// Arguments.

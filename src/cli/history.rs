@@ -18,14 +18,14 @@ use crate::ledger::read::{Follow, OutcomeFilter, TimeOf};
 use crate::ledger::{Filter, LedgerReader, RecordedRequest};
 use crate::model::{Outcome, Verdict};
 
-/// Between looks with `--follow`.
+/// How often `--follow` reads the ledger.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Rows of one table; longer lists come in several, so that they need not fit into memory.
+/// Rows of one table; a longer list is printed as several tables, so that it need not fit into memory.
 const TABLE_ROWS: usize = 500;
 
-/// Rows that `--follow` begins with, where nothing says which.
+/// Rows that `--follow` begins with, if no option says how many.
 const FOLLOWED: usize = 10;
-/// Most contacts that no answer explains that are named.
+/// Of the contacts that no answer explains, at most this many are named.
 const UNEXPLAINED_NAMED: usize = 5;
 
 /// Arguments.
@@ -145,7 +145,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         (false, false) => Form::Table,
     };
     let mut out = Out { form, page, rows: Vec::new(), any: false, headed: false };
-    // What is written between these two is said twice rather than not at all.
+    // Follow begins before the list is read: what is written in between is printed twice rather than never.
     let follow = if args.follow {
         let beginning = LedgerReader::open(&path).and_then(Follow::begin);
         Some(beginning.map_err(|error| fault(&error))?)
@@ -180,7 +180,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     }
 }
 
-/// Whether anything on record fits.
+/// Whether any request on record matches the filter.
 fn any(reader: &LedgerReader, filter: Filter) -> Result<bool, CliError> {
     let mut any = false;
     let first = Filter { limit: Some(1), ..filter };
@@ -244,7 +244,7 @@ enum Form {
     Csv,
 }
 
-/// Where the rows go.
+/// Where the rows are printed.
 struct Out {
     form: Form,
     page: lines::Page,

@@ -83,7 +83,7 @@ enum AgentClient {
     None,
 }
 
-/// Where the unit looks.
+/// The directory of the systemd unit's configuration.
 const SYSTEMD: &str = "/etc/doorman";
 
 /// Runs the command.
@@ -128,7 +128,8 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
             write(&path(name), &unit(text)?, 0o644).map_err(failed)?;
         }
     }
-    // A credential is there in the unit only: what names it was judged before.
+    // The credential exists only inside the unit, so only the rules are checked here; the configuration was checked
+    // before.
     let checked = check::Args::of(args.systemd.then(|| path("rules.toml")));
     let code = check::run(checked, &Global { config: Some(file.clone()) })?;
     output::print(&format!("\nwritten: {}, and beside it rules.toml, agent.key and the schemas\n", file.display()))?;
@@ -172,19 +173,19 @@ const UNITS: [(&str, &str, &str); 7] = [
     ("doorman.sysusers.conf", "/etc/sysusers.d/doorman.conf", include_str!("../../systemd/doorman.sysusers.conf")),
 ];
 
-/// A shipped unit, for this program where it is.
+/// A shipped unit, with the path of this program.
 fn unit(text: &str) -> Result<String, CliError> {
     let program = std::env::current_exe().map_err(|error| CliError::new(1, error.to_string()))?;
     Ok(text.replace("/usr/bin/doorman", &program.display().to_string()))
 }
 
-/// Whether a package brought this program, and the units with it.
+/// Whether this program came in a package, which also brings the units.
 fn packaged() -> bool {
     let here = std::env::current_exe().is_ok_and(|program| program == Path::new("/usr/bin/doorman"));
     here && Path::new("/usr/lib/systemd/system/doorman.service").exists()
 }
 
-/// The commands that install these; none where there is nothing to install.
+/// The commands that install these units; empty if there is nothing to install.
 fn installs(units: &[(&str, &str, &str)], directory: &Path) -> String {
     let line =
         |(name, to, _): &(&str, &str, &str)| format!("  install -D -m 644 {} {to}\n", directory.join(name).display());
@@ -195,17 +196,17 @@ fn installs(units: &[(&str, &str, &str)], directory: &Path) -> String {
 /// How the agent's own client gets its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Client {
-    /// It takes it.
+    /// It takes the connection.
     Takes,
     /// It connects with `on_conflict=reject`.
     Rejects,
     /// There is none.
     Absent,
-    /// Nobody said.
+    /// Not said.
     Unknown,
 }
 
-/// By the arguments, or asked for where somebody is there to answer.
+/// By the arguments; else asked for, if there is a terminal.
 fn client(given: Option<AgentClient>, rejects: bool) -> Result<Client, CliError> {
     let asked = given.is_none() && !rejects && std::io::stdin().is_terminal();
     let client = match given {
@@ -254,7 +255,7 @@ fn agent_id(text: &str) -> Result<AgentId, CliError> {
     AgentId::parse(text).map_err(|_| bad())
 }
 
-/// Asks until the answer is valid, and accepted by the platform; where no terminal is, once.
+/// Asks until the answer is valid and the platform accepts it; without a terminal, once.
 fn insist<T>(
     question: &str,
     secret: bool,
@@ -297,7 +298,7 @@ fn judged(file: PathBuf, text: &str) -> Result<Platform, CliError> {
     Ok(loaded.map_err(refused)?.settings.platform)
 }
 
-/// Asks the platform whose key it is; the owner's handle.
+/// Asks the platform which agent the key belongs to; returns the owner's handle.
 fn owner(platform: &Platform, agent: &AgentId, key: &Key) -> Result<Option<String>, CliError> {
     let bad = |error: &dyn std::fmt::Display| CliError::new(78, error.to_string());
     let net = Net::new(platform).map_err(|error| bad(&error))?;
@@ -321,7 +322,7 @@ fn owner(platform: &Platform, agent: &AgentId, key: &Key) -> Result<Option<Strin
     }
 }
 
-/// Never over a file that is there.
+/// Writes a new file; never replaces an existing one.
 fn write(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())?;
@@ -329,7 +330,7 @@ fn write(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
 }
 
 fn configuration(url: &str, agent: &AgentId, systemd: bool, client: Client) -> Result<String, CliError> {
-    // Without its text, which may hold a password.
+    // The message leaves out the URL, which may hold a password.
     let url = Url::parse(url)
         .map_err(|why| CliError::new(2, format!("`--url` is not a valid address ({why}): nothing was written")))?;
     let url = url.as_str().trim_end_matches('/');

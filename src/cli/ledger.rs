@@ -1,4 +1,4 @@
-//! `doorman ledger`: looks after the ledger file.
+//! `doorman ledger`: inspects, copies and resets the ledger file.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};

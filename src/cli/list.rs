@@ -1,5 +1,5 @@
-//! `doorman list`: puts handles on a list file of the rules, and takes them off. Whatever else stands in the file stays as it
-//! is, the file is replaced in one step, and nothing is written that the rules would refuse.
+//! `doorman list`: adds handles to a list file of the rules, and removes them. Everything else in the file stays
+//! unchanged, the file is replaced in one step, and nothing is written that the rules would refuse.
 
 mod edit;
 
@@ -94,7 +94,7 @@ fn change(
     let edit = act(&list, &handles)?;
     let remote = match args.remote.open(global) {
         Ok(remote) => Some(remote),
-        // Without a daemon the file is all there is.
+        // Without a daemon only the file is changed.
         Err(error) if error.code == super::remote::ABSENT && args.remote.socket.is_none() => None,
         Err(error) => return Err(error),
     };
@@ -140,7 +140,7 @@ fn show(args: &Show, global: &Global) -> Result<u8, CliError> {
     Ok(u8::from(by.is_none()))
 }
 
-/// No list is meant, or several are.
+/// The error if no list is meant, or several are.
 fn not_one(name: &str, all: &[Listed], meant: usize) -> CliError {
     let shown = output::shown(name);
     if meant > 1 {
@@ -159,11 +159,11 @@ fn not_one(name: &str, all: &[Listed], meant: usize) -> CliError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Listed {
     name: String,
-    /// The rules that name it, by way of what they include.
+    /// The rules file that names it, directly or through an included file.
     rules: PathBuf,
-    /// The entries that stand in the rules.
+    /// The entries that are in the rules file itself.
     here: Vec<String>,
-    /// Its file's path, as seen from the rules.
+    /// The path of its file, relative to the rules file.
     written: Option<String>,
 }
 
@@ -172,7 +172,7 @@ impl Listed {
         self.written.as_ref().map(|written| self.rules.parent().unwrap_or(Path::new("")).join(written))
     }
 
-    /// Those of the rules, then those of the file.
+    /// The entries of the rules file, then those of the list file.
     fn entries(&self) -> Result<Vec<String>, CliError> {
         let mut entries = self.here.clone();
         if let Some(path) = self.file() {
@@ -196,7 +196,7 @@ fn all(agent: Option<&str>, global: &Global) -> Result<Vec<Listed>, CliError> {
     let mut found: Vec<Listed> = Vec::new();
     for rules in &rules {
         for list in lists(rules)? {
-            // Two rules files may name one list file, which may have several names.
+            // Two rules files may name the same list file, by different paths.
             let place = |list: &Listed| list.file().map(|path| std::fs::canonicalize(&path).unwrap_or(path));
             let same =
                 |other: &Listed| other.name == list.name && list.written.is_some() && place(other) == place(&list);
@@ -218,7 +218,7 @@ pub(super) struct ListFile {
     name: String,
     /// The rules that name it.
     rules: PathBuf,
-    /// Its path from the rules.
+    /// Its path, relative to the rules file.
     written: String,
     path: PathBuf,
 }
@@ -227,7 +227,7 @@ impl ListFile {
     /// Finds it in the rules of this agent, or of all.
     ///
     /// # Errors
-    /// Exit code 1 where there is none, or no file behind it; 2 where several are meant.
+    /// Exit code 1 if there is no such list or it has no file; 2 if several are meant.
     pub(super) fn find(name: &str, agent: Option<&str>, global: &Global) -> Result<Self, CliError> {
         let all = all(agent, global)?;
         let meant: Vec<&Listed> = all.iter().filter(|list| list.name == name).collect();
@@ -240,10 +240,10 @@ impl ListFile {
         Ok(Self { name: name.to_owned(), rules: list.rules.clone(), written, path })
     }
 
-    /// Whether an entry could be put on it now.
+    /// Whether an entry could be added to the list now.
     ///
     /// # Errors
-    /// Exit code 78 where the rules are refused as they are, 1 where the file cannot be read.
+    /// Exit code 78 if the present rules are refused, 1 if the file cannot be read.
     pub(super) fn can_be_edited(&self) -> Result<(), CliError> {
         read(&self.path)?;
         policy_of(&self.rules).map(drop)
@@ -252,8 +252,8 @@ impl ListFile {
     /// Puts them on the list.
     ///
     /// # Errors
-    /// Exit code 2 for what is not a handle or a pattern, 78 where the rules would be refused, 1 where the file cannot be
-    /// written. Nothing was written then.
+    /// Exit code 2 for a text that is not a valid handle or pattern, 78 if the rules would be refused, 1 if the file
+    /// cannot be written. In each case nothing was written.
     pub(super) fn add(&self, handles: &[&str]) -> Result<Edit, CliError> {
         self.edit(|text| edit::add(text, handles))
     }
@@ -265,7 +265,7 @@ impl ListFile {
     fn edit(&self, edit: impl FnOnce(&str) -> Result<Edit, String>) -> Result<Edit, CliError> {
         let failed =
             |error: std::io::Error| CliError::new(1, format!("`{}` cannot be changed: {error}", self.path.display()));
-        // The one who holds the lock has read what is there now.
+        // The file is read only after the lock is held, so the text is current.
         let locked = edit::lock(&self.path).map_err(failed)?;
         let text = read(&self.path)?;
         let edit = edit(&text).map_err(|why| CliError::new(2, why))?;
@@ -287,7 +287,7 @@ impl ListFile {
     }
 }
 
-/// Has a change loaded, and says what is so now.
+/// Makes the daemon load a change, and returns the new state for people.
 ///
 /// # Errors
 /// Exit code 1 where the daemon refuses it.
@@ -308,7 +308,7 @@ pub(super) fn put_in_force(list: &ListFile, edit: &Edit, remote: Option<&Remote>
             said + &format!("now {done} the list `{name}`: {whom}; no daemon is running, the next start loads it\n")
         );
     };
-    // Somebody named each entry that went: that the list lost so many is what they meant, and no more.
+    // The person named each entry that was removed, so the list may shrink by exactly this many.
     let entries = edit.changed.len();
     // The daemon may be in another directory.
     let file = std::fs::canonicalize(&list.path).unwrap_or_else(|_| list.path.clone());
@@ -337,7 +337,7 @@ fn lists(rules: &Path) -> Result<Vec<Listed>, CliError> {
     Ok(all)
 }
 
-/// A rules file and what it includes, each with its directory as seen from the rules file.
+/// A rules file and the files that it includes, each with its directory relative to the rules file.
 pub(super) fn tables(rules: &Path) -> Result<Vec<(PathBuf, toml::Table)>, CliError> {
     let beside = rules.parent().unwrap_or(Path::new(""));
     let mut all: Vec<(PathBuf, toml::Table)> = Vec::new();
@@ -350,7 +350,7 @@ pub(super) fn tables(rules: &Path) -> Result<Vec<(PathBuf, toml::Table)>, CliErr
         let include = table.get("include").and_then(toml::Value::as_array).cloned().unwrap_or_default();
         for name in include.iter().filter_map(|name| Some(joined(&directory, name.as_str()?))) {
             let path = beside.join(&name);
-            // What the loader would refuse as too much is not followed here, either.
+            // The loader refuses more files than this, so they are not followed here, either.
             if seen.len() < 64 && seen.insert(path.clone()) {
                 left.push((Path::new(&name).parent().unwrap_or(Path::new("")).to_owned(), path));
             }

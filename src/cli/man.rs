@@ -23,7 +23,7 @@ pub struct Args {
     out: Option<PathBuf>,
 }
 
-/// Where doorman looks, and what it keeps.
+/// The files that doorman reads and writes.
 const FILES: [(&str, &str); 5] = [
     (
         "/etc/doorman/doorman.toml",
@@ -118,7 +118,7 @@ fn page(command: &Command) -> Result<String, CliError> {
     Ok(String::from_utf8_lossy(&page).into_owned())
 }
 
-/// What stands below a command's help, as sections, and those that all pages have.
+/// The text below a command's help, as sections, and the sections that all pages have.
 fn sections(after: &str) -> Roff {
     let mut roff = Roff::new();
     let (mut notes, mut exit, mut examples) = (Vec::new(), None, None);
@@ -175,7 +175,7 @@ fn tagged(roff: &mut Roff, entries: &[(&str, &str)]) {
     }
 }
 
-/// Lines as they are.
+/// Lines without reformatting.
 fn verbatim(roff: &mut Roff, text: &str) {
     roff.control("nf", []);
     for line in text.lines() {

@@ -1,4 +1,4 @@
-//! `doorman notify`: the targets of `[[notify]]`, how they stand, and a message to try one.
+//! `doorman notify`: the targets of `[[notify]]`, their state, and a test message.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,5 @@
-//! What every command prints: for people and for pipes, and never so that a stranger's text can steer the terminal.
+//! Prints the output of every command, for people and for pipes, so that a stranger's text can never control the
+//! terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -18,11 +19,11 @@ use crate::secret::Redact;
 /// Between two pages of `--watch`.
 const WATCH: Duration = Duration::from_secs(2);
 
-/// Set once a write to stdout found nobody who reads.
+/// Set after a write to stdout failed because the reader closed the pipe.
 static NOBODY_READS: AtomicBool = AtomicBool::new(false);
 
-/// Prints, with colours where they are wanted. A reader that went away is no error: whatever the command does besides
-/// printing, it does. A command that only prints, and prints on and on, asks [`reader_left`] and ends.
+/// Prints, with colours if they are wanted. A closed pipe is not an error: the command still does everything else it
+/// has to do. A command that only prints, without an end, asks [`reader_left`] and ends.
 ///
 /// # Errors
 /// Exit code 1 where the text cannot be written for another reason.
@@ -38,7 +39,8 @@ pub fn print(text: &str) -> Result<(), CliError> {
     }
 }
 
-/// Prints a page for people. On a terminal no line is left for it to wrap: what a stranger chose could begin the next.
+/// Prints a page for people. On a terminal no line is long enough to wrap: otherwise a stranger's text could begin the
+/// next line.
 ///
 /// # Errors
 /// As `print`.
@@ -49,20 +51,20 @@ pub fn print_page(text: &str) -> Result<(), CliError> {
     }
 }
 
-/// Columns of a terminal that does not say how many it has.
+/// Width that is assumed for a terminal that does not report its width.
 const COLUMNS_UNSAID: usize = 80;
 
-/// Columns of the terminal that stdout is, if it is one.
+/// Columns of the terminal, if stdout is one.
 pub fn width() -> Option<usize> {
     let said = comfy_table::Table::new().width().map(usize::from).filter(|_| io::stdout().is_terminal());
     said.map(|columns| if columns == 0 { COLUMNS_UNSAID } else { columns })
 }
 
-/// What stands before the rest of a line that is too long.
+/// The prefix of the rest of a line that is too long.
 const REST: &str = "    | ";
 
-/// Lines of so many columns at most: the rest of a longer one is marked on the next. Words stay whole where that wastes no more
-/// than half a line. Colours take no column.
+/// Lines of at most `width` columns: the rest of a longer line goes to the next line, with a prefix. Words stay whole
+/// if that wastes at most half a line. Colours take no column.
 pub(super) fn folded(text: &str, width: usize) -> String {
     let mut out = String::with_capacity(text.len());
     if width < 4 * REST.len() {
@@ -70,7 +72,7 @@ pub(super) fn folded(text: &str, width: usize) -> String {
     }
     for line in text.split_inclusive('\n') {
         let (mut at, mut rest) = (0, line);
-        // After the last space of this line of the output: where that is in `out`, and its column.
+        // The last space of this output line: the position after it in `out`, and its column.
         let mut space = None;
         while let Some((character, after)) = next(rest) {
             let wide = if character.starts_with('\u{1b}') { 0 } else { columns(character.trim_end_matches('\n')) };
@@ -99,7 +101,7 @@ pub(super) fn folded(text: &str, width: usize) -> String {
     out
 }
 
-/// A character, or a colour of our own.
+/// The next character, or the next colour sequence of our own, and the rest.
 fn next(text: &str) -> Option<(&str, &str)> {
     let first = text.chars().next()?;
     let end = match first {
@@ -109,8 +111,8 @@ fn next(text: &str) -> Option<(&str, &str)> {
     Some(text.split_at(end))
 }
 
-/// Whether nobody can read any more what is printed: the end of a command that prints in a loop, as in `… | head -1`. Tells
-/// without writing, too, so that a command that has nothing to say just now ends as well.
+/// Whether the reader of the output has gone, so that a command that prints in a loop should end, as in `… | head -1`.
+/// Finds that out without writing, so that a command with nothing to print at the moment ends, too.
 pub fn reader_left() -> bool {
     if NOBODY_READS.load(Ordering::Relaxed) {
         return true;
@@ -122,8 +124,8 @@ pub fn reader_left() -> bool {
     asked.is_ok() && polled[0].revents().is_some_and(|found| found.intersects(ended))
 }
 
-/// Prints a page of `--watch`, and waits until the next; `false` where nobody reads any more. Only a terminal is cleared;
-/// elsewhere pages stand below each other.
+/// Prints a page of `--watch`, and waits until the next one; `false` if the reader has gone. Only a terminal is
+/// cleared; otherwise the pages follow each other.
 ///
 /// # Errors
 /// As `print`.
@@ -138,7 +140,7 @@ pub fn watched(page: &str) -> Result<bool, CliError> {
     Ok(!reader_left())
 }
 
-/// Says something beside the output, on stderr. Nobody may be reading.
+/// Prints a message on stderr, beside the output. Errors of writing are ignored.
 pub fn note(text: &str) {
     let _ = anstream::stderr().write_all(text.as_bytes());
 }
@@ -152,22 +154,23 @@ pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
     print(&(ascii_json(&text) + "\n"))
 }
 
-/// Text that did not come from a stranger, harmless in any case.
+/// Text that did not come from a stranger, escaped all the same.
 pub fn shown(text: &str) -> String {
     clean("", text, &Redact::default())
 }
 
-/// The same with its lines kept.
+/// The same, but line breaks are kept.
 pub fn shown_lines(text: &str) -> String {
     clean(PROBLEMS, text, &Redact::default())
 }
 
-/// A stranger's text on one line, escaped, cut after so many columns; `-` for none.
+/// A stranger's text on one line, escaped, cut to this many columns; `-` for none.
 pub fn stranger(text: Option<&str>, max: usize) -> String {
     text.map_or_else(|| "-".to_owned(), |text| StrangerText::new(text).in_columns(max))
 }
 
-/// The same for a name that begins a line: one that is no plain handle stands in quotes, so that no words of it do.
+/// The same for a name that begins a line: if it is not a valid handle, it is quoted, so that its words do not begin
+/// the line.
 pub fn handle(text: &str, max: usize) -> String {
     let shown = StrangerText::new(text).in_columns(max);
     if Handle::parse(text).is_ok() { shown } else { format!("\"{shown}\"") }

@@ -53,7 +53,7 @@ struct LogoutArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// 69 where no daemon answers, 1 where nobody logs in to its page.
+/// 69 if no daemon answers, 1 if its page has no login by links.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     match args.action {
         Action::Login(LoginArgs { name, remote }) => {

@@ -1,4 +1,4 @@
-//! `doorman pause` and `resume`: whether anything is answered at all.
+//! `doorman pause` and `resume`: stop and restart all answers.
 
 use super::agents::AgentArg;
 use super::remote::RemoteArgs;

@@ -1,4 +1,4 @@
-//! `doorman pending`: what is waiting at the door, oldest first.
+//! `doorman pending`: the pending requests, oldest first.
 
 use jiff::Timestamp;
 
@@ -75,7 +75,7 @@ pub(super) fn page(requests: &[PendingRow], now: Timestamp) -> String {
     page_of(requests, now, output::width())
 }
 
-/// The same on a terminal of so many columns.
+/// The same on a terminal of this width.
 pub(super) fn page_of(requests: &[PendingRow], now: Timestamp, width: Option<usize>) -> String {
     let several = requests.iter().any(|row| row.agent != requests[0].agent);
     let mut header = vec!["REQUEST", "HANDLE", "NAME", "MESSAGE", "AGE", "STAGE", "VERDICT", "BY"];

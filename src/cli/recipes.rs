@@ -27,7 +27,7 @@ const RECIPES: [(&str, &str); 18] = [
     ("shared-blocklist", include_str!("../../config/recipes/shared-blocklist.toml")),
 ];
 
-/// The files beside a recipe that it needs: whose, where, and what they say.
+/// Other files that a recipe needs: the recipe, the path, and the text.
 const BESIDE: [(&str, &str, &str); 4] = [
     ("holidays", "holidays.txt", include_str!("../../config/recipes/holidays.txt")),
     ("sales-talk", "sales-words.txt", include_str!("../../config/recipes/sales-words.txt")),
@@ -93,13 +93,13 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// A new file, whose directory is made where it is not there.
+/// Writes a new file; makes its directory if that does not exist.
 fn write(path: &Path, text: &str) -> std::io::Result<()> {
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }
     let mut file = std::fs::File::create_new(path)?;
-    // The schema lies elsewhere there.
+    // The written file does not have the schema at this path.
     let lines = text.split_inclusive('\n').filter(|line| !line.starts_with("#:schema"));
     lines.map(str::as_bytes).try_for_each(|line| file.write_all(line))
 }

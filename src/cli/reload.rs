@@ -62,7 +62,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     Err(CliError::new(1, format!("something was refused, and what was in force stays\n{problems}").trim_end()))
 }
 
-/// What is in force now, and what came with it that was no refusal.
+/// What is in force now, and the warnings that did not refuse it.
 fn page(reloaded: &Reloaded) -> String {
     let mut page = String::new();
     for policy in &reloaded.policies {

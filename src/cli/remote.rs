@@ -30,12 +30,12 @@ impl RemoteArgs {
     /// Connects.
     ///
     /// # Errors
-    /// Exit code 69 where no daemon answers, 78 where the configuration named by hand cannot be read.
+    /// Exit code 69 if no daemon answers, 78 if the configuration that the person named cannot be read.
     pub fn open(&self, global: &Global) -> Result<Remote, CliError> {
         self.open_as(&WhoArgs::default(), global)
     }
 
-    /// Connects, for somebody who says this of themselves.
+    /// Connects, with what the person says about themselves (`--as`, `--note`).
     ///
     /// # Errors
     /// As [`RemoteArgs::open`].
@@ -54,13 +54,15 @@ impl RemoteArgs {
     }
 }
 
-/// Where the daemon of this configuration has its control socket, and then the one for reading: where somebody said, else in one of the usual places. One
-/// in a usual place is another's, where somebody said otherwise.
+/// The control socket of the daemon of this configuration, then its socket for reading: at the configured paths, else
+/// at the usual ones. If a path is configured, the usual paths are not tried, since a socket there belongs to another
+/// daemon.
 ///
 /// # Errors
-/// Exit code 78 where the configuration named by hand cannot be read.
+/// Exit code 78 if the configuration that the person named cannot be read.
 pub fn doors(global: &Global) -> Result<Vec<PathBuf>, CliError> {
-    // A whole path needs no configuration, which may be broken just now. Any other is relative to it, as for the daemon.
+    // An absolute path needs no configuration, which may be broken at the moment. A relative path is relative to the
+    // configuration, as for the daemon.
     if let Some(path) = super::variable("DOORMAN_CONTROL_PATH").filter(|path| path.is_absolute()) {
         return Ok(vec![path]);
     }
@@ -68,7 +70,7 @@ pub fn doors(global: &Global) -> Result<Vec<PathBuf>, CliError> {
     Ok(places.control.into_iter().chain(places.read).collect())
 }
 
-/// What the daemon says, where there is one that answers at once: for what is good to know and can be done without.
+/// The daemon's reply, if there is a daemon that replies at once: for information that is useful but not necessary.
 pub fn at_once(global: &Global, op: &ControlOp) -> Option<OpReply> {
     let places = doors(global).ok()?;
     let runtime = Builder::new_current_thread().enable_all().build().ok()?;
@@ -78,7 +80,7 @@ pub fn at_once(global: &Global, op: &ControlOp) -> Option<OpReply> {
     })
 }
 
-/// A daemon that answers.
+/// A connection to a running daemon.
 #[derive(Debug)]
 pub struct Remote {
     runtime: Runtime,
@@ -91,13 +93,13 @@ impl Remote {
     /// Asks, and waits for the answer, which is of the kind that belongs to the question.
     ///
     /// # Errors
-    /// Exit code 1 where the daemon says no, or something else than was asked for; 69 where it does not answer.
+    /// Exit code 1 if the daemon refuses, or its reply is of another kind; 69 if it does not answer.
     pub fn ask<T: TryFrom<OpReply>>(&self, op: &ControlOp) -> Result<T, CliError> {
         let reply = self.runtime.block_on(self.client.call(op)).map_err(refused)?;
         T::try_from(reply).map_err(|_| unexpected())
     }
 
-    /// Asks, and does not wait for what comes of it.
+    /// Asks, and does not wait for the effect.
     ///
     /// # Errors
     /// As [`Remote::ask`].
@@ -121,10 +123,10 @@ impl Remote {
         self.runtime.block_on(self.client.health(ready)).map_err(refused)
     }
 
-    /// The agent that a person means: an id, a name, a handle, or the beginning of one id only.
+    /// The agent that a person means: by its id, name, handle, or the beginning of exactly one id.
     ///
     /// # Errors
-    /// Exit code 1 where that is none or several; the message lists those that there are.
+    /// Exit code 1 if none or several match; the message lists the agents that exist.
     pub fn agent(&self, text: Option<&str>) -> Result<Option<AgentId>, CliError> {
         let named = |text: &str| self.names.iter().find(|(_, name)| name == text).map(|(id, _)| id.clone());
         text.map(|text| pick(named(text).as_deref().unwrap_or(text), &self.status()?)).transpose()
@@ -143,7 +145,7 @@ fn refused(error: ClientError) -> CliError {
         ClientError::Absent { .. } | ClientError::Forbidden(_) | ClientError::Broken { .. } => ABSENT,
         ClientError::Refused(_) => 1,
     };
-    // What a daemon says of a request may quote a stranger.
+    // The daemon's message about a request may quote a stranger.
     CliError::new(code, output::shown_lines(&error.to_string()))
 }
 

@@ -1,4 +1,5 @@
-//! `doorman replay`: the recorded requests decided again under other rules, and what would change. Reads files only.
+//! `doorman replay`: decides the recorded requests again under other rules, and shows what would change. Only reads
+//! files.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -46,12 +47,12 @@ pub struct Args {
     ledger: Option<PathBuf>,
 }
 
-/// What all agents' replays found together; what `--json` prints.
+/// What the replays of all agents found together; what `--json` prints.
 #[derive(Debug, Default, Serialize)]
 struct Found {
     /// Requests that were decided again.
     requests: usize,
-    /// Requests whose text was blanked for its age, which cannot be decided again.
+    /// Requests whose text was blanked because of its age; they cannot be decided again.
     skipped: usize,
     /// How often `approvals_max` would have paused an agent.
     pauses: usize,

@@ -37,7 +37,7 @@ pub struct Args {
     remote: RemoteArgs,
 }
 
-/// What somebody chose.
+/// What the person chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Choice {
     Say(Verdict),
@@ -73,7 +73,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         output::note("nobody is waiting\n");
         return Ok(0);
     }
-    // Without the record there are no reasons beside `by`.
+    // Without the ledger only `by` is shown, and no reasons.
     let reader = path(None, global).ok().and_then(|path| LedgerReader::open(&path).ok());
     let mut sender = Sender { remote: &remote, failed: false };
     go_through(&requests, reader.as_ref(), &mut std::io::stdin().lock(), &mut |row, verdict| {
@@ -94,7 +94,7 @@ impl Sender<'_> {
                 self.failed |= !answered.is_done();
                 output::print_page(&format!("  {}", sentence(&answered)))
             }
-            // Somebody else may have been quicker: the others wait all the same.
+            // Somebody else may have answered it first: the review continues with the others.
             Err(error) if error.code == 1 => {
                 self.failed = true;
                 output::print(&format!("  {}\n", error.message))
@@ -124,14 +124,14 @@ fn go_through(
             }
             None => return Ok(()),
         }
-        // Nobody sees what is asked: an answer that was not sent yet is not sent.
+        // The person cannot see the question any more: an answer that was not sent yet is dropped.
         if output::reader_left() {
             return Ok(());
         }
         let mut line = String::new();
         let read = lines.read_line(&mut line).map_err(|error| CliError::new(1, error.to_string()))?;
         let choice = match Choice::parse(&line) {
-            // The end of the input is the end of the review.
+            // The end of the input ends the review.
             _ if read == 0 => Choice::Quit,
             Some(choice) if at < requests.len() || matches!(choice, Choice::Undo | Choice::Quit) => choice,
             None if at == requests.len() && line.trim().is_empty() => Choice::Quit,
@@ -177,7 +177,7 @@ pub(super) fn page(row: &PendingRow, at: usize, of: usize, reader: Option<&Ledge
     page
 }
 
-/// What each rule that had something to say said, by the record.
+/// What each rule that had something to say said, from the ledger.
 fn reasons(row: &PendingRow, reader: &LedgerReader) -> Vec<String> {
     let Ok(id) = RequestId::parse(&row.request) else { return Vec::new() };
     let decisions = reader.decisions_of(&id).unwrap_or_default();

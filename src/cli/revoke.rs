@@ -1,4 +1,4 @@
-//! `doorman revoke`: removes contacts. It first shows whom, and asks.
+//! `doorman revoke`: removes contacts. It first shows which ones, and asks.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -19,10 +19,10 @@ use crate::model::{AgentId, ContactId};
 use crate::ops::control::wire::{ChosenContact, ControlOp, Revoked};
 use crate::policy::audit::Audit;
 
-/// Contacts of one call: the daemon removes one after the other, and a call ends within two minutes.
+/// Most contacts in one call: the daemon removes one after the other, and a call may take two minutes at most.
 const AT_ONCE: usize = 20;
 
-/// Most contacts of one command: more are for the next.
+/// Most contacts that one command removes; the others are left for the next run.
 const CHOSEN_MAX: usize = 20_000;
 
 /// Arguments.
@@ -101,22 +101,22 @@ pub struct Args {
     remote: RemoteArgs,
 }
 
-/// Whom the options mean, and whom they leave alone.
+/// The contacts that the options mean, and how many they leave out.
 #[derive(Debug, Default)]
 struct Choice {
-    /// Named, and nobody's.
+    /// Names from the command line that match no contact.
     nobody: Vec<String>,
     chosen: Vec<RecordedContact>,
     of_people: usize,
     of_others: usize,
-    /// Beyond [`CHOSEN_MAX`].
+    /// The number of contacts beyond [`CHOSEN_MAX`].
     more: usize,
 }
 
 /// Runs the command.
 ///
 /// # Errors
-/// 69 where no daemon answers, 74 where the ledger cannot be read, 2 where nobody can be asked.
+/// 69 if no daemon answers, 74 if the ledger cannot be read, 2 if there is no terminal to ask on.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     if args.rules.is_some() && !args.audit && args.list.is_none() {
         return Err(CliError::new(2, "`--rules` is for `--audit` and `--list`"));
@@ -202,7 +202,7 @@ fn choose(
 ) -> Result<Choice, CliError> {
     let now = output::now();
     let mut choice = Choice::default();
-    // Several names may mean one; whoever was named exactly once is.
+    // Several names may mean one contact; it counts as named exactly if one of them names it exactly.
     let mut named: HashMap<(AgentId, ContactId), bool> = HashMap::new();
     if narrowed.named.len() > 1 {
         narrowed.each(reader, |contact, exactly| {

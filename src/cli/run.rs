@@ -19,7 +19,7 @@ use crate::secret::Redact;
 use crate::supervisor::{Order, Reread};
 use crate::transcript::{RECORD_BYTES_MAX, Recorder};
 
-/// The exit code after a signal, however far the start or the drain had come.
+/// The exit code after a signal, at whatever point of the start or the drain it came.
 const ENDS_WITH: u8 = 0;
 
 /// Arguments.
@@ -112,7 +112,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     if let Some(recorder) = recorder {
         recorder.finish(files::TIME);
     }
-    // Whatever still blocks a thread must not keep the process.
+    // A thread that is still blocked must not keep the process alive.
     runtime.shutdown_background();
     let code = code?;
     info!(event = events::STOPPED, code = "0", "stopped");

@@ -125,7 +125,7 @@ fn server_tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, CliEr
     if chain.is_empty() {
         return Err(refuse(certificate, "no certificate, PEM, in it".into()));
     }
-    // The reader's own words could repeat what stands in the file.
+    // The error text of the PEM reader could repeat contents of the file.
     let private =
         PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| refuse(key, "no private key, PEM, in it".into()))?;
     ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
@@ -161,7 +161,7 @@ async fn serve(args: Args, world: World, tls: Option<Arc<ServerConfig>>) -> Resu
     Ok(0)
 }
 
-/// The agents with their keys, which open nothing but this sandbox.
+/// The agents with their keys, which are valid only for this sandbox.
 fn agents(world: &World) -> String {
     let agents: Vec<_> = world.parties().iter().filter(|party| party.kind == PartyKind::Agent).collect();
     let rows = agents.iter().take(AGENTS_SHOWN).map(|one| vec![one.handle.clone(), one.id.clone(), one.key.clone()]);
@@ -172,7 +172,7 @@ fn agents(world: &World) -> String {
     super::output::shown_lines(&shown)
 }
 
-/// What a transcript says.
+/// Reads a transcript.
 fn script(args: &Args, path: &Path) -> Result<Script, CliError> {
     // A transcript comes from somebody else, and an error may repeat some of it.
     let refuse = |why: String| {
@@ -184,7 +184,7 @@ fn script(args: &Args, path: &Path) -> Result<Script, CliError> {
     Script::of(&lines, args.replay_agent.as_deref()).map_err(|error| refuse(error.to_string()))
 }
 
-/// Plays it until it is told to stop.
+/// Plays it until a signal arrives.
 async fn replay(args: &Args, script: Script) -> Result<u8, CliError> {
     let mut signals = crate::ops::signals::listen(0)
         .map_err(|error| CliError::new(1, format!("cannot listen for signals: {error}")))?;

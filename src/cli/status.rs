@@ -1,4 +1,4 @@
-//! `doorman status`: how the running daemon stands.
+//! `doorman status`: the state of the running daemon.
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
@@ -90,7 +90,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     }
 }
 
-/// Why somebody should look, a line each.
+/// The reasons why somebody should look, a line each.
 fn attention(status: &Status) -> Vec<String> {
     let mut lines = Vec::new();
     if status.ledger != "ok" {
@@ -126,12 +126,12 @@ fn attention(status: &Status) -> Vec<String> {
     lines
 }
 
-/// All of it, for people.
+/// The whole status, for people.
 fn page(status: &Status, now: Timestamp) -> String {
     let mut page = format!("doorman {}, ledger: {}\n\n", output::shown(&status.version), output::shown(&status.ledger));
     let header = ["AGENT", "HANDLE", "STATE", "SINCE", "PENDING", "DEFERRED", "SENDING", "LISTED"];
     page += &table::table(&header, status.agents.iter().map(|agent| agent_row(agent, now)).collect());
-    // Below the table, where there is room for a sentence; only for states that ask for a reason.
+    // The reasons go below the table, which has no room for a sentence; only for states that need a reason.
     for agent in status.agents.iter().filter(|agent| agent.state != AgentState::Live && !agent.why.is_empty()) {
         let who = agent.handle.as_deref().unwrap_or(agent.id.as_str());
         page += &format!("\n{} is {}: {}\n", output::shown(who), agent.state, output::shown(&agent.why));

@@ -1,5 +1,6 @@
-//! Tables for people: as wide as they need to be in a pipe; on a terminal only where they fit, with short ids if need be, and
-//! otherwise a block for each row. A header is never broken, and an id that is shown can be given back to a command.
+//! Tables for people. In a pipe a table is as wide as it needs to be. On a terminal it is used only if it fits, with
+//! short ids if necessary; otherwise each row becomes a block. A header is never broken, and each id that is shown can
+//! be used in a command.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +12,12 @@ use crate::model::columns;
 const SHORT_MIN: usize = 8;
 const SHORT_MAX: usize = 18;
 
-/// One for rows under a header, for whatever stdout is.
+/// A table of rows under a header, for the width of stdout.
 pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     fitted(header, rows, super::output::width())
 }
 
-/// The same on a terminal of so many columns; `None`: no terminal.
+/// The same on a terminal of this width; `None`: no terminal.
 pub(super) fn fitted(header: &[&str], rows: Vec<Vec<String>>, width: Option<usize>) -> String {
     let whole = drawn(header, &rows);
     let Some(width) = width.filter(|width| widest(&whole) > *width) else { return whole };
@@ -32,7 +33,7 @@ fn drawn(header: &[&str], rows: &[Vec<String>]) -> String {
     table.trim_fmt() + "\n"
 }
 
-/// Ids by their beginnings, and the only agent by its handle.
+/// Shortens ids, and leaves out the agent's id if there is only one row, which has its handle.
 fn shortened<'a>(header: &[&'a str], rows: &[Vec<String>]) -> (Vec<&'a str>, Vec<Vec<String>>) {
     let (mut header, mut rows) = (header.to_vec(), short_ids(header, rows));
     let place = |name: &str| header.iter().position(|other| *other == name);
@@ -45,7 +46,7 @@ fn shortened<'a>(header: &[&'a str], rows: &[Vec<String>]) -> (Vec<&'a str>, Vec
     (header, rows)
 }
 
-/// Ids by their beginnings, as far as these tell them apart.
+/// Shortens ids, as far as they still differ.
 fn short_ids(header: &[&str], rows: &[Vec<String>]) -> Vec<Vec<String>> {
     let mut rows = rows.to_vec();
     for (at, _) in header.iter().enumerate().filter(|(_, name)| is_id(name)) {

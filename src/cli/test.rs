@@ -1,4 +1,4 @@
-//! `doorman test`: the tests that stand in a rules file, one line each, and what each failed one did instead.
+//! `doorman test`: runs the tests in a rules file, one line each, and says what happened in each test that failed.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;

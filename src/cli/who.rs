@@ -1,4 +1,4 @@
-//! `--as` and `--note`: what a person says of themselves, and beside what they do.
+//! `--as` and `--note`: the name that a person gives, and their note on what they do.
 
 use crate::model::Person;
 use crate::ops::control::peer;
@@ -16,7 +16,7 @@ pub struct WhoArgs {
 }
 
 impl WhoArgs {
-    /// What goes to the daemon with the question.
+    /// What is sent to the daemon with the question.
     pub fn claim(&self) -> Claim {
         Claim { login: peer::own_login(), name: self.name.clone(), note: self.note.clone() }
     }

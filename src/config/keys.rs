@@ -1,5 +1,5 @@
-//! Every table and key of `doorman.toml`. The reader refuses keys by it, `config/doorman.schema.json` is made from it, and
-//! `docs/configuration.md` and the README are held against it.
+//! Every table and key of `doorman.toml`. The reader uses this table to refuse unknown keys,
+//! `config/doorman.schema.json` is generated from it, and tests compare `docs/configuration.md` and the README with it.
 
 use crate::document::keys::{Section, Takes, key, required};
 
@@ -31,7 +31,7 @@ pub const NO_SECRETS: [&str; 9] = [
     "password_file",
     "password_credential",
 ];
-/// Most answers of one agent on their way at once.
+/// Most answers of one agent in flight at once.
 pub const IN_FLIGHT_MAX: u64 = 1024;
 
 /// No table of this file takes a secret.

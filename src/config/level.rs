@@ -4,7 +4,7 @@ use tracing_subscriber::filter::EnvFilter;
 
 use crate::document::{nearest, shown};
 
-/// What a level may be.
+/// The log levels.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Why a text is not a filter.
@@ -17,12 +17,12 @@ pub struct LevelProblem {
     pub level: String,
     /// What is wrong with it.
     pub why: String,
-    /// The word that may have been meant.
+    /// The level that was probably meant.
     pub near: Option<&'static str>,
 }
 
-/// The filter that `log.level` means. A bare level is doorman's own; libraries then say only what is a warning or worse,
-/// since at `debug` they speak of every byte.
+/// The filter that `log.level` means. A bare level applies to doorman itself; libraries then log only warnings and
+/// errors, since at `debug` they log every byte.
 ///
 /// # Errors
 /// See [`LevelProblem`].
@@ -37,7 +37,7 @@ pub fn filter(level: &str) -> Result<EnvFilter, LevelProblem> {
     if directives.is_empty() {
         return Err(refuse("it is empty", None));
     }
-    // A word that is no level would be a module that nobody has, and the daemon would never say anything again.
+    // A misspelt level would be read as the name of a module, which does not exist, and the daemon would log nothing.
     for word in directives.split(',').map(str::trim).filter(|part| !part.contains(['=', '['])) {
         let module = word == "doorman" || word.starts_with("doorman::");
         if !module && !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) {

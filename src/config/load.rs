@@ -1,6 +1,6 @@
 //! From the file, the environment and the flags to [`Settings`]: the one loader of `run`, `check`, `config` and the rest.
 //!
-//! Everything that is wrong is told in one go, each problem at the value it is about. A single agent needs no file at all.
+//! All problems are reported at once, each at the value concerned. A configuration with a single agent needs no file.
 
 mod agents;
 mod database;
@@ -39,40 +39,40 @@ use crate::document::Problems;
 use crate::files::{self, Advice, Contents, FileError, Reading, Trust};
 use crate::model::AgentId;
 
-/// Where the configuration is, if nobody says.
+/// The path of the configuration if none is named.
 pub const DEFAULT_FILE: &str = "/etc/doorman/doorman.toml";
 const FILE_BYTES_MAX: usize = 1 << 20;
 
-/// What came of loading.
+/// The result of loading.
 #[derive(Debug)]
 pub struct Loaded {
     /// The result.
     pub settings: Settings,
     /// Warnings.
     pub report: Report,
-    /// Where each scalar came from: key, value as shown, origin.
+    /// The origin of each scalar: key, value as shown, origin.
     pub origins: Vec<(String, String, String)>,
-    /// Where what makes an agent came from, in the order of the settings' agents.
+    /// The origins of each agent's values, in the order of the settings' agents.
     pub agents: Vec<AgentOrigins>,
     /// The file, if there was one.
     pub file: Option<PathBuf>,
     written: HashMap<String, Range<usize>>,
 }
 
-/// Where an agent's values came from.
+/// The origins of an agent's values.
 #[derive(Debug, Clone)]
 pub struct AgentOrigins {
     /// Its id.
     pub id: String,
     /// Its rules file.
     pub rules: String,
-    /// What is done about its own connection.
+    /// The origin of `connection`.
     pub connection: String,
 }
 
 impl Loaded {
-    /// A problem with what a value names, which only looking outside the configuration shows: at `section.key`, where that
-    /// stands in the file.
+    /// Adds a problem that shows only outside the configuration, such as a missing file. It points at `section.key`, if
+    /// that is in the file.
     pub fn blame(&mut self, severity: Severity, key: &str, message: impl Into<String>) -> &mut Diagnostic {
         let span = self.written.get(key).cloned();
         self.report.push(severity, span.is_some().then_some(0), span, message)
@@ -84,12 +84,12 @@ impl Loaded {
     }
 }
 
-/// Under what name the place of an agent's key is remembered.
+/// The name under which the position of an agent's key is stored.
 fn key_of(agent: &AgentId) -> String {
     format!("agents.{agent}.key")
 }
 
-/// Loads the configuration. Everything that is wrong with it is in the report.
+/// Loads the configuration. The report contains everything that is wrong with it.
 pub fn load(path: Option<&Path>, env: &Env, overrides: &Overrides) -> Result<Loaded, Report> {
     let (file, text, warning) = file(path, env, Trust::Path)?;
     let mut loaded = load_text(file, text.as_deref(), env, overrides)?;
@@ -100,8 +100,8 @@ pub fn load(path: Option<&Path>, env: &Env, overrides: &Overrides) -> Result<Loa
     Ok(loaded)
 }
 
-/// The file that counts, its text, and what is to be said about it: the one that is named, or the usual one, which need not
-/// be there.
+/// The file to use, its text, and advice about it. The file is the one that is named, or the default one, which need
+/// not exist.
 type FileText = (Option<PathBuf>, Option<String>, Option<Advice>);
 
 fn file(path: Option<&Path>, env: &Env, trust: Trust) -> Result<FileText, Report> {
@@ -125,7 +125,7 @@ fn file(path: Option<&Path>, env: &Env, trust: Trust) -> Result<FileText, Report
     Err(report)
 }
 
-/// The same with the file's text at hand. Reads nothing.
+/// The same for a text that has been read already. Reads no files.
 pub fn load_text(
     file: Option<PathBuf>,
     text: Option<&str>,
@@ -196,7 +196,7 @@ impl<'a> Loading<'a> {
         }
     }
 
-    /// Judges everything, so that all problems are told, before anything is given up.
+    /// Checks all values before it gives up, so that all problems are reported.
     fn settings(&mut self) -> Option<Settings> {
         self.env.refuse_unreadable(&mut self.problems);
         let platform = self.platform();
@@ -261,12 +261,12 @@ impl<'a> Loading<'a> {
         self.scalar("control.path", None, &usual.display().to_string())
     }
 
-    /// A text that is empty where nobody said.
+    /// A text; an empty one counts as not given.
     fn given(&mut self, key: &str) -> Option<String> {
         Some(self.scalar(key, None, "").value).filter(|text| !text.is_empty())
     }
 
-    /// The socket for reading: where somebody said, else beside the other one where a group is to use it.
+    /// The socket for reading: the configured path; else, if a group may use it, a path beside the control socket.
     fn read_path(&mut self, control: &Path, wanted: bool) -> Option<PathBuf> {
         let layered = self.scalar("control.read_path", None, "");
         if layered.value.is_empty() {

@@ -1,4 +1,5 @@
-//! `doorman.toml` as it is written: every value with its place, unknown keys refused, types checked, nothing judged yet.
+//! `doorman.toml` as written: every value with its position; unknown keys refused, types checked, values not checked
+//! yet.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,21 +13,21 @@ use crate::document::{At, Problems, TableReader, hide_in, hide_in_broken, in_wor
 /// The whole file.
 #[derive(Debug, Default)]
 pub(super) struct Raw {
-    /// The scalars that are there, as text, by `section.key`.
+    /// The scalars in the file, as text, by `section.key`.
     pub(super) scalars: HashMap<String, At<String>>,
     /// `[[agents]]`, as far as each can be made out.
     pub(super) agents: Vec<RawTable>,
     /// `[deciders.NAME]`, likewise.
     pub(super) deciders: Vec<RawDecider>,
-    /// Whether agents may stand in the file, although none could be made out.
+    /// Whether the file may have agents although none could be read.
     pub(super) agents_written: bool,
     /// `[[notify]]`, the same.
     pub(super) notify: Vec<RawTable>,
-    /// It is no TOML.
+    /// Whether the text is not valid TOML.
     pub(super) unreadable: bool,
 }
 
-/// One of `[[agents]]` or `[[notify]]`: the values that are there, by key.
+/// One of `[[agents]]` or `[[notify]]`: its values, by key.
 #[derive(Debug)]
 pub(super) struct RawTable {
     /// The table.
@@ -47,7 +48,8 @@ impl RawTable {
     }
 }
 
-/// Reads a text. What is wrong with it is told; what is sound is given nevertheless, so that it is judged in the same go.
+/// Reads a text. Problems are reported; the valid parts are returned all the same, so that they are checked in the same
+/// run.
 pub(super) fn read(text: &str, problems: &mut Problems) -> Raw {
     let Some(tree) = syntax(text, problems) else {
         hide_in_broken(text, &keys::NO_SECRETS, problems);
@@ -105,7 +107,7 @@ fn one_of_several(table: &TableReader<'_, '_>, problems: &mut Problems) -> RawTa
     RawTable { span: table.span.clone(), values: values(table, problems).collect() }
 }
 
-/// The values of a table that are of their type, as text: the environment and flags give text, too.
+/// The values of a table that have the right type, as text, since the environment and flags also give text.
 fn values(
     table: &TableReader<'_, '_>,
     problems: &mut Problems,
@@ -128,7 +130,7 @@ fn values(
     values.into_iter()
 }
 
-/// The key's own description, by `section.key`.
+/// The type of a key, by `section.key`.
 pub(super) fn takes(key: &str) -> Option<Takes> {
     let (path, name) = key.split_once('.')?;
     let section: &Section = keys::SECTIONS.iter().find(|section| section.path == path)?;

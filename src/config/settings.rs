@@ -1,5 +1,4 @@
-//! The compiled configuration: complete, checked, with where each value came from. No key is in here, only where the
-//! key is to be found.
+//! The compiled configuration: complete and checked. It contains no key, only where to find each key.
 
 mod notify;
 mod page;
@@ -45,27 +44,27 @@ pub struct Settings {
     pub timing: Timing,
 }
 
-/// Where the platform is.
+/// The addresses of the platform, and how to call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Platform {
     /// Ends in `/api/v1`, without a final slash. `http` or `https`.
     pub rest: Url,
     /// Ends in `/api/v1/socket/websocket`. `ws` or `wss`; no query.
     pub socket: Url,
-    /// One more CA, PEM.
+    /// An additional CA, PEM.
     pub ca_file: Option<PathBuf>,
-    /// How the socket is told the key.
+    /// How the key is sent when the socket opens.
     pub credentials: CredentialsMode,
     /// `User-Agent` of every request.
     pub user_agent: HeaderValue,
-    /// Sent with every request besides; their values are never shown.
+    /// Additional headers of every request; their values are never shown.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Most dials, `me` and pages begun in a second by all agents; at least 1.
+    /// Most connections, `me` calls and listing pages that all agents together begin in a second; at least 1.
     pub calls_per_second_max: u32,
 }
 
 impl Platform {
-    /// Whether anything here is spoken to over TLS.
+    /// Whether any address here uses TLS.
     pub fn needs_tls(&self) -> bool {
         self.rest.scheme() == "https" || self.socket.scheme() == "wss"
     }
@@ -86,19 +85,19 @@ pub enum CredentialsMode {
 /// One agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentSettings {
-    /// Whose door.
+    /// Its id.
     pub id: AgentId,
-    /// What rules may call it.
+    /// The name that rules may use for it.
     pub name: Option<String>,
     /// Where its key is.
     pub key: KeySource,
     /// Its rules file.
     pub rules: PathBuf,
-    /// What to do about the agent's own connection.
+    /// How to treat the agent's own connection.
     pub connection: ConnectionMode,
 }
 
-/// Where a key is to be found; read at start, on reload and before each retry of a refused key.
+/// Where to find a key; read at the start, on a reload and before each retry of a refused key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// A file; one trailing newline is ignored.
@@ -117,14 +116,14 @@ pub enum ConnectionMode {
     /// Never take the connection from anybody.
     #[default]
     Yield,
-    /// Take it.
+    /// Take the connection.
     Take,
     /// Never open a socket.
     Poll,
 }
 
 impl ConnectionMode {
-    /// As it is written.
+    /// The word in the configuration.
     pub fn word(self) -> &'static str {
         match self {
             ConnectionMode::Yield => "yield",
@@ -137,17 +136,17 @@ impl ConnectionMode {
 /// A program that is asked about doubtful requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeciderSettings {
-    /// What rules call it.
+    /// The name that rules use for it.
     pub name: String,
     /// Where it listens.
     pub place: DeciderPlace,
-    /// It is waited for so long.
+    /// How long to wait for its answer.
     pub timeout: Duration,
     /// Questions at once; at least 1.
     pub in_flight: u32,
     /// Questions in an hour; at least 1.
     pub per_hour: u32,
-    /// What signs the questions, if anything does.
+    /// The secret that signs the questions, if there is one.
     pub secret: Option<KeySource>,
 }
 
@@ -173,7 +172,7 @@ pub enum DeciderPlace {
 /// `[answers]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answers {
-    /// Answers on their way at once, per agent; at least 1.
+    /// Most answers in flight, per agent; at least 1.
     pub in_flight: u32,
     /// Answers begun per second, per agent; 0 is no limit.
     pub per_second: u32,
@@ -186,7 +185,7 @@ pub struct LedgerSettings {
     pub path: PathBuf,
     /// The database server that holds the record in place of the file.
     pub database: Option<DatabaseSettings>,
-    /// Text of older requests is blanked.
+    /// Text of requests older than this is blanked.
     pub keep: Duration,
 }
 
@@ -207,9 +206,9 @@ pub struct DatabaseSettings {
 
 /// The usual name of the control socket that only reads, beside the other one.
 pub const CONTROL_READ_NAME: &str = "read.sock";
-/// The control socket's name, where nobody gives it another.
+/// The default file name of the control socket.
 pub const CONTROL_NAME: &str = "doorman.sock";
-/// Longest path of a Unix socket, in bytes (`sun_path`, less its end).
+/// Longest path of a Unix socket, in bytes (`sun_path` without its final zero).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// `[control]`.
@@ -221,7 +220,7 @@ pub struct ControlSettings {
     pub group: Option<String>,
     /// The socket that only reads, if there is one.
     pub read_path: Option<PathBuf>,
-    /// Whose members may use that one.
+    /// The group whose members may use that one.
     pub read_group: Option<String>,
 }
 
@@ -230,7 +229,7 @@ pub struct ControlSettings {
 pub struct MetricsSettings {
     /// Where metrics and health are served over TCP; nowhere where absent.
     pub listen: Option<SocketAddr>,
-    /// Which series by agent there are.
+    /// Which agents have series of their own.
     pub per_agent: PerAgent,
 }
 
@@ -242,15 +241,15 @@ pub enum PerAgent {
     Auto,
     /// For every agent.
     Always,
-    /// None, only the sums.
+    /// For no agent; only the totals.
     Never,
 }
 
 impl PerAgent {
-    /// `auto` is `always` up to so many agents.
+    /// `auto` means `always` up to this many agents.
     pub const AUTO_MAX: usize = 500;
 
-    /// Whether so many agents have series of their own.
+    /// Whether each of this many agents has series of its own.
     pub fn shows(self, agents: usize) -> bool {
         match self {
             PerAgent::Auto => agents <= Self::AUTO_MAX,
@@ -295,25 +294,26 @@ pub enum LogFormat {
 pub struct Timing {
     /// The time between heartbeats, ± 10 %.
     pub heartbeat: Duration,
-    /// Without a matching heartbeat reply for this long, the connection is dead.
+    /// A connection without a matching heartbeat reply for this long is dead.
     pub dead_after: Duration,
-    /// A join unanswered for this long failed. Also the bound of dialling and of each REST call.
+    /// A join without a reply for this long has failed. It also limits connecting and each REST call.
     pub join_timeout: Duration,
     /// Backoff's first ceiling (full jitter).
     pub backoff_min: Duration,
     /// Backoff's last ceiling.
     pub backoff_max: Duration,
-    /// Live for this long: backoff is back at its base. What ends sooner may have been taken by somebody.
+    /// After being live for this long, the backoff starts again at its minimum. A connection that ends sooner may have
+    /// been taken by another client.
     pub proven_after: Duration,
     /// The time between listings while live, ± 20 %.
     pub list_live: Duration,
     /// The time between listings otherwise, ± 20 %.
     pub list_away: Duration,
-    /// Between tries while yielded.
+    /// The time between attempts while yielded.
     pub yield_retry: Duration,
-    /// A 409 this soon after our own unclean drop may be our ghost.
+    /// A 409 within this time after our connection dropped uncleanly may be caused by the old connection.
     pub ghost_window: Duration,
-    /// Between tries then: from this, up to a third more.
+    /// The time between attempts then: this value, up to a third longer.
     pub ghost_retry: Duration,
     /// First wait after a refused key.
     pub refused_min: Duration,
@@ -321,7 +321,7 @@ pub struct Timing {
     pub refused_max: Duration,
     /// The longest `Retry-After` that doorman follows.
     pub retry_after_max: Duration,
-    /// Longest drain at the end.
+    /// Longest drain when the daemon stops.
     pub drain: Duration,
 }
 
@@ -349,7 +349,7 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// A question over REST that has no answer after so long may be asked again.
+    /// After this long without a reply, a REST question may be repeated.
     pub fn patience(&self) -> Duration {
         self.join_timeout * 4
     }
@@ -376,7 +376,7 @@ impl Timing {
     }
 }
 
-/// Whether this is this very machine, as the sandbox is, however it is written.
+/// Whether the URL means this machine, as for the sandbox, in whichever spelling.
 pub fn loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => {

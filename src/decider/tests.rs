@@ -1,4 +1,4 @@
-//! A real server that answers as a bad decider would: nothing but a whole, timely and fitting answer is a word.
+//! A real server that answers like a faulty decider: only a complete and valid answer in time counts.
 
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -1,5 +1,5 @@
-//! How problems look: rustc's way. Only the line a problem begins on is shown, and of an enormous line only its place,
-//! so that the cost of a report does not depend on the size of the files.
+//! Renders problems in the style of rustc. Only the line on which a problem begins is shown, and for a very long line
+//! only its position, so that the cost of a report does not depend on the size of the files.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::model::StrangerText;
 
 /// Of longer lines only the place is shown (bytes). Shorter ones are trimmed around the caret to the terminal's width.
 const LINE_MAX: usize = 8192;
-/// What is shown of what is hidden.
+/// The replacement for hidden bytes.
 const VEIL: &str = "***";
 
 /// See [`Report::render`].
@@ -62,7 +62,7 @@ fn one(problem: &Diagnostic, source: Option<(&Source, &Vec<usize>)>, renderer: &
     renderer.render(&[group])
 }
 
-/// The line that a span begins on.
+/// The line on which a span begins.
 struct Excerpt<'a> {
     /// Counted from 1.
     line: usize,
@@ -91,7 +91,7 @@ impl<'a> Excerpt<'a> {
     }
 }
 
-/// A line that begins at `begin`, with `***` for what is hidden of it, and where the caret is then.
+/// The line that begins at `begin`, with `***` for its hidden bytes, and the caret's new position.
 fn pseudonymized<'a>(
     whole: &'a str,
     begin: usize,
@@ -120,7 +120,7 @@ fn pseudonymized<'a>(
         at = part.end;
     }
     text.push_str(&whole[at..]);
-    // A caret within what is hidden stands under all of its mark.
+    // If the caret is within hidden bytes, it covers the whole `***`.
     let moved = |place: usize, past_the_mark: usize| {
         parts.iter().filter(|part| part.start < place).fold(place, |moved, part| match place < part.end {
             true => moved - (place - part.start) + past_the_mark,
@@ -137,7 +137,7 @@ fn line_starts(text: &str) -> Vec<usize> {
         .collect()
 }
 
-/// Paths are not made harmless by the renderer, unlike everything else.
+/// The renderer escapes everything but paths, so they are escaped here.
 fn harmless(path: &str) -> String {
     StrangerText::new(path).shown(StrangerText::KEPT_MAX).replace(r"\\", r"\")
 }

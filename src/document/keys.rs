@@ -1,5 +1,5 @@
-//! What a TOML file may hold: its tables, their keys, what each takes and means. The reader refuses keys by it, the JSON
-//! Schema is made from it, and the reference in `docs/` is held against it.
+//! What a TOML file may contain: its tables, their keys, the type and meaning of each key. The reader uses it to refuse
+//! unknown keys, the JSON Schema is generated from it, and tests compare the reference in `docs/` with it.
 
 /// A table of the file.
 #[derive(Debug)]
@@ -8,9 +8,9 @@ pub struct Section {
     pub path: &'static str,
     /// What it is for.
     pub meaning: &'static str,
-    /// What may stand in it.
+    /// The keys that it may contain.
     pub keys: &'static [Key],
-    /// Tables to which keys belong that people put here, and what to tell them; `{}` is the key.
+    /// Tables whose keys people put here by mistake, and what to tell them; `{}` is the key.
     pub elsewhere: &'static [(&'static Section, &'static str)],
     /// Whether it may not be empty.
     pub at_least_one: bool,
@@ -19,7 +19,7 @@ pub struct Section {
 }
 
 impl Section {
-    /// A table without anything.
+    /// A table without keys.
     pub(crate) const PLAIN: Section =
         Section { path: "", meaning: "", keys: &[], elsewhere: &[], at_least_one: false, secrets: "" };
 }
@@ -29,7 +29,7 @@ impl Section {
 pub struct Key {
     /// Its name.
     pub name: &'static str,
-    /// What it takes.
+    /// The type of its value.
     pub takes: Takes,
     /// Whether the table is refused without it.
     pub required: bool,
@@ -39,14 +39,14 @@ pub struct Key {
     pub meaning: &'static str,
 }
 
-/// What a key takes.
+/// The type of a key's value.
 #[derive(Debug, Clone, Copy)]
 pub enum Takes {
     /// The number 1.
     Version,
     /// A string.
     Text,
-    /// A string, or an array of strings of which any may hold.
+    /// A string, or an array of strings of which one must match.
     Texts,
     /// The same, or a table.
     TextsOrTable(&'static Section),
@@ -54,7 +54,7 @@ pub enum Takes {
     TextList,
     /// `true` or `false`.
     Bool,
-    /// A whole number in these bounds.
+    /// An integer within these bounds.
     Count(u64, u64),
     /// A friendly duration, such as `"1h 30m"`.
     Duration,

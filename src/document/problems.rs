@@ -1,13 +1,14 @@
-//! Collects the problems of a rules file and its lists: as many as a person can read, and never one too few to refuse.
+//! Collects the problems of a rules file and its lists. At most as many are shown as a person can read, but no error is
+//! lost: the file is refused if there is one.
 
 use std::ops::Range;
 
 use crate::diagnostics::{Diagnostic, Report, Severity};
 
-/// Most problems of one severity that are told.
+/// Most problems of one severity that are shown.
 const TOLD_MAX: usize = 200;
 
-/// A value, and where it stands.
+/// A value, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct At<T> {
     pub(crate) value: T,
@@ -21,11 +22,11 @@ pub(crate) struct At<T> {
 #[derive(Debug)]
 pub(crate) struct Problems {
     report: Report,
-    /// Where each file begins, and which text of the report it is; in order, the first at 0.
+    /// Where each file begins, and the index of its text in the report; sorted, the first at 0.
     files: Vec<(usize, usize)>,
     errors: usize,
     warnings: usize,
-    /// Takes in what is no longer told.
+    /// Stands for the problem that is no longer shown, so that callers can still add to it.
     untold: Diagnostic,
 }
 
@@ -43,7 +44,7 @@ impl Problems {
         Self { report, files: vec![(0, 0)], errors: 0, warnings: 0, untold }
     }
 
-    /// Another file is read from now on: adds its text, and returns which text of the report it is.
+    /// Begins another file: adds its text to the report, and returns the index of the text.
     pub(crate) fn begin(&mut self, path: &std::path::Path, text: std::sync::Arc<str>) -> usize {
         let (last, source) = self.files.last().copied().unwrap_or_default();
         let before = self.report.sources.get(source).map_or(0, |source| source.text.len());
@@ -52,12 +53,12 @@ impl Problems {
         source
     }
 
-    /// Where the file begins that is read now.
+    /// Where the current file begins.
     pub(crate) fn offset(&self) -> usize {
         self.files.last().map_or(0, |(begins, _)| *begins)
     }
 
-    /// Which text a place is in, and where.
+    /// The index of the text that contains a position, and the position within it.
     pub(crate) fn locate(&self, span: &Range<usize>) -> (usize, Range<usize>) {
         let after = self.files.partition_point(|(begins, _)| *begins <= span.start);
         let (begins, source) = self.files.get(after.saturating_sub(1)).copied().unwrap_or_default();
@@ -72,13 +73,13 @@ impl Problems {
         format!("{}:{line}", shown(&source.path.display().to_string()))
     }
 
-    /// Something that the file is refused for.
+    /// Adds an error: the file is refused.
     pub(crate) fn error(&mut self, span: &Range<usize>, message: impl Into<String>) -> &mut Diagnostic {
         let (source, span) = self.locate(span);
         self.push(Severity::Error, source, Some(span), message.into())
     }
 
-    /// Something that is told, and taken.
+    /// Adds a warning: the file is accepted.
     pub(crate) fn warning(&mut self, span: &Range<usize>, message: impl Into<String>) -> &mut Diagnostic {
         let (source, span) = self.locate(span);
         self.push(Severity::Warning, source, Some(span), message.into())
@@ -100,7 +101,7 @@ impl Problems {
         if *count > TOLD_MAX { &mut self.untold } else { self.report.push(severity, Some(source), span, message) }
     }
 
-    /// Something that stands in no text: an environment variable, a flag, a missing file.
+    /// A problem without a text: of an environment variable, a flag, or a missing file.
     pub(crate) fn plain(&mut self, severity: Severity, message: impl Into<String>) -> &mut Diagnostic {
         match severity {
             Severity::Error => self.errors += 1,
@@ -109,7 +110,7 @@ impl Problems {
         self.report.push(severity, None, None, message)
     }
 
-    /// Another text to point into.
+    /// Adds another text to which problems can point.
     pub(crate) fn add_source(&mut self, path: &std::path::Path, text: std::sync::Arc<str>) -> usize {
         self.report.add_source(path, text)
     }
@@ -120,17 +121,17 @@ impl Problems {
         self.report.hide(source, bytes);
     }
 
-    /// How many errors there are so far, told or not.
+    /// The number of errors so far, shown or not.
     pub(crate) fn errors(&self) -> usize {
         self.errors
     }
 
-    /// Whether so much is wrong that further advice would not be told, and need not be thought of.
+    /// Whether there are so many problems that further ones would not be shown, and need not be looked for.
     pub(crate) fn crowded(&self) -> bool {
         self.errors > TOLD_MAX
     }
 
-    /// The report, sorted, with how many were not told.
+    /// The report, sorted, with the number of problems that are not shown.
     pub(crate) fn finish(mut self) -> Report {
         self.report.sort();
         for (count, severity, what) in
@@ -144,9 +145,9 @@ impl Problems {
     }
 }
 
-/// The one of these that is nearest to what was written, if any is near.
+/// The known word that is nearest to the written one, if one is near enough.
 pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Comparing costs the product of both lengths.
+    // The cost of a comparison is the product of both lengths.
     if written.len() > 64 {
         return None;
     }
@@ -158,7 +159,7 @@ pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
     misspelt(written, known.iter().copied()).or_else(|| known.iter().filter(begins).min().copied())
 }
 
-/// The one of these that was meant, if a letter or so is wrong.
+/// The known word that was probably meant, if only about one letter is wrong.
 pub(crate) fn misspelt<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let known = known.into_iter().filter(|known| written.len() <= 64 && known.len() <= 64);
     let rated = known.map(|one| (strsim::damerau_levenshtein(written, one), one));
@@ -166,7 +167,7 @@ pub(crate) fn misspelt<'a>(written: &str, known: impl IntoIterator<Item = &'a st
     (distance <= (written.chars().count() / 3).max(1) && distance < best.chars().count()).then_some(best)
 }
 
-/// What is shown of a text from a file: one line, harmless, not too long.
+/// A text from a file, as shown: on one line, escaped, not too long.
 pub(crate) fn shown(text: &str) -> String {
     crate::model::StrangerText::new(text).shown(60).replace(r"\\", r"\")
 }

@@ -10,7 +10,7 @@ use super::problems::{At, Problems, misspelt, nearest, shown};
 use super::secrets;
 use crate::diagnostics::Diagnostic;
 
-/// Most syntax errors that are told: the first is the one that counts.
+/// Most syntax errors that are shown: the first one is the important one.
 const SYNTAX_TOLD_MAX: usize = 10;
 
 /// The tree of a text, or its syntax errors.
@@ -20,11 +20,11 @@ pub(crate) fn syntax<'d>(text: &'d str, problems: &mut Problems) -> Option<Spann
         return Some(tree);
     }
     errors.sort_by_key(|error| error.span().map(|span| span.start));
-    // One mistake is often told several times, by all that it confuses on its line.
+    // One mistake often causes several errors on its line; only one is shown.
     let line = |error: &toml::de::Error| error.span().map(|span| text[..floor(text, span.start)].matches('\n').count());
     errors.truncate(4 * SYNTAX_TOLD_MAX);
     errors.dedup_by_key(|error| line(error));
-    // What stands in a table that is there twice is there twice, too, and not worth telling.
+    // If a table occurs twice, so do its keys: errors for these are not shown.
     let mut twice = None;
     errors.retain(|error| {
         let (Some(span), "duplicate key") = (error.span(), error.message()) else { return true };
@@ -51,7 +51,7 @@ pub(crate) fn syntax<'d>(text: &'d str, problems: &mut Problems) -> Option<Spann
     None
 }
 
-/// A place in a file that begins there.
+/// A position in a file that begins at `offset`.
 fn moved(span: Range<usize>, offset: usize) -> Range<usize> {
     span.start + offset..span.end + offset
 }
@@ -77,12 +77,12 @@ pub(crate) struct Value<'t, 'd> {
     pub(crate) key: &'static Key,
     pub(crate) key_span: (usize, usize),
     pub(crate) node: &'t Spanned<DeValue<'d>>,
-    /// Where the file begins that is read.
+    /// Where the current file begins.
     offset: usize,
 }
 
 impl<'t, 'd> TableReader<'t, 'd> {
-    /// Opens a table: refuses unknown keys, and says which are missing. `what` it is called in messages.
+    /// Opens a table: refuses unknown keys, and reports missing ones. `what`: the table's name in messages.
     pub(crate) fn open(
         table: &'t DeTable<'d>,
         span: Range<usize>,
@@ -156,29 +156,29 @@ fn unknown(written: &str, span: &Range<usize>, section: &Section, what: &str, pr
     problems.error(span, message).label("not known here").help(help);
 }
 
-/// Where a key that is known elsewhere belongs.
+/// The table to which a key belongs that is unknown here.
 fn misplaced(written: &str, section: &Section) -> Option<String> {
     let has = |section: &Section| section.keys.iter().any(|key| key.name == written);
     section.elsewhere.iter().find(|(other, _)| has(other)).map(|(_, advice)| advice.replace("{}", written))
 }
 
 impl<'t, 'd> Value<'t, 'd> {
-    /// Where the value stands.
+    /// The value's position.
     pub(crate) fn span(&self) -> Range<usize> {
         self.at(self.node.span())
     }
 
-    /// A place in the file that is read.
+    /// A position in the current file.
     pub(crate) fn at(&self, span: Range<usize>) -> Range<usize> {
         moved(span, self.offset)
     }
 
-    /// Where the key stands.
+    /// The key's position.
     pub(crate) fn key_span(&self) -> Range<usize> {
         self.key_span.0..self.key_span.1
     }
 
-    /// The value has a type that the key does not take.
+    /// Reports that the value has the wrong type.
     pub(crate) fn wrong_type<'p>(&self, problems: &'p mut Problems) -> &'p mut Diagnostic {
         self.wrong(self.node, self.key.takes, problems)
     }
@@ -208,7 +208,7 @@ impl<'t, 'd> Value<'t, 'd> {
         }
     }
 
-    /// One string or many, as the key takes; `None` where one is none. An empty array is refused.
+    /// One string or several, as the key allows; `None` if one of them is not a string. An empty array is refused.
     pub(crate) fn texts(&self, problems: &mut Problems) -> Option<Vec<At<String>>> {
         let before = problems.errors();
         let texts = self.texts_among(problems);
@@ -383,7 +383,7 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 }
 
-/// The word for what people call by another one elsewhere.
+/// The key's word for a word that is usual elsewhere.
 fn synonym(written: &str, words: &[&'static str]) -> Option<&'static str> {
     let meant = match written {
         "allow" | "accept" | "permit" | "yes" | "ok" => "approve",

@@ -38,7 +38,7 @@ fn table(section: &Section) -> Value {
                     "" | "required" => key.meaning.to_owned(),
                     default => format!("{} Default: {default}.", key.meaning),
                 };
-                // Draft 7 ignores what stands beside a reference.
+                // Draft 7 ignores the fields beside a reference.
                 if let Some(reference) = fields.remove("$ref") {
                     fields.insert("allOf".into(), json!([{ "$ref": reference }]));
                 }

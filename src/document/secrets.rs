@@ -1,11 +1,11 @@
-//! Keys and passwords that people write where they do not belong: no problem may show them.
+//! Keys and passwords that people write in the wrong place: no problem may show them.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problems::Problems;
 
-/// What a name holds that is a secret's.
+/// Parts of a name that suggest a secret.
 const WORDS: [&str; 4] = ["key", "token", "secret", "password"];
 
 /// Whether a key of this name seems to hold a secret.
@@ -14,7 +14,7 @@ pub(crate) fn seems(name: &str) -> bool {
     WORDS.iter().any(|word| name.contains(word))
 }
 
-/// Hides the values of all keys, wherever they stand, that seem to hold a secret. `known` are those that hold none.
+/// Hides the values of all keys, at any level, that seem to be secrets. `known`: keys that are not secrets.
 pub(crate) fn hide_in(table: &DeTable<'_>, known: &[&str], problems: &mut Problems) {
     for (key, value) in table {
         let name: &str = key.get_ref();
@@ -34,10 +34,10 @@ fn hide_in_value(value: &Spanned<DeValue<'_>>, known: &[&str], problems: &mut Pr
     }
 }
 
-/// Hides what seems to be a secret in a text that is no TOML, where nobody knows for sure what is whose value: rather too much
-/// than too little.
+/// Hides what seems to be a secret in a text that is not valid TOML. It is then uncertain which value belongs to which
+/// key, so it hides rather too much than too little.
 pub(crate) fn hide_in_broken(text: &str, known: &[&str], problems: &mut Problems) {
-    // What ends a value that goes over several lines.
+    // The delimiter that ends a value over several lines.
     let mut open: Option<&str> = None;
     let mut at = 0;
     for line in text.split_inclusive('\n') {
@@ -80,7 +80,7 @@ fn value_of_secret(line: &str, known: &[&str]) -> Option<usize> {
     None
 }
 
-/// What the end of a value looks like that this line does not hold.
+/// The delimiter that ends a value, if that is not on this line.
 fn end_of(value: &str) -> Option<&'static str> {
     [("\"\"\"", "\"\"\""), ("'''", "'''"), ("[", "]"), ("{", "}")].into_iter().find_map(|(begin, end)| {
         let rest = value.strip_prefix(begin)?;

@@ -1,4 +1,4 @@
-//! Values that are more than TOML knows: durations, times of day, dates, moments.
+//! Values of types that TOML does not have, or not exactly: durations, times of day, dates, moments.
 
 use jiff::civil::{Date, Time};
 use jiff::fmt::friendly::SpanParser;
@@ -16,12 +16,12 @@ pub(crate) enum DateOrMoment {
     Moment(Timestamp),
 }
 
-/// Longest duration that is believed.
+/// Longest valid duration.
 const DURATION_MAX: SignedDuration = SignedDuration::from_hours(24 * 36_500);
 
-/// Reads a duration in the friendly form; a day in it is exactly 24 h. The error is what stands at the caret.
+/// Reads a duration such as `1h 30m`; a day is exactly 24 h. The error is the text at the caret.
 pub(crate) fn duration(text: &str) -> Result<SignedDuration, &'static str> {
-    // A longer text is not a duration, and not worth a parser's time.
+    // A longer text cannot be a duration, so it is not parsed.
     let span = (text.len() <= 128).then(|| SpanParser::new().parse_span(text).ok()).flatten();
     let span = span.ok_or("not a duration: write `10m`, `1h 30m` or `7d`")?;
     if span.get_months() != 0 || span.get_years() != 0 {
@@ -37,7 +37,7 @@ pub(crate) fn duration(text: &str) -> Result<SignedDuration, &'static str> {
     }
 }
 
-/// Reads `HH:MM`; `24:00` is given as midnight, and said to be the end.
+/// Reads `HH:MM`; for `24:00` returns midnight and `true`, since it means the end of the day.
 fn time_of_day(text: &str) -> Option<(Time, bool)> {
     let (hour, minute) = text.split_once(':')?;
     let digits = |part: &str| {
@@ -73,7 +73,7 @@ impl Value<'_, '_> {
         }
     }
 
-    /// A time of day. `24:00` is midnight where the key ends something.
+    /// A time of day. `24:00` means midnight, if the key is the end of something.
     pub(crate) fn time(&self, ends: bool, problems: &mut Problems) -> Option<At<Time>> {
         let text = self.text(problems)?;
         match time_of_day(&text.value) {
@@ -152,7 +152,7 @@ impl Value<'_, '_> {
     }
 }
 
-/// A duration as people write it, in its largest units.
+/// A duration for people, in its largest units.
 pub(crate) fn in_words(length: SignedDuration) -> String {
     let span = jiff::Span::try_from(length).and_then(|span| {
         span.round(jiff::SpanRound::new().largest(Unit::Day).relative(SpanRelativeTo::days_are_24_hours()))

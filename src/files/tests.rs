@@ -120,7 +120,7 @@ fn a_place_of_our_own_is_nobody_elses() {
     assert_eq!(judge_place(&ledger), Ok(None));
     for (directory, mode, good) in [
         ("var", 0o777, false),
-        // Nobody replaces a directory there.
+        // Nobody can replace a directory there.
         ("var", 0o1777, true),
         ("var/doorman", 0o1777, true),
         ("var/doorman", 0o777, false),

@@ -1,9 +1,9 @@
-//! Whoever may write what decides who gets in, or where a key goes, decides it. So a file is refused that everybody may write
-//! or replace, by the mode of the file itself or of a directory on the way to it.
+//! Whoever can write a file that decides who is let in, or where a key is sent, decides it. So a file is refused that
+//! everybody may write or replace, according to the mode of the file itself or of a directory on its path.
 //!
-//! Not counted: a directory with the sticky bit, in which nobody but its owner replaces a file; and a mount of its own that is
-//! read-only (a Kubernetes volume, a systemd credential). The root file system counts even where it looks read-only, since
-//! `ProtectSystem=strict` makes it look so to doorman alone.
+//! Two cases are not counted: a directory with the sticky bit, in which only the owner of a file can replace it; and a
+//! separate mount that is read-only (a Kubernetes volume, a systemd credential). The root file system is counted even
+//! if it appears read-only, since `ProtectSystem=strict` makes it appear so to doorman only.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -29,19 +29,19 @@ pub enum Trust {
     Anybody,
     /// The file's own mode and owner.
     File,
-    /// The same, and every directory on the way to it.
+    /// The same, and every directory on its path.
     Path,
 }
 
-/// What is wrong with one thing on the way.
+/// A problem with one part of the path.
 enum Flaw {
     Everybody,
     Group(u32),
     Owner(u32),
 }
 
-/// Whether everybody may write or replace the file: an error. Whether another group or an owner who is neither root nor this
-/// process's user may: a warning, the first that is found. `meta` is that of the open file.
+/// An error if everybody may write or replace the file. A warning if another group may, or an owner who is neither root
+/// nor this process's user; only the first such finding is returned. `meta` is that of the open file.
 ///
 /// # Errors
 /// Why the file is refused.
@@ -77,9 +77,10 @@ pub fn judge(path: &Path, meta: &Metadata, trust: Trust) -> Result<Option<Advice
     Ok(warning)
 }
 
-/// The same of a place where doorman makes files by itself, such as the ledger with what lies beside it. Worth a warning only
-/// is what is right in containers: a volume that everybody may write to (Kubernetes makes them so), and the sticky bit on the
-/// directory itself, which does not keep others from putting files beside ours. What is there already is not looked at.
+/// The same for a directory in which doorman makes files itself, such as the ledger with the files beside it. Two cases
+/// that are normal in containers only give a warning: a volume that everybody may write to (Kubernetes makes such
+/// volumes), and the sticky bit on the directory itself, which does not keep others from adding files. Existing files
+/// are not checked.
 ///
 /// # Errors
 /// Why the place is refused.
@@ -111,13 +112,13 @@ pub fn judge_place(path: &Path) -> Result<Option<Advice>, Advice> {
     Ok(warning)
 }
 
-/// Whether another file system is mounted there.
+/// Whether another file system is mounted at this directory.
 fn is_volume(directory: &Path) -> bool {
     let device = |path: &Path| symlink_metadata(path).map(|meta| meta.dev()).ok();
     directory.parent().is_some_and(|parent| device(parent) != device(directory))
 }
 
-/// A directory on the way to a file.
+/// Checks a directory on the path to a file.
 fn judge_directory(directory: &Path, path: &Path) -> Result<Option<Advice>, Advice> {
     let Ok(meta) = symlink_metadata(directory) else { return Ok(None) };
     let found = flaw(directory, &meta, true);
@@ -157,18 +158,18 @@ fn flaw(path: &Path, meta: &Metadata, directory: bool) -> Option<Flaw> {
     }
 }
 
-/// Whether it is on a mount of its own that nobody writes to.
+/// Whether it is on a separate mount that is read-only.
 fn read_only(path: &Path, meta: &Metadata) -> bool {
     let root = symlink_metadata("/").map(|root| root.dev());
     root.is_ok_and(|root| root != meta.dev())
         && statvfs(path).is_ok_and(|system| system.flags().contains(FsFlags::ST_RDONLY))
 }
 
-/// The way to a file.
+/// The directories on the path to a file.
 struct Directories {
-    /// Every directory that is passed, those of symbolic links included; the root first.
+    /// Every directory on the path, including those of symbolic links; the root first.
     passed: Vec<PathBuf>,
-    /// The one that the file is in.
+    /// The directory that contains the file.
     last: PathBuf,
 }
 

@@ -1,9 +1,9 @@
-//! The life of an answer: nothing sent, on its way, of unknown fate, bound to what was sent.
+//! The life of an answer: nothing sent, in flight, of unknown outcome, or bound to what was sent.
 //!
-//! A request's [`AnswerState`] says what was sent to it and what may be sent next. Only the methods in here change it, and each
-//! is one step of the cycle: [`Inbox::begin_answer`] when the intent goes on record, then one of [`Inbox::unsent`],
-//! [`Inbox::fate_unknown`], [`Inbox::refused`] and [`Inbox::settle`](super::Inbox::settle); after an unknown fate,
-//! [`Inbox::still_pending`] or `settle`. A request that returns after its end begins as bound.
+//! The [`AnswerState`] of a request says what was sent for it and what may be sent next. Only the methods of this
+//! module change it. Each is one step of the cycle: [`Inbox::begin_answer`] when the intent goes on record, then one of
+//! [`Inbox::unsent`], [`Inbox::fate_unknown`], [`Inbox::refused`] and [`Inbox::settle`](super::Inbox::settle); after an
+//! unknown outcome, [`Inbox::still_pending`] or `settle`. A request that is listed again after its end begins as bound.
 
 use jiff::SignedDuration;
 
@@ -34,44 +34,44 @@ impl Said {
 /// What may be sent to a request next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<'a> {
-    /// What the rules say.
+    /// The answer of the rules.
     Rules,
-    /// What a person said.
+    /// The answer of a person.
     Person(&'a Said),
     /// This again or nothing: an earlier attempt may have been carried out.
     Again(&'a Said),
 }
 
-/// What the platform refused of this request so far.
+/// The refusals of the platform for this request so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Refusals {
     malformed: Option<Answer>,
     forbidden: bool,
 }
 
-/// An answer whose intent goes on record, or that is on its way.
+/// An answer whose intent is being recorded, or that is in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flight {
     said: Said,
-    /// Whom it is for, as was known when it was decided.
+    /// The request that it is for, as it was known at the decision.
     subject: Subject,
     /// From 1.
     attempt: u32,
     /// An earlier attempt may have been carried out.
     bound: bool,
-    /// The end of that earlier one is on record already.
+    /// The outcome of that earlier attempt is already on record.
     recorded: bool,
-    /// A person wanted it to be sent.
+    /// A person ordered it.
     ordered: bool,
     refusals: Refusals,
-    /// What the channel said of the request meanwhile.
+    /// The status that the channel reported meanwhile.
     updated: Option<RequestStatus>,
-    /// What is given up for it once its intent is on record.
+    /// The earlier answer that is given up once the intent of this one is on record.
     replaces: Option<Box<Bound>>,
 }
 
 impl Flight {
-    /// What is sent.
+    /// The answer that is sent.
     pub fn said(&self) -> &Said {
         &self.said
     }
@@ -86,34 +86,34 @@ impl Flight {
         self.bound
     }
 
-    /// What the channel said of the request while the answer was on its way.
+    /// The status that the channel reported while the answer was in flight.
     pub(crate) fn updated(&self) -> Option<&RequestStatus> {
         self.updated.as_ref()
     }
 }
 
-/// What was sent, or said, before and may have been carried out.
+/// An earlier answer that may have been carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bound {
     said: Said,
-    /// Whom it was for.
+    /// The request that it was for.
     subject: Subject,
     attempts: u32,
-    /// The end of this answer is on record already: the request returned after it.
+    /// The outcome of this answer is already on record: the request was listed again after it.
     recorded: bool,
-    /// A person wanted it to be sent, since the request is here.
+    /// A person ordered it since the request is in the inbox.
     ordered: bool,
     refusals: Refusals,
-    /// The other answer that a person wants instead. Until its intent goes on record, the earlier one binds.
+    /// The different answer that a person ordered instead. Until its intent is on record, the earlier answer binds.
     instead: Option<Box<Said>>,
 }
 
-/// An answer that begins.
+/// The start of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Begun {
     /// Which attempt it is, from 1.
     pub(crate) attempt: u32,
-    /// An earlier answer, which the record holds for open and which may have been carried out, is given up for it.
+    /// It replaces an earlier answer that the record holds as open and that may have been carried out.
     pub(crate) gives_up: bool,
 }
 
@@ -123,18 +123,18 @@ pub struct AnswerState(State);
 
 #[derive(Debug)]
 enum State {
-    /// Nothing was sent that anybody may have heard.
+    /// No answer was sent that may have been carried out.
     Free {
-        /// What a person wants to be sent.
+        /// The answer that a person ordered.
         order: Option<Box<Said>>,
-        /// The intent on record whose answer certainly never reached anybody: withdrawn if something else is decided.
+        /// The intent on record whose answer certainly never left: it is withdrawn if the decision is now different.
         intended: Option<Answer>,
         /// Tries of the current answer.
         attempts: u32,
         refusals: Refusals,
     },
     InFlight(Box<Flight>),
-    /// Sent, and nothing certain was heard. Only a pass over the list that began after `ended` helps.
+    /// The answer was sent, and no certain reply came. Only a listing pass that began after `ended` helps.
     Unknown {
         bound: Box<Bound>,
         ended: Mark,
@@ -163,7 +163,7 @@ impl AnswerState {
         Self(State::Unknown { bound: Box::new(bound), ended })
     }
 
-    /// What may be sent next. Nothing is while an answer is on its way, or its fate unknown.
+    /// What may be sent next; nothing while an answer is in flight or its outcome is unknown.
     pub fn next(&self) -> Option<Next<'_>> {
         match &self.0 {
             State::Free { order: None, .. } => Some(Next::Rules),
@@ -181,7 +181,7 @@ impl AnswerState {
         }
     }
 
-    /// When the attempt of unknown fate ended.
+    /// When the attempt of unknown outcome ended.
     pub(crate) fn unknown_since(&self) -> Option<Mark> {
         match &self.0 {
             State::Unknown { ended, .. } => Some(*ended),
@@ -189,7 +189,7 @@ impl AnswerState {
         }
     }
 
-    /// Whom the answer on its way, or that may have been carried out, was for.
+    /// The request for which the answer in flight, or one that may have been carried out, was meant.
     pub fn subject(&self) -> Option<Subject> {
         match &self.0 {
             State::Free { .. } => None,
@@ -207,7 +207,7 @@ impl AnswerState {
         }
     }
 
-    /// What was said last, by a person or because it may have been carried out.
+    /// The last answer that a person ordered, or that may have been carried out.
     pub fn said(&self) -> Option<&Said> {
         match &self.0 {
             State::Free { order, .. } => order.as_deref(),
@@ -216,8 +216,8 @@ impl AnswerState {
         }
     }
 
-    /// What ends when the request does: the answer and how often it was tried. `None` where none was sent, or where its end
-    /// is on record already.
+    /// The answer that ends together with the request, and how often it was tried. `None` if none was sent, or if its
+    /// outcome is already on record.
     pub fn ends(&self) -> Option<(&Said, u32)> {
         match &self.0 {
             State::Free { .. } => None,
@@ -245,7 +245,7 @@ impl AnswerState {
         }
     }
 
-    /// Whether its end is on record, and nobody has wanted it to be sent once more since the request returned.
+    /// Whether its outcome is on record and no person has ordered it again since the request was listed again.
     pub(super) fn is_over(&self) -> bool {
         match &self.0 {
             State::Bound(bound) => bound.recorded && !bound.ordered,
@@ -266,17 +266,18 @@ impl AnswerState {
         self.refusals().malformed == Some(answer)
     }
 
-    /// Whether the platform refused an answer, which one ever.
+    /// Whether the platform refused any answer.
     pub(crate) fn is_refused(&self) -> bool {
         self.refusals().malformed.is_some() || self.refusals().forbidden
     }
 
-    /// Whether the platform did not allow an answer.
+    /// Whether the platform forbade an answer (403).
     pub(crate) fn is_forbidden(&self) -> bool {
         self.refusals().forbidden
     }
 
-    /// The channel said how the request stands; whether an answer is on its way, whose reply decides whose word it was.
+    /// The channel reported the status of the request. Returns whether an answer is in flight: then its reply decides
+    /// who settled the request.
     pub(super) fn updated(&mut self, status: &RequestStatus) -> bool {
         match &mut self.0 {
             State::InFlight(flight) => {
@@ -287,7 +288,7 @@ impl AnswerState {
         }
     }
 
-    /// An intent that never reached anybody is given up, unless it says the same.
+    /// Gives up an intent whose answer never left, unless the answer is the same.
     fn withdraw(&mut self, unless: Option<Answer>) -> Option<Answer> {
         match &mut self.0 {
             State::Free { intended, attempts, .. } => {
@@ -325,7 +326,7 @@ impl AnswerState {
         begun
     }
 
-    /// What the request is again when this attempt certainly did not reach anybody. `intended` is whether its intent is on
+    /// The state of the request after an attempt that certainly did not arrive. `intended` is whether its intent is on
     /// record and still open.
     fn without(flight: Flight, intended: bool) -> Self {
         let Flight { said, subject, attempt, bound, recorded, ordered, refusals, replaces, .. } = flight;
@@ -339,7 +340,7 @@ impl AnswerState {
             return Self(State::Bound(Box::new(bound)));
         }
         let intended = intended.then_some(said.answer);
-        // What a person said is not said again where the platform calls it malformed.
+        // A person's answer is not sent again if the platform calls it malformed.
         let order = said.by_person() && refusals.malformed != Some(said.answer);
         Self(State::Free { order: order.then(|| Box::new(said)), intended, attempts: attempt, refusals })
     }
@@ -352,7 +353,7 @@ impl AnswerState {
         }
     }
 
-    /// What is remembered of it from before the start.
+    /// A malformed answer from before the start.
     pub(super) fn remember_malformed(&mut self, answer: Answer) {
         match &mut self.0 {
             State::Free { refusals, .. } => refusals.malformed = Some(answer),
@@ -363,7 +364,7 @@ impl AnswerState {
 }
 
 impl Inbox {
-    /// Its intent goes on record, and nobody else touches it.
+    /// Its intent is being recorded; until its outcome, no other answer may begin.
     pub(crate) fn begin_answer(&mut self, id: &RequestId, said: Said) -> Option<Begun> {
         let entry = self.entries.get_mut(id)?;
         let begun = entry.answer.begin(said, Subject::of(&entry.request));
@@ -383,7 +384,7 @@ impl Inbox {
         }
     }
 
-    /// The answer was sent and nothing certain was heard.
+    /// The answer was sent, and no certain reply came.
     pub(crate) fn fate_unknown(&mut self, id: &RequestId) {
         let ended = self.mark();
         let Some(entry) = self.entries.get_mut(id) else { return };
@@ -401,9 +402,9 @@ impl Inbox {
             Refusal::Malformed => flight.refusals.malformed = Some(flight.said.answer),
             Refusal::Forbidden => flight.refusals.forbidden = true,
         }
-        // Its intent is on record: what it replaces is given up.
+        // Its intent is on record, so the answer that it replaces is given up.
         flight.replaces = None;
-        // The refusal is on record as its outcome; where it is bound, as one of unknown fate.
+        // The refusal is on record as its outcome; for a bound request, as an unknown outcome.
         flight.recorded = false;
         entry.answer = AnswerState::without(flight, false);
         let rest = Queue::Resting { reconsider_at: None };
@@ -422,7 +423,7 @@ impl Inbox {
         self.place(id, Queue::Delayed { until, held: false });
     }
 
-    /// A person wants this to be sent, whatever may have been carried out before.
+    /// A person orders this answer, even if an earlier one may have been carried out.
     pub fn order(&mut self, id: &RequestId, said: Said) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         match &mut entry.answer.0 {
@@ -444,7 +445,7 @@ impl Inbox {
         self.requeue(id);
     }
 
-    /// The sender is another than was known: what a person said of the one before is not sent.
+    /// The request has another sender now: an answer that a person ordered for the previous one is not sent.
     pub(crate) fn take_order(&mut self, id: &RequestId) -> Option<Said> {
         match &mut self.entries.get_mut(id)?.answer.0 {
             State::Free { order: said, .. } => said.take().map(|said| *said),
@@ -453,8 +454,8 @@ impl Inbox {
         }
     }
 
-    /// A person holds it: what a person wanted to be sent is not. Where an earlier attempt may have been carried out, that
-    /// stays as it is.
+    /// A person holds the request: an answer that a person ordered is not sent. An earlier attempt that may have been
+    /// carried out stays as it is.
     pub fn hold(&mut self, id: &RequestId) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         match &mut entry.answer.0 {
@@ -465,7 +466,7 @@ impl Inbox {
         self.requeue(id);
     }
 
-    /// Gives up an intent that never reached anybody, unless it says the same as what is sent now.
+    /// Gives up an intent whose answer never left, unless the answer is the same as the one that is sent now.
     pub(crate) fn withdraw(&mut self, id: &RequestId, unless: Option<Answer>) -> Option<Answer> {
         self.entries.get_mut(id)?.answer.withdraw(unless)
     }

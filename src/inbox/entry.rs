@@ -1,4 +1,4 @@
-//! One request at the door: what it is, and which stage it is in.
+//! One pending request: its data and its stage.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::clock::Mono;
 use crate::model::{ContactRequest, RequestId, Sender};
 use crate::policy::Decision;
 
-/// Where a request stands. Exactly one, always.
+/// The stage of a request. It has exactly one at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// Waits for a slot to be decided.
@@ -23,7 +23,7 @@ pub enum Stage {
     Delayed {
         /// When it is ready again.
         until: Mono,
-        /// Held because the pass that listed it still reads pages.
+        /// It waits for the end of the pass that listed it.
         held: bool,
     },
     /// Its answer is being recorded or sent.
@@ -35,7 +35,7 @@ pub enum Stage {
     },
 }
 
-/// Where a request waits to be decided. While its answer is on its way, or its fate unknown, it waits nowhere.
+/// Where a request waits to be decided. While its answer is in flight, or its outcome unknown, it is in no queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Queue {
     /// `again`: rules deferred it before, and are asked again.
@@ -52,23 +52,23 @@ pub(super) enum Queue {
     Out,
 }
 
-/// What had this id before, as far as that is remembered.
+/// The earlier request with this id, as far as it is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
-    /// The same request, which was taken for settled.
+    /// The same request; it had counted as settled.
     Same,
     /// A request of another sender, or another time.
     Another,
 }
 
-/// The order of the queue: oldest first, to the microsecond, then as they came.
+/// The order of the queue: oldest first, to the microsecond, then in the order of arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueuePosition {
     since_us: i64,
     mark: Mark,
 }
 
-/// One request. A flood has tens of thousands of these: what few of them have is boxed.
+/// One request. A flood brings tens of thousands, so rarely used parts are boxed.
 #[derive(Debug)]
 pub struct Entry {
     pub(super) request: Arc<ContactRequest>,
@@ -78,15 +78,15 @@ pub struct Entry {
     pub(super) answer: AnswerState,
     received: Option<Mono>,
     decision: Option<Box<Decision>>,
-    /// As of which mark `request` is what the platform says.
+    /// `request` is what the platform said at this mark.
     learned: Mark,
     /// Whose it was before it changed, until a person was told.
     was: Option<Box<Sender>>,
-    /// What had its id before.
+    /// The earlier request with this id.
     pub(super) before: Option<Before>,
     /// Only its id is known: from the ledger, before a listing showed it.
     pub(super) from_memory: bool,
-    /// What the passes in succession that should have shown it, and did not, weigh.
+    /// The total weight of the passes in a row that should have shown it but did not.
     pub(super) missed: u8,
     /// The last pass that showed it; 0 is none.
     pub(super) shown_in: u64,
@@ -118,9 +118,9 @@ impl Entry {
         }
     }
 
-    /// Takes what the platform says of it: a page, with the mark at which its pass began, or an event, which says how it was
-    /// when it came. A newer page that contradicts what is known is believed; whatever else says what was not known fills it
-    /// in. Returns what was known before, where that is something else than now.
+    /// Takes over what the platform says about the request: a page, with the mark at which its pass began, or an event,
+    /// which shows the request as it was when it came. A newer page overrides what is known; any other source only adds
+    /// what was unknown. Returns the previous version if it differs.
     pub(super) fn learn(&mut self, request: ContactRequest, page: Option<Mark>) -> Option<Arc<ContactRequest>> {
         if std::mem::take(&mut self.from_memory) {
             let before = std::mem::replace(&mut self.request, Arc::new(request));
@@ -150,12 +150,12 @@ impl Entry {
         self.was.take().map(|was| *was)
     }
 
-    /// What is known of it.
+    /// The request as it is known.
     pub fn request(&self) -> &Arc<ContactRequest> {
         &self.request
     }
 
-    /// What had its id before, as far as that is remembered.
+    /// The earlier request with this id, as far as it is remembered.
     pub fn before(&self) -> Option<Before> {
         self.before
     }
@@ -175,8 +175,8 @@ impl Entry {
         self.first_seen = at;
     }
 
-    /// Whether what was said last is a person's word for the request as it is known now. What a person said of a request that
-    /// had ended, and is listed again, is not: rules, revokes and removals may have come since.
+    /// Whether the last answer is a person's answer to the request as it is known now. A person's answer to a request
+    /// that had ended and is listed again does not count: rules, revokes and removals may have come since.
     pub(crate) fn said_by_person(&self) -> bool {
         self.answer.said().is_some_and(Said::by_person) && self.is_as_answered() && !self.answer.is_over()
     }
@@ -186,12 +186,12 @@ impl Entry {
         self.answer.subject().is_none_or(|subject| subject.may_be(Subject::of(&self.request)))
     }
 
-    /// When its frame came, for the latency that the log shows; `None` when it was listed.
+    /// When its frame arrived, for the latency in the log; `None` if it was listed.
     pub fn received(&self) -> Option<Mono> {
         self.received
     }
 
-    /// Its frame came then.
+    /// Sets when its frame arrived.
     pub fn received_at(&mut self, received: Option<Mono>) {
         self.received = received;
     }
@@ -201,7 +201,7 @@ impl Entry {
         self.decision.as_deref()
     }
 
-    /// It was decided like this.
+    /// Sets the last decision.
     pub fn decided(&mut self, decision: Decision) {
         self.decision = Some(Box::new(decision));
     }
@@ -216,7 +216,7 @@ impl Entry {
         self.place.mark
     }
 
-    /// Where it stands.
+    /// Its stage.
     pub fn stage(&self) -> Stage {
         match (self.queue, self.answer.unknown_since()) {
             (_, Some(ended)) => Stage::Unknown { ended },
@@ -227,7 +227,7 @@ impl Entry {
         }
     }
 
-    /// The word for `pending`.
+    /// The word for the stage in `pending`.
     pub(crate) fn stage_word(&self) -> &'static str {
         match self.stage() {
             Stage::Ready | Stage::Delayed { held: true, .. } => "waiting",

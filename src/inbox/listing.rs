@@ -1,7 +1,8 @@
 //! When to read the platform's list of pending requests, and how a reading goes: passes over pages, in rounds.
 //!
-//! A round is at most three passes; another pass follows while the last one found something new, since pages shift
-//! while answers go out, or where one of several pages did not show what became of an answer. Between rounds there is one rhythm, and anything may ask for a round earlier.
+//! A round has at most three passes. Another pass follows if the last one found something new, since rows move between
+//! pages while answers go out, or if one pass over several pages did not show the outcome of an answer. Between rounds
+//! there is one fixed interval, and anything may ask for an earlier round.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -11,10 +12,10 @@ use crate::clock::Mono;
 
 /// Rows a page: the most that the platform gives \[docs\].
 pub const PAGE_SIZE: u32 = 100;
-/// What a first pass lists is held at most this long.
+/// The requests of a first pass wait at most this long for its end.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(5);
 const PASSES_MAX: u8 = 3;
-/// Ends a pass over a platform that counts pages without end.
+/// Ends a pass if a platform reports more and more pages.
 const PAGES_MAX: u32 = 5_000;
 
 /// The sizes that a page is read in, largest first: each divides the one before, so that a page that is too large is read
@@ -32,7 +33,7 @@ pub struct Fetch {
     pub size: u32,
 }
 
-/// Where a row stood that has no readable id: while there is one, no pass proves anybody's absence.
+/// The position of a row without a readable id: as long as there is one, no pass proves that a request is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blind {
     /// Its page, from 1.
@@ -45,7 +46,7 @@ pub struct Blind {
     pub rows: u32,
 }
 
-/// What a page held, in numbers.
+/// A page, in numbers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counted<'a> {
     /// Rows with a readable id.
@@ -58,14 +59,14 @@ pub(super) struct Counted<'a> {
     pub(super) total: Option<u64>,
     /// How many pages of this size.
     pub(super) pages: Option<u32>,
-    /// Some of it found no room.
+    /// The inbox had no room for some of it.
     pub(super) full: bool,
     /// Which rows it held: see [`fingerprint`].
     pub(super) print: u64,
 }
 
-/// Tells a page from another. A platform that does not say how many pages there are, and shows the same one whatever is asked
-/// for, would be read without end.
+/// A fingerprint of a page's ids. Without it, a platform that reports no number of pages and always returns the same
+/// page would be read without end.
 pub fn fingerprint<'a>(ids: impl IntoIterator<Item = &'a str>) -> u64 {
     let mut hasher = DefaultHasher::new();
     ids.into_iter().for_each(|id| id.hash(&mut hasher));
@@ -75,19 +76,19 @@ pub fn fingerprint<'a>(ids: impl IntoIterator<Item = &'a str>) -> u64 {
 /// A pass that read every page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PassEnd {
-    /// Which.
+    /// Its number.
     pub number: u64,
-    /// Requests that came after this mark are none of its business.
+    /// The pass says nothing about requests that came after this mark.
     pub mark: Mark,
-    /// Its total never moved, every row's id could be read, as many rows came as were promised, and nothing was answered
-    /// while it read: what it does not show is pending no more.
+    /// Its total never changed, every row's id could be read, as many rows came as reported, and nothing was answered
+    /// during the pass: a request that it does not show is no longer pending.
     pub stable: bool,
-    /// It came to the last page, every row's id could be read, and as many came as were promised, unless the promise moved
-    /// meanwhile: whoever is missing has ended, or slipped from one page to another as others came and went.
+    /// It reached the last page, every row's id could be read, and as many rows came as reported, unless the total
+    /// changed meanwhile: a missing request has ended, or moved to another page as others came and went.
     pub whole: bool,
-    /// The platform promised more rows than came: it is read again at once.
+    /// Fewer rows came than the platform reported: the list is read again at once.
     pub short: bool,
-    /// Some of what it showed found no room.
+    /// The inbox had no room for some of the shown requests.
     pub full: bool,
     /// The first of its round.
     pub first: bool,
@@ -101,14 +102,14 @@ pub struct PassEnd {
     pub started: Mono,
 }
 
-/// Passes in succession that weigh so much, and show a request in none of them, prove that it is pending no more.
+/// If passes in a row with this total weight do not show a request, it is no longer pending.
 pub(crate) const MISSED_ENOUGH: u8 = 4;
 
 impl PassEnd {
-    /// What it weighs against a request that it did not show. One request that ends while another arrives leaves the total as it
-    /// was, and may push a third past the reader: of several pages, two passes are needed. One that others disturbed, as they do
-    /// all the time where many ask, may have missed it, but not time and again; those of one round follow too closely upon each
-    /// other to count as many.
+    /// The weight of this pass as evidence against a request that it did not show. If one request ends while another
+    /// arrives, the total does not change, and a third row may move to a page already read: of several pages, two
+    /// passes are needed. A disturbed pass may have missed the request, but several in a row do not. When many requests
+    /// arrive, every pass is disturbed. Passes of one round follow each other too closely to count separately.
     pub(crate) fn weight(&self) -> u8 {
         match self {
             PassEnd { stable: true, pages: 1, .. } => MISSED_ENOUGH,
@@ -131,7 +132,7 @@ pub(super) struct Pass {
     blind: Option<Blind>,
     /// Something was answered, or settled, while it was read.
     disturbed: bool,
-    /// Some page did not say the total.
+    /// A page did not report the total.
     odd: bool,
     /// Not every page promised the same total.
     moved: bool,
@@ -184,7 +185,7 @@ impl Listing {
         }
     }
 
-    /// A channel was joined: what is being read began too early. Begin again at once.
+    /// A channel was joined: the current pass began too early, so a new one begins at once.
     pub fn restart(&mut self, why: &'static str, now: Mono) {
         self.pass = None;
         self.failures = 0;
@@ -238,7 +239,7 @@ impl Listing {
         self.pass.as_ref()
     }
 
-    /// Whether this page belongs to the pass under way and is the one it waits for.
+    /// Whether this page belongs to the current pass and is the expected one.
     pub(crate) fn expects(&self, fetch: Fetch) -> bool {
         self.pass
             .as_ref()
@@ -250,15 +251,15 @@ impl Listing {
         self.pass.as_ref().map(|pass| Fetch { pass: pass.number, page: pass.page, size: pass.size })
     }
 
-    /// Something was answered, or settled: what this pass does not show proves nothing.
+    /// Something was answered or settled: a request that this pass does not show may still be pending.
     pub(crate) fn disturb(&mut self) {
         if let Some(pass) = &mut self.pass {
             pass.disturbed = true;
         }
     }
 
-    /// The page that is waited for has more bytes than are taken: it is read again in smaller ones. A single row that is
-    /// too large is one without a readable id; `true` where there is no smaller page.
+    /// The expected page has more bytes than the limit: it is read again in smaller ones. A single row that is too
+    /// large counts as a row without a readable id; returns `true` if there is no smaller page.
     pub(crate) fn too_large(&mut self) -> bool {
         let Some(pass) = &mut self.pass else { return false };
         let Some(smaller) = PAGE_SIZES.into_iter().find(|size| *size < pass.size) else { return true };
@@ -325,7 +326,7 @@ impl Listing {
         self.want("rhythm", at);
     }
 
-    /// How long an inbox that was full waits before it lists.
+    /// How long the next listing waits after the inbox was full.
     pub(super) fn pause_when_full(&self) -> Duration {
         (self.away / 30).max(Duration::from_millis(100))
     }

@@ -1,4 +1,4 @@
-//! Which requests are due, and when: each stands in the queue of its stage, and in no other.
+//! Which requests are due, and when: each request is in the queue of its stage, and in no other.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::clock::{Mono, Now};
 use crate::model::{RequestId, Verdict};
 
 impl Inbox {
-    /// Lets go of what the first pass listed.
+    /// Releases the requests of the first pass.
     pub(crate) fn release_held(&mut self) {
         let held = |id: &RequestId| {
             matches!(self.entries.get(id).map(|entry| entry.queue), Some(Queue::Delayed { held: true, .. }))
@@ -21,7 +21,7 @@ impl Inbox {
         }
     }
 
-    /// Moves what is due to the queue. `clock_sound` is whether the wall clock's timers may fire.
+    /// Moves the requests that are due to the queue. `clock_sound` is whether timers of the wall clock may fire.
     pub(crate) fn wake(&mut self, now: Now, clock_sound: bool) {
         while let Some((until, id)) = self.delays.first().cloned() {
             if until > now.mono {
@@ -67,7 +67,7 @@ impl Inbox {
         self.place(id, Queue::Ready { again });
     }
 
-    /// Everything that rests and fits goes back to the queue.
+    /// Puts all resting requests that `fits` selects back into the queue.
     pub(crate) fn requeue_resting(&mut self, fits: impl Fn(&Entry) -> bool) {
         let ids: Vec<RequestId> = self
             .entries
@@ -80,7 +80,7 @@ impl Inbox {
         }
     }
 
-    /// When something here is due next: a delay, or a timer if the clock can be believed. Not the listing's own time.
+    /// When a request is due next: a delay, or a timer if the clock can be trusted. The listing has a time of its own.
     pub fn deadline(&self, now: Now, clock_sound: bool) -> Option<Mono> {
         let delay = self.delays.first().map(|(until, _)| *until);
         let timer = self.timers.first().filter(|_| clock_sound).map(|(at, _)| now.mono_at(*at));
@@ -96,7 +96,7 @@ impl Inbox {
         self.place(&id, queue);
     }
 
-    /// It waits here, and nowhere else.
+    /// Puts the request into this queue, and removes it from any other.
     pub(super) fn place(&mut self, id: &RequestId, queue: Queue) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         let (before, place) = (entry.queue, entry.place);

@@ -1,20 +1,21 @@
-//! Whom an answer was for: an id alone does not say, since a platform may give it to another request.
+//! The request that an answer was for: the id alone does not identify it, since a platform may give it to another
+//! request.
 
 use sha2::{Digest as _, Sha256};
 
 use crate::model::ContactRequest;
 
-/// The sender and the time of a request, as far as they are known, kept small. What is not known is no difference.
+/// The sender and the time of a request, as far as they are known, in a small form. An unknown part never differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Subject {
-    /// Of the comparable handle, or of the text where it is not plain; 0 where the platform named nobody.
+    /// A hash of the comparable handle, or of the text if it is not a plain handle; 0 if the platform named no sender.
     sender: u64,
     /// In microseconds since 1970.
     inserted_at: Option<i64>,
 }
 
 impl Subject {
-    /// Of this request.
+    /// The subject of this request.
     pub fn of(request: &ContactRequest) -> Self {
         let name = match (request.sender.handle(), request.sender.original()) {
             (Some(handle), _) => handle.to_string(),

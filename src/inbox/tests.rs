@@ -277,7 +277,8 @@ fn passes_follow_while_they_find_something_and_at_most_three() {
     assert!(inbox.listing.again(&end, false, mark, at(9).mono).is_none(), "nothing new: the round is over");
 }
 
-/// Ten requests came while the pages were read, on pages that were behind: the total says so, and nothing is new.
+/// Ten requests came while the pages were read, on pages that were already read: only the total shows it, and nothing
+/// is new.
 #[test]
 fn a_pass_that_saw_fewer_rows_than_were_promised_is_read_again_at_once() {
     let mut inbox = inbox();
@@ -395,7 +396,7 @@ fn tombstones_are_forgotten_in_the_end() {
     assert!(inbox.tombstone(&id("a")).is_none());
 }
 
-/// Of another sender, under the same id.
+/// The same id with another sender.
 fn of_mallory(text: &str) -> ContactRequest {
     ContactRequest { sender: Sender::parse(Some("mallory")), ..request(text) }
 }
@@ -405,7 +406,7 @@ fn a_settled_id_that_another_sender_asks_under_is_another_request_once_nothing_s
     let mut inbox = inbox();
     inbox.see_event(request("a"), at(0));
     inbox.settle(&id("a"), Some(said()), at(1));
-    // An event that is late tells of the request as it was.
+    // A late event shows the request as it was.
     assert_eq!(inbox.see_event(of_mallory("a"), at(2)), Seen::Settled);
     assert_eq!(inbox.listing.due(), Some(at(0).mono), "it is listed sooner anyhow");
     assert_eq!(inbox.see_event(request("a"), at(70)), Seen::Settled, "nothing of it is different");
@@ -441,7 +442,7 @@ fn what_may_have_been_carried_out_binds_until_a_persons_other_answer_is_on_recor
         inbox.order(&id("a"), ordered.clone());
         let begun = inbox.begin_answer(&id("a"), ordered.clone()).unwrap();
         assert!(begun.gives_up && begun.attempt == 1);
-        // The ledger refused it, or it was on record and did not go out.
+        // The ledger refused the intent, or the intent was recorded and the answer not sent.
         inbox.unsent(&id("a"), recorded, None);
         let answer = inbox.entry(&id("a")).unwrap().answer();
         assert_eq!((answer.may_be_heard(), answer.next()), (heard, Some(Next::Person(&ordered))), "{recorded}");

@@ -1,9 +1,9 @@
-//! Tombstones: ids that are settled, so that an older page, or an older event, does not bring them back.
+//! Tombstones: settled ids, kept so that an older page or an older event does not bring their requests back.
 //!
-//! They are kept in small generations: settled ids go into the young one; when that is full, or has lasted long enough, it
-//! becomes an old one, and the oldest is forgotten as a whole once it is old enough or enough younger ones are remembered. So
-//! hardly anything is ever taken out one by one, the room that the oldest had serves the youngest, and memory is what it will be as
-//! soon as the first generations are full, however many floods follow.
+//! They are kept in small generations. Settled ids go into the young generation. When it is full or has lasted long
+//! enough, it becomes an old one. The oldest generation is forgotten as a whole, once it is old enough or enough
+//! younger ids are remembered. So ids are hardly ever removed one by one, the memory of the oldest generation is used
+//! for the youngest, and memory use no longer grows once the first generations are full.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -22,13 +22,13 @@ pub(super) const STALE_GRACE: Duration = Duration::from_secs(60);
 const KEPT: Duration = Duration::from_secs(900);
 /// A generation takes ids in for this long.
 const SPAN: Duration = Duration::from_secs(120);
-/// One is remembered at least until so many have been settled after it; at most two generations more.
+/// An id is remembered at least until this many have been settled after it; at most two generations more.
 pub(crate) const TOMBSTONES_MIN: usize = 14_000;
-/// In one generation. As many as a map of 2,048 places holds.
+/// Most ids in one generation: as many as fit into a map of 2,048 slots.
 const GENERATION_MAX: usize = 1_792;
 
-/// A request's id, as short as can be: so many texts that outlive the flood they came with would keep its memory in pieces.
-/// Nobody can make two ids that share one.
+/// A request's id as a short hash: many ids that outlive the flood in which they came would keep its memory fragmented.
+/// Nobody can make two ids with the same hash.
 type Short = [u64; 2];
 
 fn short(id: &RequestId) -> Short {
@@ -46,7 +46,7 @@ pub struct Tombstone {
     pub at: Mono,
     /// What we answered, if we did: the only answer it may get if it ever comes back.
     pub answer: Option<Said>,
-    /// Whom and when it was.
+    /// The sender and time of the request.
     pub subject: Subject,
     /// The answer was for another sender than the request showed when it ended.
     pub changed: bool,
@@ -74,8 +74,8 @@ enum What {
     Settled,
     /// We answered it, by that name; it showed another sender by then.
     Answered(Answer, u32, bool),
-    /// It is remembered no more, or in a younger generation. It keeps its place until all are forgotten: a hash table that is
-    /// full, and from which some are taken, doubles before it takes the next.
+    /// It is forgotten, or is in a younger generation. It keeps its slot until the whole generation is forgotten: a
+    /// full hash table from which entries are removed doubles before it takes the next one.
     Forgotten,
 }
 
@@ -88,7 +88,7 @@ struct Generation {
     /// The `by` of the answers, and for how long, each once.
     names: Vec<Word>,
     numbers: HashMap<Word, u32>,
-    /// When the first came, and the last.
+    /// When the first and the last id came.
     span: Option<(Mono, Mono)>,
 }
 
@@ -96,7 +96,7 @@ impl Generation {
     fn put(&mut self, short: Short, tombstone: Tombstone) {
         let first = self.span.map_or(tombstone.at, |(first, _)| first);
         self.span = Some((first, tombstone.at));
-        // Rounded up: a moment later is a moment longer in doubt.
+        // Rounded up: the id counts as doubtful a moment longer.
         let at_ms = u64::try_from(tombstone.at.since_origin().as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         let what = match tombstone.answer {
             Some(answer) => self
@@ -105,7 +105,7 @@ impl Generation {
             None => What::Settled,
         };
         let kept = Kept { mark: tombstone.mark, at_ms, what, subject: tombstone.subject };
-        // A full table makes room before it looks whether it needs any.
+        // A full hash table grows before it checks whether the key is new.
         match self.by_id.get_mut(&short) {
             Some(before) => *before = kept,
             None => drop(self.by_id.insert(short, kept)),
@@ -169,7 +169,7 @@ pub(super) struct Tombstones {
     young: Generation,
     /// The youngest of them in front.
     old: VecDeque<Generation>,
-    /// How many places are taken in the old ones.
+    /// How many slots are used in the old generations.
     old_len: usize,
 }
 
@@ -219,7 +219,7 @@ impl Tombstones {
         self.old.iter_mut().for_each(|generation| generation.forget(short));
     }
 
-    /// The young generation becomes an old one. Of those as many go as are not needed.
+    /// The young generation becomes an old one; old generations that are not needed are forgotten.
     fn turn(&mut self) {
         let mut room = None;
         while self.old.back().is_some_and(|oldest| self.places() - oldest.by_id.len() >= TOMBSTONES_MIN) {
@@ -305,7 +305,7 @@ mod tests {
         }
         assert_eq!(tombstones.get(&id(2)), Some(answered("even")), "of an old generation");
         assert_eq!(tombstones.get(&id(TOMBSTONES_MIN - 1)), Some(answered("odd")));
-        // Its own update, which comes later and says nothing of who answered.
+        // The update of our own answer, which comes later and does not say who answered.
         tombstones.put(&id(2), tombstone(0));
         assert_eq!(tombstones.get(&id(2)), Some(answered("even")));
         assert_eq!(tombstones.young.names.len(), 2, "each name is kept once");

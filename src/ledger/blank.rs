@@ -7,7 +7,7 @@ use jiff::Timestamp;
 /// Rows looked at in one transaction: a millisecond or two.
 const STEP: i64 = 500;
 
-/// Walks the requests in the order in which they came.
+/// Goes through the requests in the order in which they came.
 #[derive(Debug)]
 pub struct Blanking {
     cutoff: Timestamp,

@@ -1,4 +1,4 @@
-//! How the model's types stand in columns, both ways.
+//! How the model's types are stored in columns, in both directions.
 
 use std::borrow::Cow;
 
@@ -61,7 +61,7 @@ parsed! {
     super::Via => super::Via::parse;
 }
 
-/// At most [`TEXT_CHARS_MAX`] characters of a stranger's text, as it came; see [`holdable`].
+/// At most [`TEXT_CHARS_MAX`] characters of the original text of a stranger; see [`holdable`].
 pub fn kept(text: Option<&StrangerText>) -> Option<Cow<'_, str>> {
     text.map(|text| holdable(text.raw_prefix(TEXT_CHARS_MAX)))
 }
@@ -99,7 +99,7 @@ pub fn sqlite_error(path: &str, error: &rusqlite::Error) -> LedgerError {
     match error.sqlite_error_code() {
         Some(DatabaseCorrupt | NotADatabase) => LedgerError::Corrupt { path, why },
         Some(_) => LedgerError::Unusable { path, why },
-        // Not SQLite's word: a value in the file that doorman never writes.
+        // Not an error of SQLite: the file holds a value that doorman never writes.
         None => LedgerError::Corrupt { path, why },
     }
 }

@@ -1,8 +1,9 @@
-//! The outbox of `[[notify]]`: how far each target was told, what is under way to it, and who waits for a person.
+//! The outbox of `[[notify]]`: the mark of each target, the message on its way to it, and the requests that wait for a
+//! person.
 //!
-//! What there is to tell is on record anyway, as decisions and overdue notices: a target needs no copies, only a mark, which
-//! moves in the transaction that puts its next message on record. So a kill loses nothing, and a burst of requests writes
-//! nothing more than without targets.
+//! Everything to notify about is on record anyway, as decisions and overdue notices. So a target needs no copies, only
+//! a mark, which moves in the transaction that records its next message. A kill therefore loses nothing, and a burst of
+//! requests writes no more than without targets.
 
 use jiff::Timestamp;
 
@@ -13,25 +14,25 @@ use crate::model::{AgentId, RequestId, StrangerText, Verdict};
 /// Most new requests that one message names; the others are counted.
 pub const NAMED_MAX: usize = 20;
 
-/// How far a target was told.
+/// Up to where a target was notified.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mark {
-    /// The newest decision's row.
+    /// The row of the newest decision.
     pub decision: i64,
     /// The newest overdue notice's row.
     pub overdue: i64,
-    /// The conditions that it knows to hold, by their keys.
+    /// The conditions that the target was told to be true, by their keys.
     pub conditions: Vec<String>,
 }
 
 /// How a delivery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeliveryEnd {
-    /// The other end took it.
+    /// The target accepted it.
     Delivered,
-    /// It did not for a day.
+    /// The target did not accept it for a day.
     GaveUp,
-    /// It said that it does not exist any more.
+    /// The target answered that it no longer exists.
     Stopped,
 }
 
@@ -51,10 +52,10 @@ impl DeliveryEnd {
     }
 }
 
-/// What is on record of a target.
+/// The record of a target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Delivery {
-    /// How far it was told.
+    /// Up to where it was notified.
     pub mark: Mark,
     /// The message that is under way.
     pub open: Option<OpenMessage>,
@@ -69,28 +70,28 @@ pub struct Delivery {
 pub struct OpenMessage {
     /// Its id: the same for each try.
     pub id: String,
-    /// As it was put on record.
+    /// The text on record.
     pub body: String,
     /// When it was made.
     pub at: Timestamp,
-    /// Tries so far.
+    /// How many tries there were so far.
     pub attempts: u32,
-    /// When it is due.
+    /// When the next try is due.
     pub next_at: Timestamp,
     /// Why the last try failed.
     pub why: Option<String>,
 }
 
-/// What a target wants to hear of those who wait.
+/// Which waiting requests a target wants to hear about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
-    /// That somebody waits.
+    /// Requests that are deferred for a person.
     pub deferred: bool,
-    /// That somebody is overdue.
+    /// Requests that are overdue.
     pub overdue: bool,
 }
 
-/// Who waits for a person.
+/// The requests that wait for a person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Waiting {
     /// Who is new since the mark, oldest first; at most [`NAMED_MAX`].
@@ -119,9 +120,9 @@ pub struct WaitingWord {
 /// One request that waits for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitingRequest {
-    /// Whose door.
+    /// The agent that received it.
     pub agent: AgentId,
-    /// What the agent is called, if the platform said so.
+    /// The handle of the agent, if the platform reported it.
     pub agent_handle: Option<StrangerText>,
     /// Which request.
     pub request: RequestId,
@@ -131,11 +132,11 @@ pub struct WaitingRequest {
     pub name: Option<StrangerText>,
     /// As received.
     pub message: Option<StrangerText>,
-    /// What deferred it.
+    /// What deferred it: the `by` of the decision.
     pub by: String,
     /// When it was first seen.
     pub since: Timestamp,
-    /// What it is overdue by, where that is the news.
+    /// The overdue entry, if that is the news.
     pub overdue: Option<String>,
     /// What deciders said of it last, the newest first.
     pub told: Vec<WaitingWord>,
@@ -147,7 +148,7 @@ pub(super) fn load(connection: Connection<'_>, target: &str) -> sql::Result<Deli
         .prepare_cached("SELECT decision, overdue, conditions FROM notify_mark WHERE target = ?1")?
         .query_row([target], |row| {
             let conditions: String = row.get(2)?;
-            // Written by doorman itself; were it not readable, the conditions would be told once more.
+            // Doorman itself wrote this; if it could not be read, the conditions would be sent once more.
             let conditions = serde_json::from_str(&conditions).unwrap_or_default();
             Ok(Mark { decision: row.get(0)?, overdue: row.get(1)?, conditions })
         })
@@ -185,8 +186,8 @@ pub(super) fn load(connection: Connection<'_>, target: &str) -> sql::Result<Deli
     Ok(Delivery { mark, open, delivered_at, failed })
 }
 
-/// What defers for a person, of the newest decision or of an earlier one: not a pause, which ends for all at once and is told
-/// by itself, and not a hold, which a person made.
+/// Decisions that defer for a person, whether the newest or an earlier one. Not a pause, which ends for all requests at
+/// once and has a notice of its own, and not a hold, which a person made.
 const DEFERS: &str = r#"verdict = 'defer' AND mode = 'enforce' AND "by" <> 'paused' AND "by" NOT LIKE 'hold:%'"#;
 
 /// Reads who waits, in one snapshot; `None` where these rows are still the newest.

@@ -1,4 +1,4 @@
-//! What is written: every kind of entry, and what can go wrong.
+//! Everything that is written: each kind of entry, and the possible errors.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::policy::doubts::{Basis, Said, Told};
 use crate::policy::rules::SourceText;
 use crate::policy::{By, Charge, Circumstances, Decision, PolicyHash, RuleName, ask};
 
-/// How a request came to be known.
+/// How a request became known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Via {
     /// A live event.
@@ -37,18 +37,18 @@ impl Via {
     }
 }
 
-/// One thing to be put on record. A batch is one transaction. `at` is when it happened.
+/// One entry for the record. A batch is one transaction. `at` is when it happened.
 ///
-/// An entry about a request that was never [`Record::Seen`] is refused, but for [`Record::Settled`], which then has
-/// nothing to say.
+/// An entry about a request without a [`Record::Seen`] is refused, except [`Record::Settled`], which then changes
+/// nothing.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the fields are what their types say; the variants tell the rest")]
 pub enum Record {
-    /// The platform says what the agent is called.
+    /// The platform reported the agent's handle.
     Named { agent: AgentId, handle: StrangerText, at: Timestamp },
-    /// A request was first seen. Again is no change, but that it is no longer taken for gone.
+    /// A request was first seen. A repetition changes nothing, except that the request no longer counts as gone.
     Seen { agent: AgentId, request: Arc<ContactRequest>, via: Via, at: Timestamp },
-    /// The platform says something else of a request than before: the row says what is so now, and what was is kept.
+    /// The platform shows a request differently than before: the row holds the new version, and the old one is kept.
     Changed { agent: AgentId, request: Arc<ContactRequest>, at: Timestamp },
     /// It was decided, differently from before, in these circumstances.
     Decided { agent: AgentId, request: RequestId, decision: Box<Decision>, circumstances: Circumstances, at: Timestamp },
@@ -69,7 +69,7 @@ pub enum Record {
         attempt: u32,
         at: Timestamp,
     },
-    /// What became of it. Charges that the outcome does not keep are deleted.
+    /// The outcome of an answer. Charges that the outcome does not keep are deleted.
     Outcome {
         agent: AgentId,
         request: RequestId,
@@ -84,7 +84,7 @@ pub enum Record {
     /// The intended answer certainly never left (no connection), and is given up: it is no longer open, and its charges
     /// are deleted. Nothing where no answer is open.
     Withdrawn { agent: AgentId, request: RequestId, at: Timestamp },
-    /// The platform said how it stands, or a listing did not show it any more (`None`: gone).
+    /// The platform reported the status, or a listing no longer showed the request (`None`: gone).
     Settled { agent: AgentId, request: RequestId, status: Option<RequestStatus>, at: Timestamp },
     /// A contact exists. `request` is the answer of ours that made it, if one did. `guest`: that answer was for a time; and
     /// why it is not certain that it made this very contact.
@@ -95,15 +95,15 @@ pub enum Record {
         guest: Option<Option<GuestDoubt>>,
         at: Timestamp,
     },
-    /// A contact is gone; `expired`: since its end had come, by doorman.
+    /// A contact was removed; `expired`: by doorman, because its end had come.
     ContactRemoved { agent: AgentId, contact: ContactId, expired: bool, at: Timestamp },
-    /// An approval for a time made no contact that was ever seen.
+    /// No contact of this approval for a time was ever seen.
     GuestUnseen { agent: AgentId, request: RequestId, at: Timestamp },
-    /// All contacts of the agent were read for the first time: whoever was there by then was there before doorman.
+    /// All contacts of the agent were read for the first time: the contacts of this moment existed before doorman.
     ContactsRead { agent: AgentId, at: Timestamp },
-    /// A person gave a guest another end, or none.
+    /// A person moved the end of a guest's contact, or removed the end.
     GuestEnd { agent: AgentId, request: RequestId, ends_at: Option<Timestamp>, person: Person, at: Timestamp },
-    /// A person said what a doubt about this owner comes to; of one request, where the doubt is about that.
+    /// A person settled a doubt about this owner, or about one request if the doubt is about that.
     Settlement {
         agent: AgentId,
         owner: Arc<str>,
@@ -112,13 +112,13 @@ pub enum Record {
         person: Person,
         at: Timestamp,
     },
-    /// A payload told who has a name of this owner's; `basis` is the request or contact that it was of.
+    /// A payload showed who has a name of this owner's; `basis` is the request or contact of that payload.
     Identity { agent: AgentId, owner: Arc<str>, told: Told, basis: Basis, at: Timestamp },
-    /// A person let somebody of this owner in: whoever has the owner's names now is no longer in doubt.
+    /// A person let somebody of this owner in: the holders of the owner's names are no longer in doubt.
     Vouched { agent: AgentId, owner: Arc<str>, at: Timestamp },
     /// A contact is about to be removed, perhaps once more.
     Removing { agent: AgentId, contact: ContactId, by: RemovedBy, at: Timestamp },
-    /// What became of that; that the contact is gone is said by [`Record::ContactRemoved`].
+    /// The outcome of that removal; [`Record::ContactRemoved`] says that the contact is gone.
     Removal { agent: AgentId, contact: ContactId, outcome: RemovalOutcome, detail: Option<String>, at: Timestamp },
     /// The agent's state changed.
     Session { agent: AgentId, state: AgentState, why: String, at: Timestamp },
@@ -128,10 +128,10 @@ pub enum Record {
     Hold { agent: AgentId, request: RequestId, person: Option<Person>, at: Timestamp },
     /// An `overdue` notice was given.
     Notified { agent: AgentId, request: RequestId, overdue: RuleName, at: Timestamp },
-    /// A message to a target of `[[notify]]` is to be delivered, and tells everything up to this mark. One is under way for
-    /// each target: a second is refused.
+    /// A message to a target of `[[notify]]` has to be delivered; it covers everything up to this mark. Each target has
+    /// one message on its way: a second is refused.
     Message { target: Arc<str>, id: Arc<str>, body: String, mark: Mark, at: Timestamp },
-    /// How a try to deliver a message ended: with it (`Some`), or to be tried again.
+    /// The result of a try to deliver a message: the delivery ended (`Some`), or will be tried again.
     Tried {
         id: Arc<str>,
         attempts: u32,
@@ -140,7 +140,7 @@ pub enum Record {
         why: Option<String>,
         at: Timestamp,
     },
-    /// A decider that this rule asks said something of a request.
+    /// A decider that this rule asks gave its verdict about a request.
     Told {
         agent: AgentId,
         request: RequestId,
@@ -187,7 +187,7 @@ impl Record {
     }
 }
 
-/// What is wrong with the ledger, by what the caller does next.
+/// An error of the ledger, by what the caller does next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "`path` is the ledger's, `why` is for people")]
 pub enum LedgerError {
@@ -207,7 +207,7 @@ pub enum LedgerError {
     /// Cannot be opened, read or written.
     #[error("the ledger `{path}` cannot be used: {why}")]
     Unusable { path: String, why: String },
-    /// An entry that the schema refuses: a fault of ours. No intent of its batch was written.
+    /// The schema refuses an entry: an error of doorman. No intent of its batch was written.
     #[error("the ledger refused an entry: {why}")]
     Refused { why: String },
     /// Another answer to this request was carried out, for all that is on record, and only a person may give another one. No
@@ -223,18 +223,18 @@ pub enum LedgerError {
     Closed,
 }
 
-/// An answer whose fate was unknown or open when the last daemon ended.
+/// An answer that was open, or whose outcome was unknown, when the last daemon ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenAnswer {
     /// To which request.
     pub request: RequestId,
     /// Whose.
     pub sender: Sender,
-    /// What was (or was about to be) said.
+    /// The answer that was sent, or was about to be sent.
     pub answer: Answer,
     /// By what.
     pub by: By,
-    /// Under which policy.
+    /// The policy.
     pub policy: Option<PolicyHash>,
     /// How often it was tried.
     pub attempts: u32,
@@ -255,9 +255,9 @@ pub struct SavedGuest {
     pub sender: Sender,
     /// The contact that it made, where that is known.
     pub contact: Option<ContactId>,
-    /// When it ends, and what is known of it.
+    /// When the contact ends, and what is known about it.
     pub stay: Stay,
-    /// It may have been removed already: the removal was on its way, or its fate unknown.
+    /// The contact may already be removed: the removal was in flight, or its outcome unknown.
     pub removing: bool,
 }
 
@@ -268,27 +268,27 @@ pub struct SavedAgent {
     pub policy_state: crate::policy::state::SavedState,
     /// Answers without a final outcome: none, or `unknown`.
     pub open_answers: Vec<OpenAnswer>,
-    /// Refused answers (400, 403, 422) of requests not settled since: which, what, and the detail.
+    /// Refused answers (400, 403, 422) of requests that were not settled since.
     pub refused_answers: Vec<OpenAnswer>,
     /// The last answers that were applied, for all that is known: a stale listing must not bring their requests back.
     pub recent_answers: Vec<RecentAnswer>,
     /// Requests not known to be settled.
     pub pending: Vec<SavedRequest>,
-    /// Who has which name, as far as payloads told; the oldest first.
+    /// Who has which name, as far as payloads showed it; the oldest first.
     pub identities: Vec<SavedIdentity>,
-    /// Those who were let in for a time, the next end first.
+    /// The guests, ordered by their end.
     pub guests: Vec<SavedGuest>,
     /// Contacts that are open on record.
     pub contacts: Vec<crate::policy::doubts::OpenContact>,
     /// The last decision on record of requests not known to be settled: verdict, `by`, mode.
     pub decided: Vec<(RequestId, crate::model::Verdict, By, crate::policy::Mode)>,
-    /// All contacts were read once: whoever is new since then is news.
+    /// All contacts were read once: contacts that appear after that are reported as new.
     pub contacts_read: bool,
     /// The time of this agent's newest row, for the clock's soundness.
     pub newest: Option<Timestamp>,
 }
 
-/// Who has a name, as a payload told.
+/// Who has a name, as a payload showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedIdentity {
     /// Whose name it is.
@@ -314,14 +314,14 @@ pub struct SavedRequest {
     pub first_seen: Timestamp,
 }
 
-/// An answer that came to a known end a moment ago.
+/// An answer whose outcome became known a moment ago.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecentAnswer {
-    /// To which request, as far as the record tells: without its texts.
+    /// The request, as far as the record knows it: without its texts.
     pub request: ContactRequest,
     /// The request showed another sender when it ended.
     pub changed: bool,
-    /// Whose, where it let them in and no contact was ever known that came of it.
+    /// The sender, if the answer let them in and no contact of it was ever known.
     pub unmet: Option<Sender>,
     /// What was said.
     pub answer: Answer,

@@ -1,5 +1,5 @@
-//! Reads a ledger while the daemon writes it, after a crash, or from a medium that cannot be written. Never changes a
-//! row, takes no lock that a daemon waits for, and makes no file beside the ledger where that can be avoided.
+//! Reads a ledger while the daemon writes to it, after a crash, or from a read-only medium. Never changes a row, takes
+//! no lock for which a daemon waits, and creates no file beside the ledger if that can be avoided.
 
 mod contacts;
 mod counted;
@@ -47,9 +47,9 @@ enum Engine {
 }
 
 impl LedgerReader {
-    /// Opens a ledger that is there.
+    /// Opens an existing ledger.
     ///
-    /// With no write-ahead log beside it nobody has it open, and it is read as it lies, without locks or helper files.
+    /// Without a write-ahead log beside it nobody has it open, so it is read without locks or helper files.
     ///
     /// # Errors
     /// [`LedgerError::Unusable`] where there is none or it cannot be read, [`LedgerError::Corrupt`],
@@ -69,7 +69,7 @@ impl LedgerReader {
         }
     }
 
-    /// Where it is, by its own name.
+    /// Its real path.
     pub(crate) fn at(&self) -> At {
         match &self.engine {
             Engine::Sqlite(file) => file.path().into(),
@@ -77,7 +77,7 @@ impl LedgerReader {
         }
     }
 
-    /// Whether what is read here is old, and a new reader sees what is new.
+    /// Whether this reader returns old data, and a new reader sees the new data.
     pub fn outdated(&self) -> bool {
         match &self.engine {
             Engine::Sqlite(file) => file.outdated(),
@@ -85,7 +85,7 @@ impl LedgerReader {
         }
     }
 
-    /// Whether what this one reads from is gone.
+    /// Whether the file that it reads is gone.
     fn moved(&self) -> bool {
         match &self.engine {
             Engine::Sqlite(file) => file.moved(),
@@ -107,9 +107,9 @@ impl LedgerReader {
         Ok(requests)
     }
 
-    /// Calls `take` with each request that a filter lets through, oldest first, without holding more than a page of them
-    /// (with [`Filter::limit`]: than so many). `take` may wait: no transaction is open meanwhile, and what changes between two
-    /// pages is seen as it is then.
+    /// Calls `take` with each request that a filter lets through, oldest first, without holding more than a page of
+    /// them (with [`Filter::limit`]: more than that many). `take` may wait: no transaction is open meanwhile, and
+    /// changes between two pages are visible.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
@@ -160,7 +160,7 @@ impl LedgerReader {
         past::memory(self.sql(), agent, request, owner, reach, moment).map_err(|error| self.fault(&error))
     }
 
-    /// What deciders said of a request, and when, in order.
+    /// The verdicts of deciders about a request, with their times, in order.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
@@ -168,7 +168,7 @@ impl LedgerReader {
         past::told_of(self.sql(), request.row).map_err(|error| self.fault(&error))
     }
 
-    /// The newest requests of a handle, newest first, at most so many; of this agent, or of all.
+    /// The newest requests of a handle, newest first, at most `most`; of this agent, or of all.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
@@ -224,12 +224,13 @@ impl LedgerReader {
         contacts::spans(self.sql(), agent, owner).map(Some).map_err(|error| self.fault(&error))
     }
 
-    /// The ids of requests that begin so, at most two.
+    /// The ids of requests that begin with this text, at most two.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn beginning(&self, beginning: &str) -> Result<Vec<RequestId>, LedgerError> {
-        // An id is visible ASCII, so that nothing of it comes after DEL. By agent, since that is how the index begins.
+        // An id is visible ASCII, so no character of it sorts after DEL. The query goes by agent, since the index
+        // begins with that.
         let sql = "SELECT DISTINCT r.id FROM agent a CROSS JOIN request r
                    ON r.agent = a.n AND r.id >= ?1 AND r.id < ?2 LIMIT 2";
         let read = || -> sql::Result<Vec<RequestId>> {
@@ -239,7 +240,7 @@ impl LedgerReader {
         read().map_err(|error| self.fault(&error))
     }
 
-    /// The agents that something was recorded of, in the order in which they first were.
+    /// The agents that the record mentions, in the order of their first entry.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
@@ -251,7 +252,7 @@ impl LedgerReader {
         read().map_err(|error| self.fault(&error))
     }
 
-    /// What each agent was called last, as the platform said.
+    /// The last handle of each agent, as the platform reported it.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
@@ -276,8 +277,8 @@ impl LedgerReader {
         Ok(contacts)
     }
 
-    /// Calls `take` with each contact that is there and wanted, oldest first. No transaction is open while `take` works or
-    /// waits: whom it is about is what was so at the beginning.
+    /// Calls `take` with each existing contact that is wanted, oldest first. No transaction is open while `take` works
+    /// or waits; the selection is made at the beginning.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
@@ -308,7 +309,7 @@ impl LedgerReader {
         Ok(())
     }
 
-    /// The policies that an agent stood under, and since when, oldest first.
+    /// The policies that were in force for an agent, and since when, oldest first.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
@@ -353,7 +354,7 @@ impl LedgerReader {
                  ORDER BY d.n DESC",
             )?;
             let mut rows = statement.query([])?;
-            // Newest first, and the past begins at the first that is older.
+            // Newest first, so the first row older than `since` ends the search.
             while let Some(row) = rows.next()? {
                 let Micros(at) = row.get(0)?;
                 if at < since {
@@ -386,8 +387,9 @@ impl LedgerReader {
             .map_err(|error| self.fault(&error))
     }
 
-    /// Contacts that are there and that no answer of doorman explains, added since then, oldest first: handle and when.
-    /// What was there when the agent's contacts were read for the first time is left out: it was there before doorman.
+    /// Contacts that exist, that no answer of doorman's explains, and that were added since then, oldest first: handle
+    /// and time. Contacts that existed when the agent's contacts were read for the first time are left out: they
+    /// existed before doorman.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
@@ -413,7 +415,7 @@ impl LedgerReader {
         read().map_err(|error| self.fault(&error))
     }
 
-    /// How many there are of everything.
+    /// The number of rows of each kind.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
@@ -425,7 +427,7 @@ impl LedgerReader {
         rows::totals(self.sql(), schema).map_err(|error| self.fault(&error))
     }
 
-    /// What each table holds and takes, the largest first. Looks at every page: some seconds a gigabyte.
+    /// The rows and the size of each table, the largest first. Reads every page: some seconds for a gigabyte.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
@@ -436,7 +438,7 @@ impl LedgerReader {
         }
     }
 
-    /// The policies whose hashes begin so, at most two.
+    /// The policies whose hashes begin with this text, at most two.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].

@@ -1,5 +1,5 @@
-//! A decision's reasons as JSON text: the rules that had something to say, what time or a limit had to do with it, and
-//! the circumstances that stand nowhere else in the record.
+//! A decision's reasons as JSON text: the rules that matched or were unknown, the effect of time and limits, and the
+//! circumstances that are not recorded anywhere else.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::policy::decision::Voice;
 use crate::policy::doubts::{Basis, Doubt, Fact};
 use crate::policy::{Charge, Circumstances, ClockHealth, Decision, RuleName, Truth};
 
-/// The `facts` column of a decision. Fields that say nothing are left out.
+/// The `facts` column of a decision. Empty fields are left out.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct ReasonsJson {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -44,7 +44,7 @@ struct DoubtRow {
     until: Option<Timestamp>,
 }
 
-/// What was known beside the request.
+/// What was known apart from the request.
 #[derive(Debug, Serialize, Deserialize)]
 struct CircumstancesRow {
     first_seen: Timestamp,
@@ -57,7 +57,7 @@ struct CircumstancesRow {
     sender_is_contact: Option<bool>,
 }
 
-/// One rule's say.
+/// The result of one rule.
 #[derive(Debug, Serialize, Deserialize)]
 struct VoiceRow {
     rule: String,
@@ -70,7 +70,7 @@ struct VoiceRow {
     unknown: Option<String>,
 }
 
-/// What [`to_json`] wrote, read again.
+/// The reasons that [`to_json`] wrote, parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DecisionReasons {
     /// The rules that matched or were unknown.
@@ -79,9 +79,9 @@ pub struct DecisionReasons {
     pub due: Option<Timestamp>,
     /// When it would have been decided again.
     pub reconsider_at: Option<Timestamp>,
-    /// Approved for so long.
+    /// Approved for this long.
     pub lasts: Option<SignedDuration>,
-    /// What it would cost.
+    /// The charges.
     pub charges: Vec<Charge>,
     /// Whether it paused the agent.
     pub pauses: bool,
@@ -89,7 +89,7 @@ pub struct DecisionReasons {
     pub doubts: Vec<Doubt>,
     /// The `overdue` notice that was due.
     pub notify: Option<RuleName>,
-    /// What else was known when it was decided; `None` where the row does not say.
+    /// What else was known at the decision; `None` if the row does not say.
     pub circumstances: Option<Circumstances>,
 }
 
@@ -116,7 +116,7 @@ pub fn to_json(decision: &Decision, circumstances: &Circumstances) -> String {
             sender_is_contact: circumstances.sender_is_contact,
         }),
     };
-    // Strings, numbers and booleans only: there is nothing in it that JSON cannot say.
+    // Only strings, numbers and booleans, so JSON can represent everything.
     serde_json::to_string(&facts).unwrap_or_else(|_| "{}".to_owned())
 }
 

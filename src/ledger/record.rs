@@ -1,5 +1,5 @@
-//! Puts one entry on record, inside a transaction of the writer's. Rows are added; of what is there only outcomes, a
-//! text's blanking and a contact's removal change.
+//! Records one entry, inside a transaction of the writer. Rows are added; in existing rows only outcomes, the blanking
+//! of a text and the removal of a contact change.
 
 mod answers;
 mod contacts;
@@ -24,16 +24,16 @@ pub use numbers::Numbers;
 /// Why an entry is not on record.
 #[derive(Debug)]
 pub enum Fault {
-    /// The entry itself is at fault: the same again would fail again.
+    /// The error is in the entry: another try would fail, too.
     Refused(String),
-    /// Another answer was carried out, for all that is on record, and only a person may give this one.
+    /// According to the record, another answer was carried out, and only a person may give this one.
     Answered {
         /// Which request.
         request: RequestId,
-        /// What was carried out.
+        /// The answer that was carried out.
         said: Said,
     },
-    /// The file is at fault: later it may work.
+    /// The error is in the file: a later try may work.
     Blocked(String),
 }
 
@@ -63,7 +63,7 @@ impl From<rusqlite::Error> for Fault {
     }
 }
 
-/// One transaction's hand: the connection, and what is known of its rows.
+/// Writes entries in one transaction: the connection, and the known row numbers.
 pub struct Recorder<'a> {
     /// Within a transaction.
     pub connection: Connection<'a>,

@@ -1,4 +1,4 @@
-//! What an agent remembers at start, and which contacts are our doing: read from what is committed.
+//! What an agent remembers at start, and which contacts our answers made: read from committed data.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -71,7 +71,7 @@ pub fn load(connection: Connection<'_>, agent: &AgentId, now: Timestamp, reach: 
     })
 }
 
-/// What a decider said, in columns 1 to 4.
+/// A decider's verdict, in columns 1 to 4.
 pub(super) fn told(row: &Row<'_>) -> sql::Result<ask::Told> {
     Ok(ask::Told {
         decider: parsed(row, 1)?,
@@ -182,7 +182,7 @@ impl Load<'_> {
         })
     }
 
-    /// What this agent's senders' owners did and met, oldest first; and whether that is all.
+    /// The history of the owners of this agent's senders, oldest first; and whether it is complete.
     fn history(&self, since: Timestamp) -> sql::Result<(Vec<HistoryRow>, bool)> {
         let mut history = Vec::new();
         let mut complete = true;
@@ -266,7 +266,7 @@ impl Load<'_> {
         )
     }
 
-    /// Those who were let in for a time and are there still, or were never seen.
+    /// Guests who are still there, or whose contact was never seen.
     fn guests(&self) -> sql::Result<Vec<SavedGuest>> {
         self.rows(
             "SELECT r.id, coalesce(c.handle, r.handle), g.contact, g.ends_at, g.made_from, g.made_until, g.doubt,
@@ -293,8 +293,8 @@ impl Load<'_> {
         )
     }
 
-    /// The contacts that are open on record: those of owners that answers of ours let in first, then the newest. Whoever made
-    /// one of an `awaited` owner will be known when the answer ends.
+    /// The contacts that are open on record: first those of owners that our answers let in, then the newest. For an
+    /// `awaited` owner, only the outcome of the answer shows who made the contact.
     fn contacts(&self, awaited: &HashSet<String>) -> sql::Result<Vec<OpenContact>> {
         let mut contacts: Vec<(i64, OpenContact)> = self.rows(
             "SELECT n, id, handle, coalesce(inserted_at, added_at, 0), request IS NULL FROM contact WHERE agent = ?1 AND removed_at IS NULL
@@ -342,9 +342,10 @@ impl Load<'_> {
         )
     }
 
-    /// Requests that ended since then, and nobody said how: not the platform, no contact of that sender whom somebody else let
-    /// in later (and not an answer of ours that may have made it), and no person, of the request or by letting the owner in. And
-    /// those that an answer of ours presumably let in, where no contact shows it.
+    /// Requests that ended since then in an unknown way. The end is known if the platform reported it, if a contact
+    /// shows that somebody else let that sender in later (and no answer of ours may have made that contact), or if a
+    /// person settled it, for the request or by letting the owner in. In addition, the requests that an answer of ours
+    /// presumably approved, if no contact shows it.
     fn ended_unseen(&self, since: Timestamp) -> sql::Result<Vec<Doubt>> {
         let sql = format!(
             "SELECT r.owner, r.settled, r.id, coalesce(r.inserted_at, r.first_seen), r.settled_at, r.handle FROM request r
@@ -390,7 +391,8 @@ impl Load<'_> {
         })
     }
 
-    /// The last removal of a contact that never had a readable handle. One that came again was removed all the same.
+    /// The last removal of a contact that never had a readable handle. If that contact was added again, the removal
+    /// still counts.
     fn nameless(&self) -> sql::Result<Option<(ContactId, Timestamp)>> {
         let rows = self.rows(
             "SELECT id, removed_at AS at FROM contact c WHERE agent = ?1 AND removed_at IS NOT NULL AND expired = 0
@@ -448,8 +450,8 @@ impl Load<'_> {
         Ok(rows.into_iter().filter_map(|(name, at)| Some((RuleName::parse(&name)?, at))).collect())
     }
 
-    /// Each with the sender that its request had when it was last tried: a change since does not make it an answer to somebody
-    /// else. SQLite would walk through all answers of the agent in their order, were it not told the index.
+    /// Each with the sender that its request had at the last try: a later change does not make it an answer to somebody
+    /// else. Without the explicit index, SQLite would go through all answers of the agent in order.
     fn open_answers(&self) -> sql::Result<Vec<OpenAnswer>> {
         self.rows(
             &format!(
@@ -516,7 +518,7 @@ impl Load<'_> {
     }
 }
 
-/// Owners of whom an answer whose end is not known may have let somebody in.
+/// The owners of requests whose answer has no known outcome and may have let somebody in.
 fn awaited(open: &[OpenAnswer]) -> HashSet<String> {
     let approvals = open.iter().filter(|answer| answer.answer == Answer::Approve);
     approvals.filter_map(|answer| answer.sender.handle().map(|handle| handle.owner().to_owned())).collect()
@@ -536,7 +538,7 @@ fn open_answer(row: &Row<'_>) -> sql::Result<OpenAnswer> {
     })
 }
 
-/// A length of time, in microseconds.
+/// A duration, in microseconds.
 fn length(row: &Row<'_>, column: usize) -> sql::Result<Option<SignedDuration>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(SignedDuration::from_micros))
 }

@@ -1,7 +1,7 @@
-//! One way to ask: what is written once for every engine asks through this. Each engine has its own connection; the statements
-//! are the same.
+//! One interface for queries: code that is written once for every engine uses it. Each engine has its own connection;
+//! the statements are the same.
 //!
-//! Values go both ways by rusqlite's `ToSql` and `FromSql`, which the model's types speak already (`columns.rs`).
+//! Values are converted by rusqlite's `ToSql` and `FromSql`, which the model's types implement already (`columns.rs`).
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ pub use rusqlite::{ToSql, params};
 
 use super::postgres::session::{self, Failure, Session};
 
-/// What an engine said of a statement.
+/// An error of an engine for a statement.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// SQLite's word, or that a value is none that doorman writes.
@@ -29,10 +29,10 @@ impl Error {
     }
 }
 
-/// What asking gives.
+/// The result of a query.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A connection that something is asked through. Cheap to copy.
+/// A connection for queries. Cheap to copy.
 #[derive(Debug, Clone, Copy)]
 pub enum Connection<'a> {
     /// To a file.
@@ -48,7 +48,7 @@ impl<'a> From<&'a rusqlite::Connection> for Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    /// A statement that is kept for the next time.
+    /// A cached statement.
     pub fn prepare_cached(self, sql: &str) -> Result<Statement<'a>> {
         match self {
             Connection::Sqlite(connection) => Ok(Statement::Sqlite(connection.prepare_cached(sql)?)),
@@ -75,7 +75,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Adds a row, unless one is in its way, and returns its number.
+    /// Inserts a row, unless that conflicts with an existing one, and returns its number.
     pub fn insert_new(self, sql: &str, params: impl Params) -> Result<Option<i64>> {
         match self {
             Connection::Sqlite(connection) => {
@@ -106,7 +106,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// A transaction that writes; what is not committed is undone.
+    /// A transaction for writing; it is rolled back unless it is committed.
     pub fn begin(self) -> Result<Transaction<'a>> {
         match self {
             Connection::Sqlite(connection) => {
@@ -127,7 +127,7 @@ impl<'a> Connection<'a> {
 pub enum Moment<'a> {
     /// Of a file.
     Sqlite {
-        /// Ends with it.
+        /// Ends the snapshot when it is dropped.
         _open: rusqlite::Transaction<'a>,
     },
     /// Of a database server; none where a transaction is open already.
@@ -155,7 +155,7 @@ pub enum Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// What was written is on record.
+    /// Commits what was written.
     pub fn commit(self) -> Result<()> {
         match self {
             Transaction::Sqlite(transaction) => Ok(transaction.commit()?),
@@ -197,7 +197,7 @@ impl Statement<'_> {
         }
     }
 
-    /// Its rows, one after the other: whoever stops early has not read the rest.
+    /// Its rows, one after the other; a caller that stops early has not read the rest.
     pub fn query(&mut self, params: impl Params) -> Result<Rows<'_>> {
         match self {
             Statement::Sqlite(statement) => Ok(Rows::Sqlite(params.with(|params| statement.query(params))?)),
@@ -293,7 +293,7 @@ impl Row<'_> {
         }
     }
 
-    /// A column as it lies.
+    /// A column as it is stored.
     pub fn get_ref<I: Column>(&self, column: I) -> Result<ValueRef<'_>> {
         match self {
             Row::Sqlite(row) => Ok(row.get_ref(column.number())?),
@@ -332,7 +332,7 @@ impl<'a> Text<'a> for ValueRef<'a> {
     }
 }
 
-/// No row is no error.
+/// A missing row is not an error.
 pub trait Optional<T> {
     /// `None` where there was no row.
     fn optional(self) -> Result<Option<T>>;

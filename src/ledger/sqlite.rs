@@ -89,7 +89,7 @@ impl Ledger {
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 
-    /// What was committed before, on a thread that reads.
+    /// Reads what was committed before this call, on a thread that reads.
     pub async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(Connection<'_>) -> sql::Result<T> + Send + 'static,
@@ -97,7 +97,7 @@ impl Ledger {
         let (reply, answer) = oneshot::channel();
         let path = self.inner.path.display().to_string();
         self.inner.asking.ask(Box::new(move |connection| {
-            // The asker may be gone; that is no matter here.
+            // The caller may be gone; that does not matter here.
             let _ = reply.send(read(connection.into()).map_err(|error| columns::read_error(&path, &error)));
         }))?;
         answer.await.unwrap_or(Err(LedgerError::Closed))

@@ -136,7 +136,7 @@ impl World {
         self.database.clone().unwrap_or_else(|| At::File(self.path()))
     }
 
-    /// Retries at once, and asks the database for no patience.
+    /// Retries at once, and does not wait for database locks.
     fn try_open(&self) -> Result<Ledger, LedgerError> {
         let options = Options {
             retry: Duration::from_millis(1),
@@ -184,7 +184,7 @@ async fn load(ledger: &Ledger, second: i64) -> SavedAgent {
 
 type Writing = tokio::task::JoinHandle<Result<(), LedgerError>>;
 
-/// Waits until the ledger says that it cannot be written, and why. Somebody's write must not be through before that.
+/// Waits until the ledger reports that it cannot be written, and why. A write must not have finished before that.
 #[tokio::test]
 async fn the_file_is_private_and_has_one_owner() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -254,7 +254,7 @@ async fn a_second_different_answer_cannot_be_intended_while_one_is_open() {
     let open = load(&ledger, 5).await.open_answers;
     assert_eq!(open.len(), 1);
     assert_eq!((open[0].attempts, open[0].answer, open[0].at), (2, Answer::Approve, at(1)));
-    // What certainly never left may be taken back, and then another answer is free.
+    // An answer that certainly never left may be withdrawn, and then another one is possible.
     ledger.commit(vec![Record::Withdrawn { agent: agent(), request: id("r1"), at: at(6) }]).await.unwrap();
     reject().await.unwrap();
     // And by hand: the index itself refuses it.
@@ -381,7 +381,7 @@ async fn contacts_are_listed_with_the_answer_that_made_them_and_removed_ones_are
     let here: Vec<_> = here.iter().map(|one| (one.contact.as_str(), one.by.clone(), one.since)).collect();
     let friends = || By::parse("friends");
     assert_eq!(here, [("c0", None, Some(at(0))), ("c1", friends(), Some(at(1))), ("c2", friends(), Some(at(2)))]);
-    // Each way to narrow the choice finds whom it should, and nobody else.
+    // Each way to narrow the selection finds exactly the right contacts.
     let reader = world.reader();
     let found = |wanted: WantedContacts<'_>| {
         let mut found = Vec::new();
@@ -424,7 +424,7 @@ async fn contacts_are_listed_with_the_answer_that_made_them_and_removed_ones_are
         .unwrap();
     assert_eq!(found(WantedContacts { not_by_doorman: true, ..wanted() }), ["c0", "c4"]);
     assert_eq!(found(WantedContacts { by: Some("friends"), ..wanted() }), ["c1", "c2"]);
-    // Nobody is unexplained until all were read once, and then only who came later.
+    // No contact is unexplained until all were read once, and then only those that came later.
     let unexplained = || reader.contacts_unexplained(None, None).unwrap().len();
     assert_eq!(unexplained(), 0);
     assert!(!load(&ledger, 10).await.contacts_read);

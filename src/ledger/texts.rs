@@ -1,7 +1,7 @@
-//! The texts of policies: cut into pieces at lines that their content chooses, so that a list in which one line changed
-//! adds one piece; each piece is kept once, compressed. Texts that nothing needs any more are let go.
+//! The texts of policies: cut into pieces at lines that their content selects, so that one changed line in a list adds
+//! one piece. Each piece is stored once, compressed. Texts that nothing needs any more are deleted.
 //!
-//! A policy is needed once a decision or an answer names it, and while it is in force for an agent.
+//! A policy is needed as long as it is in force for an agent, or a decision or an answer refers to it.
 
 use std::io::{Read as _, Write as _};
 
@@ -17,7 +17,7 @@ use crate::policy::rules::SourceText;
 /// Fewest and most bytes of a piece; the last may be shorter, and a longer line is a piece of its own.
 const PIECE_MIN: usize = 2 * 1024;
 const PIECE_MAX: usize = 64 * 1024;
-/// One line in so many ends a piece.
+/// On average, one line in this many ends a piece.
 const LINES: u64 = 256;
 
 /// The pieces of a text, in order.
@@ -36,7 +36,7 @@ fn pieces(text: &str) -> Vec<&str> {
     pieces
 }
 
-/// FNV-1a, finished so that the low bits depend on all of the line.
+/// FNV-1a, with a final step that makes the low bits depend on the whole line.
 fn line_hash(line: &str) -> u64 {
     let hash = line
         .bytes()
@@ -44,7 +44,7 @@ fn line_hash(line: &str) -> u64 {
     (hash ^ (hash >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32
 }
 
-/// Puts a text on record, where it is not, and returns its row.
+/// Stores a text if it is not stored yet, and returns its row.
 pub fn put(connection: Connection<'_>, text: &str) -> sql::Result<i64> {
     let sha = Sha256::digest(text.as_bytes());
     let known = connection
@@ -102,7 +102,7 @@ pub fn of_policy(connection: Connection<'_>, hash: &PolicyHash) -> sql::Result<V
         let mut whole = Vec::new();
         let mut rows = pieces.query([text])?;
         while let Some(row) = rows.next()? {
-            // Never more than the text is said to have, whatever a damaged piece unfolds to.
+            // Never more than the stated size of the text, whatever a damaged piece decompresses to.
             let room = (most + 1).saturating_sub(whole.len() as u64);
             let read =
                 ZlibDecoder::new(row.get_ref(0)?.as_blob().map_err(|error| sql::Error::damaged(&error.to_string()))?)
@@ -145,9 +145,9 @@ pub fn policy(connection: Connection<'_>, hash: &PolicyHash) -> sql::Result<i64>
     }
 }
 
-/// A policy has just come into force for an agent, by this row of `policy_use`. Where the one before had the same rules file and
-/// other lists, and no decision needs it, the new one takes its place, since when the rules stood so; and what is left of
-/// a policy that stands nowhere is let go: its texts, and the pieces of these.
+/// A policy has just come into force for an agent, by this row of `policy_use`. If the previous policy had the same
+/// rules file and other lists, and no decision needs it, the new one replaces it, with the time since when the rules
+/// were the same. Then the rest of each unused policy is deleted: its texts, and their pieces.
 pub fn let_go(connection: Connection<'_>, agent: i64, used: i64) -> sql::Result<()> {
     let before = connection
         .prepare_cached(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How to connect, this time.
+/// How to open the next connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectPlan {
     /// `on_conflict=supersede` instead of `reject`.
@@ -11,20 +11,21 @@ pub struct ConnectPlan {
     pub key_in_query: bool,
 }
 
-/// Why there is no socket after a try.
+/// Why an attempt opened no socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectFailure {
     /// The HTTP status, if there was an answer.
     pub status: Option<u16>,
     /// `error.code` of its body, bounded and plain, if there was one.
     pub code: Option<String>,
-    /// Whose word the answer is.
+    /// Who gave the answer.
     pub by: RefusedBy,
     /// `Retry-After` or `error.retry_after`, not yet capped.
     pub retry_after: Option<Duration>,
     /// The upgrade was asked for and no answer came: the platform may have made the connection, and count it as live.
     pub asked: bool,
-    /// For people: the phase and the cause (`tls: certificate is not trusted…`); no key, nobody's raw text.
+    /// For people: the phase and the cause (`tls: certificate is not trusted…`); without keys and without raw text of
+    /// others.
     pub why: String,
 }
 
@@ -35,9 +36,9 @@ pub enum RefusedBy {
     Unknown,
     /// An answer without a body: so a Phoenix application refuses a key, with 403 \[phx\].
     Empty,
-    /// The platform, in its own words.
+    /// The platform, with an error in its own format.
     Platform,
-    /// Something between us and the platform; the beginning of what it said, escaped.
+    /// A system between us and the platform; the beginning of its answer, escaped.
     Between(String),
 }
 

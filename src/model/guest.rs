@@ -1,4 +1,4 @@
-//! Guests: whoever was let in for a time, and who removes a contact.
+//! Guests: senders who were let in for a time, and who removes a contact.
 
 use std::fmt;
 
@@ -6,12 +6,13 @@ use jiff::Timestamp;
 
 use super::Person;
 
-/// What is known of a contact with an end from the moment at which it was made.
+/// What is known about a contact with an end since the contact was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stay {
     /// When the contact is to be removed.
     pub ends_at: Timestamp,
-    /// The answer made a contact in this time, by the platform's clock: one of another time is somebody else's.
+    /// The answer made the contact between `made_from` and `made_until`, by the platform's clock: a contact of another
+    /// time was made by somebody else.
     pub made_from: Timestamp,
     /// The end of that time.
     pub made_until: Timestamp,
@@ -19,7 +20,7 @@ pub struct Stay {
     pub doubt: Option<GuestDoubt>,
 }
 
-/// Why a contact with an end is not removed by itself: it may be one that somebody else made.
+/// Why doorman does not remove a contact with an end by itself: somebody else may have made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum GuestDoubt {
     /// The approval was never confirmed: somebody else may have let them in.
@@ -57,12 +58,12 @@ impl GuestDoubt {
     }
 }
 
-/// For whom a contact is removed.
+/// Why a contact is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RemovedBy {
-    /// For a person.
+    /// A person asked for it.
     Person(Person),
-    /// For nobody: its end had come.
+    /// Its end had come.
     Expired,
 }
 
@@ -85,12 +86,12 @@ impl fmt::Display for RemovedBy {
     }
 }
 
-/// What became of the removal of a contact.
+/// The outcome of the removal of a contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RemovalOutcome {
     /// The platform removed it.
     Removed,
-    /// It was there no more.
+    /// It was already gone.
     Gone,
     /// It was not removed.
     Refused,

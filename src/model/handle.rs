@@ -1,5 +1,5 @@
-//! Handles, made comparable once. `docs/platform.md` says what a handle is; what does not fit is kept as text and
-//! never guessed at.
+//! Handles, brought into one comparable form. `docs/platform.md` says what a handle is; anything else is kept as text,
+//! without guessing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub struct Handle {
     slash: Option<u8>,
 }
 
-/// Why a text is no plain handle.
+/// Why a text is not a plain handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HandleProblem {
     /// Nothing there.
@@ -76,7 +76,7 @@ impl Handle {
         &self.text
     }
 
-    /// The part before the slash: the person behind it.
+    /// The owner: the part before the slash.
     pub fn owner(&self) -> &str {
         match self.slash {
             Some(at) => &self.text[..usize::from(at)],
@@ -89,7 +89,7 @@ impl Handle {
         self.slash.map(|at| &self.text[usize::from(at) + 1..])
     }
 
-    /// Whether it is one part of a handle: `[a-z0-9][a-z0-9._-]{0,62}`, lower case already.
+    /// Whether this is one part of a handle: `[a-z0-9][a-z0-9._-]{0,62}`, already in lower case.
     pub(crate) fn is_part(text: &str) -> bool {
         check_part(text).is_ok()
     }
@@ -117,10 +117,10 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// Who a request says it is from.
+/// The sender of a request, as the platform says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sender {
-    /// The platform named nobody.
+    /// The platform named no sender.
     Absent,
     /// A plain handle, and its text as received.
     Plain {
@@ -129,7 +129,7 @@ pub enum Sender {
         /// For showing and for the ledger.
         original: StrangerText,
     },
-    /// Something that is no plain handle.
+    /// A text that is not a plain handle.
     Odd {
         /// For showing and for the ledger.
         original: StrangerText,
@@ -139,7 +139,7 @@ pub enum Sender {
 }
 
 impl Sender {
-    /// Reads what stood in `from_handle` or `handle`.
+    /// Reads the text of `from_handle` or `handle`.
     pub fn parse(text: Option<&str>) -> Self {
         let Some(text) = text.filter(|text| !text.is_empty()) else {
             return Sender::Absent;

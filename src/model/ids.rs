@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Longest id, of whatever kind, that is believed (bytes).
 pub const ID_BYTES_MAX: usize = 128;
 
-/// Why a text is no id.
+/// Why a text is not an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdProblem {
     /// Nothing there.
@@ -86,8 +86,8 @@ macro_rules! id {
 }
 
 id! {
-    /// An agent's id: a UUID on the platform \[seed\], which the configuration insists on and the wire does not. A UUID is kept
-    /// as the platform writes it, however people did: one agent has one id.
+    /// An agent's id: a UUID on the platform \[seed\]. The configuration requires a UUID, the wire does not. A UUID is
+    /// kept as the platform writes it, however a person wrote it, so that one agent has one id.
     AgentId, canonical
 }
 id! {
@@ -104,12 +104,12 @@ id! {
     SenderId, canonical
 }
 
-/// The ids behind a handle, as far as a payload tells: nothing in today's payloads does.
+/// The ids behind a handle, as far as a payload has them; today's payloads have none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SenderIds {
     /// Of the user or agent that has the handle.
     pub sender: Option<SenderId>,
-    /// Of the user whose agent it is.
+    /// The id of the user who owns the agent.
     pub owner: Option<SenderId>,
 }
 

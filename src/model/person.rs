@@ -1,11 +1,11 @@
-//! Who said something through the control socket, and what they noted beside it.
+//! The person who gave a command through the control socket, and the note that came with it.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-/// A person as they stand on record: `ann`, `ann (as root)`, `eve (claimed by ann)`. Cheap to clone. Two are the same
-/// where the names are, whatever was noted.
+/// A person as named on record: `ann`, `ann (as root)`, `eve (claimed by ann)`. Cheap to clone. Two persons are equal
+/// if their names are, whatever their notes.
 #[derive(Debug, Clone)]
 pub struct Person(Arc<Inner>);
 
@@ -21,22 +21,22 @@ impl Person {
     /// Longest name that somebody may claim (characters).
     pub(crate) const CLAIM_MAX: usize = 64;
 
-    /// Somebody with a note.
+    /// A person with a note.
     pub(crate) fn noting(name: &str, note: Option<&str>) -> Self {
         Self(Arc::new(Inner { name: name.into(), note: note.map(Into::into) }))
     }
 
-    /// The name as it stands on record, without `person:`.
+    /// The name as it is on record, without `person:`.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// What they noted.
+    /// The note.
     pub fn note(&self) -> Option<&str> {
         self.0.note.as_deref()
     }
 
-    /// Whether this may be claimed for a name. It cannot look like what doorman itself adds to a name.
+    /// Whether a person may claim this name. It cannot look like the additions that doorman makes to a name.
     pub(crate) fn may_be_claimed(name: &str) -> bool {
         let plain = |character: char| character.is_ascii_alphanumeric() || "-_.@$+:/ ".contains(character);
         (1..=Self::CLAIM_MAX).contains(&name.len()) && name.trim() == name && name.chars().all(plain)

@@ -4,14 +4,15 @@ use uuid::Uuid;
 
 use super::{Handle, RequestId};
 
-/// Whom or what a person means: what begins with `@` is a handle, and a UUID is an id. Anything else is an id that is known,
-/// else a handle that somebody known has or the beginning of a known id, else a handle never seen. Strangers choose their
-/// handles: one that reads like the beginning of somebody else's id names neither of the two.
+/// What a person means: a text that begins with `@` is a handle, and a UUID is an id. Anything else is a known id; if
+/// there is none, the handle of somebody known or the beginning of a known id; if there is none, an unknown handle.
+/// Strangers choose their handles: if a text is both a handle and the beginning of somebody else's id, it means
+/// neither.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A handle, as it was written.
     Handle(String),
-    /// An id: it is known, or it is an error.
+    /// An id: it is an error if the id is not known.
     Id(RequestId),
     /// Either, in the order above.
     Either(String),
@@ -27,7 +28,7 @@ impl Target {
             return Target::Handle(text.to_owned());
         }
         match RequestId::parse(text) {
-            // The other ways to write a UUID are not how ids are shown.
+            // Other spellings of a UUID are not how doorman shows ids.
             Ok(id) if text.len() == 36 && Uuid::try_parse(text).is_ok() => Target::Id(id),
             Ok(_) | Err(_) => Target::Either(text.to_owned()),
         }

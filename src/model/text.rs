@@ -1,11 +1,11 @@
-//! Text that strangers wrote. It is bounded when taken in and escaped when shown.
+//! Text that strangers wrote. It is bounded on input and escaped on output.
 
 use std::fmt;
 
-/// A stranger's text. `Display` and `Debug` escape it and cap it at `StrangerText::SHOWN_MAX` characters, so that no
-/// terminal, log line or page can be steered by it.
+/// A stranger's text. `Display` and `Debug` escape it and cut it at `StrangerText::SHOWN_MAX` characters, so that it
+/// cannot control a terminal, a log line or a page.
 ///
-/// A text beyond `StrangerText::KEPT_MAX` is cut, and says so: what a cut text does not show is unknown.
+/// A text longer than `StrangerText::KEPT_MAX` is cut and marked as cut: nothing is known about the missing part.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StrangerText {
     kept: Box<str>,
@@ -25,7 +25,7 @@ impl StrangerText {
         Self { kept: kept.into(), cut: kept.len() < text.len() }
     }
 
-    /// The same with at most so many bytes of it.
+    /// The same text with at most this many bytes.
     #[must_use]
     pub fn shortened(self, bytes: usize) -> Self {
         let kept = &self.kept[..self.kept.floor_char_boundary(bytes)];
@@ -33,12 +33,12 @@ impl StrangerText {
         Self { kept: kept.into(), cut }
     }
 
-    /// Whether the end of the text is missing: what cannot be found in it may still have been there.
+    /// Whether the end of the text is missing: what is not found in it may have been in the missing part.
     pub fn is_cut(&self) -> bool {
         self.cut
     }
 
-    /// The text as it came: for matching and for the ledger, never for a terminal or a log.
+    /// The original text: for matching and for the ledger, never for a terminal or a log.
     pub fn raw(&self) -> &str {
         &self.kept
     }
@@ -51,7 +51,7 @@ impl StrangerText {
         }
     }
 
-    /// On one line, for a table: escaped, runs of blanks as one, and cut so that it takes at most `max` columns of a terminal.
+    /// One line for a table: escaped, with runs of blanks as one blank, and cut to at most `max` columns of a terminal.
     pub(crate) fn in_columns(&self, max: usize) -> String {
         let mut out = String::with_capacity(self.kept.len().min(max * 2));
         let (mut wide, mut blank) = (0, true);
@@ -126,7 +126,7 @@ pub(crate) fn ascii_json(json: &str) -> String {
         if character.is_ascii() && character != '\u{7f}' {
             out.push(character);
         } else {
-            // Outside of strings all of it is printable.
+            // Outside of strings, JSON is printable ASCII.
             for unit in character.encode_utf16(&mut [0; 2]) {
                 out.push_str(&format!("\\u{unit:04x}"));
             }

@@ -1,4 +1,4 @@
-//! What is wrong, by the board; and what of it is news to a target. Pure.
+//! What is wrong, according to the board; and which of it is new for a target. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,9 +11,10 @@ use crate::model::{AgentState, StrangerText};
 use crate::ops::board::Board;
 use crate::ops::control::wire::AgentStatus;
 
-/// What holds for less, or is over for less, is not told: a reload or a short outage would make two messages.
+/// A change that lasts for a shorter time is not reported: otherwise a reload or a short outage would cause two
+/// messages.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
-/// An agent without a connection for longer is told.
+/// An agent without a connection for longer than this is reported.
 const AWAY_MAX: SignedDuration = SignedDuration::from_mins(10);
 /// Most characters of a reason.
 const WHY_CHARS_MAX: usize = 200;
@@ -22,7 +23,7 @@ const WHY_CHARS_MAX: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Condition {
     pub(super) event: NotifyEvent,
-    /// Which agent, file or target.
+    /// The agent, file or target concerned.
     pub(super) subject: String,
     /// Since when, where that is known.
     pub(super) since: Option<Timestamp>,
@@ -31,7 +32,7 @@ pub(super) struct Condition {
 }
 
 impl Condition {
-    /// What tells it from others, and from one message to the next.
+    /// The key that distinguishes it from others, and identifies it in later messages.
     pub(super) fn key(&self) -> String {
         format!("{}:{}", self.event.as_str(), self.subject)
     }
@@ -115,7 +116,7 @@ fn of_agent(status: &AgentStatus, now: Timestamp) -> Vec<Condition> {
 
 fn name_of(status: &AgentStatus) -> String {
     match &status.handle {
-        // Escaped when the status was made.
+        // The handle was escaped when the status was made.
         Some(handle) => format!("agent @{handle}"),
         None => format!("agent {}", status.id),
     }
@@ -129,11 +130,11 @@ fn first_line(text: &str) -> String {
     shown(text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim())
 }
 
-/// What is news to a target.
+/// What is new for a target.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct News {
     pub(super) begun: Vec<Condition>,
-    /// Keys.
+    /// The keys of conditions that ended.
     pub(super) ended: Vec<String>,
 }
 
@@ -143,14 +144,14 @@ impl News {
     }
 }
 
-/// Remembers since when each condition has been as it is.
+/// Stores since when each condition has been in its present state.
 #[derive(Debug, Default)]
 pub(super) struct Settling {
     differs_since: BTreeMap<String, Mono>,
 }
 
 impl Settling {
-    /// What differs from what the target knows, and has for long enough.
+    /// The differences from what the target knows that have lasted long enough.
     pub(super) fn news(&mut self, holding: &BTreeMap<String, Condition>, known: &[String], now: Mono) -> News {
         let begun = holding.keys().filter(|key| !known.contains(key));
         let ended = known.iter().filter(|key| !holding.contains_key(*key));

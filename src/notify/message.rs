@@ -1,5 +1,5 @@
-//! One message, as it is on record and as a webhook or a command gets it. Bounded, and with no more of what strangers wrote
-//! than the target is to have.
+//! One message, in the form in which it is recorded and sent to webhooks and commands. It is bounded, and contains no
+//! more of strangers' text than the target may get.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,23 +19,23 @@ const HANDLE_CHARS_MAX: usize = 100;
 const NAME_CHARS_MAX: usize = 60;
 const MESSAGE_CHARS_MAX: usize = 200;
 
-/// What one message says. Strangers' text is as received, and cut.
+/// The content of one message. Strangers' text is as received, but cut.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// When it was made.
     pub at: Timestamp,
-    /// Somebody asked for it with `doorman notify test`.
+    /// It was sent by `doorman notify test`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub test: bool,
-    /// Requests that are news.
+    /// New requests.
     pub requests: Vec<RequestLine>,
-    /// How many more are news.
+    /// How many more requests are new.
     pub more_requests: u64,
-    /// How many wait for a person in all.
+    /// How many requests wait for a person altogether.
     pub waiting: u64,
-    /// What is wrong, or is over.
+    /// What is wrong, or no longer wrong.
     pub conditions: Vec<ConditionLine>,
-    /// How many more of these there are.
+    /// How many more such conditions there are.
     pub more_conditions: u64,
 }
 
@@ -46,12 +46,12 @@ pub struct RequestLine {
     pub event: String,
     /// The agent's id.
     pub agent: String,
-    /// What the agent is called, if the platform said so.
+    /// The agent's handle, if the platform has sent it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_handle: Option<String>,
     /// The request's id.
     pub request: String,
-    /// Whose request it is; absent where it has no readable handle, or the target is not to have it.
+    /// The sender's handle; absent if it is not a valid handle, or if the target may not get it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handle: Option<String>,
     /// The sender's name, with `text = "full"`.
@@ -60,17 +60,18 @@ pub struct RequestLine {
     /// The beginning of the message, with `text = "full"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What deferred it.
+    /// What deferred the request.
     pub by: String,
     /// When doorman first saw it.
     pub since: Timestamp,
-    /// By which `[overdue.NAME]` it is overdue.
+    /// The `[overdue.NAME]` by which it is overdue.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overdue: Option<String>,
     /// What deciders said of it, until the message was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub told: Vec<ToldLine>,
-    /// The link by which whoever has it may answer, with `reply = "link"`. It is made for each try, and never on record.
+    /// The link with which anybody who has it may answer, with `reply = "link"`. It is made for each delivery, and
+    /// never recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
 }
@@ -90,11 +91,11 @@ pub struct ToldLine {
 /// Something that is wrong, or was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConditionLine {
-    /// Which event of `[[notify]] events`.
+    /// The event, as in `events` of `[[notify]]`.
     pub event: String,
-    /// Which agent, file or target.
+    /// The agent, file or target concerned.
     pub subject: String,
-    /// Whether it holds; else it is over.
+    /// Whether it is still so; `false`: it is over.
     pub holds: bool,
     /// Since when, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,7 +105,7 @@ pub struct ConditionLine {
 }
 
 impl Message {
-    /// What is news, for a target that may have this much of what strangers wrote.
+    /// A message with what is new, for a target that may get this much of strangers' text.
     pub(super) fn new(at: Timestamp, waiting: &Waiting, news: &News, text: NotifyText, redact: &Redact) -> Self {
         let begun = news.begun.iter().map(|condition| ConditionLine {
             event: condition.event.as_str().to_owned(),
@@ -137,15 +138,15 @@ impl Message {
         message
     }
 
-    /// One that says it is a test.
+    /// A test message.
     pub fn test(at: Timestamp) -> Self {
         let (requests, conditions) = (Vec::new(), Vec::new());
         Self { at, test: true, requests, more_requests: 0, waiting: 0, conditions, more_conditions: 0 }
     }
 
-    /// As it is on record.
+    /// The recorded form.
     pub fn to_json(&self) -> String {
-        // A struct of texts, numbers and times is JSON without fail.
+        // Serialization of a struct with texts, numbers and times does not fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 }

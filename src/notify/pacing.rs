@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Mono;
 
-/// Ceilings of the waits between tries, after which the last one counts on.
+/// Ceilings of the waits between deliveries; after the last ceiling, it stays at the last one.
 const WAITS: [Duration; 6] = [
     Duration::from_secs(5),
     Duration::from_secs(5 * 60),
@@ -14,17 +14,18 @@ const WAITS: [Duration; 6] = [
     Duration::from_secs(5 * 3600),
     Duration::from_secs(10 * 3600),
 ];
-/// The longest wait there is.
+/// The longest ceiling.
 pub(super) const WAIT_LONGEST: Duration = WAITS[WAITS.len() - 1];
-/// A wait is at least this part of its ceiling, so that tries do not come close together by chance.
+/// A wait is at least this fraction of its ceiling, so that deliveries do not by chance come close together.
 const WAIT_LEAST: f64 = 0.5;
 /// The longest wait that the other end may ask for.
 const ASKED_MAX: Duration = Duration::from_secs(3600);
-/// A message that did not arrive for this long is given up.
+/// After this long without a successful delivery a message is given up.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// How long to wait after so many tries, at least one. `asked` is what the other end said; `random` is from 0 to 1.
+/// How long to wait after this many attempts (at least one). `asked`: the wait that the other end requested; `random`:
+/// from 0 to 1.
 pub(super) fn wait_after(attempts: u32, asked: Option<Duration>, random: f64) -> Duration {
     let place = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX).min(WAITS.len() - 1);
     let wait = WAITS[place].mul_f64(WAIT_LEAST + (1.0 - WAIT_LEAST) * random.clamp(0.0, 1.0));
@@ -52,7 +53,7 @@ impl Pacing {
         rested && in_hour < self.max_per_hour
     }
 
-    /// One is made.
+    /// Records that a message was made.
     pub(super) fn made(&mut self, now: Mono) {
         while self.made.len() >= self.max_per_hour || self.made.front().is_some_and(|at| now.since(*at) >= HOUR) {
             self.made.pop_front();

@@ -1,4 +1,4 @@
-//! A message as plain text, for people; and what each service needs escaped in it. Pure.
+//! A message as plain text, for people; and the escapes that each service needs. Pure.
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ use crate::model::StrangerText;
 /// The longest line for one text of a stranger, in columns.
 const COLUMNS_MAX: usize = 120;
 
-/// What a message is about, on one line and without a stranger's word.
+/// What a message is about, on one line and without a stranger's text.
 pub(super) fn title(message: &Message) -> String {
     if message.test {
         return "doorman: this is a test".to_owned();
@@ -33,7 +33,7 @@ pub(super) fn title(message: &Message) -> String {
     }
 }
 
-/// The whole text, without the title. What strangers wrote is escaped, and each of their texts is on one line.
+/// The whole text, without the title. Strangers' text is escaped, each text on one line.
 pub(super) fn text(message: &Message) -> String {
     if message.test {
         return "Somebody ran `doorman notify test`. This target works.".to_owned();
@@ -99,17 +99,17 @@ fn moment(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// For Slack: without what would be a mention, a link with another name, or a channel.
+/// For Slack: escapes mentions, links with another text, and channels.
 pub(super) fn slack(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// For Discord: without Markdown, and at most this long.
+/// For Discord: escapes Markdown, and cuts after `chars_max`.
 pub(super) fn discord(text: &str, chars_max: usize) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = 0;
     for character in text.chars() {
-        // What marks up is ASCII, and a backslash takes its meaning away. A colon would make a link of an address.
+        // All markup is ASCII, and a backslash escapes it. A colon would turn an address into a link.
         let escaped = character.is_ascii_punctuation() && !matches!(character, '.' | ',' | '-' | '/' | '(' | ')');
         let cost = 1 + usize::from(escaped);
         if chars + cost > chars_max - 1 {
@@ -125,13 +125,13 @@ pub(super) fn discord(text: &str, chars_max: usize) -> String {
     out
 }
 
-/// For Discord: our own links work as links. Whatever else there is stays as it was made harmless.
+/// For Discord: turns our own links back into working links. Everything else stays escaped.
 pub(super) fn own_links(text: String, message: &Message) -> String {
     let links = message.requests.iter().filter_map(|request| request.reply.as_deref());
     links.fold(text, |text, link| text.replace(&discord(link, usize::MAX), link))
 }
 
-/// The beginning of a text, at most so many bytes.
+/// The beginning of a text, at most this many bytes.
 pub(super) fn cut(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();

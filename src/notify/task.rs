@@ -1,4 +1,5 @@
-//! The loop of one target: makes its next message out of what is news, puts it on record, and delivers it until it arrives.
+//! The loop of one target: makes the next message from what is new, records it, and tries to deliver it until it
+//! arrives.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +24,9 @@ use crate::ops::board::{Board, Phase};
 use crate::ops::control::wire::{NotifyState, NotifyStatus};
 use crate::ops::log::events;
 
-/// Between tries to read the record at the start.
+/// Pause between attempts to read the ledger at the start.
 const LOAD_AGAIN: Duration = Duration::from_secs(5);
-/// How long to wait for the record before a message is delivered.
+/// How long the delivery of a message waits for the ledger.
 const RECORD_MAX: Duration = Duration::from_secs(2);
 /// The task looks at least this often whether something is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -47,19 +48,19 @@ pub(super) struct Task {
     settling: Settling,
     mark: Mark,
     open: Option<Open>,
-    /// The newest rows at the last look for who waits: while they stay the newest, nobody new does.
+    /// The newest rows of the ledger at the last check of who waits. As long as they are the newest, nobody new waits.
     looked: Option<(i64, i64)>,
     /// The other end said that it does not exist any more.
     stopped: bool,
 }
 
-/// The message that is under way.
+/// The message that is being delivered.
 struct Open {
     id: String,
     message: Message,
     attempts: u32,
     next_at: Timestamp,
-    /// Not so where the record could not be written: it is told all the same, and forgotten by a restart.
+    /// `false` if the ledger could not be written: the message is delivered all the same, but a restart forgets it.
     on_record: bool,
 }
 
@@ -89,7 +90,7 @@ impl Task {
         }
     }
 
-    /// Runs until `stop`. Cancellation: a try that is under way then is made again after the next start.
+    /// Runs until `stop`. A delivery that is cut off then is repeated after the next start.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let whole = async {
             self.load().await;
@@ -113,7 +114,7 @@ impl Task {
         }
     }
 
-    /// What is on record of this target; waits for as long as the record cannot be read.
+    /// Loads what the ledger knows of this target; waits as long as the ledger cannot be read.
     async fn load(&mut self) {
         let delivery = loop {
             match self.around.ledger.delivery(&self.settings.name).await {
@@ -129,7 +130,8 @@ impl Task {
             self.open = match open_again(&open) {
                 Some(open) => Some(open),
                 None => {
-                    // Another doorman wrote it. It ends here, since a second one cannot be under way beside it.
+                    // Another version of doorman wrote this message. It ends here: a second message cannot be delivered
+                    // beside it.
                     let (attempts, at) = (open.attempts, self.around.clock.now().wall);
                     let why = Some("this doorman cannot read the message that another one wrote".to_owned());
                     let (id, end) = (open.id.as_str().into(), Some(DeliveryEnd::GaveUp));
@@ -141,7 +143,7 @@ impl Task {
         self.show(|status| {
             status.delivered_at = delivery.delivered_at;
             if let Some((end, at, why)) = delivery.failed {
-                // Stopped is what the other end said to the last daemon: this one asks again.
+                // `stopped` was the reply to the last daemon; this one tries again.
                 (status.state, status.failed_at, status.why) = (NotifyState::GaveUp, Some(at), Some(why));
                 debug!(notify = status.name, end = end.as_str(), "the last message did not arrive");
             }
@@ -155,7 +157,7 @@ impl Task {
     async fn turn(&mut self) {
         let now = self.around.clock.now();
         if let Some(open) = &self.open {
-            // A clock that was ahead when the wait began must not make it last for years.
+            // If the clock was ahead when the wait began, the wait must not last for years.
             let left = Duration::try_from(open.next_at.duration_since(now.wall)).unwrap_or_default();
             if left.is_zero() || left > WAIT_LONGEST {
                 self.deliver().await;
@@ -180,7 +182,7 @@ impl Task {
         self.make(&waiting, &news, board.ledger_blocked.is_none()).await;
     }
 
-    /// Who waits for a person; `None` where that is nobody new for sure, or cannot be read now.
+    /// Who waits for a person; `None` if certainly nobody new does, or if that cannot be read now.
     async fn who_waits(&mut self, board: &Board) -> Option<Waiting> {
         let hears = |event| self.settings.events.contains(&event);
         let wanted = Wanted { deferred: hears(NotifyEvent::Deferred), overdue: hears(NotifyEvent::Overdue) };
@@ -197,7 +199,7 @@ impl Task {
         Some(waiting)
     }
 
-    /// Makes a message of this, and puts it on record.
+    /// Makes a message of this, and records it.
     async fn make(&mut self, waiting: &Option<Waiting>, news: &News, may_record: bool) {
         let now = self.around.clock.now();
         let mut mark = self.mark.clone();
@@ -229,7 +231,7 @@ impl Task {
         open.attempts = open.attempts.saturating_add(1);
         let (message, links) = with_links(&open.message, &self.settings.name, &self.around).await;
         let result = ways::deliver(&self.settings, &open.id, &message, &self.around).await;
-        // Whatever the other end says of a message, no link of it goes into the log.
+        // The other end may repeat a part of the message, so links are removed before it is logged.
         let result = result.map_err(|undelivered| Undelivered { why: without(undelivered.why, &links), ..undelivered });
         let now = self.around.clock.now().wall;
         let (name, attempt) = (&self.settings.name, open.attempts);
@@ -316,8 +318,8 @@ impl Task {
         }
     }
 
-    /// Puts this on record; whether it is there, or will be: what cannot be written now is written in its order, and a ledger
-    /// that is blocked must not keep anybody from being told of that.
+    /// Records this. Returns whether it is recorded, or will be: writes that cannot be made now are made later in their
+    /// order. A blocked ledger must not prevent the message about the blocked ledger.
     async fn record(&self, record: Record) -> bool {
         match timeout(RECORD_MAX, self.around.ledger.commit(vec![record])).await {
             Ok(Ok(())) | Err(_) => true,
@@ -328,7 +330,7 @@ impl Task {
         }
     }
 
-    /// A person wants a try now.
+    /// A person wants a delivery now.
     fn again(&mut self) {
         self.stopped = false;
         if let Some(open) = &mut self.open {
@@ -367,7 +369,7 @@ fn without(text: String, links: &[String]) -> String {
     secrets.fold(text, |text, secret| text.replace(secret, "***"))
 }
 
-/// What was under way when the last daemon ended, if this doorman can read it.
+/// The message that was not delivered when the last daemon ended, if this version can read it.
 fn open_again(open: &OpenMessage) -> Option<Open> {
     let message: Message = serde_json::from_str(&open.body).ok()?;
     Some(Open { id: open.id.clone(), message, attempts: open.attempts, next_at: open.next_at, on_record: true })

@@ -1,4 +1,4 @@
-//! The ways to a target: one try, bounded in time and size, whose errors hold no secret.
+//! The ways to a target: each makes one delivery, bounded in time and size, and its errors contain no secret.
 
 mod command;
 mod http;
@@ -14,15 +14,15 @@ use crate::secret::{self, Key, Redact};
 
 pub(super) use reaching::reach;
 
-/// The longest try, whatever hangs.
+/// The longest delivery, even if something hangs.
 const TRY_MAX: Duration = Duration::from_secs(15);
 
-/// A try that did not arrive.
+/// A delivery that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Undelivered {
     /// For people, without a secret.
     pub(super) why: String,
-    /// The other end asked for a wait of this length.
+    /// The wait that the other end requested.
     pub(super) after: Option<Duration>,
     /// The other end said that it does not exist any more.
     pub(super) gone: bool,
@@ -34,7 +34,7 @@ impl Undelivered {
     }
 }
 
-/// Tries once. Takes at most some 15 s.
+/// Delivers once. Takes at most about 15 s.
 pub(super) async fn deliver(
     target: &NotifyTarget,
     id: &str,
@@ -65,10 +65,10 @@ async fn try_once(
     }
 }
 
-/// What a try needs and nobody else may see. Read for each try, so that one that was changed counts at once.
+/// The secrets of a delivery. They are read for each delivery, so that a change takes effect at once.
 #[derive(Debug)]
 struct Secrets {
-    /// The address, where that is a secret.
+    /// The address, if it is a secret.
     address: Option<Key>,
     /// The signing secrets, the token or the password.
     keys: Vec<Key>,
@@ -76,7 +76,7 @@ struct Secrets {
 
 async fn read_secrets(target: &NotifyTarget, redact: &Redact) -> Result<Secrets, Undelivered> {
     let (address, secret) = (target.way.secret_address().cloned(), target.secret.clone());
-    // A webhook may be signed twice while its secret is being changed.
+    // While its secret is being changed, a webhook may be signed with both.
     let lines_max = if matches!(target.way, NotifyWay::Webhook { .. }) { 2 } else { 1 };
     let read = tokio::task::spawn_blocking(move || {
         let address = address.as_ref().map(secret::read).transpose()?;

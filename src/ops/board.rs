@@ -1,5 +1,5 @@
-//! The board: one picture of the whole daemon, made by the supervisor from what the agents' tasks hand out by themselves.
-//! Scrapes, health checks and pages read it. None of them asks an agent, so none of them can make an answer late.
+//! The board: one snapshot of the whole daemon, which the supervisor puts together from what the agents' tasks publish.
+//! Scrapes, health checks and pages read it. They never ask an agent, so they cannot delay an answer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,34 +17,35 @@ use crate::policy::ask::AskFault;
 /// How far the daemon's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Phase {
-    /// The first picture is not there yet.
+    /// There is no snapshot yet.
     #[default]
     Starting,
-    /// As usual.
+    /// Running normally.
     Running,
-    /// It was told to stop: what is on its way is finished.
+    /// It was ordered to stop; work that has begun is finished.
     Draining,
 }
 
-/// One agent, as its task last handed it out.
+/// One agent, as its task last published it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentBoard {
     /// Its line in `status`.
     pub status: AgentStatus,
-    /// Since when the request that has waited longest for a person has been known.
+    /// Of the requests that wait for a person: since when the oldest one has been known.
     pub oldest_deferred: Option<Timestamp>,
-    /// Deciders that give it no word, and why.
+    /// Deciders that currently give it no verdict, and why.
     pub deciders_failing: Vec<(RuleName, AskFault)>,
-    /// Whether the clock can be believed, by what the platform says of the time.
+    /// Whether the clock can be trusted, compared with the platform's time.
     pub clock_sound: bool,
-    /// Who is pending, as far as somebody wants to see it and there is room: who waits for a person first, oldest first.
+    /// The pending requests, if somebody wants to see them and as far as there is room: those that wait for a person
+    /// first, oldest first.
     pub pending: Vec<PendingRow>,
 }
 
-/// The whole picture.
+/// The whole snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct Board {
-    /// How far the daemon's life has come.
+    /// The phase of the daemon's life.
     pub phase: Phase,
     /// In the order of the configuration.
     pub agents: Vec<Arc<AgentBoard>>,
@@ -56,14 +57,14 @@ pub struct Board {
     pub ledger_blocked: Option<Blocked>,
     /// The targets of `[[notify]]`.
     pub notify: Vec<NotifyStatus>,
-    /// All agents' counters together, since the start.
+    /// The counters of all agents, added up since the start.
     pub counters: BTreeMap<&'static str, u64>,
 }
 
 /// The ledger cannot be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocked {
-    /// What the file said, for people.
+    /// What the file system or SQLite reported, for people.
     pub why: String,
     /// Since when, for people.
     pub since: Timestamp,
@@ -82,15 +83,15 @@ impl Board {
 const ROWS_OF_ONE_MAX: usize = 1_000;
 const ROWS_MAX: usize = 10_000;
 
-/// How many pending requests each of so many agents may show.
+/// How many pending requests each agent may show, if there are this many agents.
 pub fn rows_of_each(agents: usize) -> usize {
     (ROWS_MAX / agents.max(1)).clamp(1, ROWS_OF_ONE_MAX)
 }
 
-/// Where the board is read. Cheap to clone.
+/// Reads the board. Cheap to clone.
 pub type BoardReader = watch::Receiver<Arc<Board>>;
 
-/// A board without anything on it, and where it is read.
+/// An empty board, and its reader.
 pub fn channel() -> (watch::Sender<Arc<Board>>, BoardReader) {
     watch::channel(Arc::new(Board::default()))
 }
@@ -106,7 +107,7 @@ pub struct AgentSlot {
 }
 
 impl AgentSlot {
-    /// A slot whose changes of state ring this bell, with room for so many pending requests.
+    /// A slot that notifies `bell` of each change of state, with room for `rows` pending requests.
     pub fn ringing(bell: Arc<Notify>, rows: usize) -> Self {
         Self { latest: Arc::default(), bell, rows }
     }
@@ -116,7 +117,7 @@ impl AgentSlot {
         self.rows
     }
 
-    /// Hands out a new picture.
+    /// Publishes a new snapshot.
     pub fn put(&self, board: AgentBoard) {
         let state = board.status.state;
         let before = self.latest.swap(Some(Arc::new(board)));
@@ -125,7 +126,7 @@ impl AgentSlot {
         }
     }
 
-    /// The newest picture; `None` before the task's first.
+    /// The newest snapshot; `None` before the task published its first.
     pub fn latest(&self) -> Option<Arc<AgentBoard>> {
         self.latest.load_full()
     }

@@ -1,5 +1,5 @@
-//! The control socket: HTTP over a Unix socket, private from birth. The server turns requests into [`wire::ControlOp`]s for the
-//! supervisor; the client is what the CLI's commands use.
+//! The control socket: HTTP over a Unix socket that is private from the moment it exists. The server turns requests
+//! into [`wire::ControlOp`]s for the supervisor; the commands of the CLI use the client.
 
 pub mod client;
 pub(crate) mod inherited;

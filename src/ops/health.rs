@@ -1,5 +1,5 @@
-//! Whether the daemon is alive, and whether it is ready, with reasons. Both are judged from the board and the watchdog:
-//! nothing is asked of the platform, of the ledger or of an agent, so that a fault of theirs restarts nothing.
+//! Whether the daemon is alive, and whether it is ready, with reasons. Both are judged from the board and the watchdog.
+//! Neither the platform nor the ledger nor an agent is asked, so that their faults do not restart the daemon.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use super::watchdog::Late;
 use crate::clock::Mono;
 use crate::model::AgentState;
 
-/// A ledger that is blocked for less is not worth taking a daemon out of service.
+/// A ledger that is blocked for a shorter time does not make the daemon unready.
 const LEDGER_BLOCKED_MAX: Duration = Duration::from_secs(10);
 
 /// What `/healthz`, `/readyz` and `doorman health --json` say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// Whether every check is.
+    /// Whether all checks pass.
     pub ok: bool,
     /// Each check, in a fixed order.
     pub checks: Vec<Check>,
@@ -28,12 +28,12 @@ pub struct Health {
 pub struct Check {
     /// `loops`; or `phase`, `agents`, `ledger`.
     pub name: String,
-    /// Whether all is well.
+    /// Whether the check passes.
     pub ok: bool,
-    /// Why not; absent where it is.
+    /// Why it fails; absent if it passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// Since when not, where that is known.
+    /// Since when it fails, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
 }
@@ -59,7 +59,7 @@ pub fn alive(late: &[Late]) -> Health {
     Health::of(vec![Check::new("loops", (!loops.is_empty()).then(|| (loops.join(", "), None)))])
 }
 
-/// `/readyz`: it has started, is not stopping, at least one agent can be served, and the ledger takes what happens.
+/// `/readyz`: it has started, is not stopping, can serve at least one agent, and can write the ledger.
 pub fn ready(board: &Board, now: Mono) -> Health {
     let phase = match board.phase {
         Phase::Starting => Some(("the daemon is starting".to_owned(), None)),
@@ -73,7 +73,7 @@ pub fn ready(board: &Board, now: Mono) -> Health {
     ])
 }
 
-/// One agent of many that is refused is an alert, and not a reason to take all others out of service.
+/// If one agent of many is refused, that is an alert, but no reason to take all others out of service.
 fn agents(board: &Board) -> Option<(String, Option<Timestamp>)> {
     let total = board.agents.len();
     let starting = board.in_state(AgentState::Starting);

@@ -1,6 +1,7 @@
-//! Logging: one line for each thing that matters, for people on a terminal and as JSON otherwise, under agent and
-//! request spans. It owns the contract of `docs/logs.md` ([`events`]) and what no line may do: show a key, let a
-//! stranger's text steer a terminal or pass for another line, grow without bound, or make the daemon wait.
+//! Logging: one line for each event that matters, for people on a terminal and as JSON otherwise, under spans for the
+//! agent and the request. This module owns the contract of `docs/logs.md` ([`events`]). It also makes sure that no line
+//! shows a key, that a stranger's text cannot control a terminal or imitate another line, that no line grows without
+//! bound, and that the daemon never waits for the log.
 //!
 //! Lines go to stderr (or to journald's socket) through a bounded queue and a thread of its own.
 
@@ -30,29 +31,29 @@ use crate::secret::Redact;
 
 pub use self::panic::hook as panic_hook;
 
-/// Where journald listens.
+/// journald's socket.
 const JOURNALD: &str = "/run/systemd/journal/socket";
-/// Longest wait for a reader at the end.
+/// Longest wait at the end for lines to be read.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
-/// Why there is no log.
+/// Why the log cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// `log.level` is not a filter.
     #[error(transparent)]
     Level(#[from] LevelProblem),
-    /// journald was asked for and is not there.
+    /// journald was chosen and is not running.
     #[error("journald cannot be reached at `{JOURNALD}` ({0}): choose another `log.format`")]
     Journald(std::io::Error),
     /// The writer could not be started.
     #[error("the log's writer cannot be started: {0}")]
     Writer(std::io::Error),
-    /// A subscriber is set already.
+    /// A subscriber has been set already.
     #[error("this process has a log already")]
     Twice,
 }
 
-/// Keeps the log going; dropping it writes what is left, for at most 2 s.
+/// Keeps the log running; dropping it writes the remaining lines, for at most 2 s.
 #[must_use = "dropping it ends the log"]
 pub struct Handle {
     queue: Queue,
@@ -60,7 +61,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// The keys that no line shows: whoever reads a key adds it here first.
+    /// The keys that no line shows: code that reads a key adds it here first.
     pub fn redact(&self) -> &Redact {
         &self.redact
     }
@@ -93,12 +94,12 @@ pub fn look(format: LogFormat, terminal: bool, no_color: bool) -> Look {
 /// Starts the log of this process, on stderr or journald, and catches panics into it. Call once, before any runtime.
 ///
 /// # Errors
-/// See [`LogError`]; all of them are a configuration's fault but [`LogError::Writer`] and [`LogError::Twice`].
+/// See [`LogError`]; except for [`LogError::Writer`] and [`LogError::Twice`] the configuration is the cause.
 pub fn init(settings: &LogSettings, clock: &Clock, redact: Redact) -> Result<Handle, LogError> {
     init_at(settings, clock, redact, Path::new(JOURNALD))
 }
 
-/// The same where journald listens elsewhere: journald's own place cannot be a test's.
+/// The same with another journald socket: a test cannot use the real one.
 ///
 /// # Errors
 /// As [`init`].
@@ -118,12 +119,12 @@ pub fn init_at(settings: &LogSettings, clock: &Clock, redact: Redact, journald: 
     Ok(Handle { queue, redact })
 }
 
-/// The span of everything that is done for one agent: the field `agent`.
+/// The span for all work for one agent: the field `agent`.
 pub fn agent_span(agent: &AgentId) -> Span {
     tracing::error_span!("agent", agent = %agent)
 }
 
-/// The span of everything that is done about one request: the field `request`, inside the agent's span.
+/// The span for all work on one request: the field `request`, inside the agent's span.
 pub fn request_span(request: &RequestId) -> Span {
     tracing::error_span!("request", request = %request)
 }
@@ -141,7 +142,7 @@ pub struct LineLayer<K> {
     clock: Clock,
 }
 
-/// A span's clean values, kept with the span.
+/// The sanitized values of a span, stored with the span.
 struct SpanFields(Fields);
 
 impl<S, K> Layer<S> for LineLayer<K>
@@ -178,7 +179,7 @@ where
                 }
             }
         }
-        // A span cannot name or word an event, and nothing can set the time or the level.
+        // A span must not set an event's name or message, and no field can set the time or the level.
         fields.0.retain(|(name, _)| !matches!(*name, "event" | "message"));
         event.record(&mut Collect::new(&mut fields, &self.redact));
         let message = fields.take("message").unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Metrics: counted where something happens, read from the board where it is a state. Counts outlive an agent's task, so
-//! that no counter falls while the process lives. Nothing that strangers write is ever a label.
+//! Metrics. Events are counted where they happen; states are read from the board. Counters outlive an agent's task, so
+//! that no counter decreases while the process lives. A label never contains a stranger's text.
 
 pub mod listener;
 mod process;
@@ -31,7 +31,7 @@ const ANSWER_BUCKETS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0
 const DECIDER_BUCKETS: [f64; 11] = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
 const COMMIT_BUCKETS: [f64; 12] = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
 
-/// All metrics of this process. Clones count together.
+/// All metrics of this process. Clones share the counters.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     counts: Counts,
@@ -40,7 +40,7 @@ pub struct Metrics {
     per_agent: PerAgent,
 }
 
-/// What is counted where it happens. Cheap to clone.
+/// The counters for events. Cheap to clone.
 #[derive(Debug, Clone)]
 struct Counts {
     decisions: Family<Decided, Counter>,
@@ -102,7 +102,7 @@ struct Cause {
 }
 
 impl Metrics {
-    /// All at zero.
+    /// Metrics with all counters at zero.
     pub fn new(board: BoardReader, clock: Clock, per_agent: PerAgent) -> Self {
         let counts = Counts {
             decisions: Family::default(),
@@ -120,17 +120,18 @@ impl Metrics {
         Self { counts, board, clock, per_agent }
     }
 
-    /// A request was decided. `by_kind` is what the `by` begins with.
+    /// A request was decided. `by_kind` is the first part of `by`.
     pub fn decided(&self, verdict: &'static str, by_kind: &'static str) {
         self.counts.decisions.get_or_create(&Decided { verdict, by_kind }).inc();
     }
 
-    /// A rule of this rules file matched. Both names are the operator's.
+    /// A rule of this rules file matched. The operator chose both names.
     pub fn rule_matched(&self, rules: &Arc<str>, rule: &str) {
         let matches = &self.counts.rule_matches;
         let mut label = Matched { rules: rules.clone(), rule: rule.into() };
         if matches.get(&label).is_none() {
-            // Several agents may meet a new rule at once: then there are a few more, and never many.
+            // Several agents may use a new rule at the same time: then a few more rules than the limit are counted, but
+            // never many.
             let known = self.counts.rules_known.fetch_add(1, Ordering::Relaxed);
             if known >= RULES_MAX {
                 label = Matched { rules: "other".into(), rule: "other".into() };
@@ -139,7 +140,7 @@ impl Metrics {
         matches.get_or_create(&label).inc();
     }
 
-    /// An answer came to an end; `latency` where it was the first try of a live request.
+    /// An answer got its outcome; `latency` is given if it was the first attempt for a live request.
     pub fn answered(&self, outcome: &'static str, latency: Option<Duration>) {
         self.counts.answers.get_or_create(&Ended { outcome }).inc();
         if let Some(latency) = latency {
@@ -158,12 +159,12 @@ impl Metrics {
         self.counts.reconnects.get_or_create(&Cause { cause }).inc();
     }
 
-    /// A try to deliver a message to this target of the configuration ended so.
+    /// A delivery to this target of the configuration was tried, with this result.
     pub fn notified(&self, target: &str, result: &'static str) {
         self.counts.notifications.get_or_create(&Notified { target: target.to_owned(), result }).inc();
     }
 
-    /// What came of a question to this decider of a rules file.
+    /// A question to this decider of a rules file had this result.
     pub fn decider_asked(&self, decider: &str, result: &Result<Word, AskFailure>, took: Duration) {
         let (word, asked) = match result {
             Ok(word) => (word.verdict.as_str(), true),

@@ -1,4 +1,5 @@
-//! What systemd is told, over `$NOTIFY_SOCKET`: `sd_notify(3)`. Without that socket everything here does nothing.
+//! What doorman reports to systemd over `$NOTIFY_SOCKET`: `sd_notify(3)`. Without that socket nothing here has an
+//! effect.
 //!
 //! The variables stay in the environment, since taking them out is not safe once threads run and doorman starts no
 //! other programs.
@@ -21,14 +22,15 @@ use crate::secret::Redact;
 /// Longest status that is sent.
 const STATUS_CHARS_MAX: usize = 200;
 
-/// Tells systemd, or nobody. Clones share the socket. Never blocks: a full socket loses the message, and the log says so.
+/// Reports to systemd, or to nobody. Clones share the socket. Never blocks: if the socket is full, the message is lost,
+/// and that is logged.
 #[derive(Debug, Clone, Default)]
 pub struct Notifier {
     socket: Option<Arc<UnixDatagram>>,
 }
 
 impl Notifier {
-    /// From `$NOTIFY_SOCKET`; silent where that is not set.
+    /// From `$NOTIFY_SOCKET`; does nothing if that is not set.
     ///
     /// # Errors
     /// The variable names a socket that cannot be used.
@@ -39,7 +41,7 @@ impl Notifier {
         }
     }
 
-    /// To this socket: an absolute path, or `@` and an abstract name.
+    /// To this socket: an absolute path, or an abstract name with `@` in front.
     ///
     /// # Errors
     /// It cannot be connected to.
@@ -54,17 +56,18 @@ impl Notifier {
         Ok(Self { socket: Some(Arc::new(socket)) })
     }
 
-    /// Whether anybody listens.
+    /// Whether there is a socket to report to.
     pub fn listens(&self) -> bool {
         self.socket.is_some()
     }
 
-    /// Everything is up.
+    /// Reports that everything is running.
     pub fn ready(&self) {
         self.send(&[NotifyState::Ready]);
     }
 
-    /// A reload begins; [`Notifier::ready`] ends it, whatever came of it. systemd wants the time in the same datagram.
+    /// Reports that a reload begins; [`Notifier::ready`] ends it, whatever its result. systemd wants the time in the
+    /// same datagram.
     pub fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.send(&[NotifyState::Reloading, now]),
@@ -72,7 +75,7 @@ impl Notifier {
         }
     }
 
-    /// The drain begins.
+    /// Reports that the drain begins.
     pub fn stopping(&self) {
         self.send(&[NotifyState::Stopping]);
     }
@@ -83,7 +86,7 @@ impl Notifier {
         self.send(&[NotifyState::Status(&line)]);
     }
 
-    /// All is well. Only [`super::watchdog`] may say so.
+    /// Reports that all is well. Only [`super::watchdog`] may call this.
     pub(super) fn watchdog(&self) {
         self.send(&[NotifyState::Watchdog]);
     }
@@ -104,7 +107,8 @@ fn failed(error: &io::Error) {
     tracing::warn!(event = events::NOTIFY_FAILED, why = %error, "a message to systemd could not be sent");
 }
 
-/// How often systemd wants to hear that all is well (`WatchdogSec=`), where it does and means this process.
+/// How often systemd expects the report that all is well (`WatchdogSec=`); `None` if it does not, or if it means
+/// another process.
 pub fn watchdog_limit() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
 }

@@ -1,5 +1,5 @@
-//! Serves HTTP to whoever connects, over TCP or a Unix socket, within bounds: so many connections, so long to speak, so long
-//! in all. Metrics and the page use it; what they say is theirs.
+//! Serves HTTP over TCP or a Unix socket, within bounds on the number of connections, the time for a request and the
+//! time of a connection. Metrics and the page use it, with their own routes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,37 +17,37 @@ use tracing::debug;
 use super::control::peer::Peer;
 use crate::ops::log::events;
 
-/// Between tries to bind an address that is taken.
+/// Pause before an address that is in use is tried again.
 pub const BIND_AGAIN: Duration = Duration::from_secs(30);
-/// Between tries to accept where the system cannot.
+/// Pause after the system could not accept a connection.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(250);
 
-/// How much a service lets itself be asked.
+/// The limits of a service.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Most connections at once; more wait to be accepted.
     pub connections: usize,
-    /// A client must have said its headers by then.
+    /// A client must have sent its headers within this time.
     pub speak: Duration,
-    /// A connection ends by then, whatever it does.
+    /// A connection is closed after this time, whatever it does.
     pub all: Duration,
     /// Most bytes of headers that are held; a last reading may bring as many again.
     pub request_bytes: usize,
 }
 
-/// Where connections come from.
+/// Where connections are accepted.
 #[derive(Debug)]
 pub enum Listener {
     /// A port.
     Tcp(TcpListener),
-    /// A file.
+    /// A Unix socket.
     Unix(UnixListener),
 }
 
 /// Who is at the other end, as far as the system says: an extension of each request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Caller {
-    /// Whoever reaches the port.
+    /// Unknown: the connection came over TCP.
     Port,
     /// This account.
     Socket(Peer),
@@ -72,7 +72,7 @@ impl Listener {
         UnixListener::from_std(listener).map(Listener::Unix)
     }
 
-    /// Where it is, for people.
+    /// Its address or path, for people.
     pub fn at(&self) -> String {
         match self {
             Listener::Tcp(listener) => {
@@ -86,7 +86,7 @@ impl Listener {
         }
     }
 
-    /// The port, where it is one.
+    /// The port number, if this is a port.
     pub fn port(&self) -> Option<SocketAddr> {
         match self {
             Listener::Tcp(listener) => listener.local_addr().ok(),
@@ -112,12 +112,12 @@ enum Stream {
     Unix(tokio::net::UnixStream),
 }
 
-/// For [`serve`], where the listener stays what it is.
+/// For [`serve`], if the listener never changes.
 pub fn for_good() -> mpsc::Receiver<Listener> {
     mpsc::channel(1).1
 }
 
-/// Binds a port, now or as soon as that is possible. A failure is told once, and again when its reason changes.
+/// Binds a port, now or as soon as that is possible. A failure is reported once, and again when its reason changes.
 pub async fn bound(address: SocketAddr, tell: impl Fn(&str)) -> TcpListener {
     let mut told = None;
     loop {
@@ -135,8 +135,8 @@ pub async fn bound(address: SocketAddr, tell: impl Fn(&str)) -> TcpListener {
     }
 }
 
-/// Serves until `stop`; connections that are open then are closed. Another listener takes the place of this one as often as `again`
-/// has one.
+/// Serves until `stop`; then closes the connections that are still open. Each listener that `again` yields replaces the
+/// one before.
 pub async fn serve(
     mut listener: Listener,
     mut again: mpsc::Receiver<Listener>,
@@ -211,7 +211,7 @@ mod tests {
         tokio::time::advance(BIND_AGAIN / 2).await;
         assert!(!binding.is_finished());
         drop(taken);
-        // Time runs by itself while everything waits.
+        // Tokio's paused clock advances by itself while every task waits.
         let listener = binding.await.unwrap();
         assert_eq!(listener.local_addr().unwrap(), address);
     }

@@ -1,5 +1,6 @@
-//! Signals, taken by a thread of their own: they work before there is a runtime, and while whatever runs on it hangs. What to
-//! do about them is the supervisor's business, but for the end: where that does not come, the thread ends the process.
+//! A separate thread receives the signals, so they work before there is a runtime, and while the code on the runtime
+//! hangs. The supervisor decides what to do about them, with one exception: if the process does not end in time, this
+//! thread ends it.
 
 use std::io;
 use std::sync::Arc;
@@ -9,12 +10,13 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::sync::mpsc;
 
-/// After the first signal to end, where the start is not complete: there is nothing to drain.
+/// How long the process may live after the first terminating signal if the start is not complete: there is nothing to
+/// drain.
 const END_OF_START: Duration = Duration::from_secs(2);
-/// After the second: what has not ended by then is given up.
+/// How long it may live after the second one.
 const END_AT_ONCE: Duration = Duration::from_secs(1);
 
-/// What the process was told.
+/// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Signal {
     /// SIGTERM or SIGINT: drain. A second one: stop at once.
@@ -23,7 +25,7 @@ pub enum Signal {
     Reload,
 }
 
-/// The process's signals from now on. Dropping it does not bring the default actions back.
+/// The process's signals from now on. Dropping this does not restore the default actions.
 #[derive(Debug)]
 pub struct Signals {
     heard: mpsc::UnboundedReceiver<Signal>,
@@ -36,14 +38,15 @@ impl Signals {
         self.heard.recv().await
     }
 
-    /// The start is complete: the first signal to end begins a drain, which has its own bound.
+    /// Reports that the start is complete: from now on the first terminating signal begins a drain, which has its own
+    /// time limit.
     pub fn started(&self) {
         self.started.store(true, Ordering::Relaxed);
     }
 }
 
-/// Takes over SIGTERM, SIGINT and SIGHUP. Call it first: nothing that hangs later keeps the process. SIGPIPE is Rust's business
-/// already: writes fail.
+/// Takes over SIGTERM, SIGINT and SIGHUP. Call this first, so that code that hangs later cannot keep the process alive.
+/// Rust ignores SIGPIPE already: writes fail instead.
 ///
 /// A second signal to end ends the process with `code` after a second at the latest; so does the first one after two seconds,
 /// unless [`Signals::started`] was called before.
@@ -59,7 +62,7 @@ pub fn listen(code: u8) -> io::Result<Signals> {
         let mut ends = 0_u32;
         for number in signals.forever() {
             if number == SIGHUP {
-                // Where nobody listens any more the process is ending.
+                // If nothing receives this any more, the process is ending.
                 let _ = tell.send(Signal::Reload);
                 continue;
             }
@@ -81,7 +84,7 @@ fn end_after(wait: Duration, code: u8) {
         std::thread::sleep(wait);
         signal_hook::low_level::exit(code.into());
     };
-    // Without a thread to wait on there is no reason to wait.
+    // If there is no thread to wait on, end at once.
     if std::thread::Builder::new().name("end".to_owned()).spawn(end).is_err() {
         signal_hook::low_level::exit(code.into());
     }

@@ -1,5 +1,5 @@
-//! The watchdog: systemd hears that all is well only while every loop that could hang still turns. A loop registers,
-//! ticks, and is forgotten when its [`Beat`] is dropped. Nothing here restarts anything: that is systemd's part.
+//! The watchdog: it reports to systemd that all is well only while every loop that could hang is still running. A loop
+//! registers, ticks, and is removed when its [`Beat`] is dropped. Nothing here restarts anything: systemd does that.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::log::events;
 use super::service_manager::Notifier;
 
-/// How often the loops are looked at where systemd does not ask.
+/// How often the loops are checked if systemd does not ask for reports.
 const UNASKED: Duration = Duration::from_secs(10);
 
 /// The loops of this process. Clones share them.
@@ -42,7 +42,7 @@ pub struct Beat {
 }
 
 impl Beat {
-    /// The loop has turned.
+    /// Reports that the loop is running.
     pub fn tick(&self) {
         self.watched.last.store(millis(self.origin.elapsed()), Ordering::Relaxed);
     }
@@ -53,12 +53,12 @@ impl Beat {
     }
 }
 
-/// A loop that has not turned in its time.
+/// A loop that has not ticked within its bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Late {
     /// Its name.
     pub name: String,
-    /// By how much.
+    /// How long it is overdue.
     pub by: Duration,
 }
 
@@ -69,13 +69,13 @@ impl Default for Watchdog {
 }
 
 impl Watchdog {
-    /// Over no loops yet.
+    /// A watchdog without loops.
     pub fn new() -> Self {
         Self { shared: Arc::new(Shared { origin: Instant::now(), loops: Mutex::default() }) }
     }
 
-    /// Watches a loop that ticks at least every `bound`; registering is its first tick. The name is for the log: ids
-    /// are fine, strangers' text is not.
+    /// Watches a loop that ticks at least every `bound`; registering counts as its first tick. The name goes to the
+    /// log: it may contain ids, but not strangers' text.
     pub fn register(&self, name: impl Into<String>, bound: Duration) -> Beat {
         let origin = self.shared.origin;
         let last = AtomicU64::new(millis(origin.elapsed()));
@@ -99,8 +99,8 @@ impl Watchdog {
         late
     }
 
-    /// Tells systemd at half its limit that all is well, while no loop is late; says in the log which is, once each.
-    /// `limit` is [`super::service_manager::watchdog_limit`]; without it the loops are still looked at. Ends with `stop`.
+    /// While no loop is late, reports to systemd at half its limit that all is well; logs each late loop once. `limit`
+    /// is [`super::service_manager::watchdog_limit`]; without it the loops are still checked. Ends with `stop`.
     pub async fn run(self, notifier: Notifier, limit: Option<Duration>, stop: CancellationToken) {
         let mut rhythm = tokio::time::interval(limit.map_or(UNASKED, |limit| limit / 2));
         rhythm.set_missed_tick_behavior(MissedTickBehavior::Delay);

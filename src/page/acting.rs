@@ -1,5 +1,5 @@
-//! What people do on the page: answer a request, log in, log out. Each is a form, and each goes the way that the command of the
-//! same name goes: nothing is decided or recorded here.
+//! What people do on the page: answer a request, log in, log out. Each action is a form, and takes the same way as the
+//! command of the same name: nothing is decided or recorded here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::{Page, REQUEST_BYTES_MAX, SPEAK_MAX, views};
 use crate::model::{AgentId, Person, RequestId, Verdict};
 use crate::ops::control::wire::{Answered, Call, ControlOp, OpError, OpReply};
 
-/// Longest wait for what became of an answer.
+/// Longest wait for the outcome of an answer.
 const REPLY_MAX: Duration = Duration::from_secs(25);
 /// Most fields of a form.
 const FIELDS_MAX: usize = 16;
@@ -38,7 +38,7 @@ pub(super) const LASTS: [(&str, &str, i64); 6] = [
 
 pub(super) type Fields = BTreeMap<String, String>;
 
-/// The fields of a form, in time and within bounds; none may be there twice.
+/// Reads the fields of a form, within limits of time and size; no field may occur twice.
 pub(super) async fn fields(request: Request) -> Result<Fields, Denied> {
     let bad = |why| Denied { status: StatusCode::BAD_REQUEST, why };
     let long =
@@ -57,7 +57,7 @@ pub(super) async fn fields(request: Request) -> Result<Fields, Denied> {
     Ok(fields)
 }
 
-/// Whether this form was made here, for this person, not too long ago.
+/// Whether this page made the form, for this person, and not too long ago.
 fn made_here(page: &Page, fields: &Fields, name: &str) -> Result<(), Denied> {
     let token = fields.get("form").map(String::as_str).unwrap_or_default();
     page.forms.check(token, name, page.clock.now().wall).map_err(|problem| {
@@ -107,7 +107,7 @@ pub(super) async fn answer(
     let (Ok(id), Some(agent)) = (RequestId::parse(&id), agent) else {
         return away(StatusCode::BAD_REQUEST, "the form names no request of an agent");
     };
-    // A reject is final: the person says it twice.
+    // A reject is final, so the person must confirm it.
     if verdict == Verdict::Reject && fields.get("sure").is_none_or(|sure| sure != "yes") {
         return views::sure(&page, &visitor, &id, &agent).await;
     }
@@ -156,7 +156,8 @@ pub(super) async fn ask_as(
     }
 }
 
-/// `GET /login/LINK`: shows whose it is. It stays good, so that whatever looks at links in advance uses none up.
+/// `GET /login/LINK`: shows whose link it is. The link stays valid, so that a program that opens links in advance does
+/// not use it up.
 pub(super) async fn invited(State(page): State<Arc<Page>>, Path(link): Path<String>) -> Response {
     match page.logins.invited(&link) {
         Some(name) => views::login(&name, &link),

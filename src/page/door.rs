@@ -1,5 +1,6 @@
-//! Who comes in: the one check before every page. By which name the page was asked for, whether a form comes from the page
-//! itself, and who it is. Whoever is turned away is told why; the log is told once for each reason.
+//! Access control: the one check before every page. It checks by which host name the page was requested, whether a form
+//! comes from the page itself, and who the person is. A person who is refused sees the reason; each reason is logged
+//! once.
 
 use std::sync::Arc;
 
@@ -20,29 +21,29 @@ use crate::ops::control::wire::Claim;
 use crate::ops::log::events;
 use crate::ops::serving::Caller;
 
-/// Names of this machine itself, at any port: an `ssh -L` chooses its own.
+/// Host names of this machine itself, at any port: `ssh -L` uses a port of its own.
 const OWN_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
-/// What a proxy proves itself by.
+/// The header with which a proxy proves who it is.
 const PROXY_SECRET: HeaderName = HeaderName::from_static("x-doorman-proxy");
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Everything that a browser may do with the page.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; \
                       base-uri 'none'";
 
-/// Who looks at the page.
+/// The person who looks at the page.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Visitor {
-    /// Known by name; `None` may only look.
+    /// The person's name; `None`: may only look.
     pub(super) name: Option<String>,
     /// Logged in by a link, so that they can log out.
     pub(super) by_link: bool,
 }
 
-/// Why somebody is turned away.
+/// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Denied {
     pub(super) status: StatusCode,
-    /// One of a few, so that each is told once.
+    /// One of a few fixed texts, so that each is logged once.
     pub(super) why: &'static str,
 }
 
@@ -50,7 +51,7 @@ fn denied(status: StatusCode, why: &'static str) -> Denied {
     Denied { status, why }
 }
 
-/// Checks, and puts the headers on whatever comes of it.
+/// Checks the request, and sets the headers of every reply.
 pub(super) async fn guard(
     State(page): State<Arc<Page>>,
     Extension(caller): Extension<Caller>,
@@ -67,7 +68,7 @@ pub(super) async fn guard(
     finished(&page, response).await
 }
 
-/// Tells the log, and shows the reason.
+/// Logs the refusal, and shows the reason.
 pub(super) fn turned_away(page: &Page, denied: Denied) -> Response {
     let Denied { status, why } = denied;
     let first = {
@@ -119,7 +120,8 @@ async fn checked(
     }
     let found = visitor(page, caller, headers).await;
     if path.starts_with("/r/") {
-        // Whoever has a link of a message need not be known; what does not come through the proxy is turned away all the same.
+        // A person with a link from a message need not be known by name. A request that does not come through the proxy
+        // is refused all the same.
         return match (found, page.settings.identity, caller) {
             (Err(denied), PageIdentity::Proxy, Caller::Port) if believed(page, headers).is_err() => Err(denied),
             (found, _, _) => Ok(found.unwrap_or_default()),
@@ -128,7 +130,7 @@ async fn checked(
     found
 }
 
-/// The one name by which the page was asked for.
+/// The host name by which the page was requested; there must be exactly one.
 fn host<'a>(headers: &'a HeaderMap, uri: &Uri) -> Result<&'a str, Denied> {
     let mut named = headers.get_all(header::HOST).iter();
     let bad = denied(StatusCode::BAD_REQUEST, "a request names the host once, in its `Host` header");
@@ -153,7 +155,7 @@ fn same(one: &Url, other: &Url) -> bool {
     matches!(one.origin(), Origin::Tuple(..)) && one.origin() == other.origin()
 }
 
-/// A form comes from the page itself: browsers say so, and whoever says nothing is not believed.
+/// Whether a form comes from the page itself. Browsers state the origin; a request without an origin is refused.
 fn from_ourselves(headers: &HeaderMap, host: &str, own: Option<&Url>) -> Result<(), Denied> {
     let elsewhere = denied(StatusCode::FORBIDDEN, "this form was not sent from the page itself, so nothing was done");
     let only = |name: HeaderName| {
@@ -171,7 +173,7 @@ fn from_ourselves(headers: &HeaderMap, host: &str, own: Option<&Url>) -> Result<
     if let Some(origin) = origin {
         let origin = origin.to_str().ok().and_then(|text| Url::parse(text).ok()).ok_or(elsewhere)?;
         let here = Url::parse(&format!("http://{host}")).map_err(|_| elsewhere)?;
-        // Behind a proxy the browser sees `https`, and we do not.
+        // Behind a proxy the browser uses `https`, although this connection does not.
         let behind = own.filter(|own| names(host, own));
         if !(same(&origin, &here) || behind.is_some_and(|own| same(&origin, own))) {
             return Err(elsewhere);
@@ -193,7 +195,7 @@ async fn visitor(page: &Page, caller: Caller, headers: &HeaderMap) -> Result<Vis
         PageIdentity::Peer => match caller {
             Caller::Port => Ok(Visitor::default()),
             Caller::Socket(peer) => {
-                // Reads files.
+                // This reads files.
                 let person = tokio::task::spawn_blocking(move || peer.person(&Claim::default())).await;
                 Ok(Visitor { name: person.ok().map(|person| person.name().to_owned()), by_link: false })
             }
@@ -222,7 +224,7 @@ async fn visitor(page: &Page, caller: Caller, headers: &HeaderMap) -> Result<Vis
     }
 }
 
-/// A header is believed only where the proxy proves itself.
+/// A header counts only if the proxy sends its secret.
 fn believed(page: &Page, headers: &HeaderMap) -> Result<(), Denied> {
     let forged = denied(StatusCode::FORBIDDEN, "this did not come through the proxy, so it is not believed");
     let mut said = headers.get_all(PROXY_SECRET).iter();
@@ -230,7 +232,7 @@ fn believed(page: &Page, headers: &HeaderMap) -> Result<(), Denied> {
     if bool::from(said.as_bytes().ct_eq(secret.expose().as_bytes())) { Ok(()) } else { Err(forged) }
 }
 
-/// The cookie's name. Where browsers come by https, it can be set by this very host only.
+/// The cookie's name. If browsers use https, only this host can set a cookie of this name.
 pub(super) fn cookie_name(page: &Page) -> &'static str {
     let https = page.settings.url.as_ref().is_some_and(|url| url.scheme() == "https");
     if https { "__Host-doorman" } else { "doorman-page" }
@@ -251,7 +253,7 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     }
 }
 
-/// No key leaves, and every answer has the same headers.
+/// Removes keys from every reply, and sets the same headers on each.
 async fn finished(page: &Arc<Page>, response: Response) -> Response {
     let (mut head, body) = response.into_parts();
     let of_page = page.clone();
@@ -268,7 +270,7 @@ async fn finished(page: &Arc<Page>, response: Response) -> Response {
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
-        // Without an origin a form could not be told from somebody else's.
+        // Without an origin a form could not be distinguished from a form of another site.
         (header::REFERRER_POLICY, "same-origin"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),

@@ -1,4 +1,4 @@
-//! What a form carries so that only our own page can have made it, for the person who saw it, and not long ago.
+//! A token in each form, which proves that our own page made the form, for the person who saw it, and not long ago.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use jiff::{SignedDuration, Timestamp};
@@ -6,7 +6,7 @@ use sha2::Sha256;
 
 /// How long a page that is left open can be used.
 const FORM_LASTS: SignedDuration = SignedDuration::from_hours(12);
-/// How far the clock may be set back meanwhile.
+/// How far the clock may be set back in the meantime.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_mins(5);
 
 /// Makes such tokens and checks them. The key lives as long as the process.
@@ -22,9 +22,9 @@ impl std::fmt::Debug for Forms {
 /// Why a form is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FormProblem {
-    /// Our own, and older than [`FORM_LASTS`].
+    /// It is our own, but older than [`FORM_LASTS`].
     Old,
-    /// Not made by this process, or for somebody else.
+    /// This process did not make it, or made it for somebody else.
     NotOurs,
 }
 
@@ -34,7 +34,7 @@ impl Forms {
         Self(Hmac::new(&(*key).into()))
     }
 
-    /// A token for this person's page of this moment.
+    /// A token for this person and this moment.
     pub fn token(&self, person: &str, now: Timestamp) -> String {
         let at = now.as_second();
         let seal: String =

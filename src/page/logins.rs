@@ -33,12 +33,12 @@ struct Inner {
     sessions: Arc<Shelf<Sessions>>,
 }
 
-/// Why nobody was logged in.
+/// Why a login failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotIn {
-    /// The link is used up, too old, or was never one.
+    /// The link was used already, is too old, or never existed.
     UsedUp,
-    /// It cannot be written down that it is used.
+    /// The use of the link cannot be stored.
     NotNow,
 }
 
@@ -52,12 +52,12 @@ impl Logins {
         Self(Arc::new(Inner { wanted, url, standing, clock, sessions }))
     }
 
-    /// How the page stands that they log in to.
+    /// The state of the page to which the links lead.
     pub fn standing(&self) -> &Standing {
         &self.0.standing
     }
 
-    /// A link that logs this person in. It leads to the page, or there is none.
+    /// A link that logs this person in. There is a link only if the page is served at its address.
     ///
     /// # Errors
     /// For people.
@@ -87,10 +87,10 @@ impl Logins {
         Ok(PageLink { name: name.to_owned(), url: format!("{base}/login/{}", written(&secret)), ends })
     }
 
-    /// Logs somebody out, or everybody: how many sessions and unused links that ended.
+    /// Logs one person out, or everybody. Returns how many sessions and unused links ended.
     ///
     /// # Errors
-    /// They are logged out, and would be in again after a restart.
+    /// The file cannot be written: they are logged out now, but logged in again after a restart.
     pub async fn leave(&self, name: Option<&str>, by: &Person) -> Result<u64, String> {
         let who = name.map(str::to_owned);
         let left = self.0.sessions.change(move |sessions| sessions.leave(who.as_deref()), |_, _| ()).await;
@@ -105,7 +105,8 @@ impl Logins {
         self.0.sessions.look(|sessions| sessions.invited(link, self.0.clock.now().wall).map(str::to_owned))
     }
 
-    /// Uses the link up: the secret of the cookie. That the link is used is in the file before anybody is logged in.
+    /// Uses up the link and returns the secret for the cookie. The use is stored in the file before the person is
+    /// logged in.
     pub(super) async fn enter(&self, link: &str) -> Result<String, NotIn> {
         let secret = random().map_err(|_| NotIn::NotNow)?;
         let (link, now) = (link.to_owned(), self.0.clock.now().wall);
@@ -122,7 +123,7 @@ impl Logins {
         Ok(written(&secret))
     }
 
-    /// Who is logged in by this cookie.
+    /// The person who is logged in with this cookie.
     pub(super) fn who(&self, cookie: &str) -> Option<String> {
         self.0.sessions.look(|sessions| sessions.who(cookie, self.0.clock.now().wall).map(str::to_owned))
     }

@@ -1,4 +1,5 @@
-//! Reads the record for the page: beside the daemon's own reading, two at a time, and what takes longer is kept for a while.
+//! Reads the ledger for the page, separately from the daemon's own reads and at most two at a time. Slow results are
+//! cached for a while.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +15,14 @@ use crate::model::Verdict;
 use crate::ops::control::wire::PolicyStatus;
 use crate::policy::{self, PolicyHash};
 
-/// Whoever waits longer for their turn is told to come again.
+/// A request that would wait longer for its turn is refused; the person should try again.
 const TURN_MAX: Duration = Duration::from_secs(5);
-/// How long what was counted stays good.
+/// How long cached counts are valid.
 const KEPT: Duration = Duration::from_secs(30);
 /// Hours of the chart.
 pub(super) const HOURS: i64 = 24;
 
-/// What was counted, and when.
+/// Cached counts, and when they were made.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     by_hour: Option<(Mono, Arc<ByHour>)>,
@@ -39,9 +40,9 @@ pub(super) struct Rules {
 #[derive(Debug)]
 pub(super) struct RulesFile {
     pub(super) status: PolicyStatus,
-    /// Those that never matched first; empty where there are none in force.
+    /// Rules that never matched come first; empty if no rules are in force.
     pub(super) rules: Vec<RuleRow>,
-    /// Why they cannot be shown.
+    /// Why the rules cannot be shown.
     pub(super) why: Option<String>,
 }
 
@@ -56,7 +57,7 @@ pub(super) struct RuleRow {
 }
 
 impl Page {
-    /// Reads the record on a thread of its own.
+    /// Reads the ledger on a separate thread.
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Page, &LedgerReader) -> Result<T, String> + Send + 'static,

@@ -1,6 +1,6 @@
-//! Links in messages by which somebody answers one request, once, without being logged in: whoever has the link may. So each is
-//! good for one request and one answer, for a day, only for what the target may say, and is on record as the target's. Only
-//! hashes are kept, in a file beside the ledger.
+//! Links in messages with which a person answers one request, once, without being logged in: everybody who has the link
+//! may use it. Therefore a link is valid for one request and one answer, for a day, and only for the answers that the
+//! target may give; the ledger records the answer as the target's. Only hashes are stored, in a file beside the ledger.
 
 mod kept;
 
@@ -29,7 +29,7 @@ pub(super) use kept::{Offer, Problem};
 const FILE: &str = "page-replies.json";
 /// Longest file that is read.
 const FILE_BYTES_MAX: usize = 2 << 20;
-/// Most links that nobody was given and that are tried in a minute, by all together.
+/// Most invalid links that are tried in a minute, by all clients together.
 const TRIES_MAX: u32 = 100;
 const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -46,11 +46,11 @@ struct Inner {
     tries: Mutex<(Mono, u32)>,
 }
 
-/// What the links to one target are good for.
+/// What the links to one target allow.
 #[derive(Debug, Clone)]
 pub(super) struct Rights {
     pub(super) may: Vec<Verdict>,
-    /// How much whoever has such a link sees of what strangers wrote.
+    /// How much of strangers' text a person with such a link may see.
     pub(super) text: NotifyText,
 }
 
@@ -62,13 +62,13 @@ impl Replies {
             rights.map(|target| (target.name.clone(), Rights { may: target.reply.clone(), text: target.text }));
         let (targets, file): (BTreeMap<_, _>, _) = (rights.collect(), ledger.with_file_name(FILE));
         let kept = Arc::new(if targets.is_empty() { Shelf::empty(file) } else { Shelf::open(file, FILE_BYTES_MAX) });
-        // A target has links only where the page has an address.
+        // A target has links only if the page has an address.
         let base = settings.page.url.as_ref().map(Url::as_str).unwrap_or_default().trim_end_matches('/').to_owned();
         Self(Arc::new(Inner { base, clock, targets, kept, tries: Mutex::default() }))
     }
 
-    /// A link for each of these requests, where messages to this target have any. They are in the file before they leave: a link
-    /// that cannot be written down is not given out, and the message goes without.
+    /// A link for each of these requests, if messages to this target have links. The links are stored in the file
+    /// before they are sent. A link that cannot be stored is not given out, and the message is sent without it.
     pub(crate) async fn offer(&self, target: &str, requests: &[(AgentId, RequestId)]) -> Vec<String> {
         if !self.0.targets.contains_key(target) || requests.is_empty() {
             return Vec::new();
@@ -93,14 +93,14 @@ impl Replies {
         if put.await.is_ok() { links } else { Vec::new() }
     }
 
-    /// What a link is good for. Looking uses none up.
+    /// What a link allows. Looking does not use it up.
     pub(super) fn look(&self, link: &str) -> Result<(Offer, Rights), Problem> {
         let found = self.0.kept.look(|kept| kept.find(link, self.0.clock.now().wall));
         if found == Err(Problem::Unknown) {
             self.tried()?;
         }
         let offer = found?;
-        // What a target may say is what the configuration says now.
+        // The current configuration says what a target may answer.
         let rights = self.0.targets.get(&offer.target).cloned().ok_or(Problem::Unknown)?;
         Ok((offer, rights))
     }
@@ -126,14 +126,15 @@ impl Replies {
         Ok((offer, rights))
     }
 
-    /// Nothing was done with it, so that it is good again. Where that cannot be written down, it is good until a restart.
+    /// Makes a link valid again, because nothing was done with it. If that cannot be stored, the link is valid until a
+    /// restart.
     pub(super) async fn give_back(&self, offer: &Offer) {
         let offer = offer.clone();
-        // The shelf tells what is wrong with it.
+        // The shelf reports the error.
         let _ = self.0.kept.change(move |kept| kept.give_back(&offer), |_, ()| ()).await;
     }
 
-    /// Nobody finds a link by trying; whoever tries is told to stop.
+    /// Counts an invalid link. Links cannot be guessed; after too many tries each further one is refused.
     fn tried(&self) -> Result<(), Problem> {
         let now = self.0.clock.now().mono;
         let mut tries = locked(&self.0.tries);

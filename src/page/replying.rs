@@ -1,5 +1,5 @@
-//! `/r/LINK`: the request behind a link of a message, and the answers that the link is good for. Looking changes nothing, and may
-//! be done a hundred times: whatever opens links in advance does nobody's work.
+//! `/r/LINK`: the request behind a link in a message, and the answers that the link allows. Looking changes nothing,
+//! however often: a program that opens links in advance answers nothing.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ pub(super) async fn look(State(page): State<Arc<Page>>, Path(link): Path<String>
     }
 }
 
-/// What of the request is shown: as much as the message might have said. One that is settled is said to be.
+/// What is shown of the request: no more than the message may contain. If the request is settled, the page says so.
 async fn view(page: &Arc<Page>, offer: &Offer, rights: &Rights, link: &str) -> Result<ReplyView, Response> {
     let now = page.clock.now().wall;
     let board = page.board.borrow().clone();
@@ -99,7 +99,7 @@ fn without_reason(word: &str) -> String {
     word.split_once(": ").map_or(word, |(said, _)| said).to_owned()
 }
 
-/// `POST /r/LINK`: uses it up.
+/// `POST /r/LINK`: uses up the link.
 pub(super) async fn act(
     State(page): State<Arc<Page>>,
     Extension(visitor): Extension<Visitor>,
@@ -124,7 +124,7 @@ pub(super) async fn act(
         Err(problem) => return not_taken(&page, problem),
     };
     let Ok(id) = RequestId::parse(&offer.request) else { return not_taken(&page, Problem::Unknown) };
-    // Nobody knows whose finger it was, but where a proxy or a login says.
+    // The person is unknown, unless a proxy or a login names them.
     let person = match &visitor.name {
         Some(name) => format!("{name} via link.{}", offer.target),
         None => format!("link.{}", offer.target),
@@ -137,7 +137,7 @@ pub(super) async fn act(
             }
             let status = if ok { StatusCode::OK } else { StatusCode::CONFLICT };
             let text = match rights.text {
-                // The sentence names who asked.
+                // The usual sentence would name the sender.
                 NotifyText::None if ok => format!("{}: done", word(verdict)),
                 NotifyText::None => "it was not taken: the request is settled, or the platform refused".to_owned(),
                 NotifyText::Handle | NotifyText::Full => (page.words.sentence)(&answered).trim_end().to_owned(),

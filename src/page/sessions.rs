@@ -16,16 +16,16 @@ pub const SESSIONS_MAX: usize = 100;
 /// A secret that is handed out: 32 random bytes, written as 64 hexadecimal digits.
 pub type Secret = [u8; 32];
 
-/// Somebody who was logged in by a link just now.
+/// A person who has just logged in by a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entered {
-    /// Who.
+    /// The person's name.
     pub name: String,
     link: Kept,
     session: String,
 }
 
-/// Something with a name that ends.
+/// A link or session: a name, a hash and an end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     /// SHA-256 of the secret, in hexadecimal digits.
@@ -34,7 +34,7 @@ struct Kept {
     ends: Timestamp,
 }
 
-/// Everybody who may log in or has.
+/// All links and sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sessions {
     links: Vec<Kept>,
@@ -52,13 +52,13 @@ impl Sessions {
         find(&self.links, text, now).map(|place| self.links[place].name.as_str())
     }
 
-    /// Takes a link back that nobody got.
+    /// Removes a link that was not given out.
     pub fn uninvite(&mut self, text: &str) {
         let hash = hash(text);
         self.links.retain(|link| link.hash != hash);
     }
 
-    /// Uses a link up: whoever has it is logged in by this secret.
+    /// Uses up a link: its owner is then logged in with this secret.
     pub fn enter(&mut self, text: &str, secret: &Secret, now: Timestamp) -> Option<Entered> {
         let place = find(&self.links, text, now)?;
         let link = self.links.remove(place);
@@ -66,18 +66,18 @@ impl Sessions {
         Some(Entered { name: link.name.clone(), link, session: hash(&written(secret)) })
     }
 
-    /// As if the link had not been used.
+    /// Undoes the use of a link.
     pub fn undo(&mut self, entered: &Entered) {
         self.sessions.retain(|session| session.hash != entered.session);
         self.links.push(entered.link.clone());
     }
 
-    /// Who is logged in by this secret.
+    /// The person who is logged in with this secret.
     pub fn who(&self, text: &str, now: Timestamp) -> Option<&str> {
         find(&self.sessions, text, now).map(|place| self.sessions[place].name.as_str())
     }
 
-    /// Logs this person out everywhere, or everybody: how many sessions and links that ends.
+    /// Logs one person out everywhere, or everybody. Returns how many sessions and links ended.
     pub fn leave(&mut self, name: Option<&str>) -> usize {
         let before = self.links.len() + self.sessions.len();
         let stays = |kept: &Kept| name.is_some_and(|name| kept.name != name);
@@ -87,7 +87,7 @@ impl Sessions {
     }
 }
 
-/// A secret as it is written.
+/// A secret in its written form.
 pub fn written(secret: &Secret) -> String {
     hex(secret)
 }
@@ -96,7 +96,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// SHA-256 of a secret as it is written.
+/// SHA-256 of a secret in its written form.
 pub(super) fn hash(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
@@ -110,7 +110,7 @@ fn put(kept: &mut Vec<Kept>, name: &str, secret: &Secret, now: Timestamp, lasts:
     kept.push(Kept { hash: hash(&hex(secret)), name: name.to_owned(), ends });
 }
 
-/// Compares with each, whichever is the one.
+/// Compares with every entry, so that the time does not depend on which one matches.
 fn find(kept: &[Kept], text: &str, now: Timestamp) -> Option<usize> {
     let wanted = hash(text);
     let mut found = None;

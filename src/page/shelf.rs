@@ -1,7 +1,9 @@
-//! What the page remembers over a restart: a file of its own beside the ledger, for the hashes of links and of cookies.
+//! State of the page that survives a restart: a separate file beside the ledger, for the hashes of links and of
+//! cookies.
 //!
-//! What somebody is told is in the file before they are told. So whatever ends the process, a link that was used stays used, and
-//! who was logged out stays logged out. Where the file cannot be written, nothing is said to be done.
+//! A change is stored in the file before anybody is told about it. So, whatever ends the process, a used link stays
+//! used, and a person who was logged out stays logged out. If the file cannot be written, the change is not reported as
+//! done.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -17,7 +19,7 @@ use super::locked;
 use crate::files::{self, Reading, Trust};
 use crate::ops::log::events;
 
-/// One file, and what is in it.
+/// One file, and its content.
 #[derive(Debug)]
 pub(super) struct Shelf<T> {
     file: PathBuf,
@@ -26,7 +28,8 @@ pub(super) struct Shelf<T> {
 }
 
 impl<T: Clone + Default + Serialize + DeserializeOwned + Send + 'static> Shelf<T> {
-    /// What was kept. Where the file cannot be read, that is nothing: what nobody knows lets nobody in. Blocks on the file system.
+    /// Loads the stored state. If the file cannot be read, the state is empty, so nobody is let in. Blocks on the file
+    /// system.
     pub(super) fn open(file: PathBuf, bytes_max: usize) -> Self {
         let kept = match read(&file, bytes_max) {
             Ok(kept) => kept,
@@ -39,12 +42,12 @@ impl<T: Clone + Default + Serialize + DeserializeOwned + Send + 'static> Shelf<T
         Self { file, kept: Mutex::new(kept), writing: Mutex::default() }
     }
 
-    /// One that is empty, and whose file nobody has looked at.
+    /// An empty state, without reading the file.
     pub(super) fn empty(file: PathBuf) -> Self {
         Self { file, kept: Mutex::default(), writing: Mutex::default() }
     }
 
-    /// Looks at it. Nobody who looks waits for the disk.
+    /// Reads the state. Readers do not wait for the disk.
     pub(super) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
         look(&locked(&self.kept))
     }
@@ -75,7 +78,7 @@ impl<T: Clone + Default + Serialize + DeserializeOwned + Send + 'static> Shelf<T
         changed.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    /// One writes at a time, what is newest then.
+    /// One thread writes at a time, and writes the newest state.
     fn write(&self) -> io::Result<()> {
         let _one = locked(&self.writing);
         let kept = locked(&self.kept).clone();
@@ -92,7 +95,7 @@ fn read<T: Default + DeserializeOwned>(file: &Path, bytes_max: usize) -> Result<
     }
 }
 
-/// Readable by nobody else, whole or not at all, and there after a loss of power, too.
+/// Writes a file that no other user can read, in one step, and flushes it, so that it survives a loss of power.
 fn write(file: &Path, kept: &impl Serialize) -> io::Result<()> {
     let new = file.with_extension("new");
     let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -121,7 +124,7 @@ mod tests {
         shelf.change(|kept| kept.push(1), |_, ()| unreachable!()).await.unwrap();
         assert_eq!(open(&file).look(Clone::clone), [1]);
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        // Nothing can be written where a directory is in the way.
+        // A directory at the path makes every write fail.
         fs::create_dir(dir.path().join("kept.new")).unwrap();
         shelf.change(|kept| kept.push(2), |kept, ()| kept.truncate(1)).await.unwrap_err();
         assert_eq!(shelf.look(Clone::clone), [1]);

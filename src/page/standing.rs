@@ -1,5 +1,5 @@
-//! Where the page is served, and where not and why: for `page login`, which must not send anybody with a secret to a port that
-//! another process holds, and for whoever asks how the page stands.
+//! Where the page is served, or why it is not served there. `page login` needs this: it must not send a person with a
+//! secret to a port that another process holds.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -8,10 +8,10 @@ use url::Url;
 
 use super::locked;
 
-/// Where browsers of an `ssh -L` find a page that has a socket only.
+/// The address at which a browser reaches, through `ssh -L`, a page that has only a socket.
 const FORWARDED: &str = "http://localhost:8480";
 
-/// How it stands at each of its places. Cheap to clone.
+/// The state of the page at each of its places. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Standing(Arc<Mutex<Vec<Place>>>);
 
@@ -35,7 +35,7 @@ enum Stands {
     NotYet,
 }
 
-/// One place, told by whoever serves it.
+/// One place, reported by the task that serves it.
 #[derive(Debug, Clone)]
 pub(super) struct Teller {
     standing: Standing,
@@ -57,7 +57,7 @@ impl Standing {
         Teller { standing: self.clone(), place: places.len() - 1 }
     }
 
-    /// Each place where it is not served, and why.
+    /// Each place where the page is not served, and why.
     pub fn problems(&self) -> Vec<(String, String)> {
         let places = locked(&self.0);
         let refused = places.iter().filter_map(|place| match &place.stands {
@@ -67,13 +67,13 @@ impl Standing {
         refused.collect()
     }
 
-    /// Where browsers find it, without a slash at the end.
+    /// The address of the page for browsers, without a slash at the end.
     ///
     /// # Errors
-    /// It is not served where they would look.
+    /// The page is not served at that address.
     pub(super) fn base(&self, url: Option<&Url>) -> Result<String, String> {
         let places = locked(&self.0).clone();
-        // Without a name of its own, a browser on this machine asks the port, where there is one.
+        // Without a configured address, a browser on this machine uses the port, if there is one.
         let ports = url.is_none() && places.iter().any(|place| place.kind == Kind::Port);
         let mut asked = places.iter().filter(|place| !ports || place.kind == Kind::Port);
         let served = asked.clone().find_map(|place| match &place.stands {
@@ -93,7 +93,7 @@ impl Standing {
     }
 }
 
-/// The page answers to `localhost`, not to numbers of this machine's other addresses.
+/// The page accepts the host name `localhost`, but not the numeric addresses of this machine's other interfaces.
 fn address(at: SocketAddr) -> String {
     let own = match at.ip() {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_unspecified(),
@@ -103,12 +103,12 @@ fn address(at: SocketAddr) -> String {
 }
 
 impl Teller {
-    /// It is served there; a port is this one.
+    /// Records that the page is served there; if it is a port, at this one.
     pub(super) fn served(&self, at: Option<SocketAddr>) {
         self.tell(Stands::Served(at));
     }
 
-    /// It is not, since.
+    /// Records that it is not served there, for this reason.
     pub(super) fn refused(&self, why: &str) {
         self.tell(Stands::Refused(why.to_owned()));
     }

@@ -1,5 +1,5 @@
-//! What is shown. Templates escape for HTML; what strangers wrote is made harmless before, so that no character hides or
-//! reorders its neighbours.
+//! The views of the page. Templates escape for HTML. Strangers' text is sanitized before that, so that no character
+//! hides or reorders its neighbours.
 
 mod chart;
 pub(super) mod rows;
@@ -26,15 +26,15 @@ use crate::model::{AgentId, RequestId, StrangerText};
 use crate::ops::board::{AgentBoard, Board, Phase};
 use crate::ops::control::wire::PendingRow;
 
-/// Further pages of rows than this are not turned to.
+/// Most pages of rows that can be reached.
 const PAGES_MAX: usize = 50;
 
 /// What every page has.
 pub(super) struct Shell {
     title: &'static str,
-    /// Which entry of the menu is lit.
+    /// The menu entry that is highlighted.
     tab: &'static str,
-    /// Seconds until the browser asks again; 0 never.
+    /// Seconds until the browser reloads the page; 0: never.
     refresh: u32,
     name: Option<String>,
     by_link: bool,
@@ -64,7 +64,7 @@ impl Shell {
     }
 }
 
-/// What is wrong with the daemon as a whole.
+/// The problems of the daemon as a whole.
 fn troubles(board: &Board) -> Vec<String> {
     let mut troubles = Vec::new();
     match board.phase {
@@ -98,23 +98,23 @@ fn html(status: StatusCode, template: &impl Template) -> Response {
 #[template(path = "plain.html")]
 struct Plain<'a> {
     title: &'a str,
-    /// In turns what is plain, and what was between backticks.
+    /// Alternately plain text, and text that was between backticks.
     parts: Vec<&'a str>,
-    /// Whether there is a way to the other pages.
+    /// Whether the visitor can open the other pages.
     known: bool,
 }
 
-/// A page that says one thing.
+/// A page with one message.
 pub(super) fn plain(status: StatusCode, title: &str, text: &str) -> Response {
     html(status, &Plain { title, parts: text.split('`').collect(), known: true })
 }
 
-/// The same for whoever has no way into the other pages.
+/// The same for a visitor who cannot open the other pages.
 pub(super) fn outside(status: StatusCode, title: &str, text: &str) -> Response {
     html(status, &Plain { title, parts: text.split('`').collect(), known: false })
 }
 
-/// There is no such page.
+/// The page for an unknown path.
 pub(super) async fn nothing() -> Response {
     plain(StatusCode::NOT_FOUND, "Nothing here", "there is no such page")
 }
@@ -125,7 +125,7 @@ pub(super) async fn style() -> Response {
     (headers, include_str!("assets/style.css")).into_response()
 }
 
-/// Which page of a long list.
+/// Which page of a long list was requested.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Turn {
     #[serde(default)]
@@ -138,7 +138,7 @@ impl Turn {
     }
 }
 
-/// Where in a long list this is.
+/// The position in a long list.
 struct Turns {
     number: usize,
     before: Option<usize>,
@@ -166,10 +166,10 @@ struct Agents {
     chart: Chart,
 }
 
-/// What was asked for, or the page that says why not.
+/// The requested page, or the page that says why it cannot be shown.
 type Shown = Result<Response, Response>;
 
-/// What every page of the menu begins with.
+/// The beginning of every page of the menu.
 struct Opening {
     page: Arc<Page>,
     visitor: Visitor,
@@ -188,7 +188,7 @@ impl Opening {
     }
 }
 
-/// The row of somebody pending, with its agent; of this agent, where one is named.
+/// The row of a pending request, with its agent; of this agent, if one is named.
 pub(super) fn pending_row<'a>(
     board: &'a Board,
     agent: Option<&AgentId>,
@@ -207,7 +207,7 @@ pub(super) async fn agents(
     Extension(visitor): Extension<Visitor>,
     Query(turn): Query<Turn>,
 ) -> Response {
-    // The board is worth seeing without the record, too.
+    // The board is useful without the ledger, too.
     let by_hour = page.by_hour().await.unwrap_or_default();
     let at = Opening::new(page, visitor);
     let mut rows: Vec<AgentRow> = at.board.agents.iter().map(|agent| AgentRow::new(agent, at.now)).collect();
@@ -224,7 +224,7 @@ struct Pending {
     shell: Shell,
     cards: Vec<PendingCard>,
     turns: Turns,
-    /// Pending, and not shown for want of room on the board.
+    /// Pending requests for which the board has no room.
     more: u64,
 }
 
@@ -245,7 +245,7 @@ pub(super) async fn pending(
     let (pending, turns) = turned(pending, turn.number());
     let cards = pending.into_iter().map(|(agent, row)| PendingCard::new(agent, row, at.now)).collect();
     let shell = at.shell("Pending", "pending");
-    // Whoever is about to press a button is not disturbed.
+    // This page does not reload: a person may be about to press a button.
     let shell = Shell { refresh: if shell.acts { 0 } else { 30 }, ..shell };
     html(StatusCode::OK, &Pending { shell, cards, turns, more })
 }
@@ -335,7 +335,7 @@ struct Contacts {
     turns: Turns,
 }
 
-/// `/contacts`: oldest first, as the record has them.
+/// `/contacts`: oldest first, in the order of the ledger.
 pub(super) async fn contacts(
     State(page): State<Arc<Page>>,
     Extension(visitor): Extension<Visitor>,
@@ -402,7 +402,7 @@ struct Said<'a> {
     path: String,
 }
 
-/// What became of it.
+/// The result of an action.
 pub(super) fn said(page: &Page, visitor: &Visitor, status: StatusCode, id: &RequestId, text: &str) -> Response {
     let ok = status.is_success();
     let shell = Shell::new(page, visitor, if ok { "Done" } else { "Not done" }, "pending", 0);
@@ -416,7 +416,7 @@ struct Login<'a> {
     link: &'a str,
 }
 
-/// Whose link it is.
+/// Shows whose link it is.
 pub(super) fn login(name: &str, link: &str) -> Response {
     html(StatusCode::OK, &Login { name, link })
 }
@@ -443,12 +443,12 @@ struct Reply<'a> {
     it: &'a ReplyView,
 }
 
-/// What a link is good for.
+/// Shows the request and the answers that a link allows.
 pub(super) fn reply(it: &ReplyView) -> Response {
     html(StatusCode::OK, &Reply { it })
 }
 
-/// A stranger's text, at most so many characters of it.
+/// A stranger's text, cut after `most` characters.
 fn shown(text: Option<&str>, most: usize) -> String {
     text.map(|text| StrangerText::new(text).shown(most)).unwrap_or_default()
 }

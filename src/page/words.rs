@@ -1,5 +1,5 @@
-//! The words in which the page tells what happened. They are those of the commands, which hand them over: the page knows no
-//! command.
+//! The sentences with which the page describes events. They are the same as those of the commands, which pass them in
+//! as functions, so that the page does not depend on the commands.
 
 use std::path::PathBuf;
 
@@ -16,17 +16,17 @@ pub struct Told {
     pub sentence: String,
     /// What the rules had said last, as `VERDICT by WHAT`, when, and under which policy.
     pub said: Option<(String, Timestamp, String)>,
-    /// Why there are no reasons of then, or why they are not those of the decision.
+    /// Why there are no reasons from that time, or why they differ from those of the decision.
     pub remark: Option<String>,
     /// What deciders said of it, and what became of the contact, a sentence each.
     pub beside: Vec<String>,
-    /// The reasons of then.
+    /// The reasons at the time of the decision.
     pub then: Option<Explanation>,
     /// What the rules in force say of it now, or why that cannot be said.
     pub now: Result<Explanation, String>,
 }
 
-/// Tells of a request on record at a moment, with times in these words, under the configuration of this file.
+/// Explains a request on record at a moment, with times in this format, under the configuration in this file.
 pub type Explain = fn(
     &LedgerReader,
     &RecordedRequest,
@@ -35,10 +35,10 @@ pub type Explain = fn(
     Option<PathBuf>,
 ) -> Result<Told, String>;
 
-/// See the module.
+/// The functions that the commands pass in.
 #[derive(Debug, Clone, Copy)]
 pub struct Words {
-    /// What became of a person's answer.
+    /// The result of a person's answer.
     pub sentence: fn(&Answered) -> String,
     /// Why a request was answered as it was.
     pub explain: Explain,

@@ -1,5 +1,5 @@
-//! How long to wait before the next try: exponential with full jitter. Pure; whoever holds one decides what proves
-//! that things are well again.
+//! How long to wait before the next try: exponential with full jitter. Pure; the owner of a backoff decides when to
+//! reset it.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Nothing tried yet.
+    /// A backoff without any tries.
     pub fn new(min: Duration, max: Duration) -> Self {
         Self { min, max, tries: 0 }
     }
@@ -37,13 +37,13 @@ impl Backoff {
         self.tries
     }
 
-    /// Things are well again.
+    /// Resets the number of tries after a success.
     pub fn reset(&mut self) {
         self.tries = 0;
     }
 }
 
-/// Anywhere between the two; `from` where they are the wrong way round.
+/// A random duration between the two; `from` if `to` is shorter.
 pub fn between(from: Duration, to: Duration, rng: &mut Rng) -> Duration {
     let span = u64::try_from(to.saturating_sub(from).as_nanos()).unwrap_or(u64::MAX);
     from + Duration::from_nanos(rng.u64(0..=span))

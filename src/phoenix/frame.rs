@@ -1,5 +1,5 @@
-//! Frames of serializer 2.0.0: `[join_ref, ref, topic, event, payload]`, both ways \[docs\], \[phx\]. It borrows what it
-//! can from the text, is bounded, and knows nothing of what a frame means.
+//! Frames of serializer 2.0.0: `[join_ref, ref, topic, event, payload]`, in both directions \[docs\], \[phx\]. Parsing
+//! borrows from the text where it can, is bounded, and does not interpret a frame.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,12 +11,12 @@ use serde_json::error::Category;
 /// Longest frame that is read (bytes). Nesting is bounded too, by serde_json's recursion limit of 128.
 pub(crate) const FRAME_BYTES_MAX: usize = 1024 * 1024;
 
-/// What a client sends, and nothing else: a channel crashes on an event it does not know \[phx\].
+/// The only messages that a client sends: a channel crashes on an event that it does not know \[phx\].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Push {
     /// Joins a topic; its ref becomes the join's.
     Join,
-    /// Leaves a topic. The reply is not to be waited for.
+    /// Leaves a topic. Nothing waits for the reply.
     Leave,
     /// Keeps the connection; on the topic `HEARTBEAT_TOPIC`.
     Heartbeat,
@@ -30,13 +30,13 @@ pub(crate) const HEARTBEAT_TOPIC: &str = "phoenix";
 pub struct Frame<'a> {
     /// The join it belongs to, if it says so.
     pub join_ref: Option<Ref>,
-    /// The push it answers, if it does.
+    /// The push that it replies to, if it is a reply.
     pub reference: Option<Ref>,
     /// The channel.
     pub topic: Cow<'a, str>,
-    /// What happened.
+    /// The event.
     pub event: Cow<'a, str>,
-    /// Whatever came with it.
+    /// The payload.
     pub payload: Value,
 }
 
@@ -57,7 +57,7 @@ impl Ref {
     }
 }
 
-/// Why a text is no frame. Holds none of its text.
+/// Why a text is not a frame. Contains none of that text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameProblem {
     /// Over `FRAME_BYTES_MAX`.
@@ -102,7 +102,7 @@ pub(crate) fn encode(push: Push, join_ref: Option<u64>, reference: u64, topic: &
 pub enum PushReply<'a> {
     /// `ok`.
     Ok,
-    /// `error`, with its `reason` where it gave one; the server's text, so not to be shown as it is.
+    /// `error`, with its `reason` if it has one; that is the server's text, so it must not be shown unescaped.
     Refused(Option<&'a str>),
 }
 
@@ -134,7 +134,7 @@ impl Visitor<'_> for RefVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Ref, E> {
-        // Only what we would have written ourselves: `07` and `+7` are somebody else's.
+        // Only refs as we write them: `07` and `+7` are not ours.
         let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
         Ok(text.parse().ok().filter(|_| plain).map_or(Ref::Foreign, Ref::Number))
     }

@@ -1,10 +1,10 @@
-//! One agent's standing with the platform: when to connect, how, what to send, what a frame means, and which state it
-//! is in. It owns the table of `docs/architecture.md`, "States of an agent", but for the rhythm of listings. It never
-//! touches a socket or a clock: it is told what happened and says what is to be done.
+//! The session of one agent with the platform: when and how to connect, what to send, what a frame means, and which
+//! state the agent is in. It implements the table of `docs/architecture.md`, "States of an agent", except for the times
+//! of listings. It never touches a socket or a clock: it takes inputs and returns outputs.
 //!
-//! The state is `live` only while the contacts channel is joined *and* a listing pass since that join is through. From
-//! an upgrade until then it stays what it was (`starting`, `away` or `yielded`), and a channel that ends while the
-//! socket lives on is `away`: nothing comes in, whatever the reason.
+//! The state is `live` only while the contacts channel is joined *and* a listing pass since that join has completed.
+//! From an upgrade until then the state stays as it was (`starting`, `away` or `yielded`). If the channel ends while
+//! the socket stays open, the state is `away`, since no events arrive.
 
 mod channel;
 mod conflict;
@@ -36,25 +36,26 @@ use crate::model::{AgentId, AgentState, ConnectFailure, ConnectPlan, Ended};
 use crate::platform::{ChannelEvent, Supersede};
 use crate::secret::Redact;
 
-/// A dial that says nothing for this many join timeouts is given up: each of its phases is bounded by one.
+/// A connection attempt that shows no progress for this many join timeouts is given up: each of its phases is bounded
+/// by one.
 const DIAL_PHASES_MAX: u32 = 4;
 
-/// What a session is made of.
+/// The configuration of a session.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// Whose.
+    /// The agent.
     pub agent: AgentId,
     /// Yield, take or poll.
     pub connection: ConnectionMode,
     /// Header, query or auto.
     pub credentials: CredentialsMode,
-    /// The figures.
+    /// Intervals and time limits.
     pub timing: Timing,
-    /// What no text of the platform's is shown with.
+    /// Removes keys from texts of the platform before they are shown.
     pub redact: Redact,
 }
 
-/// What happened. Frames of an older socket must not be given: the driver numbers its sockets.
+/// An input: what happened. The driver numbers its sockets and must not pass on frames of an older socket.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// The agent's task begins.
@@ -65,7 +66,7 @@ pub enum Input<'a> {
     NotOpened(ConnectFailure),
     /// A text frame.
     Text(&'a str),
-    /// A binary frame of so many bytes.
+    /// A binary frame of this many bytes.
     Binary(usize),
     /// The connection ended.
     Closed(Ended),
@@ -77,9 +78,9 @@ pub enum Input<'a> {
     KeyRefused(String),
     /// `GET /agent/me` failed in passing, after [`Output::Identify`].
     IdentityUnknown,
-    /// Something between us and the platform answers REST in its place. Says what, for people.
+    /// A system between us and the platform answers REST calls in its place. With a description, for people.
     Blocked(String),
-    /// There is another key than before: what was found out about the old one is void.
+    /// The key changed: everything that was found out about the old one is void.
     KeyChanged,
     /// The operator gave a new key, or asked for a reload: a refused agent tries again now.
     KeyRenewed,
@@ -89,7 +90,7 @@ pub enum Input<'a> {
     Stop,
 }
 
-/// What is to be done, in order.
+/// The outputs, to be carried out in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Open a socket.
@@ -98,21 +99,21 @@ pub enum Output {
     Send(String),
     /// Close the socket, if there is one, and forget it.
     Close,
-    /// Ask `GET /agent/me`, with the key read again, and say what came of it.
+    /// Ask `GET /agent/me`, with the key read again, and report the result.
     Identify,
-    /// List now: a join is through, or something says it is needed.
+    /// List now: a join is complete, or something shows that a listing is needed. With the reason.
     List(&'static str),
-    /// The list is wanted, although nothing began again; why.
+    /// A listing is wanted, although no new join happened. With the reason.
     Relist(&'static str),
     /// An event about a contact could not be read: a contact may have come or gone unseen.
     ContactEventUnread,
-    /// The channel said something.
+    /// An event of the channel.
     Event(ChannelEvent),
-    /// Somebody took the connection.
+    /// Another client took the connection.
     Superseded(Supersede),
-    /// The state changed, or why it is what it is.
+    /// The state changed, or the reason for it did.
     State(AgentState, String),
-    /// Something for the log: nobody's raw text in it.
+    /// A note for the log, without raw text of others.
     Note(Note),
 }
 
@@ -132,34 +133,34 @@ pub struct Session {
     key: KeyStatus,
     relist: Relist,
     endings: Endings,
-    /// The last dial reached nobody: a listing that is through says that it is worth another.
+    /// The last attempt reached no server: a completed listing then shows that another attempt may succeed.
     unreached: bool,
-    /// What was last said of something in between, so that it is said loudly once.
+    /// The last text of a system in between; a repeated one is not reported as a warning again.
     between: Option<String>,
-    /// The latest moment told of.
+    /// The latest time that the session was given.
     seen: Mono,
 }
 
-/// Where the socket is.
+/// The phase of the socket.
 #[derive(Debug)]
 enum Phase {
     /// Not started.
     Idle,
-    /// By configuration, there is none.
+    /// There is no socket, by configuration.
     Polling,
-    /// None, until then.
+    /// No socket until this time.
     Waiting { until: Mono },
-    /// Asked for, and not heard of since.
+    /// Requested; no result yet.
     Dialling { give_up: Mono },
     /// Open.
     Open(Box<Socket>),
-    /// None, and none is wanted with this key.
+    /// No socket, because the key is refused.
     Refused { probe_at: Mono, probing: bool },
     /// Stopped.
     Stopped,
 }
 
-/// Listings asked for because something that was said could not be read; at most one per [`Timing::list_away`].
+/// Listings that were requested because a message could not be read; at most one per [`Timing::list_away`].
 #[derive(Debug, Default)]
 struct Relist {
     last: Option<Mono>,
@@ -189,7 +190,7 @@ impl Session {
         }
     }
 
-    /// Takes in what happened, and then does what has become due: a busy stream starves no timer.
+    /// Takes an input, and then does everything that is due: a busy stream starves no timer.
     pub fn handle(&mut self, input: Input<'_>, now: Now) {
         self.seen = self.seen.max(now.mono);
         let now = self.seen;
@@ -220,17 +221,17 @@ impl Session {
         self.fire_timers(now);
     }
 
-    /// What is to be done next; call until `None` after each `handle`.
+    /// The next output; call until `None` after each `handle`.
     pub fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// What people should know of the connection beside its state, a sentence each.
+    /// Remarks for people about the connection beside its state, one sentence each.
     pub fn remarks(&self) -> Vec<String> {
         self.key.remark().into_iter().chain(self.endings.remark()).chain(self.conflict.remark(self.seen)).collect()
     }
 
-    /// Where the agent stands; `Starting` until something is known.
+    /// The state of the agent; `Starting` until something is known.
     pub fn state(&self) -> AgentState {
         self.state
     }
@@ -265,7 +266,8 @@ impl Session {
             self.live_since = Some(now);
             self.enter(AgentState::Live, "joined and listed".to_owned());
         }
-        // REST answers again: so may the socket. Many agents may find that out at the same time.
+        // REST answers again, so the socket may work, too. Many agents may find that out at the same moment, hence the
+        // jitter.
         let spread = self.config.timing.backoff_min;
         if let Phase::Waiting { until } = &mut self.phase
             && std::mem::take(&mut self.unreached)
@@ -280,7 +282,7 @@ impl Session {
         }
     }
 
-    /// REST is out of reach behind something that answers in its place: nothing can be listed or answered, whatever the
+    /// A system in between answers REST calls in the platform's place: nothing can be listed or answered, whatever the
     /// socket does. It says nothing about the key.
     fn blocked(&mut self, why: String, now: Mono) {
         self.identity_unknown();
@@ -293,7 +295,7 @@ impl Session {
         }
     }
 
-    /// Ends a time of being live; one that was long enough proves that things are well.
+    /// The session is no longer live; if it was live for long enough, the backoff is reset.
     fn leave_live(&mut self, now: Mono) {
         if let Some(since) = self.live_since.take()
             && now.since(since) >= self.config.timing.proven_after
@@ -302,7 +304,7 @@ impl Session {
         }
     }
 
-    /// Something was said that could not be read: the list has it, if it matters.
+    /// A message could not be read: if it matters, the list has it.
     fn ask_listing(&mut self, now: Mono) {
         if self.joined() && self.relist.due.is_none() {
             let earliest = self.relist.last.map_or(now, |last| last + self.config.timing.list_away);

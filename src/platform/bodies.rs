@@ -1,8 +1,8 @@
-//! The bodies of REST's answers, from bytes to types. Pure: fed by the client and by fuzzing.
+//! Parses the bodies of REST replies into types. Pure: called by the client and by fuzzing.
 //!
-//! A list is read row by row: a row that cannot be read costs no other row. Its id is taken first, and where there is one
-//! the row stands for that id. Any other body is counted before anything is made of it, so that a hostile one of millions
-//! of tiny values costs no more memory than its own length. No body's text is repeated.
+//! A list is read row by row: an unreadable row affects no other row. Its id is read first, and if there is one, the
+//! row counts for that id. In any other body the values are counted before it is parsed, so that a hostile body of
+//! millions of tiny values needs no more memory than its own length. No error repeats the text of a body.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,12 +23,12 @@ use crate::ops::log::events;
 
 /// Most JSON values of one body that is parsed whole.
 pub(crate) const VALUES_MAX: usize = 64 << 10;
-/// Most rows of one page: ten times what is asked for.
+/// Most rows of one page: ten times the requested number.
 pub(crate) const ROWS_MAX: usize = 1_000;
-/// Rows of one page whose problems are told one by one.
+/// How many problems with rows of one page are reported one by one.
 const PROBLEMS_TOLD: usize = 5;
 
-/// Why a body is not what it should be. Holds none of its text.
+/// Why a body does not have the expected form. Contains none of its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum BodyProblem {
     /// No JSON, cut short, or nested too deep.
@@ -130,7 +130,7 @@ pub fn responded(body: &[u8]) -> Result<Responded, BodyProblem> {
     Ok(Responded { status: RequestStatus::parse(status) })
 }
 
-/// A body as text. Bytes that are not UTF-8 are replaced, and the rows that hold a replacement are not believed.
+/// A body as text. Bytes that are not UTF-8 are replaced, and rows with a replacement are not accepted.
 struct Text<'a> {
     text: Cow<'a, str>,
     damaged: bool,
@@ -142,18 +142,18 @@ impl<'a> Text<'a> {
         Self { damaged: matches!(text, Cow::Owned(_)), text }
     }
 
-    /// The text, where it is JSON from end to end. Says nothing about surrogates, ranges and depth.
+    /// The text, if all of it is JSON. Does not check surrogates, ranges and depth.
     fn is_json(&self) -> Result<&str, BodyProblem> {
         serde_json::from_str::<&RawValue>(&self.text).map(RawValue::get).map_err(|_| BodyProblem::NotJson)
     }
 }
 
-/// A piece of JSON as a type of ours.
+/// Parses a piece of JSON as one of our types.
 fn part<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     serde_json::from_str(json).ok()
 }
 
-/// The rows of a list, each as it stands there.
+/// The rows of a list, each in its raw form.
 struct Rows<'a>(Vec<&'a RawValue>);
 
 impl<'de> Deserialize<'de> for Rows<'de> {
@@ -181,17 +181,17 @@ impl<'de> Deserialize<'de> for Rows<'de> {
     }
 }
 
-/// Tells one error of [`Rows`] from the others.
+/// Distinguishes one error of [`Rows`] from the others.
 const TOO_MANY_ROWS: &str = "too many rows";
 
-/// Where a page says how many rows and pages there are.
+/// The part of a page that says how many rows and pages there are.
 struct Counting<'a> {
     total: &'static str,
     metadata: Option<&'a RawValue>,
 }
 
 impl Counting<'_> {
-    /// A number of the metadata, whatever else stands there.
+    /// A number of the metadata; other fields do not matter.
     fn number(&self, name: &str) -> Option<u64> {
         let row = Row::of(self.metadata?)?;
         row.raw(name)?.parse().ok()
@@ -222,7 +222,7 @@ fn page<T: Listed, E>(
     for (position, raw) in (1..).zip(&rows.0) {
         let row = Row::of(raw);
         let id = row.as_ref().and_then(|row| parse_id(&row.id()?).ok());
-        // A row with bytes that are not UTF-8 was changed while it was read.
+        // The reading changed a row with bytes that are not UTF-8.
         let damaged = text.damaged && raw.get().contains(char::REPLACEMENT_CHARACTER);
         let read = match &row {
             None => Err("it is not an object, or has too many fields".to_owned()),
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(unreadable.why, "`status` is missing, `inserted_at` is missing");
     }
 
-    /// A row with this under `message` (raw JSON), and one beside it that is well.
+    /// A page with a row that has this `message` (raw JSON), and a valid row beside it.
     fn beside(message: &str) -> Page<ContactRequest> {
         let row = format!(
             r#"{{"id":"odd","status":"pending","inserted_at":"2026-03-02T10:00:00Z","from_handle":"bob","message":{message}}}"#
@@ -301,7 +301,7 @@ mod tests {
             assert_eq!(page.unreadable.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["odd"], "{message:.40}");
             assert_eq!((page.nameless.len(), page.rows()), (0, 2));
         }
-        // What is not ours to read may be anything.
+        // Fields that we do not read may have any value.
         for other in ["\"x\",\"other\":1e999", &format!("\"x\",\"other\":{deep}"), r#""x","\ud800":1"#] {
             assert_eq!(beside(other).items.len(), 2, "{other:.40}");
         }
@@ -314,7 +314,7 @@ mod tests {
         let page = requests(&body).unwrap();
         assert_eq!((page.items.len(), page.unreadable.len()), (1, 1));
         assert_eq!((page.unreadable[0].id.as_str(), page.unreadable[0].why.as_str()), ("odd", "it is not UTF-8"));
-        // A replacement character that somebody wrote is one.
+        // A replacement character that was really in the text is accepted.
         assert_eq!(beside("\"\u{fffd}\"").items.len(), 2);
     }
 
@@ -396,7 +396,7 @@ mod tests {
         let many = |count: usize| format!("[{}0]", "0,".repeat(count));
         assert!(json(many(VALUES_MAX - 2).as_bytes()).is_ok());
         assert_eq!(json(many(VALUES_MAX).as_bytes()).unwrap_err(), BodyProblem::TooMany);
-        // What only looks like many values, inside a text, does not count.
+        // Characters inside a string that only look like many values do not count.
         let text = format!(r#"["{}\",[{{"]"#, ",[{".repeat(VALUES_MAX));
         assert!(json(text.as_bytes()).is_ok());
     }

@@ -11,7 +11,7 @@ use super::{bodies, retry_after};
 use crate::model::StrangerText;
 use crate::secret::Redact;
 
-/// What an error's body says, in either shape the platform uses \[docs\], or in none.
+/// The contents of an error's body, in one of the two forms that the platform uses \[docs\]; empty for any other form.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct ErrorBody {
     /// `error.code`, or the older `error`.
@@ -22,7 +22,7 @@ pub struct ErrorBody {
     pub retry_after: Option<Duration>,
 }
 
-/// Reads an error's body; what is no JSON says nothing.
+/// Reads an error's body; a body that is not JSON gives nothing.
 pub(crate) fn error_body(body: &[u8], redact: &Redact) -> ErrorBody {
     let Ok(value) = bodies::json(body) else { return ErrorBody::default() };
     let text = |value: Option<&Value>| {
@@ -39,7 +39,7 @@ pub(crate) fn error_body(body: &[u8], redact: &Redact) -> ErrorBody {
             message: text(value.get("message")),
             retry_after: value.get("retry_after").and_then(seconds),
         },
-        // What a Phoenix server says by itself, outside of the application: `{"errors":{"detail":"Not Found"}}`.
+        // An error of the Phoenix server itself, outside of the application: `{"errors":{"detail":"Not Found"}}`.
         None => {
             let detail = value.get("errors").and_then(|errors| errors.get("detail"));
             ErrorBody { code: None, message: text(value.get("message")).or_else(|| text(detail)), retry_after: None }
@@ -53,24 +53,24 @@ fn seconds(value: &Value) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// Whose words a refusal's body holds.
+/// Who wrote a refusal's body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Words {
-    /// Nobody's: it is empty, or could not be read.
+    /// Unknown: it is empty, or could not be read.
     None,
     /// The platform's: JSON with an `error`, or with Phoenix's own `errors` \[docs, phx\].
     Platform,
-    /// Of something between us and the platform, of which this is the beginning.
+    /// A system between us and the platform; this is the beginning of its text.
     Between(StrangerText),
 }
 
 /// Most characters of a foreign page that are repeated.
 const EXCERPT_CHARS_MAX: usize = 200;
 
-/// Of so much of it: a key that is written in many bytes is found whole.
+/// The excerpt is searched for keys up to this length, so that a key that takes many bytes is found completely.
 const EXCERPT_BYTES_MAX: usize = 64 << 10;
 
-/// Whose words these are.
+/// Who wrote this body.
 pub fn words(body: &[u8], redact: &Redact) -> Words {
     if body.trim_ascii().is_empty() {
         return Words::None;
@@ -84,7 +84,8 @@ pub fn words(body: &[u8], redact: &Redact) -> Words {
     }
 }
 
-/// Whether a 2xx's body cannot be the platform's: it is not empty and does not even begin as JSON does. A login page, say.
+/// Whether the body of a 2xx cannot be the platform's, for example a login page: it is not empty and does not begin
+/// like JSON.
 pub(crate) fn is_foreign_page(body: &[u8]) -> bool {
     body.trim_ascii_start().first().is_some_and(|first| !matches!(first, b'{' | b'['))
 }
@@ -97,14 +98,13 @@ pub(crate) fn excerpt(body: &[u8], redact: &Redact) -> StrangerText {
     StrangerText::new(&words.join(" ").chars().take(EXCERPT_CHARS_MAX).collect::<String>())
 }
 
-/// Classifies an answer that is not a 2xx. `body` is `None` where it could not be read; what is repeated of it is without the
-/// keys of `redact`. `now` is the platform's own time
-/// where it said it.
+/// Classifies a reply that is not a 2xx. `body` is `None` if it could not be read; what is shown of it has no keys of
+/// `redact`. `now` is the platform's own time, if the reply has it.
 ///
-/// What a status means is believed only of the platform: every other speaker (a CDN, a proxy, a firewall, a login page)
-/// refuses for reasons of its own, and knows neither keys nor requests. 401 and 403 need the platform's own words; the
-/// others may come without a body. 407, 451 and 511 are never the platform's. 429 means the same whoever says it, and a
-/// redirection points elsewhere whoever says it.
+/// A status has its meaning only if the platform sent it: any other system (a CDN, a proxy, a firewall, a login page)
+/// refuses for its own reasons, and knows neither keys nor requests. 401 and 403 need a body in the platform's own
+/// format; other statuses may come without a body. 407, 451 and 511 never come from the platform. 429 and redirections
+/// mean the same whoever sends them.
 pub fn refusal(
     status: StatusCode,
     retry_after_header: Option<&str>,
@@ -195,7 +195,7 @@ mod tests {
             }
             assert_eq!(classify(429, None, page).fault, CallFault::Throttled);
         }
-        // Nobody's words: what only the platform may say is not believed, the rest is.
+        // Without a known author, a status that only the platform may send is not believed; any other is.
         for (status, fault) in [
             (401, CallFault::InBetween(401)),
             (403, CallFault::InBetween(403)),

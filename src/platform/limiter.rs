@@ -1,4 +1,4 @@
-//! One brake for everybody: all agents of a process share what a host gives. Whoever wants to call waits here for a turn.
+//! One limiter for each host, which all agents of a process share. Every call waits here for its turn.
 //!
 //! Turns are given in the order of asking, answers before everything else. The arithmetic is in [`pace`]. While a host is
 //! out of reach, the answers of all agents share one wait, too.
@@ -23,7 +23,7 @@ use crate::ops::log::events;
 
 /// A longer pause is not waited for: the call comes back unsent, as the host would refuse it.
 const WAIT_MAX: Duration = Duration::from_secs(10);
-/// A host that is quiet for this long and refuses again is worth a new line.
+/// If a host refuses again after this time without a refusal, that is a new log line.
 const EPISODE: Duration = Duration::from_secs(60);
 
 /// A shorter suspend does not count.
@@ -42,8 +42,8 @@ impl Limiters {
         Self { calls_per_second_max, by_host: Arc::default() }
     }
 
-    /// The limiter of this host, whatever the port: what limits a client stands before all of them. A name with a dot at its
-    /// end is the same host.
+    /// The limiter of this host, for all ports: a server that limits clients is in front of all of them. A name with a
+    /// dot at its end is the same host.
     pub fn of(&self, url: &url::Url) -> Arc<Limiter> {
         let host = url.host_str().unwrap_or_default();
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
@@ -52,7 +52,7 @@ impl Limiters {
     }
 }
 
-/// One host's.
+/// The limiter of one host.
 #[derive(Debug)]
 pub struct Limiter {
     host: String,
@@ -60,7 +60,7 @@ pub struct Limiter {
     /// For how long the machine had been suspended then.
     suspended: Duration,
     state: Mutex<State>,
-    /// Who waits for an answer's turn, or has it.
+    /// The number of callers that wait for an answer's turn, or have one.
     answers: AtomicUsize,
     /// The first of those who wait holds this: one timer for all of them, in the order in which they came.
     answer_queue: tokio::sync::Mutex<()>,
@@ -79,13 +79,13 @@ struct State {
 /// Why a call cannot go now, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoTurn {
-    /// The host asked for a longer pause than is waited for.
+    /// The host asked for a longer pause than the caller waits for.
     Paused(Duration),
     /// The host is out of reach; never said to a [`Class::Call`].
     Unreached(Duration),
 }
 
-/// A call that may go now. Say what came of it with [`Turn::ended`].
+/// A call that may go out now. Report its result with [`Turn::ended`].
 #[derive(Debug)]
 pub struct Turn {
     limiter: Arc<Limiter>,
@@ -107,13 +107,13 @@ impl Limiter {
         }
     }
 
-    /// Waits for a turn. Dropping the future gives the place in the queue back, and costs nobody a turn.
+    /// Waits for a turn. Dropping the future gives up the place in the queue, and no other caller loses a turn.
     pub async fn turn(self: &Arc<Self>, class: Class) -> Result<Turn, NoTurn> {
         if class == Class::Answer {
             self.lock().reach.take(self.now()).map_err(NoTurn::Unreached)?;
         }
         let _counted = (class == Class::Answer).then(|| Counted::new(&self.answers));
-        // An answer that is not paced waits for nobody.
+        // An answer that is not paced does not wait.
         if class == Class::Answer && !self.lock().pace.limited() {
             return self.try_turn(class).map_err(|at| NoTurn::Paused(self.left(at)));
         }
@@ -192,7 +192,7 @@ impl Turn {
         reach.failed(self.began, now, rng);
     }
 
-    /// What the host said: a status, and what it asked to wait. `None` where it said nothing.
+    /// The result of the call: the status, and the wait that the host asked for. `None` if there was no reply.
     pub fn ended(self, status: Option<u16>, retry_after: Option<Duration>) {
         if status.is_some() {
             self.limiter.lock().reach.reached();
@@ -207,7 +207,7 @@ impl Turn {
     }
 }
 
-/// Counts whoever waits, and forgets those who leave.
+/// Counts the waiting callers, and subtracts those that leave.
 struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {
@@ -297,7 +297,7 @@ mod tests {
             let NoTurn::Paused(left) = limiter.turn(class).await.unwrap_err() else { panic!("{class:?}") };
             assert!(left > Duration::from_secs(119), "{left:?}");
         }
-        // A 503 that does not say how long is a failure of its own, and no limit.
+        // A 503 without a wait is a failure, not a limit.
         let other = self::limiter();
         other.turn(Class::Call).await.unwrap().ended(Some(503), None);
         assert!(!other.lock().pace.limited());

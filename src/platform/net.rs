@@ -26,7 +26,7 @@ pub struct Net {
     limiters: Limiters,
 }
 
-/// Why the platform cannot be spoken to at all.
+/// Why the platform cannot be reached at all.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
     /// The address.
@@ -60,7 +60,7 @@ impl Net {
         Ok(Self { tls, names, suspects, limiters: Limiters::new(platform.calls_per_second_max) })
     }
 
-    /// The way to this address. `http` is whether plain HTTP is spoken there, rather than a WebSocket.
+    /// The route to this address. `http` is whether plain HTTP is used there, rather than a WebSocket.
     pub fn route(&self, url: &Url, http: bool) -> Result<Route, NetError> {
         Route::new(self, url, http, variable)
     }
@@ -78,7 +78,7 @@ impl Net {
     }
 }
 
-/// A variable of this process, as text. One that is not UTF-8 is set all the same, and is no address.
+/// A variable of this process, as text. One that is not UTF-8 counts as set, but not as a valid address.
 fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }

@@ -1,6 +1,6 @@
-//! The payloads of the channels' events, and the rows of REST's lists that share their shape, parsed once into types.
-//! Sources: `docs/platform.md`. Unknown fields are ignored; what breaks the contract is a [`PayloadProblem`] that
-//! names every broken field and repeats nobody's text. It decides nothing.
+//! The payloads of the channels' events, and the rows of REST lists with the same shape, parsed once into types.
+//! Sources: `docs/platform.md`. Unknown fields are ignored; a violation of the contract is a [`PayloadProblem`], which
+//! names every broken field and contains no text of others. It makes no decisions.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,12 +19,13 @@ use crate::secret::Redact;
 
 /// Longest text that is tried as a time (bytes).
 const TIME_BYTES_MAX: usize = 64;
-/// Where a payload may say whose the handle is, the first that is there. No payload of today has any of them \[infer\].
+/// Where a payload may name the holder of the handle; the first that exists counts. Today's payloads have none of them
+/// \[infer\].
 const SENDER_ID: &[&str] = &["from_id", "sender_id", "from.id", "sender.id"];
-/// The same of the user whose agent it is.
+/// The same for the user who owns the agent.
 const OWNER_ID: &[&str] = &["from_owner_id", "owner_id", "owner_uuid", "owner.id"];
 
-/// What the platform tells over the channels that doorman joins.
+/// What the platform sends over the channels that doorman joins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChannelEvent {
     /// `contact_request_received`.
@@ -33,7 +34,7 @@ pub enum ChannelEvent {
     RequestUpdated {
         /// Which.
         id: RequestId,
-        /// How it stands now; never pending in practice.
+        /// Its new status; never pending in practice.
         status: RequestStatus,
     },
     /// `contact_added`.
@@ -48,7 +49,7 @@ pub enum ChannelEvent {
 /// `supersede` on the control channel: another connection took this agent's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Supersede {
-    /// The platform's word.
+    /// The platform's reason.
     pub reason: Option<StrangerText>,
     /// The platform's sentence.
     pub message: Option<StrangerText>,
@@ -56,7 +57,8 @@ pub struct Supersede {
     pub correlation_id: Option<StrangerText>,
 }
 
-/// Why a payload is not what it should be: every broken field, in the order of the contract. Holds none of its text.
+/// Why a payload does not have the expected form: every broken field, in the order of the contract. Contains none of
+/// its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PayloadProblem {
     broken: Vec<(&'static str, FieldProblem)>,
@@ -65,7 +67,7 @@ pub struct PayloadProblem {
 /// What is wrong with one field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum FieldProblem {
-    /// It has to be there, and not null.
+    /// The field is required, and must not be null.
     #[error("is missing")]
     Missing,
     /// The payload itself.
@@ -74,16 +76,16 @@ pub enum FieldProblem {
     /// A number, a list, …
     #[error("is not text")]
     NotText,
-    /// An empty text where there has to be one.
+    /// An empty text where text is required.
     #[error("is empty")]
     Empty,
-    /// A text with half of a surrogate pair, or another escape that stands for no character.
+    /// A text with half of a surrogate pair, or another escape that is not a character.
     #[error("holds a character that does not exist")]
     NoCharacter,
-    /// No id.
+    /// Not a valid id.
     #[error("is not a valid id")]
     NotAnId,
-    /// A request that is said to be waiting and is not.
+    /// A request that should be pending and is not.
     #[error("is not `pending`")]
     NotPending,
 }
@@ -150,7 +152,7 @@ pub fn contact<'a>(payload: impl Into<Object<'a>>) -> Result<Contact, PayloadPro
     fields.finish(id, |id| Contact { id, sender, name, kind, inserted_at, ids })
 }
 
-/// Reads `supersede` \[sdk\]. It means the same whatever it carries, so nothing in it is required.
+/// Reads `supersede` \[sdk\]. It means the same whatever its fields are, so none of them is required.
 pub fn supersede(payload: &Value, redact: &Redact) -> Supersede {
     let text = |key| {
         let text = payload.get(key).and_then(Value::as_str)?;
@@ -172,7 +174,8 @@ fn contact_removed(payload: &Value) -> Result<ChannelEvent, PayloadProblem> {
     fields.finish(id, |id| ChannelEvent::ContactRemoved { id })
 }
 
-/// An object whose fields are taken: one that was parsed whole, or a row of a list, of which only what is asked for is.
+/// An object from which fields are read: a completely parsed one, or a row of a list, of which only the requested
+/// fields are parsed.
 #[derive(Debug)]
 pub enum Object<'a> {
     /// An event's payload.
@@ -193,7 +196,7 @@ impl<'a> From<&'a Row<'a>> for Object<'a> {
     }
 }
 
-/// What stands under a key.
+/// The value of a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Field<'a> {
     /// Nothing, or null.
@@ -218,8 +221,8 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// An id that may be there: a text or a whole number, under a key or under one of an object (`owner.id`). Whatever else
-    /// stands there is none.
+    /// An optional id: a text or a whole number, under a key or under a key of an inner object (`owner.id`). Any other
+    /// value counts as absent.
     fn sender_id(&self, path: &str) -> Option<SenderId> {
         let (key, inner) = path.split_once('.').map_or((path, None), |(key, inner)| (key, Some(inner)));
         let text = match self {
@@ -241,7 +244,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Takes fields out of an object and remembers what is wrong with them, so that all problems are told at once.
+/// Reads fields from an object and collects their problems, so that all are reported at once.
 struct Fields<'a> {
     object: Object<'a>,
     broken: Vec<(&'static str, FieldProblem)>,
@@ -271,7 +274,7 @@ impl<'a> Fields<'a> {
         None
     }
 
-    /// A text that has to be there.
+    /// A required text.
     fn word(&mut self, key: &'static str) -> Option<Cow<'a, str>> {
         match self.object.get(key) {
             Field::Absent => self.broken(key, FieldProblem::Missing),
@@ -296,17 +299,17 @@ impl<'a> Fields<'a> {
         self.word(key).and_then(|text| parse_time(&text))
     }
 
-    /// A handle of whatever shape: what is no plain handle is kept as such, and a guard keeps it from an approval.
+    /// A handle of any shape: one that is not a plain handle is kept as it is, and a guard prevents its approval.
     fn sender(&mut self, key: &'static str) -> Sender {
         Sender::parse(self.optional(key).as_deref())
     }
 
-    /// A text of any length: what is beyond the bound is cut off, and the text says so.
+    /// A text of any length: beyond the bound it is cut, and marked as cut.
     fn stranger_text(&mut self, key: &'static str) -> Option<StrangerText> {
         self.optional(key).map(|text| StrangerText::new(&text))
     }
 
-    /// Who has the handle, where the payload tells. What cannot be read as an id spoils nothing.
+    /// The ids behind the handle, if the payload has them. An unreadable id is no error.
     fn ids(&self) -> Option<Box<SenderIds>> {
         let first = |paths: &[&str]| paths.iter().find_map(|path| self.object.sender_id(path));
         let (sender, owner) = (first(SENDER_ID), first(OWNER_ID));

@@ -1,4 +1,4 @@
-//! What REST answers, classified by what the caller does next.
+//! The replies of REST, classified by what the caller does next.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::model::{
 /// A finished call: its result, and the platform's own clock where it said it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply<T> {
-    /// What came of it.
+    /// The result.
     pub result: Result<T, CallError>,
     /// The `Date` header, or `None`.
     pub date: Option<Timestamp>,
@@ -26,22 +26,23 @@ pub struct Me {
     pub sender: Sender,
     /// Its name.
     pub name: Option<StrangerText>,
-    /// The id of the user whose agent it is.
+    /// The id of the user who owns the agent.
     pub owner: Option<SenderId>,
 }
 
-/// One page of a list: every row of it is either readable, known by its id alone, or without an id.
+/// One page of a list: each of its rows is either readable, known only by its id, or without an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T: Listed> {
-    /// What stood on it and could be read.
+    /// The readable rows.
     pub items: Vec<T>,
-    /// Rows of which only the id could be read. Each stands for that id: it is listed, so it has not ended.
+    /// Rows with only a readable id. Each counts for that id: it is listed, so it has not ended.
     pub unreadable: Vec<Unreadable<T::Id>>,
-    /// Positions, from 1, of rows without a readable id. While there is one, this page proves nobody's absence.
+    /// Positions, from 1, of rows without a readable id. While there is one, this page does not prove that a request is
+    /// missing.
     pub nameless: Vec<u32>,
-    /// How many there are in all, where the platform said so.
+    /// How many there are in all, if the platform reports it.
     pub total: Option<u64>,
-    /// How many pages there are, where the platform said so; at least 1.
+    /// How many pages there are, if the platform reports it; at least 1.
     pub pages: Option<u32>,
 }
 
@@ -52,9 +53,9 @@ impl<T: Listed> Page<T> {
     }
 }
 
-/// What stands in a list, one a row.
+/// The rows of a list.
 pub trait Listed: Sized {
-    /// What a row is known by.
+    /// What identifies a row.
     type Id: std::fmt::Debug + Clone + PartialEq + Eq;
 }
 
@@ -66,28 +67,28 @@ impl Listed for Contact {
     type Id = ContactId;
 }
 
-/// A row of which only the id could be read.
+/// A row with only a readable id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable<I> {
-    /// Whose row it is.
+    /// Its id.
     pub id: I,
-    /// Where on the page, from 1.
+    /// Its position on the page, from 1.
     pub position: u32,
-    /// What is wrong with it; none of its text.
+    /// The problem, without the row's text.
     pub why: String,
 }
 /// `POST /agent/contacts/requests/respond`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Responded {
-    /// How the request stands now.
+    /// The status of the request now.
     pub status: RequestStatus,
 }
 
-/// A call that did not do what it should.
+/// A call that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.words())]
 pub struct CallError {
-    /// By what the caller does next.
+    /// The class, by what the caller does next.
     pub fault: CallFault,
     /// The platform's code (`limit_reached`, …), if it gave one; at most 64 characters when shown.
     pub code: Option<StrangerText>,
@@ -98,12 +99,12 @@ pub struct CallError {
 }
 
 impl CallError {
-    /// There is no key to ask with: why not.
+    /// There is no key to call with; `why` is the reason.
     pub(crate) fn no_key(why: &str) -> Self {
         Self { fault: CallFault::NoKey, code: None, message: Some(StrangerText::new(why)), retry_after: None }
     }
 
-    /// With the address that was tried.
+    /// Adds the address of the call.
     pub fn about(self, url: &url::Url) -> Self {
         let said = self.message.as_ref().map(ToString::to_string).unwrap_or_default();
         Self { message: Some(StrangerText::new(&format!("{said} (tried {url})"))), ..self }
@@ -111,7 +112,7 @@ impl CallError {
 
     fn words(&self) -> String {
         let message = self.message.as_ref().map(ToString::to_string).unwrap_or_default();
-        // Why there is none begins with these words, too.
+        // The reason for a missing key begins with these words, too.
         if self.fault == CallFault::NoKey && message.starts_with(&self.fault.to_string()) {
             return message;
         }
@@ -121,19 +122,19 @@ impl CallError {
     }
 }
 
-/// How the words of [`CallFault::Malformed`] begin; the record is searched for them.
+/// The beginning of the text of [`CallFault::Malformed`]; the record is searched for it.
 pub(crate) const MALFORMED: &str = "malformed";
 
 /// Classes of [`CallError`], by what the caller does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum CallFault {
-    /// 400, 422: what we sent is wrong; the same again would be, too.
+    /// 400, 422: our message is wrong; sending it again would not help.
     #[error("{MALFORMED}, says the platform (http {0})")]
     Malformed(u16),
     /// 401.
     #[error("the key is refused (http 401)")]
     KeyRefused,
-    /// There is no key to ask with, so nobody was asked. Otherwise as one that is refused.
+    /// There is no key, so no call was made. Treated like a refused key.
     #[error("no key")]
     NoKey,
     /// 403: not allowed, or a quota of the plan.
@@ -155,17 +156,18 @@ pub enum CallFault {
     /// It was never sent: no connection, no TLS, a name that does not resolve.
     #[error("the platform cannot be reached")]
     Unreachable,
-    /// It was sent, or may have been, and no whole answer came: time ran out, the connection broke.
+    /// The call was sent, or may have been, and no complete reply came: time ran out, or the connection broke.
     #[error("no answer from the platform")]
     NoAnswer,
-    /// A 2xx whose body is not what it should be (or is too large).
+    /// A 2xx whose body does not have the expected form (or is too large).
     #[error("the platform's answer cannot be read (http {0})")]
     Unreadable(u16),
     /// A page of a list that is larger than is taken. The same rows in smaller pages may fit.
     #[error("the page is too large")]
     TooLarge,
-    /// Something between us and the platform answered in its place: a CDN's bot check, a proxy, a login page. Its words
-    /// are the message. It says nothing about the key, or about any request; whether the platform was asked is unknown.
+    /// A system between us and the platform replied in its place: a CDN's bot check, a proxy, a login page. The message
+    /// is its text. It says nothing about the key or about any request; whether the platform received the call is
+    /// unknown.
     #[error("not the platform's answer, but that of something in between (http {0})")]
     InBetween(u16),
 }

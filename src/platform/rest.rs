@@ -1,5 +1,6 @@
-//! REST calls. Each is bounded in time and size, follows no redirect, and comes back classified; none of them panics or
-//! decides, and none is sent twice (but for what HTTP/2 or a closed kept connection proves was never taken up).
+//! REST calls. Each is bounded in time and size, follows no redirect, and returns a classified result. None of them
+//! panics or makes a decision, and none is sent twice (except if HTTP/2 or a closed kept connection proves that the
+//! server did not process it).
 
 mod transport;
 
@@ -36,18 +37,18 @@ pub const BODY_BYTES_MAX: usize = 64 << 10;
 const IDLE_MAX: usize = 64;
 /// Most bytes of an answer's headers over HTTP/2.
 const HEAD_BYTES_MAX: u32 = 64 << 10;
-/// While calls wait on a shared HTTP/2 connection it is asked this often whether it lives, and given up after as long
-/// again: without this, one dead connection would swallow every call until the operating system notices.
+/// While calls wait on a shared HTTP/2 connection, a ping checks it this often, and it is given up if no reply comes
+/// within the same time: without this, one dead connection would block every call until the operating system notices.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Idle connections live this long: common servers and balancers close theirs after 60 s, and a call that goes out at
 /// that very moment would be lost.
 const IDLE_LIFE: Duration = Duration::from_secs(50);
-/// What a browser of no special taste says; a CDN refuses clients that say nothing.
+/// The value of an ordinary browser; a CDN refuses clients without this header.
 pub(super) const ACCEPT_LANGUAGE: &str = "en-US,en;q=0.9";
 /// Where answers go.
 const RESPOND: &str = "agent/contacts/requests/respond";
-/// A cached answer may be this old, by its `Age`; an older one says nothing about the time.
+/// A cached reply may be this old, by its `Age`; an older one is not used for the time.
 const AGE_MAX: u64 = 24 * 60 * 60;
 
 /// The client that all agents share: one pool of connections.
@@ -60,19 +61,19 @@ pub struct Rest {
     timeout: Duration,
     limiter: Arc<Limiter>,
     proxy: Option<String>,
-    /// On every request.
+    /// The headers of every request.
     headers: HeaderMap,
     redact: Redact,
     recorder: Option<Recorder>,
     count: CallCount,
 }
 
-/// Hears of every call that ended: which, and its HTTP status where there was one.
+/// Is called for every call that ended, with its name and its HTTP status, if there was one.
 #[derive(Clone)]
 pub struct CallCount(Arc<dyn Fn(&'static str, Option<u16>) + Send + Sync>);
 
 impl CallCount {
-    /// Tells this.
+    /// Calls this function.
     pub fn new(count: impl Fn(&'static str, Option<u16>) + Send + Sync + 'static) -> Self {
         Self(Arc::new(count))
     }
@@ -110,7 +111,7 @@ impl Rest {
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         headers.extend(route.forwarding_header());
         headers.extend(platform.headers.iter().cloned());
-        // Earlier than the whole, so that a connection that never was is told from an answer that never came.
+        // Shorter than the whole, so that a missing connection can be distinguished from a missing reply.
         let connector = Connector { route, limit: timeout.mul_f64(2.0 / 3.0) };
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -135,12 +136,12 @@ impl Rest {
         })
     }
 
-    /// Tells `redact` every key that is used, so that the log never shows one; and the recorder every call.
+    /// Adds every key that is used to `redact`, so that the log never shows one, and passes every call to the recorder.
     pub fn watched(self, redact: Redact, recorder: Option<Recorder>) -> Self {
         Self { redact, recorder, ..self }
     }
 
-    /// Tells `count` every call that ends.
+    /// Calls `count` for every call that ends.
     #[must_use]
     pub fn counted(self, count: CallCount) -> Self {
         Self { count, ..self }
@@ -151,17 +152,17 @@ impl Rest {
         &self.redact
     }
 
-    /// Where a transcript is written, if one is.
+    /// The recorder of a transcript, if one is written.
     pub fn recorder(&self) -> Option<&Recorder> {
         self.recorder.as_ref()
     }
 
-    /// Where it is.
+    /// The base address.
     pub fn base(&self) -> &Url {
         &self.base
     }
 
-    /// Which proxy is used, in words.
+    /// A description of the proxy, if one is used.
     pub fn proxy(&self) -> Option<&str> {
         self.proxy.as_deref()
     }
@@ -198,9 +199,9 @@ impl AgentRest {
         self.call(Class::Answer, asked, BODY_BYTES_MAX, bodies::responded).await
     }
 
-    /// Removes a contact, in both directions. Any 2xx of the platform's will do, whatever it says.
+    /// Removes a contact, in both directions. Any 2xx of the platform counts as success, whatever its body.
     pub async fn remove_contact(&self, contact: &ContactId, for_person: bool) -> Reply<()> {
-        // What nobody waits for lets answers go first.
+        // If no person waits for it, answers go first.
         let class = if for_person { Class::Answer } else { Class::Call };
         let body = json!({ "contact_id": contact.as_str() });
         self.call(class, Asked::post("agent/contacts/remove", &body), BODY_BYTES_MAX, |_| Ok(())).await
@@ -253,7 +254,7 @@ impl AgentRest {
             recorder.answered(&self.agent, call, status.as_u16(), wait.as_deref(), body);
         }
         let result = match (status.is_success(), body) {
-            // A login page answers everything with 200.
+            // A login page replies to every call with 200.
             (true, Ok(body)) if classify::is_foreign_page(&body) => {
                 let page = classify::excerpt(&body, &self.rest.redact);
                 let fault = CallFault::InBetween(status.as_u16());
@@ -268,7 +269,8 @@ impl AgentRest {
                 Err(CallError { fault: CallFault::TooLarge, code: None, message, retry_after: None })
             }
             (true, Err(cut)) => Err(cut.fault(status)),
-            // A refusal is one even where its body breaks off or has no end; but 401 and 403 need the platform's words.
+            // A refusal counts even if its body is incomplete or endless; but 401 and 403 need a body in the platform's
+            // format.
             (false, body) => {
                 let now = date.unwrap_or_else(Timestamp::now);
                 let body = body.ok();
@@ -307,7 +309,7 @@ impl AgentRest {
         Ok(request)
     }
 
-    /// Puts a call on record, if one is kept.
+    /// Records a call in the transcript, if there is one.
     fn recorded(&self, asked: &Asked) -> Option<(&Recorder, u64)> {
         let recorder = self.rest.recorder.as_ref()?;
         let method = if asked.body.is_some() { "POST" } else { "GET" };
@@ -324,7 +326,7 @@ fn below(base: &Url, path: &str) -> Url {
     url
 }
 
-/// What is asked: a POST where there is a body.
+/// The call: a POST if there is a body.
 struct Asked {
     path: &'static str,
     query: Option<String>,
@@ -345,7 +347,7 @@ impl Asked {
     }
 }
 
-/// The platform's own time: its `Date`, and what a cache in between says of the answer's age.
+/// The platform's own time: its `Date`, plus the age of the reply by a cache in between.
 fn date(headers: &HeaderMap) -> Option<Timestamp> {
     let date = header_text(headers, header::DATE).and_then(retry_after::date)?;
     let age = match headers.get(header::AGE) {

@@ -4,16 +4,16 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
-/// What is said and cannot be read asks for this much: somebody wanted a wait, so it is not "soon".
+/// The wait for a value that cannot be parsed: the server asked for a wait, so "soon" would be wrong.
 pub(crate) const UNREADABLE: Duration = Duration::from_secs(30);
-/// Dates that some servers write, besides those of HTTP.
+/// Dates in other formats that some servers write, in addition to those of HTTP.
 const OTHER_DATES: [&str; 2] = ["%a, %d %b %Y %H:%M:%S %z", "%a %b %e %H:%M:%S %Y"];
 
-/// How long to wait; `None` where the header is empty. `now` is the platform's own `Date` where it was given, else ours: a
-/// wrong clock here must not make a date there mean something else.
+/// How long to wait; `None` if the header is empty. `now` is the platform's own `Date` if the reply had one, else our
+/// time: a wrong clock here must not change the meaning of a date.
 ///
-/// Read generously: `1.5`, `30s`, `120, 120`, RFC 3339 and a date with an offset are what somebody meant. Whoever calls
-/// this bounds it.
+/// Lenient: `1.5`, `30s`, `120, 120`, RFC 3339 and a date with an offset are accepted. The caller must bound the
+/// result.
 pub fn parse(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim().trim_matches('"').trim();
     if text.is_empty() {
@@ -22,7 +22,7 @@ pub fn parse(text: &str, now: Timestamp) -> Option<Duration> {
     if let Some(at) = date(text).or_else(|| other_date(text)) {
         return Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO));
     }
-    // The first number counts; a unit of seconds may follow it, or more of a list.
+    // The first number counts; a unit of seconds or the rest of a list may follow.
     let digits = text.trim_start_matches('+');
     let end = digits.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(digits.len());
     let (number, rest) = digits.split_at(end);

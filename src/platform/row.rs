@@ -1,6 +1,6 @@
-//! One row of a list, before anything of it is believed: its fields where they stand in the body, none of them parsed
-//! yet. So one row that cannot be read spoils no other, and its id can still be taken: finding a field survives half
-//! surrogate pairs, numbers beyond any range and any depth elsewhere in the row.
+//! One row of a list before it is parsed: the raw text of each of its fields. So an unreadable row does not affect the
+//! others, and its id can still be read: finding a field works even with half surrogate pairs, numbers beyond any range
+//! and any depth elsewhere in the row.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -28,7 +28,7 @@ impl<'a> Row<'a> {
         Some(Self { fields })
     }
 
-    /// What stands under this key. A key that is there twice, with different values, cannot be read.
+    /// The value of this key. If a key appears twice with different values, it counts as unreadable.
     pub(super) fn field(&self, key: &str) -> Field<'a> {
         let mut found = self.fields.iter().filter(|(name, _)| name == key).map(|(_, value)| *value);
         let Some(value) = found.next() else { return Field::Absent };
@@ -42,12 +42,12 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// What stands under this key, as it is written.
+    /// The raw value of this key.
     pub(super) fn raw(&self, key: &str) -> Option<&'a str> {
         self.fields.iter().find(|(name, _)| name == key).map(|(_, value)| *value)
     }
 
-    /// The object under this key.
+    /// The object that is the value of this key.
     pub(super) fn object(&self, key: &str) -> Option<Row<'a>> {
         Row::of(serde_json::from_str(self.raw(key)?).ok()?)
     }
@@ -70,7 +70,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// A JSON text; borrowed where nothing in it is escaped.
+/// A JSON string; borrowed if it contains no escapes.
 fn text(raw: &str) -> Option<Cow<'_, str>> {
     match serde_json::from_str::<&str>(raw) {
         Ok(plain) => Some(Cow::Borrowed(plain)),

@@ -1,5 +1,5 @@
-//! The socket's driver: dials, upgrades, and moves frames. It understands nothing of them, and keeps no more of them than
-//! a bound says.
+//! The socket's driver: connects, upgrades, and moves frames. It does not interpret frames, and keeps only a bounded
+//! amount of them.
 
 mod upgrade;
 
@@ -26,27 +26,27 @@ use crate::secret::Redact;
 
 /// Longest frame, and longest message, that is read.
 pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
-/// So many bytes of frames may wait to be taken; then nothing is read until all of them were.
+/// At most this many bytes of frames may wait to be taken; beyond that nothing is read until all of them were taken.
 pub(crate) const WAITING_BYTES_MAX: usize = 4 << 20;
 /// Most pings and pongs that are read in a second.
 pub(crate) const PINGS_MAX: u32 = 50;
 /// A frame that cannot be written for this long ends the connection.
 const WRITE_MAX: Duration = Duration::from_secs(15);
-/// How long a closing handshake is waited for.
+/// How long to wait for a closing handshake.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
-/// What the socket says.
+/// An event of the socket.
 #[derive(Debug)]
 pub enum SocketEvent {
     /// A text frame, and when it was read.
     Text(Utf8Bytes, Instant),
-    /// A binary frame of so many bytes.
+    /// A binary frame of this many bytes.
     Binary(usize),
     /// It ended, like this. Nothing follows.
     Closed(Ended),
 }
 
-/// What the socket is told.
+/// A command to the socket.
 #[derive(Debug)]
 pub enum SocketCommand {
     /// Send a text frame.
@@ -55,7 +55,7 @@ pub enum SocketCommand {
     Close,
 }
 
-/// Where sockets are opened, and how. Clones share what they know.
+/// Where and how sockets are opened. Clones share what they have learned.
 #[derive(Debug, Clone)]
 pub struct Dialer {
     url: Url,
@@ -77,7 +77,7 @@ impl Dialer {
         })
     }
 
-    /// Which proxy is used, in words.
+    /// A description of the proxy, if one is used.
     pub fn proxy(&self) -> Option<String> {
         self.route.proxy()
     }
@@ -97,7 +97,7 @@ impl Socket {
     }
 
     /// Moves frames until the socket ends or is told to close; [`SocketEvent::Closed`] is the last event. Pings are
-    /// answered. When nobody takes events any more the socket is closed. Dropping the future drops the connection.
+    /// answered. If the receiver of events is dropped, the socket is closed. Dropping the future drops the connection.
     pub async fn run(self, events: mpsc::Sender<SocketEvent>, commands: mpsc::Receiver<SocketCommand>) {
         let pings = Pings { count: 0, second_ends: tokio::time::Instant::now() };
         Driver { stream: self.stream, redact: self.redact, events, commands, waiting: 0, pings }.run().await;
@@ -121,7 +121,7 @@ struct Pings {
 }
 
 impl Pings {
-    /// One more; until when nothing more is read, if that is so.
+    /// Counts one more; returns until when nothing is read, if the limit is reached.
     fn one_more(&mut self) -> Option<tokio::time::Instant> {
         let now = tokio::time::Instant::now();
         if now >= self.second_ends {
@@ -132,13 +132,13 @@ impl Pings {
     }
 }
 
-/// How it ends.
+/// How the socket ends.
 enum End {
-    /// The peer closed, and hears that we heard.
+    /// The peer closed, and gets a confirmation.
     Theirs(Option<CloseFrame>),
-    /// We were told to, or nobody listens any more.
+    /// We were told to close, or the receiver of events is gone.
     ContactAttribution,
-    /// The peer sent what is not taken; it is told the reason.
+    /// The peer sent something that is not accepted; it gets the reason.
     Refused(CloseCode),
     /// The connection broke.
     Broken,
@@ -156,11 +156,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             End::Refused(code) => Ended { too_large: *code == CloseCode::Size, ..Ended::default() },
             End::Broken => Ended::default(),
         };
-        // Whoever waits learns of the end before the goodbyes.
+        // The receiver learns of the end before the closing handshake.
         let _ = self.events.send(SocketEvent::Closed(ended)).await;
         match end {
             End::Theirs(_) => drop(timeout(CLOSE_MAX, self.stream.flush()).await),
-            // A connection that ends without a word may be taken for alive for a minute.
+            // Without a close frame, the platform may count the connection as alive for a minute.
             End::Refused(code) => drop(self.close(code, false).await),
             End::ContactAttribution | End::Broken => {}
         }
@@ -218,7 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         self.events.send(event).await.map_err(|_| mpsc::error::SendError(()))
     }
 
-    /// Says goodbye, and if `wait`, listens for the peer's.
+    /// Sends a close frame, and if `wait`, waits for the peer's.
     async fn close(&mut self, code: CloseCode, wait: bool) -> Option<CloseFrame> {
         let goodbye = CloseFrame { code, reason: Utf8Bytes::default() };
         let closing = async {
@@ -241,7 +241,7 @@ async fn until(at: Option<tokio::time::Instant>) {
     }
 }
 
-/// A close frame, made harmless.
+/// A close frame, escaped and cut.
 fn ended(frame: Option<&CloseFrame>, redact: &Redact) -> Ended {
     let reason = |frame: &CloseFrame| redact.said(frame.reason.as_str()).to_string();
     Ended {

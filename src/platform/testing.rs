@@ -1,4 +1,4 @@
-//! A server of raw bytes, for tests of what no decent server says.
+//! A server of raw bytes, for tests with replies that no correct server sends.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -18,7 +18,7 @@ pub(crate) enum Then {
     Stall,
 }
 
-/// A listening server that says the same to everybody.
+/// A listening server that sends the same reply to every client.
 #[derive(Debug, Clone)]
 pub(crate) struct Raw {
     pub(crate) address: SocketAddr,
@@ -44,7 +44,7 @@ impl Raw {
         Self::serve(vec![head(status, headers, body.len()), body.to_vec()], Then::Close).await
     }
 
-    /// Whole requests, as they came.
+    /// The complete requests that it received.
     pub(crate) fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap().clone()
     }
@@ -77,7 +77,7 @@ async fn answer(mut stream: TcpStream, pieces: Vec<Vec<u8>>, then: Then, heard: 
     let Some(request) = request(&mut stream).await else { return };
     heard.lock().unwrap().push(request);
     for piece in pieces {
-        // The client may have heard enough.
+        // The client may have stopped reading.
         if stream.write_all(&piece).await.is_err() {
             return;
         }
@@ -88,7 +88,7 @@ async fn answer(mut stream: TcpStream, pieces: Vec<Vec<u8>>, then: Then, heard: 
     if then == Then::Stall {
         let _ = stream.read(&mut [0; 64]).await;
     } else {
-        // Not a reset: what was said is to arrive.
+        // Not a reset: the bytes that were sent must arrive.
         let _ = stream.shutdown().await;
         let _ = stream.read(&mut [0; 64]).await;
     }

@@ -1,6 +1,6 @@
 //! TLS for both the socket and REST: rustls, one provider, the machine's roots, and one more CA by setting.
 //!
-//! Reading the machine's roots costs memory: where nothing is spoken to over TLS, nobody should call `client_config`.
+//! Reading the machine's roots needs memory: if no connection uses TLS, do not call `client_config`.
 
 mod machine;
 
@@ -19,10 +19,10 @@ use tracing::warn;
 use crate::files::{self, FileError, Reading, Trust};
 use crate::ops::log::events;
 
-/// What is wrong with the TLS settings.
+/// An error in the TLS settings.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The extra CA cannot be read, or holds no certificate.
+    /// The extra CA cannot be read, or contains no certificate.
     #[error("`platform.ca_file` = `{path}` cannot be used: {why}")]
     Ca {
         /// The file.
@@ -69,7 +69,8 @@ pub(crate) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>,
     Ok(Arc::new(config))
 }
 
-/// A client's TLS that trusts nobody, for plain HTTP: it needs no certificates of the machine, which may have none.
+/// TLS for a client that trusts no certificate, for plain HTTP: it needs no certificates of the machine, which may have
+/// none.
 pub fn for_plain_http() -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -95,12 +96,12 @@ struct Current {
     http: Arc<ClientConfig>,
 }
 
-/// Where the certificate authorities of this machine come from, in words for people; `None` where that is the usual place.
+/// A description of where the certificate authorities of this machine come from; `None` if that is the usual place.
 pub fn authorities() -> Option<String> {
     machine::named()
 }
 
-/// What tells a file from what was there before: another file with the same time and length is another one.
+/// Detects that a file was replaced: another file with the same time and length has a different stamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
     identity: (u64, u64),
@@ -135,7 +136,7 @@ impl Tls {
         self.lock().plain.clone()
     }
 
-    /// For the next connection of REST.
+    /// The settings for the next connection of REST.
     pub async fn http(self: &Arc<Self>) -> Arc<ClientConfig> {
         self.fresh().await;
         self.lock().http.clone()
@@ -146,14 +147,15 @@ impl Tls {
         self.lock().stamp = None;
     }
 
-    /// Reads the file again, where it has changed. One that cannot be used is told, and what was read before stays.
+    /// Reads the file again if it has changed. If it cannot be used, an error is logged, and the previous settings
+    /// stay.
     async fn fresh(self: &Arc<Self>) {
         if self.ca_file.is_none() {
             return;
         }
         let this = self.clone();
         let read = tokio::task::spawn_blocking(move || this.read_again());
-        // A file that hangs keeps nobody waiting: the certificates that are known stay.
+        // A file that does not respond blocks nobody: the known certificates stay.
         let _ = tokio::time::timeout(READ_MAX, read).await;
     }
 
@@ -170,7 +172,7 @@ impl Tls {
             }
             Err(error) => {
                 let mut current = self.lock();
-                // Said once for each state of the file.
+                // Reported once for each state of the file.
                 if current.stamp != stamp || stamp.is_none() {
                     warn!(event = events::INTERNAL, why = %error, "the certificates read before stay in use");
                 }
@@ -186,7 +188,7 @@ impl Tls {
 
 /// Most bytes of the certificate authority's file: some hundred certificates.
 const CA_BYTES_MAX: usize = 1 << 20;
-/// A file is waited for this long.
+/// How long to wait for a file.
 const READ_MAX: Duration = Duration::from_secs(5);
 
 /// The same twice: without and with ALPN.
@@ -196,7 +198,7 @@ fn pair(config: Arc<ClientConfig>) -> (Arc<ClientConfig>, Arc<ClientConfig>) {
     (config, Arc::new(http))
 }
 
-/// The bytes of a file that decides whom doorman trusts.
+/// The bytes of a file that decides which certificates doorman trusts.
 fn pem(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
     let read = files::read(path, Reading { bytes_max, pipes: false, trust: Trust::Path });
     read.map(|contents| contents.bytes).map_err(|error| match &error {
@@ -210,13 +212,13 @@ fn pem(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
 /// The certificates of a PEM file, each of them usable as a root.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = pem(path, CA_BYTES_MAX)?;
-    // The parser's words quote the file, which may be a key put there by mistake.
+    // The parser's errors quote the file, which may be a key put there by mistake.
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let found = found.map_err(|_| "it is not a PEM file".to_owned())?;
     if found.is_empty() {
         return Err("it holds no PEM certificate".to_owned());
     }
-    // Tried here, since the verifier would not say which file a bad one came from.
+    // Checked here, since the verifier would not say which file a bad certificate came from.
     let mut tried = RootCertStore::empty();
     for certificate in &found {
         tried.add(certificate.clone()).map_err(|_| "one of its certificates cannot be read".to_owned())?;
@@ -224,7 +226,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(found)
 }
 
-/// What to tell people where an error's cause is a certificate; `None` where it is something else. Repeats nothing of the
+/// Advice for people if an error's cause is a certificate; `None` for any other cause. Contains nothing of the
 /// certificate.
 pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
     let mut cause = Some(error);
@@ -237,7 +239,7 @@ pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
     None
 }
 
-/// The innermost cause: what the operating system or the peer said, without what was asked of whom on the way.
+/// The innermost cause: the error of the operating system or the peer, without the outer context.
 pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(next) = deeper(cause) {
@@ -246,7 +248,7 @@ pub(crate) fn innermost(error: &(dyn Error + 'static)) -> String {
     cause.to_string()
 }
 
-/// The next cause; an `io::Error` hides what it wraps from `source`.
+/// The next cause; an `io::Error` hides its inner error from `source`.
 fn deeper<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
         Some(inner) => Some(inner as &(dyn Error + 'static)),
@@ -332,7 +334,7 @@ mod tests {
         std::fs::write(&path, authority("third")).unwrap();
         let third = tls.plain().await;
         assert!(!Arc::ptr_eq(&second, &third));
-        // A reload counts where the file looks the same.
+        // A reload reads the file even if it looks unchanged.
         tls.forget();
         assert!(!Arc::ptr_eq(&third, &tls.plain().await));
     }

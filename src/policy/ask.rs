@@ -1,5 +1,5 @@
-//! An outside decider: a `defer` rule with `ask` lets another program say what it thinks of a request that this rule alone
-//! keeps waiting. Its word is a fact like others, and counts only as far as the rule's `may` says.
+//! An outside decider: a `defer` rule with `ask` asks another program about a request that only this rule keeps
+//! pending. The program's verdict is a fact like others, and counts only as far as the rule's `may` allows.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use super::conditions::compared::canonical;
 use super::rules::{Rule, RuleName};
 use crate::model::{ContactRequest, StrangerText, Verdict};
 
-/// Most characters of a name or a handle, and of a message, in a question. A decider sees all of it or is not asked: a word about
-/// the beginning of a text would be no word about the request.
+/// Most characters of a name or a handle, and of a message, in a question. A decider sees the whole text or is not
+/// asked: a verdict about a part of the text would not be a verdict about the request.
 pub const NAME_CHARS_MAX: usize = 200;
 /// See [`NAME_CHARS_MAX`].
 pub const MESSAGE_CHARS_MAX: usize = 1_500;
@@ -18,13 +18,13 @@ pub const MESSAGE_CHARS_MAX: usize = 1_500;
 /// A rule's `ask` and `may`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
-    /// Who is asked: a name of `doorman.toml`.
+    /// The decider: a name in `doorman.toml`.
     pub decider: RuleName,
-    /// Its word may reject.
+    /// Its verdict may reject.
     pub reject: bool,
-    /// Its word may approve.
+    /// Its verdict may approve.
     pub approve: bool,
-    /// Names what the rule says: a question under another rule is another question.
+    /// Identifies the content of the rule: a question under another rule is another question.
     pub of: Arc<str>,
 }
 
@@ -33,31 +33,31 @@ impl Ask {
     pub const MAY: &'static [&'static str] = &["reject", "approve"];
 }
 
-/// What a decider is to be asked.
+/// A question to a decider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// The rule that keeps the request waiting.
     pub rule: RuleName,
     /// Who is asked.
     pub decider: RuleName,
-    /// Names what is asked: the decider, the rule and the request's own text. The same again needs no asking.
+    /// Identifies the question: the decider, the rule and the request's own text. The same question is not asked again.
     pub key: Arc<str>,
 }
 
-/// What a decider said of a request.
+/// A decider's verdict about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
-    /// Who said it.
+    /// The decider.
     pub decider: RuleName,
-    /// To which [`Question::key`]; `None`: to whatever it is asked, in a test.
+    /// The [`Question::key`] that it answers; `None`: any question, in a test.
     pub key: Option<Arc<str>>,
     /// What it thinks.
     pub verdict: Verdict,
-    /// Why, in its own words; as untrusted as a stranger's.
+    /// The reason, in the decider's own words; untrusted like a stranger's text.
     pub reason: Option<StrangerText>,
 }
 
-/// Names what a rule says, once for all questions.
+/// Computes the identifier of a rule's content, once for all questions.
 pub(crate) fn named(mut rule: Rule) -> Rule {
     let said = hex(Sha256::digest(canonical(&rule)));
     if let Some(ask) = &mut rule.ask {
@@ -70,7 +70,7 @@ fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether all of a text can stand in a question.
+/// Whether the whole text fits into a question.
 fn fits(text: Option<&StrangerText>, most: usize) -> bool {
     text.is_none_or(|text| !text.is_cut() && text.raw().chars().nth(most).is_none())
 }
@@ -101,7 +101,7 @@ pub(crate) fn question(rule: &Rule, request: &ContactRequest) -> Option<Question
 }
 
 impl Told {
-    /// Whether it is the answer to this question.
+    /// Whether it answers this question.
     pub(crate) fn answers(&self, question: &Question) -> bool {
         self.decider == question.decider && self.key.as_ref().is_none_or(|key| *key == question.key)
     }
@@ -142,7 +142,7 @@ when = { handle = \"bob/later\" }
         load_texts(std::path::Path::new("rules.toml"), &texts)
     }
 
-    /// Rules with a test for this sender and this word.
+    /// Rules with a test for this sender and this verdict.
     fn said(from: &str, word: &str, expected: &str, more: &str) {
         let (verdict, by) = expected.split_once(' ').unwrap();
         let text = format!(
@@ -164,7 +164,7 @@ when = { handle = \"bob/later\" }
         said("bob", approve, "approve ask:unsure", "");
         said("bob", reject, "reject ask:unsure", "");
         let used = "history = [{ from_handle = \"bob\", verdict = \"approve\", by = \"unsure\", ago = \"5m\" }]";
-        // A limit, another rule, a guard and a reject hold.
+        // A limit, another rule, a guard and a reject rule still apply.
         said("bob", approve, "defer limit:unsure", used);
         said("bob", reject, "reject ask:unsure", used);
         said("bob/later", approve, "defer later", "");
@@ -273,32 +273,32 @@ when = { handle = \"bob/later\" }
     }
 }
 
-/// What a decider answered.
+/// The response of a decider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word {
     /// What it thinks.
     pub verdict: Verdict,
-    /// Why, in its own words.
+    /// The reason, in its own words.
     pub reason: Option<StrangerText>,
 }
 
-/// There is no word.
+/// The decider gave no verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AskFailure {
     /// Why.
     pub fault: AskFault,
-    /// Not to be asked before this is over, where that is known.
+    /// The next question must wait this long, if that is known.
     pub again: Option<std::time::Duration>,
 }
 
-/// Why there is no word.
+/// Why a decider gave no verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AskFault {
     /// The configuration has no decider of this name.
     NotConfigured,
-    /// It was asked as often in this hour as it may be.
+    /// Its limit of questions an hour is used up.
     Spent,
-    /// The secret that signs what it is asked cannot be read, or cannot sign.
+    /// The secret that signs the questions cannot be read, or cannot sign.
     NoSecret,
     /// It cannot be reached, or it ended the connection.
     Unreachable,
@@ -308,14 +308,14 @@ pub enum AskFault {
     Status(u16),
     /// Its answer is too large.
     TooLarge,
-    /// Its answer is not what was asked for.
+    /// Its answer is not in the expected form.
     Unreadable,
     /// Its answer is to another request.
     WrongId,
 }
 
 impl AskFault {
-    /// Whether this may be the question's own fault: then it is not asked for ever.
+    /// Whether the question itself may be the cause: then it is not repeated for ever.
     pub(crate) fn is_of_the_question(self) -> bool {
         match self {
             AskFault::NotConfigured | AskFault::Spent | AskFault::NoSecret | AskFault::Unreachable => false,

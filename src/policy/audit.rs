@@ -1,8 +1,8 @@
 //! What a policy says of somebody who is a contact already: whether its rules would let them in.
 //!
-//! A contact is judged as a request without text, at no particular moment. What depends on the moment (windows, ages,
-//! numbers of contacts, limits, waits, pauses) never speaks against a contact. What needs a name or a message, or the past,
-//! is unknown, and what is unknown never decides: such a contact cannot be evaluated.
+//! A contact is judged as a request without text, at no particular moment. Conditions on the moment (windows, ages,
+//! numbers of contacts, limits, waits, pauses) never count against a contact. Conditions on a name, a message or the
+//! past are unknown, and an unknown condition never decides: such a contact cannot be evaluated.
 
 use std::fmt;
 
@@ -17,27 +17,27 @@ use super::state::SavedState;
 use super::{By, Circumstances, ClockHealth, GuardKind, PolicyState, RuleName, Truth, evaluate};
 use crate::model::{ContactRequest, Handle, RequestId, Sender, Verdict};
 
-/// What the rules say of one contact.
+/// The result for one contact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Audit {
     /// This rule would let them in.
     Approved(RuleName),
     /// This reject rule certainly matches.
     Rejected(RuleName),
-    /// Nothing would let them in: a rule defers them, they look like somebody who is protected, or no rule approves them.
+    /// No rule would let them in: a rule defers them, they look like a protected owner, or no rule approves them.
     NotApproved(By),
     /// It depends on something that is not known of a contact.
     CannotBeEvaluated(Unknown),
 }
 
-/// What is not known.
+/// What is not known about a contact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unknown {
     /// The contact has no plain handle.
     Handle,
     /// This condition of this rule.
     Condition {
-        /// Whose condition it is.
+        /// The rule that has the condition.
         rule: RuleName,
         /// Its key in the rules file.
         key: &'static str,
@@ -72,7 +72,7 @@ impl fmt::Display for Audit {
     }
 }
 
-/// What one rule says of a contact, and what made it unknown.
+/// The result of one rule for a contact, and what made it unknown.
 struct Heard<'p> {
     rule: &'p Rule,
     truth: Truth,
@@ -119,7 +119,7 @@ impl Policy {
         }
         let (approve, perhaps) = (find(Verdict::Approve, Truth::True), find(Verdict::Approve, Truth::Unknown));
         if approve.or(perhaps).is_none() {
-            // Whatever else is unknown: nothing lets them in.
+            // Even if something is unknown: no rule lets them in.
             return Audit::NotApproved(By::NoMatch);
         }
         for speaks_against in [Verdict::Reject, Verdict::Defer] {
@@ -151,7 +151,7 @@ pub fn pattern(text: &str) -> Result<PatternSet, String> {
     Ok(set)
 }
 
-/// `when AND NOT unless`. Conditions on the moment are taken so that they do not speak against the contact.
+/// `when AND NOT unless`. Conditions on the moment never count against the contact.
 fn hear<'p>(rule: &'p Rule, inputs: &Inputs<'_>) -> Heard<'p> {
     let ended = rule.until.is_some_and(|end| inputs.now >= end);
     let helps = rule.then == Verdict::Approve;
@@ -170,8 +170,8 @@ fn hear<'p>(rule: &'p Rule, inputs: &Inputs<'_>) -> Heard<'p> {
     Heard { rule, truth, unknown }
 }
 
-/// All conditions of a table; `moment` is what a condition on the moment counts for. Where they are unknown together, the
-/// first that is unknown is named.
+/// All conditions of a table; `moment` is the value of a condition on the moment. If the result is unknown, `unknown`
+/// is set to the first unknown condition.
 fn all(table: &Table, inputs: &Inputs<'_>, moment: bool, unknown: &mut Option<&'static str>) -> Truth {
     let mut first = None;
     let truth = table.conditions.iter().fold(Truth::True, |so_far, condition| {

@@ -37,7 +37,7 @@ const GLOBS_MAX: usize = 10_000;
 /// Gives the text of a file by its path as written.
 pub(super) type ReadFile<'a> = dyn Fn(&str) -> Result<ListText, Advice> + 'a;
 
-/// What compiling one file carries along.
+/// The state of compiling one file.
 pub(crate) struct Compiling<'p> {
     pub(crate) problems: &'p mut Problems,
     /// The rules file, and who reads the files that it names.
@@ -50,7 +50,7 @@ pub(crate) struct Compiling<'p> {
     /// Declared names; `None` where the thing itself is broken, which has been reported.
     lists: BTreeMap<String, Option<Arc<List>>>,
     windows: BTreeMap<String, Option<Arc<Window>>>,
-    /// Names that were spoken of.
+    /// Names that rules refer to.
     used: std::collections::BTreeSet<(&'static str, String)>,
     regexes: regexes::Compiler,
     /// Whether the conditions of the table that is compiled also look at the disclosed form of texts.
@@ -67,9 +67,9 @@ pub enum Shrunk {
     /// None.
     #[default]
     Refuse,
-    /// Any: somebody has seen them.
+    /// Any: a person has checked them.
     Accept,
-    /// The one with this file, which lost no more than somebody took off it.
+    /// The list with this file, if it lost no more than a person removed from it.
     Removed {
         /// Its file, by every name that rules have for it.
         files: Vec<PathBuf>,
@@ -84,7 +84,7 @@ impl Shrunk {
         if all { Shrunk::Accept } else { Shrunk::Refuse }
     }
 
-    /// Whether a list with this file may have lost so many.
+    /// Whether a list with this file may have lost this many entries.
     fn allows(&self, list: Option<&Path>, lost: usize) -> bool {
         match self {
             Shrunk::Refuse => false,
@@ -119,7 +119,7 @@ pub fn compile(
     Loaded { policy, report: problems.finish(), tests, files: Vec::new(), shrunk }
 }
 
-/// What the lists are held against.
+/// What the lists are compared with.
 #[derive(Clone, Copy)]
 struct Running<'a> {
     previous: Option<&'a Policy>,
@@ -215,7 +215,7 @@ fn own_name(path: &Path) -> String {
     path.file_name().map_or_else(|| "rules.toml".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Over names and texts, in order, each with its length before it.
+/// A hash over names and texts, in order, each preceded by its length.
 fn hash(texts: &[SourceText]) -> PolicyHash {
     let mut hasher = Sha256::new();
     for part in texts.iter().flat_map(|text| [text.name.as_str(), &text.text]) {

@@ -1,6 +1,7 @@
-//! Conditions: the keys of a `when` or `unless` table. **One place for each.** A condition is a struct in a file of this
-//! folder that says its key, how it is compiled, evaluated, explained and compared, what it costs and what it needs to
-//! know (`ConditionKind`), and one line in the list at the end of this file. Everything else works from that.
+//! Conditions: the keys of a `when` or `unless` table. **One place for each.** A condition is a struct in a file of
+//! this folder. The file says its key, how it is compiled, evaluated, explained and compared, what it costs and which
+//! facts it needs (`ConditionKind`). The condition also has one line in the list at the end of this file. All other
+//! code works from that.
 //!
 //! The order of that list is the order of the keys on the reference page.
 
@@ -53,13 +54,13 @@ pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
     /// True, false or unknown, and when time alone changes that.
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation;
 
-    /// What the rules file says, for `explain`.
+    /// The values in the rules file, for `explain`.
     fn wanted(&self) -> String;
 
-    /// What there was, for `explain`. Strangers' text is escaped.
+    /// The values of the request, for `explain`. Strangers' text is escaped.
     fn saw(&self, inputs: &Inputs<'_>) -> String;
 
-    /// A text that is the same for conditions that mean the same.
+    /// A text that is the same for conditions with the same meaning.
     fn canonical(&self) -> String;
 
     /// The lines of `explain`: one, except where a key has keys of its own.
@@ -73,15 +74,15 @@ pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
         None
     }
 
-    /// Puts it into the index; only asked where [`ConditionKind::anchor`] names one.
+    /// Adds the condition to the index; only called if [`ConditionKind::anchor`] returns an anchor.
     fn add_to<'a>(&'a self, _index: &mut IndexBuilder<'a>) {}
 
-    /// Whether a contact, of whom only the handle counts, can be judged by it (`doorman audit`).
+    /// Whether it can judge a contact, of whom only the handle counts (`doorman audit`).
     fn of_contact(&self) -> OfContact {
         OfContact::Unknown
     }
 
-    /// What it needs to have been remembered or listed.
+    /// Which remembered or listed facts it needs.
     fn needs<'a>(&'a self, _needs: &mut Needs<'a>) {}
 
     /// Whether it names this very handle, as a literal.
@@ -99,8 +100,8 @@ pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
         false
     }
 
-    /// Whether it holds wherever this other condition does, by what both say themselves (not by the senders they name).
-    /// It may miss that; it never claims it wrongly.
+    /// Whether it holds wherever the other condition does, by their own contents (not by the senders that they name).
+    /// It may miss this, but never claims it wrongly.
     fn follows_from(&self, _narrow: &Condition, _budget: &mut u32) -> bool {
         false
     }
@@ -114,7 +115,7 @@ pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
     fn contradictions(&self, _written: &RawCondition, _table: &Written<'_>, _problems: &mut Problems) {}
 }
 
-/// How a condition is judged of somebody who is a contact already.
+/// How a condition judges somebody who is already a contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OfContact {
     /// By the handle alone.
@@ -125,7 +126,7 @@ pub(crate) enum OfContact {
     Unknown,
 }
 
-/// A condition's own type, and how it is made from what the file says.
+/// The type of a condition, and how it is made from the text of the file.
 pub(crate) trait Compile: ConditionKind + Sized {
     /// Its row of the key table.
     const KEY: Key;
@@ -144,11 +145,11 @@ pub(crate) struct Explained {
 
 /// Whether a condition says whom an approve rule lets in.
 pub(crate) enum Who {
-    /// It does.
+    /// It says who is let in.
     Said,
-    /// It speaks of something else.
+    /// It is about something else.
     Silent,
-    /// It comes near, and this is why it is not enough.
+    /// It almost says who is let in; the reason why that is not enough.
     Open(LeftOpen),
 }
 
@@ -188,9 +189,9 @@ impl Condition {
         let reported = compiling.problems.errors() > before;
         match condition {
             _ if reported => None,
-            // A condition of another key would decide by something that nobody wrote.
+            // A condition of another key would decide by something that the file does not contain.
             Some(condition) if condition.0.key().name == written.key => Some(condition),
-            // A list or a window that is broken itself has been reported there.
+            // A broken list or window has been reported at its own place.
             None if compiling.problems.errors() > 0 => None,
             _ => {
                 compiling
@@ -239,7 +240,7 @@ macro_rules! conditions {
 
 /// The row of the key table of a condition's type.
 pub(crate) fn row(name: &str) -> &'static Key {
-    // Every type that is registered has one; the first row stands in for one that is not, and compiling refuses it.
+    // Every registered type has a row. For any other type the first row is returned, and compiling refuses it.
     KEYS.iter().find(|key| key.name == name).unwrap_or(&KEYS[0])
 }
 

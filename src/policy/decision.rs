@@ -25,7 +25,7 @@ pub enum Truth {
 }
 
 impl Truth {
-    /// False if either is, else unknown if either is.
+    /// False if one is false, else unknown if one is unknown.
     pub fn and(self, other: Truth) -> Truth {
         match (self, other) {
             (Truth::False, _) | (_, Truth::False) => Truth::False,
@@ -34,12 +34,12 @@ impl Truth {
         }
     }
 
-    /// True if either is, else unknown if either is.
+    /// True if one is true, else unknown if one is unknown.
     pub fn or(self, other: Truth) -> Truth {
         !(!self).and(!other)
     }
 
-    /// `true`, `false`, or `None` where it is unknown; as `explain --json` writes it.
+    /// `true`, `false`, or `None` if unknown; `explain --json` writes it like this.
     pub fn known(self) -> Option<bool> {
         match self {
             Truth::True => Some(true),
@@ -100,7 +100,7 @@ impl fmt::Debug for PolicyHash {
     }
 }
 
-/// Whether answers go out.
+/// Whether answers are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Mode {
     /// Decide and answer.
@@ -156,7 +156,7 @@ pub enum ErrorKind {
     Ledger,
     /// The clock is unsound.
     Clock,
-    /// A fault of ours.
+    /// An internal error of doorman.
     Internal,
     /// The agent is without rules.
     Policy,
@@ -186,7 +186,7 @@ pub enum By {
     Guard(GuardKind),
     /// `limit:RULE`: an approve rule over its limit.
     Limit(RuleName),
-    /// `ask:RULE`: the word of the decider that this rule asks.
+    /// `ask:RULE`: the verdict of the decider that this rule asks.
     Ask(RuleName),
     /// `overdue:NAME`.
     Overdue(RuleName),
@@ -264,7 +264,7 @@ impl fmt::Display for By {
     }
 }
 
-/// Whether conditions on time can be believed (`docs/policy.md`, "The clock").
+/// Whether the clock can be trusted for conditions on time (`docs/policy.md`, "The clock").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ClockHealth {
     /// Near enough to the platform's.
@@ -279,18 +279,18 @@ pub enum ClockHealth {
 pub struct Circumstances {
     /// When doorman first saw the request.
     pub first_seen: Timestamp,
-    /// Whether time can be believed.
+    /// Whether the clock can be trusted.
     pub clock: ClockHealth,
-    /// How many contacts the agent has; `None` where the list cannot tell.
+    /// How many contacts the agent has; `None` if that is not known.
     pub contacts: Option<u64>,
     /// Whether somebody of the sender's owner is a contact now; `None` where that is not known.
     pub owner_is_contact: Option<bool>,
-    /// Whether the sender is.
+    /// Whether the sender is a contact now; likewise.
     pub sender_is_contact: Option<bool>,
 }
 
 impl Circumstances {
-    /// Nothing is known of the contacts.
+    /// Circumstances in which nothing is known about the contacts.
     pub fn new(first_seen: Timestamp, clock: ClockHealth) -> Self {
         Self { first_seen, clock, contacts: None, owner_is_contact: None, sender_is_contact: None }
     }
@@ -299,37 +299,37 @@ impl Circumstances {
 /// One place taken in a rule's limit, in a bucket (owner, handle, or the rule itself).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Charge {
-    /// Whose limit.
+    /// The rule whose limit it is.
     pub rule: RuleName,
-    /// The owner, or the handle with its `@`, that it is counted for; empty where the rule counts as a whole.
+    /// The owner, or the handle with its `@`, that it is counted for; empty if the limit counts for the whole rule.
     pub bucket: Arc<str>,
 }
 
-/// A rule that had something to say: it matched, or it could not tell.
+/// A rule that matched or was unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Voice {
     /// Which rule.
     pub rule: RuleName,
-    /// What it says.
+    /// Its verdict.
     pub then: Verdict,
     /// `True` or `Unknown`; rules that did not match are not kept.
     pub truth: Truth,
-    /// Whether it only records.
+    /// Whether the rule is in shadow.
     pub shadow: bool,
     /// The first unknown condition's key, where `truth` is `Unknown`.
     pub unknown: Option<Arc<str>>,
 }
 
-/// What a policy says of one request at one moment.
+/// The decision of a policy about one request at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// What is to happen.
     pub verdict: Verdict,
-    /// What gave it.
+    /// Who or what gave it.
     pub by: By,
-    /// Under which policy.
+    /// The policy.
     pub policy: PolicyHash,
-    /// Whether the answer would go out at all.
+    /// Whether the answer would be sent.
     pub mode: Mode,
     /// The rules that matched or were unknown.
     pub voices: Vec<Voice>,
@@ -337,9 +337,10 @@ pub struct Decision {
     pub due: Option<Timestamp>,
     /// The first instant at which a condition that was used flips; decide again then.
     pub reconsider_at: Option<Timestamp>,
-    /// Approved for so long: the shortest `for` of the approve rules that match, or may. Then the contact is removed.
+    /// The contact is approved for this time: the shortest `for` of the approve rules that match, or may match. Then
+    /// the contact is removed.
     pub lasts: Option<SignedDuration>,
-    /// What carrying this out costs; reserved with the intent.
+    /// The charges of this decision; reserved with the intent.
     pub charges: Vec<Charge>,
     /// This approval is over `approvals_max`: instead of answering, the agent pauses. `verdict` is `Defer`, `by` is
     /// `Paused`.
@@ -348,13 +349,13 @@ pub struct Decision {
     pub doubts: Vec<Doubt>,
     /// An `overdue` rule with `then = "notify"` that is due and has not yet been said for this request.
     pub notify: Option<RuleName>,
-    /// A decider is to be asked, since only this rule keeps the request waiting, and it has not said anything yet.
+    /// The question to a decider, if only this rule keeps the request pending and the decider has not answered yet.
     pub asks: Option<Question>,
 }
 
 impl Decision {
-    /// Whether it says the same as an earlier one, as far as the record is concerned: verdict, `by` and mode. Under another
-    /// policy the rules that had a say count, too; that its hash is another says nothing by itself.
+    /// Whether the record would be the same as for an earlier decision: verdict, `by` and mode. Under another policy
+    /// the rules that matched or were unknown count, too; a different hash alone does not.
     pub fn same_record(&self, other: &Decision) -> bool {
         self.verdict == other.verdict
             && self.by == other.by
@@ -362,8 +363,8 @@ impl Decision {
             && (self.policy == other.policy || self.voices == other.voices)
     }
 
-    /// What is decided where an earlier answer to the same id may have been carried out: the same answer, or a person decides.
-    /// What leaves the request pending for now (a pause, a hold, an error) stays as it is.
+    /// The decision if an earlier answer to the same id may have been carried out: the same answer, or a person
+    /// decides. A decision that leaves the request pending for now (a pause, a hold, an error) stays as it is.
     #[must_use]
     pub fn after_answer(self, earlier: Answer, same_request: bool) -> Self {
         let same = self.verdict.answer() == Some(earlier) && same_request;
@@ -379,7 +380,7 @@ impl Decision {
         Self::new(Verdict::Defer, By::Error(kind), policy, Mode::Enforce)
     }
 
-    /// A verdict and what gave it, with nothing else to be said.
+    /// A decision with this verdict and `by`, and nothing else.
     pub fn new(verdict: Verdict, by: By, policy: PolicyHash, mode: Mode) -> Self {
         Self {
             verdict,

@@ -1,16 +1,16 @@
 //! What the record does not know: one register of doubts.
 //!
-//! A fact about an owner's past is known from a moment on and by a source. A change that may have happened unseen makes
-//! that fact unknown for that owner, and for nobody else. Every question about the past goes through
-//! `History`, which asks this register before it says "no": so "not seen" never counts as "did
-//! not happen". A doubt says whom it concerns, since when, what it rests on, and when it ends by itself.
+//! A fact about an owner's past is known since a moment, and from a source. A change that may have happened unseen
+//! makes that fact unknown for that owner, and for nobody else. Every question about the past goes through `History`,
+//! which asks this register before it answers "no": so "not seen" never counts as "did not happen". A doubt has an
+//! owner, a beginning, a reason, and an end of its own.
 //!
-//! Four kinds of doubt are not kept one by one, but follow from what is known: contacts that are open on record and were not
-//! seen since ([`OpenContacts`]), owners whose contact was never recognised while one without a handle was removed,
-//! pending requests that nothing has shown since somebody last looked, and names that somebody else may have by now.
+//! Four kinds of doubt are not stored one by one, but derived: contacts that are open on record and were not seen since
+//! ([`OpenContacts`]), owners whose contact was never recognised while a contact without a handle was removed, pending
+//! requests that nothing has shown since they were last seen, and names that somebody else may have by now.
 //!
-//! Bounds: [`DOUBTS_MAX`] doubts and [`UNMET_MAX`] such owners. Beyond them the oldest are let go, and the fact is unknown for
-//! everybody up to that moment.
+//! Bounds: [`DOUBTS_MAX`] doubts and [`UNMET_MAX`] such owners. Beyond that the oldest are dropped, and the fact is
+//! unknown for everybody up to that moment.
 
 mod changed;
 mod contacts;
@@ -41,9 +41,9 @@ use unlisted::Unlisted;
 pub const DOUBTS_MAX: usize = 100_000;
 /// Most doubts of one agent that are shown at once.
 pub const SHOWN_MAX: usize = 1_000;
-/// Most owners that were let in and of whom no contact was recognised.
+/// Most owners that were let in and whose contact was not recognised.
 pub const UNMET_MAX: usize = 100_000;
-/// Most doubts about one owner; of those of one kind the newest outlasts the others.
+/// Most doubts about one owner; of one kind, the newest lasts longer than the others.
 const PER_OWNER_MAX: usize = 16;
 
 /// How long a question stays without an answer.
@@ -70,23 +70,23 @@ pub struct Doubts {
     pub(in crate::policy) contacts: OpenContacts,
     by_owner: BTreeMap<Arc<str>, Vec<Doubt>>,
     len: usize,
-    /// The owner about whom a doubt rests on this request.
+    /// For each request that is the reason of a doubt, the owner.
     by_request: BTreeMap<RequestId, Arc<str>>,
-    /// Owners that were let in since then, and of whom no contact was recognised.
+    /// Owners that were let in, since when, and whose contact was not recognised.
     unmet: BTreeMap<Arc<str>, Timestamp>,
     unlisted: Unlisted,
     identities: Identities,
     /// The last removal of a contact that never had a readable handle.
     nameless: Option<(Timestamp, ContactId)>,
-    /// Doubts that had to be let go: at or before these moments the fact is unknown for everybody.
+    /// Doubts that had to be dropped: at or before these moments the fact is unknown for everybody.
     let_go: BTreeMap<Fact, Timestamp>,
-    /// Owners about whom something changed since it was last asked.
+    /// Owners for whom something changed since the last `take_changed`.
     changed: Changed,
 }
 
 impl Doubts {
-    /// Whether somebody of this handle's owner is a contact now, and whether this very handle is, as far as the contacts that
-    /// were shown tell; `None` where that is in doubt.
+    /// Whether anybody of this handle's owner is a contact now, and whether this very handle is, according to the
+    /// contacts that were shown; `None` if that is in doubt.
     pub(crate) fn is_contact(&self, handle: &Handle, now: Timestamp) -> (Option<bool>, Option<bool>) {
         if self.unknown(handle.owner(), Fact::Identity, None, now).is_some() {
             return (None, None);
@@ -94,7 +94,7 @@ impl Doubts {
         self.contacts.is_contact(handle)
     }
 
-    /// Takes in a doubt. The same one again is no change, unless it may have happened later than was known.
+    /// Adds a doubt. A known doubt is no change, unless it may have happened later than was known.
     pub fn add(&mut self, doubt: Doubt) {
         let about = self.by_owner.entry(doubt.owner.clone()).or_default();
         if let Some(known) = about.iter_mut().find(|known| known.fact == doubt.fact && known.basis == doubt.basis) {
@@ -108,7 +108,7 @@ impl Doubts {
         about.push(doubt);
         self.len += 1;
         if about.len() > PER_OWNER_MAX {
-            // Of one fact, the one that lasts longest says all that the others say.
+            // Of several doubts about one fact, the longest covers the others.
             let shortest = (0..about.len())
                 .filter(|one| {
                     about.iter().enumerate().any(|(other, doubt)| other != *one && doubt.outlasts(&about[*one]))
@@ -125,7 +125,7 @@ impl Doubts {
         }
     }
 
-    /// Lets go the older half, and doubts everybody instead.
+    /// Drops the older half, and makes those facts unknown for everybody.
     fn let_go(&mut self) {
         let last = |doubt: &Doubt| doubt.until.unwrap_or(Timestamp::MAX);
         let mut times: Vec<Timestamp> = self.by_owner.values().flatten().map(last).collect();
@@ -148,7 +148,7 @@ impl Doubts {
         self.changed.everybody();
     }
 
-    /// Some were taken out.
+    /// Counts again after some were removed.
     fn recount(&mut self) {
         self.len = self.by_owner.values().map(Vec::len).sum();
         let kept = self.by_owner.values().flatten();
@@ -156,7 +156,7 @@ impl Doubts {
         self.by_request = requests.collect();
     }
 
-    /// Ends the doubts about this owner that are so; returns them.
+    /// Ends the doubts about this owner that `so` selects, and returns them.
     pub fn end(&mut self, owner: &str, so: impl Fn(&Doubt) -> bool) -> Vec<Doubt> {
         let Some(about) = self.by_owner.get_mut(owner) else { return Vec::new() };
         let ended: Vec<Doubt> = about.extract_if(.., |doubt| so(doubt)).collect();
@@ -173,8 +173,8 @@ impl Doubts {
         ended
     }
 
-    /// A person's word: nothing that may have happened to this owner up to now is in doubt any more, of this fact or
-    /// (`None`) of any.
+    /// A person settles it: nothing that may have happened to this owner up to now is in doubt any more, for this fact
+    /// or (`None`) for all.
     pub fn settled(&mut self, owner: &str, fact: Option<Fact>, now: Timestamp) {
         self.end(owner, |doubt| fact.is_none_or(|fact| doubt.fact == fact));
         if fact.is_none_or(|fact| fact == Fact::Identity) && self.identities.vouched(owner) {
@@ -189,7 +189,7 @@ impl Doubts {
         }
     }
 
-    /// A payload tells who has this handle: what of it is new, to be put on record.
+    /// A payload shows who has this handle: returns what is new, to be recorded.
     pub fn told(&mut self, handle: &Handle, ids: &SenderIds, basis: Basis, now: Timestamp) -> Vec<Told> {
         let (new, doubted) = self.identities.told(handle, ids, basis, now);
         if doubted {
@@ -198,7 +198,7 @@ impl Doubts {
         new
     }
 
-    /// What the record knows of who has a name of this owner's.
+    /// Takes over what the record knows about a holder of this owner's names.
     pub fn on_record(&mut self, owner: &str, told: &Told, basis: Basis, at: Timestamp) {
         self.identities.on_record(owner, told, basis, at);
     }
@@ -225,12 +225,12 @@ impl Doubts {
         &self.contacts
     }
 
-    /// The same, for whoever reads the list.
+    /// The same, for the code that reads the list.
     pub(crate) fn contacts_mut(&mut self) -> &mut OpenContacts {
         &mut self.contacts
     }
 
-    /// This contact is there, as of this reading of the list.
+    /// This reading of the list shows this contact.
     pub(crate) fn contact_seen(&mut self, contact: &Contact, reading: u64, now: Timestamp) -> Added {
         let (added, doubted) = self.contacts.add(contact, reading, now);
         if doubted {
@@ -243,15 +243,15 @@ impl Doubts {
         added
     }
 
-    /// A contact of this owner is on record: whoever was let in was recognised.
+    /// A contact of this owner is on record: the owner's contact is recognised.
     pub fn recognised(&mut self, owner: &str) {
         if self.unmet.remove(owner).is_some() && self.nameless.is_some() {
             self.changed.owner(owner);
         }
     }
 
-    /// By which request of ours this contact came to be, or that somebody else let them in: then what this sender had sent
-    /// before, and what vanished, was not rejected. It says nothing of another sender of that owner.
+    /// This contact was made by our request, or by somebody else: then earlier requests of this sender, and those that
+    /// vanished, were not rejected. It proves nothing about another sender of that owner.
     pub(crate) fn contact_made(&mut self, contact: &Contact, request: Option<&RequestId>) {
         let Some(handle) = contact.sender.handle() else { return };
         if let Some(request) = request {
@@ -262,8 +262,8 @@ impl Doubts {
         }
     }
 
-    /// A request of this sender's, sent at `since`, ended at some time up to `until`, and nobody said how. Where somebody else
-    /// let this sender in meanwhile, it was not rejected.
+    /// A request of this sender, sent at `since`, ended at some time up to `until`, and it is not known how. If
+    /// somebody else let this sender in meanwhile, it was not rejected.
     pub fn ended_unseen(&mut self, sender: &Handle, basis: Basis, since: Timestamp, until: Timestamp) {
         if !self.contacts.let_in_elsewhere(sender, since) {
             let (owner, sender) = (sender.owner().into(), Some(sender.clone()));
@@ -271,7 +271,7 @@ impl Doubts {
         }
     }
 
-    /// Nobody has seen this pending request of this owner's since then: it may have ended.
+    /// This pending request of this owner was not seen since then: it may have ended.
     pub fn unlisted(&mut self, owner: &str, request: &RequestId, since: Timestamp) {
         if self.unlisted.insert(owner, request, since) {
             self.changed.owner(owner);
@@ -302,7 +302,7 @@ impl Doubts {
         }
     }
 
-    /// The owner about whom there is a doubt that rests on this request.
+    /// The owner of a doubt whose reason is this request.
     pub fn owner_by_request(&self, request: &RequestId) -> Option<Arc<str>> {
         self.by_request.get(request).cloned()
     }
@@ -318,8 +318,8 @@ impl Doubts {
         }
     }
 
-    /// Nobody watches now, and somebody of this owner asks: only a reading of the contacts of this number, or a later one,
-    /// shows who is still there. Whether there is anybody to look for.
+    /// The contacts are not watched now, and somebody of this owner asks: only a reading of the contacts with this
+    /// number or a later one shows who is still there. Returns whether there is a contact to look for.
     pub fn look_for(&mut self, owner: &str, reading: u64, since: Timestamp) -> bool {
         self.contacts.wanted(owner, self.unmet.contains_key(owner), reading, since)
     }
@@ -331,12 +331,12 @@ impl Doubts {
         self.changed.everybody();
     }
 
-    /// Something changed that concerns this owner, and is kept elsewhere.
+    /// Something that is stored elsewhere changed for this owner.
     pub fn touch(&mut self, owner: &str) {
         self.changed.owner(owner);
     }
 
-    /// About whom something changed since this was last called.
+    /// The owners for whom something changed since the last call.
     pub fn take_changed(&mut self) -> Option<Concerned> {
         self.changed.take()
     }
@@ -365,8 +365,8 @@ impl Doubts {
         .reduce(Unknown::longer)
     }
 
-    /// The doubts about this fact that follow from what was not seen, and are not kept. Only what tells of this fact is looked
-    /// at: every decision asks, and an owner may have many contacts.
+    /// The doubts about this fact that are derived from what was not seen. Only the sources of this fact are checked:
+    /// every decision asks, and an owner may have many contacts.
     fn follows(&self, owner: &str, fact: Fact) -> impl Iterator<Item = Doubt> {
         let doubt = |since, until, basis| Doubt { owner: owner.into(), sender: None, fact, since, until, basis };
         let follows = match fact {
@@ -417,13 +417,13 @@ impl Doubts {
         owners.into_iter().flat_map(|owner| self.about(owner, needs, now)).collect()
     }
 
-    /// The fact of everybody that is unknown because there were too many doubts to keep, and until when that reaches back.
+    /// The facts that are unknown for everybody because there were too many doubts to keep, and up to which moment.
     pub fn everybody(&self) -> impl Iterator<Item = (Fact, Timestamp)> {
         self.let_go.iter().map(|(fact, until)| (*fact, *until))
     }
 
-    /// Lets go what no question of a policy with these needs can touch; returns what was let go, by fact: a policy that asks
-    /// further back finds it on record only.
+    /// Drops the doubts that do not matter to a policy with these needs; returns what was dropped, by fact: a policy
+    /// that looks further back finds it only on record.
     pub(crate) fn prune(&mut self, needs: &HistoryNeeds, now: Timestamp) -> BTreeMap<Fact, Timestamp> {
         let mut gaps: BTreeMap<Fact, Timestamp> = BTreeMap::new();
         self.by_owner.retain(|_, about| {

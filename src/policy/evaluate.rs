@@ -1,8 +1,8 @@
 //! Deciding: one request, its circumstances, the agent's policy state and a moment become one [`Decision`].
 //!
-//! Reject beats defer, defer beats approve, nothing matched means `no_match`; before the rules come the pause, a
-//! person's hold and the guards; what is unknown never decides. Nothing in here changes anything: what a decision costs
-//! is reserved by whoever carries it out ([`PolicyState::reserve`]).
+//! Reject beats defer, defer beats approve, and if nothing matches, `no_match` applies. The pause, a person's hold and
+//! the guards come before the rules. An unknown condition never decides. Nothing in here changes anything: the caller
+//! that carries out a decision reserves its charges ([`PolicyState::reserve`]).
 
 pub(crate) mod conditions;
 pub(crate) mod inputs;
@@ -24,14 +24,14 @@ use super::state::charges::Used;
 use super::{By, Charge, Circumstances, Decision, ErrorKind, GuardKind, Mode, PolicyState, Truth, overdue};
 use crate::model::{ContactRequest, Handle, RequestId, StrangerText, Verdict};
 
-/// A rule that had something to say.
+/// A rule that matched or was unknown.
 struct Heard<'p> {
     rule: &'p Rule,
     evaluation: Evaluation,
     unknown: Option<&'static str>,
 }
 
-/// What the rules and guards together say, before `overdue`.
+/// The result of rules and guards together, before `overdue`.
 struct Weighed {
     verdict: Verdict,
     by: By,
@@ -40,14 +40,14 @@ struct Weighed {
     charges: Vec<Charge>,
     /// The first moment at which this may change.
     wakes: Option<Timestamp>,
-    /// Whether no answer to what is unknown could turn this into an approval.
+    /// Whether no unknown fact could turn this into an approval.
     certain: bool,
-    /// What a decider is to be asked.
+    /// The question to a decider.
     asks: Option<Question>,
 }
 
 impl Policy {
-    /// What this policy says of this request now. The same arguments give the same decision.
+    /// The decision of this policy about this request now. The same arguments give the same decision.
     pub fn decide(
         &self,
         request: &ContactRequest,
@@ -127,7 +127,7 @@ impl Policy {
         Decision::new(Verdict::Defer, by, self.hash.clone(), self.mode)
     }
 
-    /// Puts the voices together. `heard` is in alphabetical order.
+    /// Combines the results of the rules. `heard` is in alphabetical order.
     fn weigh(&self, heard: &[Heard<'_>], handle: &Handle, wakes: Option<Timestamp>, inputs: &Inputs<'_>) -> Weighed {
         let loud = || heard.iter().filter(|one| !one.rule.shadow);
         let matching =
@@ -254,7 +254,7 @@ impl Policy {
         decision.reconsider_at = None;
     }
 
-    /// Whom the sender looks like, if anybody who is protected.
+    /// The protected owner that the sender looks like, if there is one.
     pub(crate) fn look_alike(&self, handle: &Handle, inputs: &Inputs<'_>) -> Option<LookAlike> {
         let check = |alikes: &LookAlikes| {
             if alikes.is_empty() {
@@ -270,7 +270,7 @@ impl Policy {
     }
 }
 
-/// What is said before any rule is asked: paused, then a hold, then the guard for handles.
+/// What decides before any rule: the pause, then a hold, then the guard for handles.
 pub(crate) fn before_rules(inputs: &Inputs<'_>) -> Option<By> {
     if inputs.policy_state.paused() {
         return Some(By::Paused);
@@ -301,7 +301,7 @@ pub(crate) fn needs_clock(rule: &Rule, inputs: &Inputs<'_>) -> Option<&'static s
     key.filter(|_| rule.then == Verdict::Approve && !inputs.clock_is_sound())
 }
 
-/// The shorter of two lengths; without any, there is no end.
+/// The shorter of two lengths; `None` means no end.
 pub(crate) fn shorter(one: Option<SignedDuration>, other: Option<SignedDuration>) -> Option<SignedDuration> {
     one.into_iter().chain(other).min()
 }
@@ -312,7 +312,7 @@ pub(crate) fn names_literally(rule: &Rule, handle: &Handle) -> bool {
     table.conditions.iter().any(|condition| condition.0.names(handle))
 }
 
-/// How a rule's limit stands for this request: full where the clock is unsound, and never because of the request itself.
+/// The state of a rule's limit for this request: full if the clock is unsound; the request itself never counts.
 pub(crate) fn judge_limit(rule: &Rule, limit: &Limit, handle: &Handle, inputs: &Inputs<'_>) -> Used {
     let used = inputs.policy_state.used(&rule.name, limit, handle, &inputs.request.id, inputs.now);
     if inputs.clock_is_sound() { used } else { Used { full: true, frees: None, ..used } }
@@ -327,8 +327,8 @@ fn may_let_in(rule: &Rule, inputs: &Inputs<'_>) -> bool {
         })
 }
 
-/// Only this rule, which asks a decider, keeps the request waiting: what comes of what the decider said, as far as the rule
-/// lets it count. An approval is charged and limited like that of a rule.
+/// Only this rule, which asks a decider, keeps the request pending: applies the decider's verdict as far as the rule
+/// allows. An approval is charged and limited like that of a rule.
 fn told(
     rule: &Rule,
     handle: &Handle,
@@ -338,7 +338,7 @@ fn told(
 ) -> Weighed {
     weighed.by = By::Rule(rule.name.clone());
     if !inputs.clock_is_sound() {
-        // Neither asked nor heard: when it spoke is not known either.
+        // The decider was not asked and its verdict is not used: it is not known when it was given.
         (weighed.charges, weighed.lasts) = (Vec::new(), None);
         return weighed;
     }
@@ -350,7 +350,7 @@ fn told(
             weighed.by = By::Ask(rule.name.clone());
         }
         Some(Verdict::Approve) if ask.is_some_and(|ask| ask.approve) => {
-            // The compiler asks for a limit.
+            // The compiler requires a limit.
             if let Some(limit) = &rule.limit {
                 let used = judge_limit(rule, limit, handle, inputs);
                 if used.full {
@@ -383,7 +383,7 @@ fn rejects_when_spent(rule: &Rule, handle: &Handle, inputs: &Inputs<'_>) -> bool
     })
 }
 
-/// Whether `approvals_max` allows no further approval, this request's own aside.
+/// Whether `approvals_max` allows no further approval; this request does not count.
 fn approvals_spent(quota: Quota, policy_state: &PolicyState, request: &RequestId, now: Timestamp) -> bool {
     policy_state.approvals_within(quota.per, request, now) >= quota.count as usize
 }
@@ -401,8 +401,8 @@ impl From<Heard<'_>> for Voice {
 }
 
 impl Decision {
-    /// Whether an `overdue` rule may act on a request that is left pending by this: not where it is pending because of
-    /// an error, a guard for handles, a hold, a pause or shadow.
+    /// Whether an `overdue` rule may act on a request that this leaves pending: not if the reason is an error, a guard
+    /// for handles, a hold, a pause or shadow.
     pub(crate) fn overdue_may_act(&self) -> bool {
         let by_policy = match &self.by {
             By::Rule(_) | By::Limit(_) | By::NoMatch | By::Guard(GuardKind::LookAlike) => true,

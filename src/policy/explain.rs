@@ -1,4 +1,4 @@
-//! Why: the tree of reasons behind a decision, each rule and each condition with what it wanted and what it saw.
+//! The reasons behind a decision, as a tree: each rule and each condition with what it wanted and what it saw.
 //!
 //! Computed with the same functions that decide, so that both always agree. Strangers' text in here is
 //! escaped and cut already.
@@ -19,38 +19,38 @@ use super::rules::{OverdueThen, Policy, Rule, Table, When};
 use super::{By, Circumstances, Decision, GuardKind, Mode, PolicyState, Truth, overdue};
 use crate::model::{ContactRequest, Verdict};
 
-/// The whole answer; serialises to what `explain --json` prints.
+/// The complete explanation; serialises to the output of `explain --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// What happens.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What gave it.
+    /// Who or what gave it.
     pub by: By,
-    /// The policy's hash, all of it.
+    /// The policy's complete hash.
     pub policy: String,
     /// Approved, but not before this.
     pub due: Option<Timestamp>,
-    /// Approved for so many seconds: then the contact is removed.
+    /// Approved for this many seconds: then the contact is removed.
     #[serde(rename = "for_s", skip_serializing_if = "Option::is_none", serialize_with = "seconds")]
     pub lasts: Option<SignedDuration>,
-    /// What was asked, in order: what comes before the rules, every rule, then limits and `overdue` where they had a
-    /// say.
+    /// What was checked, in order: the checks before the rules, every rule, then limits and `overdue` rules that had an
+    /// effect.
     pub reasons: Vec<Reason>,
-    /// Who asked, for people.
+    /// The sender, for people.
     #[serde(skip)]
     sender: String,
-    /// At which moment, for people.
+    /// The moment of the decision, for people.
     #[serde(skip)]
     at: Timestamp,
     /// When it would be decided again, for people.
     #[serde(skip)]
     reconsider_at: Option<Timestamp>,
-    /// Whether the policy only records.
+    /// Whether the policy is in shadow.
     #[serde(skip)]
     mode: Mode,
 }
 
-/// One rule, or one thing that stands before or behind the rules, named as in `by`.
+/// One rule, or one check before or after the rules, named as in `by`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reason {
     /// The rule's name; `guard:…`, `limit:…`, `overdue:…`, `hold:…` or `paused` otherwise.
@@ -59,9 +59,9 @@ pub struct Reason {
     pub then: &'static str,
     /// `None`: unknown.
     pub matched: Option<bool>,
-    /// It only records.
+    /// Whether it is in shadow.
     pub shadow: bool,
-    /// What it asked.
+    /// Its conditions.
     pub conditions: Vec<ConditionResult>,
 }
 
@@ -73,9 +73,9 @@ pub struct ConditionResult {
     pub place: String,
     /// Its key.
     pub key: &'static str,
-    /// What the rules file says.
+    /// The values in the rules file.
     pub wanted: String,
-    /// What there was.
+    /// The values of the request.
     pub saw: String,
     /// `None`: unknown.
     pub holds: Option<bool>,
@@ -196,7 +196,7 @@ fn of_rule(rule: &Rule, inputs: &Inputs<'_>) -> Reason {
     }
 }
 
-/// A limit, where its rule matched or may have, and no place is left.
+/// A limit whose rule matched or may have matched, and that is used up.
 fn of_limit(rule: &Rule, decision: &Decision, inputs: &Inputs<'_>) -> Option<Reason> {
     let (limit, handle) = (rule.limit.as_ref()?, inputs.handle?);
     if rule.shadow || rule.then != Verdict::Approve || hear(rule, inputs).0.truth == Truth::False {
@@ -217,7 +217,7 @@ fn of_limit(rule: &Rule, decision: &Decision, inputs: &Inputs<'_>) -> Option<Rea
     })
 }
 
-/// What a decider said of what this rule defers, or that it is to be asked.
+/// The decider's verdict about a request that this rule defers, or that the decider will be asked.
 fn of_ask(rule: &Rule, decision: &Decision, inputs: &Inputs<'_>) -> Option<Reason> {
     let ask = rule.ask.as_ref()?;
     if rule.shadow || hear(rule, inputs).0.truth != Truth::True {

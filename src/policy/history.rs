@@ -1,7 +1,7 @@
 //! What doorman remembers of owners: who was approved, rejected, removed, and how often they asked.
 //!
-//! Kept only as far back as the policy asks ([`HistoryNeeds`]), and bounded besides; what was let go is remembered as a
-//! gap, and a question that reaches into a gap is answered "unknown", never "no".
+//! History is kept only as far back as the policy asks ([`HistoryNeeds`]), and is bounded. Dropped history is
+//! remembered as a gap, and a question that reaches into a gap is answered "unknown", never "no".
 //!
 //! Bounds: [`REQUESTS_MAX`] remembered requests, [`OWNERS_MAX`] owners in each of the other three, and
 //! `COUNTED_MAX` approvals, rejections and removals each, where they are counted.
@@ -27,11 +27,11 @@ use crate::model::{Handle, RequestId};
 use counted::Counted;
 pub use needs::{Counting, HistoryNeeds};
 
-/// Most requests that are remembered; past it the older half is let go.
+/// Most requests that are remembered; beyond that the older half is dropped.
 pub const REQUESTS_MAX: usize = 100_000;
 /// Most owners whose approval, rejection or removal is remembered, each.
 pub const OWNERS_MAX: usize = 200_000;
-/// Most requests remembered of one owner before a policy has said how many it asks for.
+/// Most requests remembered for one owner, before a policy has set the number.
 const PER_OWNER_MAX: usize = 1_024;
 
 /// The history of all owners, as one agent's doorman saw it.
@@ -44,7 +44,7 @@ pub(crate) struct History {
     approved: HashSet<Arc<str>>,
     counted: Counts,
     gaps: Gaps,
-    /// What may have happened unseen. No question is answered "no" without asking it.
+    /// What may have happened unseen. Every "no" is checked against it first.
     pub(crate) doubts: Doubts,
     /// `None` before the first policy: everything is kept, within the bounds.
     needs: Option<HistoryNeeds>,
@@ -57,7 +57,7 @@ pub(crate) struct Gaps {
     rejected: Option<Timestamp>,
     removed: Option<Timestamp>,
     approved: bool,
-    /// Of what is counted: approvals, rejections, removals.
+    /// The gaps of approvals, rejections and removals, which are counted.
     counted: [Option<Timestamp>; 3],
 }
 
@@ -79,12 +79,12 @@ impl Counts {
 struct Requests {
     /// In order of time.
     seen: Vec<(Timestamp, Option<RequestId>)>,
-    /// The newest that was let go for this owner's own bound.
+    /// The newest request that was dropped because of the bound for one owner.
     gap: Option<Timestamp>,
 }
 
 impl History {
-    /// Says that nothing at or before `until` can be relied on but what is positively known.
+    /// Nothing at or before `until` is reliable, except what is positively known.
     pub(crate) fn unreliable(&mut self, until: Timestamp) {
         let gap = Some(until);
         self.gaps = Gaps { requests: gap, rejected: gap, removed: gap, approved: true, ..Gaps::default() };
@@ -100,7 +100,7 @@ impl History {
         self.requests.values_mut().for_each(|requests| requests.gap = None);
     }
 
-    /// What was let go of what happened in this time.
+    /// What was dropped of everything that happened in this time.
     pub(crate) fn lost(&self, since: Timestamp, now: Timestamp) -> Gaps {
         let late = |gap: Option<Timestamp>| gap.filter(|gap| (since..=now).contains(gap));
         let Gaps { requests, rejected, removed, .. } = self.gaps;
@@ -109,7 +109,7 @@ impl History {
         Gaps { requests: late(requests), rejected: late(rejected), removed: late(removed), approved: false, counted }
     }
 
-    /// This is missing, too.
+    /// Adds these gaps.
     pub(crate) fn in_doubt(&mut self, lost: Gaps) {
         self.gaps.requests = self.gaps.requests.max(lost.requests);
         self.gaps.rejected = self.gaps.rejected.max(lost.rejected);
@@ -127,7 +127,7 @@ impl History {
         self.add_of(owner, None, kind, request, at);
     }
 
-    /// The same, by this handle where it is known.
+    /// The same, with this handle if it is known.
     pub(crate) fn add_of(
         &mut self,
         owner: &str,
@@ -156,7 +156,7 @@ impl History {
             HistoryKind::Requested => {
                 self.requested(owner, request, at);
             }
-            // Whoever was let in for a time is not known for it.
+            // A guest does not count as approved before.
             HistoryKind::Guest => {}
             HistoryKind::Approved if self.needs.is_some_and(|needs| !needs.approved) => self.gaps.approved = true,
             HistoryKind::Approved => {
@@ -179,7 +179,7 @@ impl History {
         }
     }
 
-    /// `None` is a request whose id another one has by now: such are told apart by their times.
+    /// `None` is a request whose id another one has by now: such requests are distinguished by their times.
     fn requested(&mut self, owner: &str, request: Option<&RequestId>, at: Timestamp) {
         let most = match self.needs {
             Some(HistoryNeeds { requests: None, .. }) => {
@@ -226,7 +226,7 @@ impl History {
         }
     }
 
-    /// Lets go what was seen at or before this moment.
+    /// Drops what was seen at or before this moment.
     fn drop_requests(&mut self, until: Timestamp) {
         let mut newest = None;
         self.requests.retain(|_, requests| {
@@ -239,7 +239,7 @@ impl History {
         self.gaps.requests = self.gaps.requests.max(newest);
     }
 
-    /// Keeps what this policy asks about, and nothing else from now on.
+    /// From now on keeps only what this policy asks about.
     pub(crate) fn prune(&mut self, needs: HistoryNeeds, now: Timestamp) {
         self.needs = Some(needs);
         let horizon = |reach: SignedDuration| now.checked_sub(reach).unwrap_or(Timestamp::MIN);
@@ -295,7 +295,7 @@ impl History {
 
     pub(crate) fn approved(&self, owner: &str, now: Timestamp) -> Truth {
         match self.approved.contains(owner) {
-            // Whoever was approved may be somebody else than who asks now.
+            // The owner that was approved may be somebody else than the one that asks now.
             true if self.doubts.unknown(owner, Fact::Identity, None, now).is_some() => Truth::Unknown,
             true => Truth::True,
             false if self.gaps.approved => Truth::Unknown,
@@ -386,7 +386,7 @@ impl History {
 
     /// Whether this owner made more requests than `quota`, this one aside.
     pub(crate) fn requests_over(&self, owner: &str, quota: Quota, except: &RequestId, now: Timestamp) -> Evaluation {
-        // The newest `count + 1` are what it rests on: when the oldest of them slides out, it no longer holds.
+        // The newest `count + 1` requests make it true: when the oldest of them leaves the window, it no longer holds.
         let mut newest = self.requests_within(owner, quota.per, except, now).rev();
         if let Some(oldest) = newest.nth(quota.count as usize) {
             return Evaluation { truth: Truth::True, flips: Some(after(oldest, quota.per)) };

@@ -1,8 +1,8 @@
 //! Finds the rules that can match a request without asking all of them.
 //!
-//! Of each rule one condition is chosen as its anchor: if the anchor does not hold, the rule is false whatever else it
-//! says, so it is enough to ask the rules whose anchors hold, and those that have none. Anchors are conditions that are
-//! never unknown for a plain handle. What the index offers is a superset; deciding asks each offered rule in full.
+//! One condition of each rule is chosen as its anchor: if the anchor does not hold, the rule is false. So it is enough
+//! to evaluate the rules whose anchors hold, and those without an anchor. Anchors are conditions that are never unknown
+//! for a plain handle. The index returns a superset; deciding evaluates each of these rules completely.
 
 pub(crate) mod anchors;
 mod families;
@@ -34,7 +34,7 @@ pub struct Index {
     lookalikes: LookAlikes,
 }
 
-/// How a condition can be an anchor: what it costs to ask, cheapest first.
+/// How a condition can be an anchor, by the cost of checking it, cheapest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Anchor {
     /// One look-up.
@@ -92,7 +92,7 @@ impl Index {
         }
     }
 
-    /// Whom a sender may look like; `None` where the index was not built.
+    /// The owners that a sender may look like; `None` if the index was not built.
     pub(crate) fn lookalikes(&self) -> Option<&LookAlikes> {
         self.built.map(|_| &self.lookalikes)
     }

@@ -1,5 +1,5 @@
-//! Every table and key of a rules file: what it takes, its default, what it means. The one place that knows: the reader
-//! refuses keys by it, the JSON Schema is made from it, and `docs/rules-reference.md` is held against it.
+//! Every table and key of a rules file: its type, its default, its meaning. This is the only place for them: the reader
+//! refuses keys by it, the JSON Schema is made from it, and a test compares `docs/rules-reference.md` with it.
 
 use super::ask::Ask;
 use super::conditions::{self, Over};

@@ -1,5 +1,5 @@
-//! Warnings: what is allowed and yet looks like a mistake. Some need only the file; others need facts that time and the
-//! ledger know, and are asked for by `doorman check`.
+//! Warnings about what is allowed but looks like a mistake. Some need only the file; others need the time and facts
+//! from the ledger, and `doorman check` asks for those.
 
 mod context;
 mod never;
@@ -126,7 +126,7 @@ fn rejects_everyone(one: Both<'_>, problems: &mut Problems) {
     }
 }
 
-/// Rules that say the same of the same.
+/// Rules with the same verdict and the same conditions.
 fn twins(rules: &[Both<'_>], problems: &mut Problems) {
     let mut seen: HashMap<String, &Both<'_>> = HashMap::new();
     for one in rules {

@@ -10,9 +10,9 @@ use crate::model::Verdict;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Used<'p> {
     pub(crate) list: &'p List,
-    /// Whether its entries keep somebody out: it stands in an `unless`, or where something is rejected.
+    /// Whether its entries keep somebody out: it is used in an `unless`, or where something is rejected.
     pub(crate) restricts: bool,
-    /// Whether it stands anywhere but in `when` of an approve rule.
+    /// Whether it is used anywhere but in `when` of an approve rule.
     pub(crate) elsewhere: bool,
 }
 
@@ -54,7 +54,7 @@ fn add<'p>(all: &mut HashMap<&'p str, Used<'p>>, table: &'p Table, restricts: bo
     }
 }
 
-/// What is different in the lists of the second policy, by name. A list that rules began or ceased to use counts as added
+/// The changes in lists from `before` to `after`, by name. If rules began or stopped to use a list, it counts as added
 /// or removed as a whole.
 pub fn list_changes(before: &Policy, after: &Policy) -> Vec<ListChange> {
     let (before, after) = (used(before), used(after));

@@ -1,5 +1,5 @@
-//! Reads a rules file and the files that it names from disk, bounded, and refuses those that anybody could have written. What they
-//! mean is [`compile`](super::compile())'s business.
+//! Reads a rules file and the files that it names from disk, bounded, and refuses files that anybody could have
+//! written. [`compile`](super::compile()) interprets them.
 
 use std::cell::RefCell;
 use std::fs::Metadata;
@@ -19,14 +19,14 @@ use crate::files::{self, Contents, Reading, Trust};
 
 pub use crate::files::Advice;
 
-/// What came of loading a rules file.
+/// The result of loading a rules file.
 #[derive(Debug)]
 pub struct Loaded {
     /// The policy, where nothing was refused.
     pub policy: Option<Arc<Policy>>,
     /// All problems, sorted. Its first text is the rules file, where that could be read.
     pub report: Report,
-    /// What came of the file's own tests, where it was sound enough to run them.
+    /// The results of the file's own tests, if it was valid enough to run them.
     pub tests: Vec<TestResult>,
     /// The files that were read, as they were then; the rules file first.
     pub files: Vec<Stamp>,
@@ -34,12 +34,12 @@ pub struct Loaded {
     pub shrunk: bool,
 }
 
-/// The text of a file that the rules name, and what is to be said about it.
+/// The text of a file that the rules name, and a remark about it.
 #[derive(Debug)]
 pub struct ListText {
-    /// What it says.
+    /// The text.
     pub text: String,
-    /// Taken, but worth a warning.
+    /// The file is accepted, but with this warning.
     pub warning: Option<Advice>,
 }
 
@@ -91,8 +91,8 @@ pub(super) fn text_of(texts: &[SourceText], name: &str) -> Result<ListText, Advi
     found.map(|text| ListText { text: text.text.to_string(), warning: None }).ok_or_else(missing)
 }
 
-/// Whoever took entries off a list names its file as they see it, by a link perhaps: the same file by the rules' own names.
-/// Blocks on the file system.
+/// A person who removed entries from a list may name its file differently, perhaps by a link: this finds the names that
+/// the rules use for the same file. Blocks on the file system.
 pub fn as_named(shrunk: Shrunk, known: impl IntoIterator<Item = PathBuf>) -> Shrunk {
     let identity = |path: &Path| {
         let meta = files::within(path, {
@@ -111,7 +111,7 @@ pub fn as_named(shrunk: Shrunk, known: impl IntoIterator<Item = PathBuf>) -> Shr
     }
 }
 
-/// A file as it was at one moment. Two that are the same stood still in between.
+/// A file as it was at one moment. If two stamps are equal, the file did not change in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
     /// Which file.
@@ -131,7 +131,7 @@ struct Standstill {
 }
 
 impl Stamp {
-    /// Looks at the file. Blocks while it reads.
+    /// Reads the current state of the file. Blocks.
     pub fn take(path: &Path) -> Self {
         let how = Reading { trust: Trust::Anybody, ..DAEMON };
         let found = files::read(path, how).ok().map(|contents| Standstill::of(&contents.bytes, &contents.meta));
@@ -162,10 +162,10 @@ impl Standstill {
     }
 }
 
-/// How the daemon reads rules and lists.
+/// The settings for a daemon that reads rules and lists.
 const DAEMON: Reading = Reading { bytes_max: TEXT_MAX, pipes: false, trust: Trust::Path };
-/// How a command reads rules that a person named: a pipe will do, and where the file lies now says nothing about where it
-/// will be used.
+/// The settings for a command that reads rules named by a person: a pipe is allowed, and the file's current directory
+/// does not matter, since the file may be used elsewhere.
 const COMMAND: Reading = Reading { bytes_max: TEXT_MAX, pipes: true, trust: Trust::File };
 
 fn read(path: &Path, how: Reading, stamps: &RefCell<Vec<Stamp>>) -> Result<ListText, Advice> {

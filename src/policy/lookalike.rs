@@ -1,11 +1,11 @@
 //! The guard `look-alike`: senders whose handle's owner part, or whole name, looks like a protected owner.
 //!
-//! Compared is what a reader sees: texts in NFKC without marks, invisible characters, spaces and decoration, by their
-//! UTS #39 skeletons, taken before and after case folding. Two texts look alike when a skeleton is the same, or when they
-//! or their skeletons are one edit apart (a character inserted, left out, replaced, or swapped with its neighbour) and the
-//! protected owner has four characters or more. A name that *is* a protected owner's, on somebody else's request, looks
-//! like it, too. Where the file asks for it, a text that begins or ends with a protected owner looks like it as well. A
-//! sender whose owner is protected looks like nobody.
+//! It compares what a reader sees: texts in NFKC without marks, invisible characters, spaces and decoration, by their
+//! UTS #39 skeletons, taken before and after case folding. Two texts look alike if a skeleton is the same. They also
+//! look alike if they or their skeletons are one edit apart (a character inserted, left out, replaced, or swapped with
+//! its neighbour) and the protected owner has four characters or more. If a request of somebody else has the name of a
+//! protected owner, it counts as look-alike, too. If the file asks for it, a text that begins or ends with a protected
+//! owner counts as well. A sender whose own owner is protected never counts as look-alike.
 //!
 //! `docs/policy.md` has the rates that the tests measure, and says what is not guarded.
 
@@ -28,7 +28,7 @@ use crate::model::Handle;
 /// dictionary.
 const LONG_ENOUGH: usize = 4;
 
-/// Owners that strangers may try to look like, and how far the guard goes.
+/// Owners that strangers may imitate, and how strict the guard is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Protect {
     /// Lower case.
@@ -63,7 +63,7 @@ pub struct LookAlikes {
     suffixes: bool,
 }
 
-/// What looked like whom.
+/// Which part of the request looks like which owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LookAlike {
     /// The protected owner.
@@ -123,7 +123,7 @@ impl LookAlikes {
         self.owners.is_empty()
     }
 
-    /// Whom this sender looks like, if anybody. `name` is as it came.
+    /// The protected owner that this sender looks like, if any. `name` is the original text.
     pub fn check(&self, handle: &Handle, name: Option<&str>) -> Option<LookAlike> {
         if self.is_empty() || self.exact.contains(handle.owner()) {
             return None;
@@ -157,7 +157,7 @@ impl LookAlikes {
         self.owners.get(id as usize).cloned()
     }
 
-    /// Whether the text begins or ends with an owner, as far as that is asked for.
+    /// The owner with which the text begins or ends, if the policy asks for that.
     fn at_an_end(&self, bare: &str) -> Option<u32> {
         if !(self.prefixes || self.suffixes) {
             return None;
@@ -191,7 +191,7 @@ impl LookAlikes {
     }
 }
 
-/// The skeletons of a text: of its letters and digits, and of all of it but spaces and what is invisible.
+/// The skeletons of a text: of its letters and digits only, and of everything except spaces and invisible characters.
 fn forms(text: &str) -> Vec<String> {
     let bare = letters(text);
     let mut forms = skeletons(&bare);
@@ -234,7 +234,7 @@ fn letters(text: &str) -> Cow<'_, str> {
     seen.filter(|one| one.is_alphanumeric() && !is_combining_mark(*one) && !ignorable(*one)).collect::<String>().into()
 }
 
-/// All that a reader sees but spaces and marks.
+/// Everything visible except spaces and marks.
 fn visible(text: &str) -> String {
     let seen = text.nfkc().map(plain_letter).nfd();
     seen.filter(|one| !one.is_whitespace() && !is_combining_mark(*one) && !ignorable(*one)).collect()
@@ -261,12 +261,12 @@ fn bones(folded: &str) -> String {
     bones
 }
 
-/// The skeletons of the ASCII characters, which do not depend on their neighbours: nearly all handles are made of these,
-/// and taking skeletons is most of what a decision costs.
+/// The skeletons of the ASCII characters, which do not depend on their neighbours. Nearly all handles consist of these,
+/// and computing skeletons is the largest part of a decision's cost.
 static ASCII: LazyLock<Vec<Box<str>>> =
     LazyLock::new(|| (0..128).map(|byte| skeleton_twice(&char::from(byte).to_string()).into()).collect());
 
-/// The skeleton, folded and taken once more, because some skeletons are in upper case (`0` is `O`).
+/// The folded skeleton of the skeleton, because some skeletons are in upper case (`0` is `O`).
 fn skeleton_twice(folded: &str) -> String {
     let once: String = skeleton(folded).collect();
     skeleton(&fold(&once)).collect()

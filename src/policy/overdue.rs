@@ -1,4 +1,4 @@
-//! `[overdue.NAME]`: what happens to what stays pending. Whatever is unknown means: not now.
+//! `[overdue.NAME]`: what happens to requests that stay pending. If a condition is unknown, nothing happens now.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -8,7 +8,7 @@ use super::rules::{Overdue, OverdueThen};
 use super::state::OVERDUE_WINDOW;
 use super::{RuleName, Truth};
 
-/// What the `overdue` rules say together.
+/// The combined result of the `overdue` rules.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fate {
     pub(crate) reject: Option<RuleName>,
@@ -17,7 +17,7 @@ pub(crate) struct Fate {
     pub(crate) wakes: Option<Timestamp>,
 }
 
-/// How one `overdue` rule stands.
+/// The state of one `overdue` rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OverdueEvaluation {
     /// Whether `after` has passed.
@@ -70,7 +70,7 @@ pub(crate) fn judge(all: &[Overdue], certain: bool, inputs: &Inputs<'_>) -> Fate
     fate
 }
 
-/// How one of them stands for one request.
+/// The state of one of them for one request.
 pub(crate) fn standing(overdue: &Overdue, inputs: &Inputs<'_>) -> OverdueEvaluation {
     let reached = match inputs.inserted() {
         _ if !inputs.clock_is_sound() => Evaluation::UNKNOWN,
@@ -102,7 +102,7 @@ fn room(overdue: &Overdue, inputs: &Inputs<'_>) -> Evaluation {
     Evaluation { truth: Truth::False, flips: frees }
 }
 
-/// The moment from which an `overdue` rule counts, for explaining.
+/// How long the request is pending for an `overdue` rule, for explaining.
 pub(crate) fn pending_for(inputs: &Inputs<'_>) -> Option<SignedDuration> {
     match inputs.inserted() {
         Inserted::At(inserted) => Some(inputs.now.duration_since(inserted.max(inputs.circumstances.first_seen))),

@@ -9,7 +9,7 @@ use super::rules::{HandleGlob, PatternSet};
 use crate::document::shown;
 use crate::model::{Handle, HandleProblem};
 
-/// A handle pattern, of the kind that is asked in one way.
+/// A handle pattern, by the way in which it is looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum HandlePattern {
     /// `john`, `acme/bot`.
@@ -27,7 +27,7 @@ pub(crate) enum HandlePattern {
     },
 }
 
-/// Why a text is not a handle pattern: what stands at the caret, and what to do.
+/// Why a text is not a handle pattern: the text at the caret, and advice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PatternProblem {
     pub(crate) label: String,
@@ -43,7 +43,7 @@ impl PatternProblem {
 const REGEX_HELP: &str = "a pattern knows only `*`; regular expressions are written `handle_regex = '…'`";
 
 impl HandlePattern {
-    /// Reads a pattern. At most one leading `@` goes, and case does not matter.
+    /// Parses a pattern. One leading `@` is removed, and case does not matter.
     pub(crate) fn parse(text: &str) -> Result<Self, PatternProblem> {
         let bare = text.strip_prefix('@').unwrap_or(text);
         if !bare.contains('*') {
@@ -81,7 +81,7 @@ impl HandlePattern {
         }
     }
 
-    /// Whose handles these are, if that is said.
+    /// The owner of these handles, if the pattern names one.
     pub(crate) fn owner(&self) -> Option<&str> {
         match self {
             HandlePattern::Literal(handle) => Some(handle.owner()),
@@ -143,8 +143,8 @@ fn explain(text: &str, problem: HandleProblem) -> PatternProblem {
 }
 
 impl PatternSet {
-    /// Adds a pattern; `false` where it was there already. Patterns are plain, so that each makes a glob; one that does
-    /// not is an error, with the glob's own words.
+    /// Adds a pattern; `false` if it was there already. A valid pattern always makes a glob; otherwise the error has
+    /// the text of the glob library.
     pub(crate) fn insert(&mut self, pattern: &HandlePattern) -> Result<bool, String> {
         match pattern {
             HandlePattern::Literal(handle) => Ok(self.literals.insert(handle.clone())),

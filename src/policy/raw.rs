@@ -1,5 +1,6 @@
-//! A rules file as it is written: every value in its type and with its place, nothing yet resolved or compiled. Unknown
-//! and missing keys, wrong types and impossible values end here; names, patterns and contradictions do not.
+//! A rules file as it is written: every value with its type and its place, nothing yet resolved or compiled. Unknown
+//! and missing keys, wrong types and impossible values are found here; wrong names, patterns and contradictions are
+//! found later.
 
 mod tables;
 
@@ -19,7 +20,7 @@ use crate::model::Verdict;
 #[derive(Debug)]
 pub(crate) struct Named<T> {
     pub(crate) name: At<String>,
-    /// As much of it as can be made out; its problems have been reported.
+    /// The readable part of it; its problems have been reported.
     pub(crate) value: Option<T>,
 }
 
@@ -61,7 +62,7 @@ pub(crate) struct RawList {
     pub(crate) allow_empty: bool,
     /// In percent.
     pub(crate) max_shrink: Option<u8>,
-    /// Where `on_bad_line = "skip"` stands.
+    /// The place of `on_bad_line = "skip"`.
     pub(crate) skip_bad_lines: Option<Range<usize>>,
 }
 
@@ -71,7 +72,7 @@ pub(crate) struct RawWindow {
     pub(crate) tz: At<String>,
     pub(crate) days: Vec<Weekday>,
     pub(crate) from: Time,
-    /// Midnight stands for 24:00.
+    /// Midnight means 24:00.
     pub(crate) to: Time,
     pub(crate) except: Vec<At<String>>,
     pub(crate) except_file: Option<At<String>>,
@@ -85,7 +86,7 @@ pub(crate) struct RawRule {
     pub(crate) when: Option<At<RawWhen>>,
     pub(crate) unless: Vec<RawTable>,
     pub(crate) limit: Option<At<Limit>>,
-    /// Whether a limit stands there, however wrong.
+    /// Whether the rule has a limit, even a wrong one.
     pub(crate) limited: bool,
     pub(crate) wait: Option<At<SignedDuration>>,
     pub(crate) lasts: Option<At<SignedDuration>>,
@@ -97,7 +98,7 @@ pub(crate) struct RawRule {
 }
 
 impl RawRule {
-    /// Whether it lets somebody in: by itself, or by a decider's word.
+    /// Whether it lets somebody in, by itself or by a decider's verdict.
     pub(crate) fn approves(&self) -> bool {
         let by_word = self.may.as_ref().is_some_and(|may| may.value.contains(&"approve"));
         self.then.as_ref().is_some_and(|then| then.value == Verdict::Approve) || by_word
@@ -157,7 +158,7 @@ impl RawTableOf {
     }
 }
 
-/// Each is `None` where the key takes something else.
+/// Each method returns `None` if the key has another type.
 impl RawCondition {
     pub(crate) fn texts(&self) -> Option<&[At<String>]> {
         if let RawValue::Texts(texts) = &self.value { Some(texts) } else { None }
@@ -188,7 +189,7 @@ impl RawCondition {
     }
 }
 
-/// Counts are bounded well below this when they are read.
+/// Counts are checked against a much smaller bound when they are read.
 pub(crate) fn narrow(count: u64) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }

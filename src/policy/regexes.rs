@@ -1,5 +1,5 @@
-//! Regular expressions of a rules file: compiled within bounds, so that no file costs more than it should, and judged by
-//! how they begin.
+//! Regular expressions of a rules file: compiled within bounds, so that no file costs too much, and analysed for the
+//! texts with which their matches begin.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::model::StrangerText;
 const LENGTH_MAX: usize = 8 * 1024;
 /// Most patterns of one file.
 const COUNT_MAX: usize = 20_000;
-/// Patterns up to this size, compiled, cost nothing more (bytes).
+/// Patterns up to this compiled size are not counted as large (bytes).
 const SMALL: usize = 64 * 1024;
 /// Largest size of one pattern, compiled (bytes).
 const SIZE_MAX: usize = 1024 * 1024;
@@ -36,10 +36,10 @@ pub(crate) enum Use {
     Search,
 }
 
-/// Why a pattern is refused: where in it, what stands at the caret, what to do.
+/// Why a pattern is refused: the place in it, the text at the caret, and advice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RegexProblem {
-    /// Bytes of the pattern.
+    /// The range in the pattern (bytes).
     pub(crate) place: Option<Range<usize>>,
     pub(crate) label: String,
     pub(crate) help: Option<&'static str>,
@@ -61,7 +61,7 @@ pub(crate) struct Compiler {
 }
 
 impl Compiler {
-    /// Compiles a pattern: bare first, so that nothing in it can reach out of the anchors that are put around it.
+    /// Compiles a pattern: first alone, so that nothing in it can escape from the anchors that are put around it.
     pub(crate) fn compile(&mut self, text: &str, purpose: Use, disclosing: bool) -> Result<Pattern, RegexProblem> {
         self.count += 1;
         if self.count > COUNT_MAX {
@@ -109,7 +109,7 @@ impl Compiler {
         Ok(())
     }
 
-    /// What all patterns take for a text of [`TEXT`], in steps.
+    /// How many steps all patterns need for a text of [`TEXT`] bytes.
     pub(crate) fn steps(&self) -> u64 {
         self.steps
     }
@@ -132,14 +132,15 @@ impl Compiler {
     }
 }
 
-/// How much of a text patterns look at (bytes) that together take so many steps for [`TEXT`]: longer texts do not cost more than
-/// the budget either.
+/// How many bytes of a text are searched by patterns that together need this many steps for [`TEXT`]: so longer texts
+/// do not cost more than the budget either.
 pub(crate) fn searched_max(steps: u64) -> usize {
     let most = (STEPS_MAX / (steps / TEXT).max(1)).max(TEXT);
     usize::try_from(most).unwrap_or(usize::MAX).min(StrangerText::KEPT_MAX)
 }
 
-/// About how many states a pattern has once it is compiled: computed from its syntax, so that it is the same everywhere.
+/// The approximate number of states of a compiled pattern: computed from its syntax, so that it is the same on every
+/// machine.
 fn size(hir: &Hir) -> u64 {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => 1,
@@ -156,7 +157,7 @@ fn size(hir: &Hir) -> u64 {
     }
 }
 
-/// The syntax alone, for its places.
+/// Parses the syntax only, for the places of errors.
 fn parse(text: &str) -> Result<Hir, RegexProblem> {
     regex_syntax::parse(text).map_err(|error| {
         let (span, label) = match &error {
@@ -174,7 +175,8 @@ fn last_line(text: &str) -> String {
     text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
-/// How the texts begin that a pattern fits: one of these, each not empty; `None` where it may begin with anything.
+/// How the matches of a pattern begin: with one of these texts, none of them empty; `None` if a match may begin with
+/// anything.
 pub(crate) fn beginnings(text: &str) -> Option<Vec<Arc<str>>> {
     let hir = parse(text).ok()?;
     let mut extractor = Extractor::new();

@@ -1,10 +1,10 @@
 //! The past decided again under another policy: every recorded request at the times at which it would have been
 //! decided, with limits, windows, waits and history simulated in a policy state of their own.
 //!
-//! What is simulated: an answer goes out at the moment it is decided and is applied; a pause is resumed at once (and
-//! counted); a request that a person or somebody else ended is pending no longer than it was. What the record does not
-//! hold (the number of contacts) is unknown, as it is to a daemon that cannot list them. Who was a contact is as the record
-//! knows it of the moment at which a request came.
+//! The simulation assumes: an answer is sent and applied at the moment of its decision; a pause is resumed at once (and
+//! counted); a request that a person or somebody else settled is pending only until then. What is not on record (the
+//! number of contacts) is unknown, as it is to a daemon that cannot list them. Who was a contact is taken from the
+//! record, as of the moment at which a request came.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,7 +16,7 @@ use super::ask::Told;
 use super::{Asked, By, Circumstances, Decision, Policy, PolicyState};
 use crate::model::{ContactRequest, Outcome, RequestId, StrangerText, Verdict};
 
-/// Most times that one request is decided; a window that opens and closes for three years is looked at in full.
+/// Most decisions for one request: enough for a window that opens and closes for three years.
 const DECISIONS_MAX: u32 = 2_500;
 /// The policy state is pruned after this many decisions.
 const PRUNE_EVERY: usize = 1_024;
@@ -28,19 +28,19 @@ pub struct Recorded {
     pub request: ContactRequest,
     /// When it was first seen, and what else is known.
     pub circumstances: Circumstances,
-    /// The last word on it, if there was any.
+    /// The last verdict about it, if there was one.
     pub verdict: Option<Verdict>,
-    /// What gave it.
+    /// Who or what gave it.
     pub by: Option<By>,
     /// When the answer went out.
     pub answered_at: Option<Timestamp>,
-    /// What became of it.
+    /// The outcome of the answer.
     pub outcome: Option<Outcome>,
-    /// It was approved for a time: whoever came is known for nothing.
+    /// It was approved for a time: a guest does not count as approved before.
     pub guest: bool,
-    /// What deciders said of it, and when.
+    /// The verdicts of deciders about it, and when they were given.
     pub told: Vec<(Timestamp, Told)>,
-    /// When it ended without this policy's doing: a person or somebody else answered, or the sender took it back.
+    /// When it ended without this policy: a person or somebody else answered, or the sender cancelled it.
     pub ended: Option<Timestamp>,
 }
 
@@ -51,12 +51,12 @@ impl Recorded {
     }
 }
 
-/// A verdict and what gave it.
+/// A verdict, and who or what gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Said {
-    /// `defer` where nothing was ever said.
+    /// `defer` if there was no verdict.
     pub verdict: Verdict,
-    /// Absent where nothing was ever said.
+    /// Absent if there was no verdict.
     pub by: Option<By>,
 }
 
@@ -67,19 +67,19 @@ pub struct Change {
     pub request: RequestId,
     /// The sender as received, escaped.
     pub handle: Option<String>,
-    /// What they called themselves, escaped.
+    /// The sender's name, escaped.
     pub name: Option<String>,
-    /// What they said, escaped.
+    /// The sender's message, escaped.
     pub message: Option<String>,
     /// When it was first seen.
     pub received_at: Timestamp,
-    /// What the record says.
+    /// The verdict on record.
     pub was: Said,
-    /// What the other policy says.
+    /// The verdict of the other policy.
     pub now: Said,
 }
 
-/// What a replay found.
+/// The result of a replay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Replay {
     /// New approvals first, then new rejections, then what would be left pending; each oldest first.
@@ -90,7 +90,7 @@ pub struct Replay {
     pub pauses: usize,
 }
 
-/// What is to happen to a request, oldest request first where the moment is the same.
+/// The next step for a request; at the same moment, the oldest request comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Event {
     at: Timestamp,
@@ -106,8 +106,8 @@ struct Course {
     decisions: u32,
 }
 
-/// Decides `recorded` (of this agent, in order of first seen) again under `policy`, up to the moment `until`. `progress`
-/// is told how many requests have been looked at for the first time.
+/// Decides `recorded` (of this agent, in order of first seen) again under `policy`, up to the moment `until`.
+/// `progress` is called with the number of requests that were decided at least once.
 pub fn replay(
     policy: &Policy,
     asked: &Asked,

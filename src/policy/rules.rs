@@ -1,4 +1,4 @@
-//! A compiled policy: immutable, complete, and impossible to hold in a wrong state. Nothing in here knows TOML.
+//! A compiled policy: immutable, complete, and always valid. This module does not know TOML.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -56,9 +56,9 @@ pub struct Policy {
     /// The text behind the hash: the rules file first, then each included file and each other file that is named, by its
     /// path from the rules file.
     pub texts: Vec<SourceText>,
-    /// Whether answers go out.
+    /// Whether answers are sent.
     pub mode: Mode,
-    /// What happens where nothing matched: `Defer` or `Reject`.
+    /// The verdict if nothing matches: `Defer` or `Reject`.
     pub no_match: Verdict,
     /// Owners that strangers may try to look like.
     pub protect: Protect,
@@ -70,7 +70,7 @@ pub struct Policy {
     pub overdue: Vec<Overdue>,
     /// The file's own tests, in alphabetical order.
     pub tests: Vec<PolicyTest>,
-    /// What its regular expressions take for one text of 500 characters, in steps: computed, the same on every machine.
+    /// How many steps its regular expressions need for one text of 500 characters: computed, the same on every machine.
     pub steps: u64,
     /// Finds the rules that can match a request without asking all of them. Built from `rules` and `protect`.
     pub index: super::index::Index,
@@ -90,7 +90,7 @@ impl Policy {
 pub struct SourceText {
     /// The path from the rules file's directory, as written; the rules file's own name for itself.
     pub name: String,
-    /// What it said.
+    /// The text.
     pub text: Arc<str>,
 }
 
@@ -103,7 +103,7 @@ pub struct Quota {
     pub per: SignedDuration,
 }
 
-/// Whom a limit counts by.
+/// For whom a limit counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LimitBy {
     /// All handles of one owner together.
@@ -143,9 +143,9 @@ impl LimitBy {
 pub struct Limit {
     /// The most approvals in a window of time.
     pub quota: Quota,
-    /// Counted by this.
+    /// For whom it counts.
     pub by: LimitBy,
-    /// What a rule over its limit says: `Defer` or `Reject`.
+    /// The verdict of a rule over its limit: `Defer` or `Reject`.
     pub then: Verdict,
 }
 
@@ -158,21 +158,21 @@ pub struct Rule {
     pub then: Verdict,
     /// The requests that it matches.
     pub when: When,
-    /// But not on these; any that matches switches the rule off.
+    /// Exceptions: if one of these matches, the rule does not apply.
     pub unless: Vec<Table>,
     /// Approvals only: no more than this.
     pub limit: Option<Limit>,
     /// Approvals only: not before this long after first seen.
     pub wait: Option<SignedDuration>,
-    /// Approvals only: so long after it was made, the contact is removed.
+    /// Approvals only: the contact is removed this long after it was made.
     pub lasts: Option<SignedDuration>,
     /// The rule ends at this moment: as written, or midnight UTC after its last day.
     pub until: Option<Timestamp>,
     /// The last day, where the file names a day.
     pub until_day: Option<Date>,
-    /// Records what it would have done, and changes nothing.
+    /// The rule only records what it would have done.
     pub shadow: bool,
-    /// Defer only: who is asked about what it defers.
+    /// Defer only: the decider to ask about requests that the rule defers.
     pub ask: Option<Ask>,
 }
 
@@ -240,7 +240,7 @@ impl Pattern {
 pub struct Folded {
     /// As in the file.
     pub text: Arc<str>,
-    /// For comparing.
+    /// The folded text, for comparing.
     pub folded: Arc<str>,
     /// Whether it is also looked for in the disclosed form of a text: everywhere but in the `when` of an approve rule.
     pub disclosing: bool,
@@ -260,11 +260,11 @@ impl Folded {
 pub struct Window {
     /// Its name.
     pub name: RuleName,
-    /// Where its clock hangs.
+    /// Its time zone.
     pub tz: TimeZone,
     /// The days on which it starts.
     pub days: Vec<Weekday>,
-    /// Its first moment, local.
+    /// Its start, in local time.
     pub from: Time,
     /// Its end, exclusive, local; at or before `from` it is on the next day.
     pub to: Time,
@@ -274,12 +274,12 @@ pub struct Window {
     pub only: Vec<Date>,
 }
 
-/// What a line of a list file that is not a handle pattern does.
+/// The effect of a line in a list file that is not a handle pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnBadLine {
-    /// It refuses the whole file.
+    /// The whole file is refused.
     Refuse,
-    /// It is left out, with a warning.
+    /// The line is skipped, with a warning.
     Skip,
 }
 
@@ -287,7 +287,7 @@ impl OnBadLine {
     /// The words of `on_bad_line`.
     pub const WORDS: &'static [&'static str] = &["refuse", "skip"];
 
-    /// One of [`OnBadLine::WORDS`]; whatever is not `skip` refuses.
+    /// One of [`OnBadLine::WORDS`]; anything but `skip` refuses.
     pub fn parse(word: &str) -> Self {
         if word == "skip" { Self::Skip } else { Self::Refuse }
     }
@@ -298,7 +298,7 @@ impl OnBadLine {
 pub struct List {
     /// Its name.
     pub name: RuleName,
-    /// What it holds.
+    /// Its patterns.
     pub patterns: PatternSet,
     /// How many entries, for "lost more than half".
     pub len: usize,
@@ -311,11 +311,11 @@ pub struct PatternSet {
     pub literals: std::collections::HashSet<Handle>,
     /// `john/*`: any agent of these owners.
     pub agents_of: std::collections::HashSet<Arc<str>>,
-    /// `*/support`: this slug, whoever's.
+    /// `*/support`: this slug of any owner.
     pub slugs: std::collections::HashSet<Arc<str>>,
     /// Everything else, such as `acme/*-bot`.
     pub globs: Vec<HandleGlob>,
-    /// The texts of `globs`, so that none is there twice.
+    /// The texts of `globs`, to avoid duplicates.
     pub glob_texts: std::collections::HashSet<Arc<str>>,
 }
 
@@ -337,7 +337,7 @@ pub struct Overdue {
     pub name: RuleName,
     /// This long after the later of `inserted_at` and first seen.
     pub after: SignedDuration,
-    /// What then.
+    /// What happens then.
     pub then: OverdueThen,
     /// But not these.
     pub unless: Vec<Table>,
@@ -348,7 +348,7 @@ pub struct Overdue {
 /// What `overdue` does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OverdueThen {
-    /// Say so, once.
+    /// Send a notice, once.
     Notify,
     /// Reject.
     Reject,
@@ -373,7 +373,7 @@ impl OverdueThen {
 pub struct PolicyTest {
     /// Its name.
     pub name: RuleName,
-    /// When it plays.
+    /// The time of the test.
     pub at: Timestamp,
     /// What happened before.
     pub history: Vec<TestHistory>,
@@ -383,11 +383,11 @@ pub struct PolicyTest {
     pub verdict: Verdict,
     /// The `by` that is expected, as text, where the test says one.
     pub by: Option<String>,
-    /// After how long the contact is expected to end, where the test says so.
+    /// After how long the contact is expected to end, if the test has a `for`.
     pub lasts: Option<SignedDuration>,
-    /// In which text of the loader's report it stands.
+    /// The index of its text in the loader's report.
     pub source: usize,
-    /// Where it stands there, for the diagnostic of a failure (byte range).
+    /// Its place there, for the diagnostic of a failure (byte range).
     pub span: std::ops::Range<usize>,
 }
 
@@ -396,17 +396,17 @@ pub struct PolicyTest {
 pub struct TestHistory {
     /// The sender.
     pub sender: crate::model::Sender,
-    /// What was said.
+    /// The answer.
     pub verdict: Verdict,
-    /// By which rule, if the test says.
+    /// By which rule, if the test names one.
     pub by: Option<RuleName>,
     /// How often.
     pub times: u32,
     /// How long before the test's moment.
     pub ago: SignedDuration,
-    /// The contact was to end after so long, if the test says.
+    /// After how long the contact was to end, if the test has a `for`.
     pub lasts: Option<SignedDuration>,
-    /// Whether the contact that came of it was removed again at that time.
+    /// Whether the contact of this approval was removed again at that time.
     pub removed: bool,
 }
 
@@ -421,9 +421,9 @@ pub struct TestRequest {
     pub message: Option<crate::model::StrangerText>,
     /// How long before the test's moment it was first seen and sent (for `wait`, `age_over`, `overdue`).
     pub ago: SignedDuration,
-    /// What deciders say of it.
+    /// The verdicts of deciders about it.
     pub told: Vec<Told>,
-    /// Which agent is asked; unknown where the test does not say.
+    /// The agent that receives it; unknown if the test does not say.
     pub agent: Option<Arc<str>>,
     /// How many contacts the agent has; unknown where the test does not say.
     pub contacts: Option<u64>,

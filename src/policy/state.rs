@@ -1,7 +1,7 @@
 //! One agent's own state as the policy sees it: charges against limits, history by owner, approvals, holds, the pause.
 //!
-//! Pure data behind pure methods. It lives in the agent's task, is rebuilt from the ledger at start, and is the only
-//! state that a decision depends on besides the request, its circumstances and the time.
+//! Pure data with pure methods. It lives in the agent's task, is rebuilt from the ledger at start, and is the only
+//! state on which a decision depends, apart from the request, its circumstances and the time.
 
 pub(crate) mod charges;
 mod people;
@@ -24,39 +24,38 @@ use super::history::History;
 use super::rules::{Limit, Policy, RuleName};
 use crate::model::{ContactId, Handle, Outcome, RequestId, Verdict};
 
-/// The agent's own state. Bounds: `charges::CHARGES_MAX` charges, `REQUESTS_MAX`
-/// requests and `OWNERS_MAX` owners of history, [`APPROVALS_MAX`] approvals;
-/// as many answers that nobody confirmed as charges;
-/// notices and open answers are as many as there are pending requests, which the inbox bounds; holds as many as people
-/// put on requests that nobody has seen the end of.
+/// The agent's own state. Bounds: `charges::CHARGES_MAX` charges; `REQUESTS_MAX` requests and `OWNERS_MAX` owners of
+/// history; [`APPROVALS_MAX`] approvals; as many unconfirmed answers as charges. There are as many notices and open
+/// answers as pending requests, which the inbox bounds, and as many holds as people put on requests whose end was not
+/// seen.
 #[derive(Debug, Default)]
 pub struct PolicyState {
     charges: Charges,
     pub(crate) history: History,
     /// In order of time.
     approvals: VecDeque<(Timestamp, RequestId)>,
-    /// The newest approval that was let go, or never read from the record.
+    /// The newest approval that was dropped, or never read from the record.
     approvals_gap: Option<Timestamp>,
-    /// Nobody counts approvals: only those whose fate is open are kept, since the record may not have them yet.
+    /// No rule counts approvals: only those of unknown outcome are kept, since the record may not have them yet.
     approvals_ignored: bool,
     /// What was reserved for answers that are not settled yet, or were not when the policy state was rebuilt.
     open: HashMap<RequestId, Open>,
-    /// Answers that pay for a place and are over, and that the platform did not confirm.
+    /// Answers that still take a place in a limit, have ended, and were not confirmed by the platform.
     unconfirmed: HashMap<RequestId, Timestamp>,
     holds: HashMap<RequestId, Arc<str>>,
     paused: bool,
     /// Rejections by `overdue` rules within [`OVERDUE_WINDOW`], in order of time.
     overdue: HashMap<RuleName, Vec<(Timestamp, Option<RequestId>)>>,
     notified: HashMap<RequestId, Vec<RuleName>>,
-    /// What deciders said of requests that are pending.
+    /// The verdicts of deciders about pending requests.
     told: HashMap<RequestId, Vec<Told>>,
-    /// Which agent this is, where somebody said.
+    /// Which agent this is, if known.
     asked: Option<Asked>,
 }
 
 /// Most approvals that are remembered for `approvals_max`.
 pub const APPROVALS_MAX: usize = 100_000;
-/// What `max_per_hour` counts in.
+/// The window of `max_per_hour`.
 pub const OVERDUE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 /// What is reserved for an answer that never settles is forgotten after this, when the charge itself has slid out.
 const OPEN_KEPT: SignedDuration = SignedDuration::from_hours(24);
@@ -93,14 +92,14 @@ impl PolicyState {
         policy_state
     }
 
-    /// Takes in what was read from the record again, as far back as this policy asks, because it reaches further back
-    /// than this policy state does (see [`PolicyState::covers`]). What is in the policy state already is not counted twice.
+    /// Adds what was read from the record again, as far back as this policy needs, because the policy state does not
+    /// reach back far enough (see [`PolicyState::covers`]). What the policy state already has is not counted twice.
     pub fn absorb(&mut self, memory: SavedState, policy: &Policy, now: Timestamp) {
         self.absorb_since(memory, policy, Timestamp::MAX, now);
     }
 
-    /// The same, where what happened from `since` on was remembered as this policy asks ([`PolicyState::asked_by`]): what had to be
-    /// let go since then stays in doubt.
+    /// The same, if everything since `since` was remembered as this policy needs it ([`PolicyState::asked_by`]): what
+    /// had to be dropped since then stays unknown.
     pub fn absorb_since(&mut self, memory: SavedState, policy: &Policy, since: Timestamp, now: Timestamp) {
         let back = |reach: SignedDuration| now.checked_sub(reach).ok();
         let charges = policy.charge_reach().map_or(Some(now), back);
@@ -113,7 +112,7 @@ impl PolicyState {
         self.approvals_gap = self.approvals_gap.max(approval_lost);
         self.history.in_doubt(lost_since);
         if policy.history_reach().is_none() {
-            // None was read, of whatever time: the clock may be behind what happened.
+            // No history was read, for any time: the clock may be behind the recorded events.
             self.history.unreliable(Timestamp::MAX);
         } else if !complete {
             self.history.unreliable(now);
@@ -131,7 +130,7 @@ impl PolicyState {
     ) {
         self.charges.complete_since(charges);
         let empty = self.charges.len() == 0;
-        // What is here already is the newest of each.
+        // What is already in the state is the newest of each.
         let mut here: HashMap<(RequestId, Charge), usize> = HashMap::new();
         let mut read = memory.charges;
         read.sort_by_key(|row| row.at);
@@ -222,8 +221,9 @@ impl PolicyState {
         self.asked.as_ref()
     }
 
-    /// Whether this policy state can answer every question of this policy at this moment. Where not, deciding stays safe (what
-    /// cannot be told is unknown, and limits count as full) until the record is read again into [`PolicyState::absorb`].
+    /// Whether this policy state can answer every question of this policy at this moment. If not, deciding stays safe
+    /// (such conditions are unknown, and limits count as full) until the record is read again into
+    /// [`PolicyState::absorb`].
     pub fn covers(&self, policy: &Policy, now: Timestamp) -> bool {
         let limits = policy.rules.iter().filter_map(|rule| rule.limit.as_ref().map(|limit| (&rule.name, limit)));
         self.history.covers(&policy.history_needs(), now)
@@ -254,8 +254,8 @@ impl PolicyState {
         }
         match self.open.get_mut(request) {
             Some(open) if open.verdict == verdict => {
-                // Decided again, by another rule perhaps, or after a reload let go of what was paid: it pays what it has
-                // not.
+                // It was decided again, perhaps by another rule, or after a reload dropped some charges: it pays what
+                // it has not yet paid.
                 for charge in charges.iter().filter(|_| verdict == Verdict::Approve) {
                     if self.charges.times(charge, request, open.at) == 0 {
                         self.charges.add(charge, request, at);
@@ -285,7 +285,8 @@ impl PolicyState {
         self.open.insert(request.clone(), Open { verdict, at, charges: paid });
     }
 
-    /// What became of an answer: gives back what it does not keep ([`Outcome::keeps_charge`]), and writes history.
+    /// An answer has an outcome: gives back the charges that it does not keep ([`Outcome::keeps_charge`]), and updates
+    /// the history.
     pub fn settle(
         &mut self,
         request: &RequestId,
@@ -348,7 +349,7 @@ impl PolicyState {
         }
     }
 
-    /// What was reserved for an answer that was never carried out goes back.
+    /// Gives back what was reserved for an answer that was never carried out.
     pub fn give_back(&mut self, request: &RequestId) {
         let Some(open) = self.open.remove(request) else { return };
         for charge in &open.charges {
@@ -362,8 +363,9 @@ impl PolicyState {
         self.history.add_of(handle.owner(), Some(handle), HistoryKind::Removed, None, at);
     }
 
-    /// A contact is no more: that counts for every owner that it ever had. One that never had any, or was never on record, may
-    /// have been that of whoever was let in and never recognised. Returns its last known handle.
+    /// A contact was removed: that counts for every owner that it ever had. If it never had a readable owner, or was
+    /// never on record, it may have belonged to anybody who was let in and not yet recognised. Returns its last known
+    /// handle.
     pub fn contact_removed(&mut self, contact: &ContactId, at: Timestamp) -> Option<Handle> {
         let gone = self.history.doubts.contacts.remove(contact);
         let owners = gone.as_ref().map_or(&[][..], |gone| &gone.owners);
@@ -378,8 +380,8 @@ impl PolicyState {
         gone?.handle
     }
 
-    /// A contact is no more because its end had come, which was agreed from the beginning: that counts for nobody. Returns its
-    /// last known handle.
+    /// A contact was removed because its end had come, as planned from the beginning: that counts for no owner. Returns
+    /// its last known handle.
     pub fn contact_expired(&mut self, contact: &ContactId) -> Option<Handle> {
         let gone = self.history.doubts.contacts.remove(contact)?;
         gone.owners.iter().for_each(|owner| self.history.doubts.touch(owner));
@@ -412,12 +414,12 @@ impl PolicyState {
         }
     }
 
-    /// What may have happened unseen.
+    /// The doubts: what may have happened unseen.
     pub fn doubts(&self) -> &Doubts {
         &self.history.doubts
     }
 
-    /// The same, to be told of what is seen.
+    /// The same, for recording what is seen.
     pub fn doubts_mut(&mut self) -> &mut Doubts {
         &mut self.history.doubts
     }
@@ -444,8 +446,8 @@ impl PolicyState {
         });
     }
 
-    /// Drops what has slid out of every window, and keeps from now on only what this policy asks about. Called when a
-    /// policy is swapped in, and now and then.
+    /// Drops what has left every window, and from now on keeps only what this policy needs. Called when a policy is
+    /// swapped in, and regularly.
     pub fn prune(&mut self, policy: &Policy, now: Timestamp) {
         let limits: HashMap<&RuleName, SignedDuration> =
             policy.rules.iter().filter_map(|rule| rule.limit.map(|limit| (&rule.name, limit.quota.per))).collect();
@@ -481,8 +483,8 @@ impl PolicyState {
         self.charges.used(rule, limit, handle, except, now)
     }
 
-    /// Whether a limit is certainly used up by others: all charges of its window are known, and enough of them belong to
-    /// answers that the platform confirmed.
+    /// Whether other requests have certainly used up a limit: all charges of its window are known, and enough of them
+    /// belong to answers that the platform confirmed.
     pub(crate) fn spent_for_certain(
         &self,
         rule: &RuleName,
@@ -506,12 +508,12 @@ impl PolicyState {
         self.approvals.len() - first - usize::from(own)
     }
 
-    /// Whether no approval of this window was let go, or never read.
+    /// Whether all approvals of this window are known: none was dropped, or never read.
     pub(crate) fn counts_approvals(&self, per: SignedDuration, now: Timestamp) -> bool {
         self.approvals_gap.is_none_or(|gap| after(gap, per) <= now)
     }
 
-    /// The rejections by this `overdue` rule within the hour, `except`'s own aside.
+    /// The rejections by this `overdue` rule within the hour, without those of `except`.
     pub(crate) fn overdue_rejects(&self, name: &RuleName, except: &RequestId, now: Timestamp) -> Vec<Timestamp> {
         let rejects = self.overdue.get(name).map_or(&[][..], Vec::as_slice);
         let live =
@@ -519,7 +521,7 @@ impl PolicyState {
         live.map(|(at, _)| *at).collect()
     }
 
-    /// Past the bound, no limit is used up for certain.
+    /// Beyond the bound, no limit counts as certainly used up.
     fn ended_unconfirmed(&mut self, request: RequestId, at: Timestamp) {
         if self.unconfirmed.len() <= charges::CHARGES_MAX {
             let known = self.unconfirmed.entry(request).or_insert(at);

@@ -192,7 +192,7 @@ pub(crate) fn window(days: &[Weekday], from: &str, to: &str) -> Condition {
     window_on(days, from, to, &[], &[])
 }
 
-/// The same on all days but some, and on some alone.
+/// The same, except on some days, or only on some days.
 pub(crate) fn window_on(days: &[Weekday], from: &str, to: &str, except: &[&str], only: &[&str]) -> Condition {
     let dates = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     InWindow(vec![Arc::new(Window {
@@ -210,7 +210,7 @@ pub(crate) fn window_on(days: &[Weekday], from: &str, to: &str, except: &[&str],
 pub(crate) const WORKDAYS: [Weekday; 5] =
     [Weekday::Monday, Weekday::Tuesday, Weekday::Wednesday, Weekday::Thursday, Weekday::Friday];
 
-/// Always unknown in [`ask`], where nobody knows how many contacts there are.
+/// Always unknown in [`ask`], where the number of contacts is not known.
 pub(crate) fn unknown() -> Condition {
     ContactsOver(0).into()
 }

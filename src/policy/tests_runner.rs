@@ -1,4 +1,4 @@
-//! Runs a file's own `[tests]`: each in a world of its own, with only the history that it tells.
+//! Runs a file's own `[tests]`: each in a policy state of its own, with only the history of the test.
 
 use std::ops::Range;
 
@@ -11,30 +11,30 @@ use crate::document::in_words;
 use crate::model::{ContactRequest, Outcome, RequestId, Sender, Verdict};
 use crate::policy::state::SavedState;
 
-/// What came of one test.
+/// The result of one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestResult {
     /// Its name.
     pub name: RuleName,
-    /// Whether the policy says what the test expects.
+    /// Whether the policy decides as the test expects.
     pub passed: bool,
     /// What the test expects: `defer by limit:acme-bots`, or the verdict alone.
     pub expected: String,
-    /// What the policy says.
+    /// The decision of the policy.
     pub got: Decision,
-    /// In which text of the loader's report its `expect` stands.
+    /// The index of the text in the loader's report that has its `expect`.
     pub source: usize,
-    /// Where it stands there (bytes).
+    /// The place there (bytes).
     pub span: Range<usize>,
 }
 
 impl TestResult {
-    /// What the policy says, in the words of [`TestResult::expected`].
+    /// The decision of the policy, in the form of [`TestResult::expected`].
     pub fn said(&self) -> String {
         sentence(self.got.verdict, Some(&self.got.by.to_string()), self.got.lasts)
     }
 
-    /// What may help to see why a test failed.
+    /// A hint why a test failed.
     pub fn hint(&self) -> Option<String> {
         if self.passed {
             return None;
@@ -65,7 +65,7 @@ impl TestResult {
     }
 }
 
-/// `approve by guests for 7d`, as far as it is said.
+/// `approve by guests for 7d`, as far as the parts are given.
 fn sentence(verdict: Verdict, by: Option<&str>, lasts: Option<SignedDuration>) -> String {
     let by = by.map(|by| format!(" by {by}")).unwrap_or_default();
     let lasts = lasts.map(|lasts| format!(" for {}", in_words(lasts))).unwrap_or_default();
@@ -130,7 +130,7 @@ fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
     }
 }
 
-/// Ids of our own making are plain.
+/// Ids that we make are always valid.
 fn id(text: &str) -> Option<RequestId> {
     RequestId::parse(text).ok()
 }
@@ -160,7 +160,7 @@ fn happen(
     let guest = past.lasts.or_else(|| rule.and_then(|rule| rule.lasts)).is_some();
     policy_state.settle_as(id, Some(handle), past.verdict, Outcome::Confirmed(answer), guest, at, at);
     if past.removed {
-        // Removals are told apart by their times.
+        // Removals are distinguished by their times.
         let apart = SignedDuration::from_micros(number.into());
         policy_state.removed(handle, at.checked_sub(apart).unwrap_or(at));
     }

@@ -18,7 +18,7 @@ use super::Truth;
 use super::rules::{Folded, Pattern};
 use crate::model::StrangerText;
 
-/// No form has more than so many times the bytes of its text.
+/// No form is longer than this many times the bytes of its text.
 const FORM_GROWTH_MAX: usize = 40;
 
 /// Folds width (NFKC) and case.
@@ -65,7 +65,8 @@ impl Letters {
         if own.contains(&'l') {
             look.insert(look_of('l'), 'l');
         }
-        // Letters are looked up in it. The first of one look is the one that is shown, so not before.
+        // Letters are looked up by binary search. The sort comes last, since the first letter with a skeleton is the
+        // one that is used.
         own.sort_unstable();
         Self { own, look }
     }
@@ -120,7 +121,7 @@ fn disclose(plain: &str, letters: &Letters) -> String {
     out
 }
 
-/// Characters that nobody sees: `Default_Ignorable_Code_Point`, and control characters that are not white.
+/// Invisible characters: `Default_Ignorable_Code_Point`, and control characters that are not white space.
 pub(crate) fn ignorable(one: char) -> bool {
     (one.is_control() && !one.is_whitespace())
         || matches!(one,
@@ -170,7 +171,7 @@ pub(crate) struct Forms<'a> {
     folded: OnceCell<String>,
     disclosed: OnceCell<String>,
     disclosed_folded: OnceCell<String>,
-    /// So many bytes of a form are searched by regular expressions.
+    /// Regular expressions search this many bytes of a form.
     search_max: usize,
 }
 
@@ -181,7 +182,7 @@ impl<'a> Forms<'a> {
         Self { text, plain, folded, disclosed, disclosed_folded, search_max: StrangerText::KEPT_MAX }
     }
 
-    /// Regular expressions search so many bytes of each form, and what is not found there is unknown.
+    /// Regular expressions search at most this many bytes of each form; what is not found there is unknown.
     pub(crate) fn search_at_most(&mut self, bytes: usize) {
         self.search_max = bytes;
     }
@@ -192,12 +193,12 @@ impl<'a> Forms<'a> {
             || self.searched(true).iter().all(|form| form.len() <= self.search_max)
     }
 
-    /// The text as it came.
+    /// The original text.
     pub(crate) fn original(&self) -> &'a StrangerText {
         self.text
     }
 
-    /// NFKC, in the case it came in.
+    /// NFKC, without case folding.
     pub(crate) fn plain(&self) -> &str {
         self.plain.get_or_init(|| width(self.text.raw()))
     }
@@ -273,7 +274,8 @@ impl<'a> Forms<'a> {
         sought.or(self.known(false))
     }
 
-    /// Whether an expression is found in what is searched of a form. What ends where the search ends may depend on the rest.
+    /// Whether an expression is found in the searched part of a form. A match at the end of that part may depend on the
+    /// rest.
     fn found(&self, pattern: &Pattern, form: &str) -> Truth {
         if form.len() <= self.search_max {
             return pattern.regex.is_match(form).into();
@@ -290,7 +292,7 @@ impl<'a> Forms<'a> {
         self.known(self.text.raw().chars().nth(count).is_some())
     }
 
-    /// What is not found in a text that was cut may have been in the rest.
+    /// If a text was cut, what is not found may be in the missing part.
     fn known(&self, found: bool) -> Truth {
         match found {
             true => Truth::True,
@@ -299,7 +301,7 @@ impl<'a> Forms<'a> {
         }
     }
 
-    /// The text, and the forms that it is compared in where they differ from it in more than case. Escaped.
+    /// The text, and the forms in which it is compared, if they differ in more than case. Escaped.
     pub(crate) fn shown(&self, disclosing: bool) -> String {
         let mut shown = self.text.to_string();
         let mut others = vec![self.plain()];
@@ -420,7 +422,7 @@ mod tests {
         let filler = "x".repeat(3_000);
         assert_eq!(of(&format!("crypto {filler}"), "crypto"), Truth::True);
         assert_eq!(of(&format!("{filler} crypto"), "crypto"), Truth::Unknown);
-        // What seems to end there goes on.
+        // The text continues after the searched part.
         assert_eq!(of(&filler, r"x\z"), Truth::Unknown);
         assert_eq!(of(&filler[..2_000], r"y"), Truth::False);
     }

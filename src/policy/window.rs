@@ -1,9 +1,9 @@
 //! When a `[windows.NAME]` is open. Pure: local time comes from the window's own time zone.
 //!
-//! A window is open while a clock on a wall in its zone shows a time from `from` up to, not including, `to`. So an hour
-//! that the clocks skip is not part of any window, one that they repeat is inside both times, and a `from` that is
-//! skipped opens the window when the clocks jump past it. A window that starts on an excepted day stays closed until its
-//! next start, also past midnight.
+//! A window is open while the local time in its zone is from `from` up to, not including, `to`. So an hour that the
+//! clocks skip is in no window, an hour that they repeat is in the window both times, and a skipped `from` opens the
+//! window when the clocks jump past it. A window that would start on an excepted day stays closed until its next start,
+//! also past midnight.
 
 use jiff::Timestamp;
 use jiff::ToSpan as _;

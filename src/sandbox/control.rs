@@ -1,4 +1,4 @@
-//! The tester's side: makes requests, answers them as a person, makes things go wrong, and looks at everything. The
+//! The tester's side: makes requests, answers them as a person, causes faults, and shows the whole state. It does the
 //! same in process as over `/_sandbox/…`.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::shared::{Inner, Shared};
 use super::store::{COUNT_MAX, PartyIndex, Problem, Row, micros};
 use super::wire::{Counts, NewRequest, RequestState, State, Status, Waiting};
 
-/// Requests that are made under one lock, so that calls and sockets go on during a burst.
+/// A burst makes this many requests under one lock; between two such chunks calls and sockets go on.
 const CHUNK: u64 = 500;
 
 /// Why the control refused.
@@ -18,7 +18,7 @@ pub enum ControlError {
     /// No such agent, request or contact (404).
     #[error("{0}")]
     NotFound(String),
-    /// It cannot be done any more, or not yet (409).
+    /// It is no longer possible, or not yet (409).
     #[error("{0}")]
     Conflict(String),
     /// It is not valid (422).
@@ -37,7 +37,7 @@ impl From<Problem> for ControlError {
     }
 }
 
-/// A handle on a sandbox; clones are the same sandbox, and it outlives it.
+/// A handle on a sandbox. Clones belong to the same sandbox, and a handle outlives it.
 #[derive(Debug, Clone)]
 pub struct Control(Arc<Shared>);
 
@@ -58,7 +58,8 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// An unknown recipient, an id that exists, or values that do not fit together. Of a burst, what came before it stays.
+    /// An unknown recipient, an id that exists, or values that do not fit together. Requests of the burst made before
+    /// the error stay.
     pub fn request(&self, new: &NewRequest) -> Result<Vec<String>, ControlError> {
         let count = new.count.unwrap_or(1);
         if !(1..=COUNT_MAX).contains(&count) {
@@ -105,7 +106,7 @@ impl Control {
         Ok(())
     }
 
-    /// Ends the relation between an agent and a contact of its, as the other side would.
+    /// Removes one of an agent's contacts, as the other side would.
     ///
     /// # Errors
     ///
@@ -130,7 +131,7 @@ impl Control {
         Ok(())
     }
 
-    /// From now on this contact is listed with another handle, or with none. The control still knows it by the one that it had.
+    /// From now on this contact is listed with another handle, or with none. In the control it keeps its old handle.
     ///
     /// # Errors
     ///
@@ -145,7 +146,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// One that means nothing, an agent that is not of this world, or too many.
+    /// A fault that has no meaning, an agent that is not in this world, or too many faults.
     pub fn faults(&self, faults: Vec<Fault>) -> Result<(), ControlError> {
         let mut inner = self.0.lock();
         for fault in &faults {
@@ -168,7 +169,7 @@ impl Control {
         self.faults(vec![fault])
     }
 
-    /// Forgets the faults that wait; what has struck goes on.
+    /// Removes the faults that wait; faults that have struck go on.
     pub fn clear_faults(&self) {
         let mut inner = self.0.lock();
         inner.faults.clear();
@@ -192,7 +193,7 @@ impl Control {
         Err(ControlError::Conflict("the agent has no connection".into()))
     }
 
-    /// Everything, with every request and contact.
+    /// The whole state, with every request and contact.
     pub fn state(&self) -> State {
         let mut state = self.overview();
         let inner = self.0.lock();
@@ -225,18 +226,18 @@ impl Control {
         }
     }
 
-    /// The sums alone, for polling.
+    /// Only the totals, for polling.
     pub fn counts(&self) -> Counts {
         counts(&self.0.lock().store.requests)
     }
 
-    /// From the push of a request written to the first good answer to it read, in microseconds, in the order of the
-    /// answers; the last million.
+    /// For each request: from the time its push was written to the time the first successful answer was read, in
+    /// microseconds, in the order of the answers; the last million.
     pub fn latencies(&self) -> Vec<u64> {
         self.0.lock().latencies.iter().copied().collect()
     }
 
-    /// Forgets the latencies so far.
+    /// Clears these latencies.
     pub fn clear_latencies(&self) {
         self.0.lock().latencies.clear();
     }

@@ -1,5 +1,5 @@
-//! Faults: what shall go wrong, where, how often. A table that is asked at each point of the sandbox. Which
-//! combinations mean something is decided here; what they do is up to the points (`docs/sandbox.md`).
+//! Faults: what shall go wrong, where, and how often. Each point of the sandbox asks this table. The table decides
+//! which combinations have a meaning; the points carry them out (`docs/sandbox.md`).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub enum At {
     List,
     /// `POST /agent/contacts/requests/respond`.
     Respond,
-    /// Whichever of these comes first and to which the fault can be done.
+    /// The first of these points at which the fault is possible.
     Any,
 }
 
@@ -41,21 +41,21 @@ pub enum At {
 pub enum Do {
     /// The agent's socket is closed with `code` (default 1000; 0: without a close frame).
     Close,
-    /// The thing at hand vanishes: the frame is swallowed, the HTTP connection is cut unanswered.
+    /// What was about to happen is left out: a frame is not sent or read, an HTTP connection is cut without a reply.
     Drop,
     /// Nothing moves for `ms` (default: an hour); then HTTP is cut, a socket goes on.
     Stall,
-    /// An answer with status `code` (default 500), and nothing is carried out; `ms` becomes `Retry-After`.
+    /// A reply with status `code` (default 500), without carrying out the call; `ms` becomes `Retry-After`.
     Status,
-    /// Something unreadable instead of the right thing; `code` picks which.
+    /// Unreadable data instead of the correct data; `code` selects the kind.
     Malformed,
-    /// The right thing, `ms` later (default 1000).
+    /// The correct data, `ms` later (default 1000).
     Delay,
-    /// The right thing twice.
+    /// The correct data, twice.
     Duplicate,
-    /// The right things in another order.
+    /// The correct data, in another order.
     Reorder,
-    /// Carried out, but said to have failed (status `code`, or no answer at all).
+    /// The call is carried out, but reported as failed (status `code`, or no reply at all).
     ApplyThenFail,
     /// The contacts channel crashes: `phx_error`.
     CrashChannel,
@@ -70,12 +70,13 @@ pub enum Do {
     /// One row of the listing cannot be read; `code` picks which kind: 0 half a surrogate pair, 1 a number beyond range,
     /// 2 deep nesting, each with its id; 3 without a readable id.
     BadRow,
-    /// A load balancer in front: no more than `per_second` calls in any second, for all agents together or, with `shared`
-    /// false, for each; the others get 429 without a body and without `Retry-After`. Until cleared.
+    /// A load balancer in front of the platform: at most `per_second` calls in any second, for all agents together or,
+    /// with `shared` false, for each agent. Other calls get 429 without a body and without `Retry-After`. Until the
+    /// faults are cleared.
     Throttle,
 }
 
-/// One fault, as given.
+/// One fault, as the tester gives it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
@@ -87,10 +88,10 @@ pub struct Fault {
     /// How often (default 1); 0: until the faults are cleared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// A close code, an HTTP status, or which malformed answer, by what is done.
+    /// A close code, an HTTP status, or the kind of malformed data, depending on `do`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u16>,
-    /// Milliseconds, by what is done; at most `FAULT_MS_MAX`.
+    /// Milliseconds, depending on `do`; at most `FAULT_MS_MAX`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<u64>,
     /// Only this agent, by id or handle.
@@ -115,7 +116,7 @@ pub struct Fault {
 pub(crate) const REASON_BYTES_MAX: usize = 123;
 
 impl Fault {
-    /// A fault that strikes once, whoever comes.
+    /// A fault that strikes once, for any agent.
     pub fn new(at: At, what: Do) -> Self {
         Self {
             at,
@@ -131,7 +132,7 @@ impl Fault {
         }
     }
 
-    /// So often; 0: until cleared.
+    /// How often it strikes; 0: until cleared.
     #[must_use]
     pub fn count(mut self, count: u64) -> Self {
         self.count = Some(count);
@@ -185,7 +186,7 @@ impl Fault {
         Duration::from_millis(self.ms.unwrap_or(default))
     }
 
-    /// Whether the fault means something.
+    /// Whether the fault has a meaning.
     ///
     /// # Errors
     ///
@@ -235,7 +236,7 @@ impl Fault {
     }
 }
 
-/// Whether a server may close with this: 0 (no close frame) or a code that may stand in a close frame.
+/// Whether a server may close with this code: 0 (no close frame) or a code that a close frame may contain.
 pub(crate) fn is_close_code(code: u16) -> bool {
     matches!(code, 0 | 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
@@ -263,7 +264,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Adds one; it was checked.
+    /// Adds a fault that has been checked.
     ///
     /// # Errors
     ///
@@ -299,7 +300,7 @@ impl Faults {
         Some(fault)
     }
 
-    /// Whether a call at this moment is one too many. `who` are the id and the handle of the agent.
+    /// Whether a call now would exceed a limit. `who`: the id and the handle of the agent.
     pub fn throttled(&mut self, who: [&str; 2], now: Mono) -> bool {
         let mut over = false;
         for throttled in &mut self.throttles {

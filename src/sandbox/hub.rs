@@ -1,5 +1,5 @@
-//! Who is connected: one live connection an agent, what it has joined, and the way to reach its task. It never touches a
-//! socket: a task is told by [`Order`] and by its queue.
+//! Who is connected: the one live connection of each agent, its joined channels, and the channels to its task. It never
+//! touches a socket: it sends an [`Order`] or an event to the task.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl Channel {
     /// All of them.
     pub const ALL: [Channel; 3] = [Channel::Contacts, Channel::Control, Channel::Rooms];
 
-    /// Where an event of this name is pushed.
+    /// The channel on which an event of this name is pushed.
     fn of(event: &str) -> Self {
         if event == "room_added" { Channel::Rooms } else { Channel::Contacts }
     }
@@ -55,11 +55,11 @@ pub struct Event {
     pub channel: Channel,
     /// The join that it belongs to, as JSON.
     pub join_ref: Arc<str>,
-    /// The request whose arrival it tells.
+    /// The request that it announces.
     pub request: Option<usize>,
 }
 
-/// What a connection's task is told.
+/// An order to a connection's task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// Close with this code; 0: end the TCP connection without a close frame.
@@ -94,7 +94,7 @@ pub struct Ends {
     pub number: u64,
     /// Events to push.
     pub queue: mpsc::Receiver<Event>,
-    /// What to do besides.
+    /// Other orders.
     pub orders: mpsc::UnboundedReceiver<Order>,
 }
 
@@ -130,7 +130,7 @@ impl Hub {
         Ends { number, queue: queue_end, orders: orders_end }
     }
 
-    /// The connection is over.
+    /// Records that the connection has ended.
     pub fn closed(&mut self, agent: PartyIndex, number: u64) {
         if self.conn(agent, number).is_some() {
             self.places.remove(&agent);
@@ -154,7 +154,7 @@ impl Hub {
         self.conn(agent, number)?.joined[channel as usize].take()
     }
 
-    /// Tells the connection of an agent; false where there is none.
+    /// Sends an order to an agent's connection; `false` if there is none.
     pub fn order(&self, agent: PartyIndex, order: Order) -> bool {
         match self.places.get(&agent) {
             Some(Slot::Open(conn)) => conn.orders.send(order).is_ok(),
@@ -162,7 +162,7 @@ impl Hub {
         }
     }
 
-    /// The contacts channel of an agent's connection crashes: from now on nothing is told to it.
+    /// The contacts channel of an agent's connection crashes: from now on it gets no events.
     pub fn crash(&mut self, agent: PartyIndex) {
         if let Some(Slot::Open(conn)) = self.places.get_mut(&agent) {
             conn.joined[Channel::Contacts as usize] = None;
@@ -170,7 +170,7 @@ impl Hub {
         }
     }
 
-    /// The connection's TCP ends without a word, and it goes on counting as live until `until`.
+    /// The connection's TCP ends without a close frame, and the connection counts as live until `until`.
     pub(crate) fn make_ghost(&mut self, agent: PartyIndex, until: Mono) {
         if let Some(Slot::Open(conn)) = self.places.get(&agent) {
             let _ = conn.orders.send(Order::Close(0, "fault"));
@@ -190,7 +190,7 @@ impl Hub {
         }
     }
 
-    /// What counts as live, for the control's state.
+    /// The connections that count as live, for the control's state.
     pub fn live(&self, now: Mono, id: impl Fn(PartyIndex) -> String) -> Vec<Live> {
         let mut live: Vec<Live> = self
             .places

@@ -1,13 +1,14 @@
-//! What a `malformed` fault sends. Without a `code`, the harmless kinds take turns; with one, it is that kind.
+//! The data that a `malformed` fault sends. Without a `code` the smaller kinds take turns; with a `code`, that kind is
+//! sent.
 
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::reply::{Reply, json_text, raw};
 
-/// Kinds of unreadable frames; the last is over every limit, and only comes when asked for.
+/// Number of kinds of unreadable frames. The last one exceeds every limit, and is only sent if its code is given.
 pub(super) const FRAMES: u16 = 12;
-/// Kinds of unreadable bodies; the last is enormous, and only comes when asked for.
+/// Number of kinds of unreadable bodies. The last one is enormous, and is only sent if its code is given.
 pub(super) const BODIES: u16 = 8;
 const DEEP: usize = 20_000;
 
@@ -15,7 +16,7 @@ fn pick(code: Option<u16>, turn: u64, kinds: u16) -> u16 {
     code.unwrap_or_else(|| u16::try_from(turn % u64::from(kinds - 1)).unwrap_or(0)) % kinds
 }
 
-/// A frame in place of `right`, on this topic.
+/// A frame that replaces `right`, on this topic.
 pub(super) fn frame(code: Option<u16>, turn: u64, topic: &str, right: &str) -> Message {
     let event = |payload: &str| format!("[null,null,\"{topic}\",\"contact_request_received\",{payload}]");
     Message::text(match pick(code, turn, FRAMES) {
@@ -34,7 +35,7 @@ pub(super) fn frame(code: Option<u16>, turn: u64, topic: &str, right: &str) -> M
     })
 }
 
-/// A body in place of the right one, with status 200.
+/// A body that replaces the correct one, with status 200.
 pub(super) fn body(code: Option<u16>, turn: u64) -> Reply {
     match pick(code, turn, BODIES) {
         0 => raw(200, "text/html", "<html><body>It works!</body></html>"),
@@ -48,7 +49,7 @@ pub(super) fn body(code: Option<u16>, turn: u64) -> Reply {
     }
 }
 
-/// What a CDN says of a client that it takes for a bot.
+/// The page that a CDN sends to a client that it takes for a bot.
 pub(super) fn edge_page(status: u16) -> Reply {
     let page = "<!DOCTYPE html><html><head><title>Access denied</title></head><body>error code: 1010</body></html>";
     raw(status, "text/html; charset=UTF-8", page)

@@ -1,6 +1,6 @@
-//! The platform's side of a transcript, played to whoever connects: what was said to the recorded client is said again,
-//! each time the client is as far as it was then. It takes any key, keeps no requests, and knows nothing that is not in
-//! the transcript; `docs/transcripts.md` says what it does where the client does something else.
+//! Plays the platform's side of a transcript to the client that connects: each recorded message is sent when the client
+//! has come as far as the recorded client had. It accepts any key, stores no requests, and knows only the transcript;
+//! `docs/transcripts.md` says what it does if the client behaves differently.
 
 mod calls;
 mod play;
@@ -47,25 +47,25 @@ struct Stage {
     fast: bool,
     told: mpsc::UnboundedSender<String>,
     scene: Mutex<Scene>,
-    /// Somebody has asked for a socket, and so said which agent plays along.
+    /// Cancelled when a client has asked for a socket, and so has shown which agent it is.
     known: CancellationToken,
-    /// How many answers of the client's have come.
+    /// How many of the client's answers have arrived.
     answers: watch::Sender<usize>,
     stop: CancellationToken,
 }
 
-/// How far it is.
+/// The progress of the play.
 #[derive(Debug)]
 struct Scene {
     /// The next recorded connection.
     next: usize,
     calls: Calls,
-    /// The id of the agent that plays along.
+    /// The id of the client's agent.
     actual: Option<String>,
 }
 
 impl Replay {
-    /// Starts on this address (port 0: a free one). `fast` leaves the recorded pauses out; what happens is told in
+    /// Starts on this address (port 0: a free one). `fast` leaves out the recorded pauses; events are described in
     /// sentences. Needs a tokio runtime.
     ///
     /// # Errors
@@ -118,13 +118,13 @@ impl Stage {
         self.scene.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says what happens, harmless to a terminal whatever the transcript and the client put into it.
+    /// Describes an event. The sentence is escaped for terminals, whatever the transcript and the client contain.
     fn tell(&self, what: String) {
-        // Nobody may be listening.
+        // Nobody may receive it.
         let _ = self.told.send(StrangerText::new(&what).shown(SENTENCE_MAX));
     }
 
-    /// The text for the agent that plays along, in place of the recorded one.
+    /// Replaces the recorded agent's id by that of the client's agent.
     fn recast(&self, text: String) -> String {
         match (&self.script.agent, &self.scene().actual) {
             (Some(recorded), Some(actual)) if recorded != actual => text.replace(recorded.as_str(), actual),
@@ -145,7 +145,7 @@ async fn accept(listener: TcpListener, stage: Arc<Stage>, tasks: TaskTracker) {
             accepted = accept => accepted,
         };
         let Ok((tcp, _)) = accepted else {
-            // Out of descriptors, most likely: some will be closed soon.
+            // Probably there are no descriptors left; some will be closed soon.
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             continue;
         };
@@ -160,7 +160,7 @@ async fn accept(listener: TcpListener, stage: Arc<Stage>, tasks: TaskTracker) {
 async fn serve(tcp: TcpStream, stage: Arc<Stage>, tasks: TaskTracker) {
     let _ = tcp.set_nodelay(true);
     let service = service_fn(move |request| handle(request, stage.clone(), tasks.clone()));
-    // How a client's connection ends is the client's.
+    // How a client's connection ends does not matter here.
     let _ =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service).with_upgrades().await;
 }

@@ -1,4 +1,4 @@
-//! HTTP answers in the platform's shapes.
+//! HTTP replies in the platform's formats.
 
 use bytes::Bytes;
 use http::{Response, StatusCode, header};
@@ -11,7 +11,7 @@ use super::store::Problem;
 /// An answer.
 pub(super) type Reply = Response<Full<Bytes>>;
 
-/// The connection is to be cut without an answer.
+/// The connection must be closed without a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("cut without an answer")]
 pub(super) struct Cut;
@@ -47,8 +47,8 @@ pub(super) fn invalid(field: &str, message: &str, request: u64) -> Reply {
     field_error(422, field, message, request)
 }
 
-/// 400 with the JSON pointer of the field that is missing, null or of another type: the contacts calls of the generated
-/// client know no 422 \[sdk\].
+/// 400 with the JSON pointer of the field that is missing, null or of a wrong type: the contacts calls of the generated
+/// client do not know 422 \[sdk\].
 pub(super) fn malformed(pointer: &str, message: &str, request: u64) -> Reply {
     field_error(400, pointer, message, request)
 }

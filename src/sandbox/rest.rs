@@ -1,5 +1,4 @@
-//! The platform's REST calls (`docs/platform.md`): who asks, what is answered, in which shape. The rules are the
-//! store's.
+//! The platform's REST calls (`docs/platform.md`): the caller, the reply, and its format. The store has the rules.
 
 mod chats;
 
@@ -36,7 +35,7 @@ struct Call<'a> {
     number: u64,
     parts: &'a Parts,
     body: &'a Bytes,
-    /// When the call was read whole.
+    /// When the call had been read completely.
     read: Now,
 }
 
@@ -201,7 +200,7 @@ impl Call<'_> {
         }
     }
 
-    /// A field that is a text, if it is there. What may be left out may not be null.
+    /// An optional text field. It may be left out, but it must not be null.
     fn text<'b>(&self, body: &'b Value, field: &str) -> Result<Option<&'b str>, Refusal> {
         let problem = match body.get(field) {
             None => return Ok(None),
@@ -283,7 +282,7 @@ impl Call<'_> {
         Ok(json_value(200, &json!({ "data": { "status": "removed" } })))
     }
 
-    /// What a fault does before, or instead of, carrying the call out.
+    /// What a fault does before the call is carried out, or instead of it.
     async fn before(&self, fault: Option<&Fault>) -> Option<Result<Reply, Cut>> {
         let fault = fault?;
         match fault.what {

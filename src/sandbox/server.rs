@@ -1,5 +1,5 @@
-//! Connections: accepts them, speaks TLS and HTTP/1.1, and hands each request to its place. It knows paths, not what
-//! they mean.
+//! Accepts connections, speaks TLS and HTTP/1.1, and passes each request to its handler. It knows the paths, but not
+//! their meaning.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, ending: Endi
             accepted = accept => accepted,
         };
         let Ok((tcp, _)) = accepted else {
-            // Out of descriptors, most likely: some will be closed soon.
+            // Probably there are no descriptors left; some will be closed soon.
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };

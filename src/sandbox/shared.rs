@@ -18,7 +18,7 @@ use crate::clock::{Clock, Now};
 const JOURNAL_MAX: usize = 100_000;
 const LATENCIES_MAX: usize = 1_000_000;
 
-/// What happened, bounded: the oldest entries go.
+/// The events so far; when there are too many, the oldest entries are removed.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     pub(super) connects: VecDeque<Connect>,
@@ -35,7 +35,7 @@ pub(super) fn note<T>(list: &mut VecDeque<T>, entry: T) {
     list.push_back(entry);
 }
 
-/// What is under the lock.
+/// The state under the lock.
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) store: Store,
@@ -53,7 +53,7 @@ impl Inner {
         }
     }
 
-    /// A request was answered: from the push written to `read` counts.
+    /// A request was answered: records the time from its push to `read`.
     pub(super) fn answered(&mut self, index: usize, read: Now) {
         if let Some(latency) = self.store.since_push(index, read.mono) {
             if self.latencies.len() == LATENCIES_MAX {
@@ -101,7 +101,7 @@ impl Shared {
         micros(self.clock.now().mono)
     }
 
-    /// A number that was not given before.
+    /// A new number.
     pub(super) fn next(&self) -> u64 {
         self.counter.fetch_add(1, Ordering::Relaxed)
     }
@@ -160,7 +160,7 @@ impl Shared {
         faults.throttled(who, self.clock.now().mono)
     }
 
-    /// Sleeps for what a fault says, or this many milliseconds.
+    /// Sleeps for the milliseconds of the fault, or for this default.
     pub(super) async fn pause(fault: &Fault, default: u64) {
         tokio::time::sleep(fault.wait(default)).await;
     }

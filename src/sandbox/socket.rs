@@ -31,10 +31,10 @@ use writing::HELD_MS;
 const FRAME_MAX: usize = 1 << 20;
 /// Most events that are written before the socket is looked at again.
 const BATCH: usize = 256;
-/// After a close frame, how long to read on so that the client sees the frame and not a reset.
+/// How long to read on after a close frame, so that the client receives the frame and not a reset.
 const LINGER: Duration = Duration::from_millis(250);
 
-/// A connection that was let in.
+/// A connection that was accepted.
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) agent: Option<PartyIndex>,
@@ -44,7 +44,7 @@ pub(super) struct Guest {
     pub(super) fault: Option<Fault>,
 }
 
-/// Puts the end on record and frees the agent's place.
+/// Records the end of the connection, and removes it from the hub.
 pub(super) fn ended(shared: &Shared, agent: Option<PartyIndex>, number: u64, (code, why): (Option<u16>, &str)) {
     let mut inner = shared.lock();
     if let Some(agent) = agent {
@@ -55,7 +55,7 @@ pub(super) fn ended(shared: &Shared, agent: Option<PartyIndex>, number: u64, (co
     note(&mut inner.journal.ends, entry);
 }
 
-/// Serves a connection to its end, and sets `noted` once that is on record.
+/// Serves a connection until it ends, and sets `noted` when the end is recorded.
 pub(super) async fn run<I>(io: I, guest: Guest, shared: &Shared, stop: &CancellationToken, noted: &mut bool)
 where
     I: AsyncRead + AsyncWrite + Unpin,
@@ -85,7 +85,7 @@ where
     link.end(why, noted).await;
 }
 
-/// The connection's side of the loop cannot end well, only end.
+/// The connection's side of the loop never ends successfully.
 enum Never {}
 
 struct Link<'a, I> {
@@ -100,7 +100,7 @@ struct Link<'a, I> {
     joined: [Option<Arc<str>>; 3],
     /// The join_ref of each topic of a room as JSON, by topic.
     rooms: HashMap<String, String>,
-    /// Frames that a fault holds back, with when they go at the latest; those with `true` go after the next frame.
+    /// Frames that a fault delays, with the latest time to send them; those with `true` are sent after the next frame.
     late: Vec<(Instant, bool, Message)>,
 }
 
@@ -148,7 +148,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         match message {
             Some(Ok(Message::Text(text))) => Ok(Some(text.as_str().to_owned())),
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
-                // The pong is queued by the library, and goes out with this.
+                // The library has queued the pong; this sends it.
                 self.flush().await?;
                 Ok(None)
             }
@@ -185,13 +185,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
             ("phx_leave", channel) => {
                 let joined = channel.and_then(|channel| Some((channel, self.joined[channel as usize].clone()?)));
                 let Some((channel, join_ref)) = joined else {
-                    // Nothing to leave is left at once.
+                    // A leave without a join is confirmed at once.
                     let reply = reply_frame(&frame.join_ref, &frame.r#ref, &frame.topic, Ok(()));
                     self.write(Message::text(reply)).await?;
                     return self.flush().await;
                 };
                 if *join_ref != *frame.join_ref {
-                    // The leave of an older join: its end was told already.
+                    // This leaves an older join, whose end was sent already.
                     return Ok(());
                 }
                 self.joined[channel as usize] = None;
@@ -203,7 +203,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
                 self.flush().await
             }
             (_, Some(channel)) if self.joined[channel as usize].is_some() => {
-                // The channel knows no such event and crashes, as any channel of Phoenix does.
+                // The channel does not know this event and crashes, like any Phoenix channel.
                 self.crash(channel).await
             }
             _ => {
@@ -274,7 +274,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         note(&mut inner.journal.joins, entry);
     }
 
-    /// Writes what is in the batch, as fast as the socket takes it.
+    /// Writes the events of the batch, as fast as the socket accepts them.
     async fn push(&mut self, batch: &mut Vec<Event>) -> Result<(), Order> {
         let arrivals: Vec<usize> = batch.iter().filter_map(|event| event.request).collect();
         if !arrivals.is_empty() {
@@ -297,7 +297,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     async fn push_one(&mut self, event: &Event) -> Result<(), Order> {
         let topic = &format!("{}:{}", event.channel.prefix(), self.id);
         if Some(&event.join_ref) != self.joined[event.channel as usize].as_ref() {
-            // What was on its way to a join that is over is lost with it.
+            // Events for a join that has ended are lost.
             self.unpushed(event);
             return Ok(());
         }
@@ -319,7 +319,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         }
     }
 
-    /// An event that was counted as written was not.
+    /// Takes back that an event was counted as written.
     fn unpushed(&self, event: &Event) {
         if let Some(request) = event.request {
             self.shared.lock().store.unpushed(request);
@@ -337,7 +337,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         self.flush().await
     }
 
-    /// Says what is to be said, and closes.
+    /// Sends the last frames, and closes.
     async fn end(mut self, order: Order, noted: &mut bool) {
         let mut reason = String::new();
         let (code, why) = match order {

@@ -1,5 +1,5 @@
-//! What the imitated platform keeps: requests and contacts, and who is told what when they change. Pure: time comes as
-//! an argument, what is to be pushed comes out as [`PushedEvent`]. It knows nothing of sockets or HTTP.
+//! The state of the imitated platform: requests and contacts, and who gets which event when they change. Pure: time is
+//! an argument, and events to push are returned as [`PushedEvent`]. It does not know sockets or HTTP.
 
 mod contacts;
 mod create;
@@ -32,13 +32,13 @@ pub type PartyIndex = usize;
 /// An event for one party.
 #[derive(Debug)]
 pub struct PushedEvent {
-    /// For whom.
+    /// The recipient.
     pub to: PartyIndex,
     /// The event's name.
     pub event: &'static str,
     /// JSON.
     pub payload: Arc<str>,
-    /// The request whose arrival it tells.
+    /// The request that it announces.
     pub request: Option<usize>,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Row {
     pub(super) from_handle: Option<Option<String>>,
     pub(super) from_name: Option<Option<String>>,
     pub(super) message: Option<Option<String>>,
-    /// Whose the handle is, and whose agent that is; on the wire where a tester said so.
+    /// The id of the sender and, for an agent, of its owner; sent only if a tester gave them.
     pub(super) from_id: Option<String>,
     pub(super) owner_id: Option<String>,
     pub(super) status: Status,
@@ -100,7 +100,7 @@ struct ReceivedJson<'a> {
 }
 
 impl Row {
-    /// As it is pushed, or, with the sender's picture, as it is listed.
+    /// The JSON for a push, or, with the sender's picture, for a listing.
     fn received_json(&self, from_avatar_url: Option<String>) -> String {
         let Row { id, inserted_at, from_handle, from_name, message, from_id, owner_id, .. } = self;
         let (status, inserted_at) = (Status::Pending, *inserted_at);
@@ -177,7 +177,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Nothing but the world's parties. `salt` is what ids are made from.
+    /// A store with only the world's parties. Ids are derived from `salt`.
     pub fn new(world: &World, salt: u128) -> Self {
         let parties = world.parties().to_vec();
         let index = |key: fn(&Party) -> &String| {
@@ -203,7 +203,7 @@ impl Store {
         }
     }
 
-    /// Whose key it is.
+    /// The party to which the key belongs.
     pub(crate) fn by_key(&self, key: &str) -> Option<PartyIndex> {
         self.by_key.get(key).copied()
     }
@@ -225,7 +225,7 @@ impl Store {
     }
 
     pub(super) fn uuid(&self, space: u128, number: u64) -> String {
-        // Version and variant bits of a random UUID, so that strict readers take it.
+        // Sets the version and variant bits of a random UUID, so that strict parsers accept it.
         let bits = (self.salt ^ (space << 48)) & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
         uuid::Uuid::from_u128(bits | u128::from(number & 0xffff_ffff_ffff)).to_string()
     }
@@ -251,7 +251,7 @@ impl Store {
         self.by_request.get(id).copied()
     }
 
-    /// Answers a request, and keeps on record that it was tried.
+    /// Answers a request, and records the attempt.
     pub fn respond(
         &mut self,
         by: PartyIndex,
@@ -289,7 +289,7 @@ impl Store {
         result
     }
 
-    /// Ends a request that is pending; both parties are told, and become contacts if it is an approval.
+    /// Ends a pending request. Both parties get an event, and an approval makes them contacts.
     pub fn settle(&mut self, index: usize, status: Status, by: &str, now: Now, pushed: &mut Vec<PushedEvent>) {
         let row = &mut self.requests[index];
         row.status = status;
@@ -315,7 +315,7 @@ impl Store {
         }
     }
 
-    /// The push about this request's arrival is being written now.
+    /// The push of this request is being written now.
     pub fn pushed(&mut self, index: usize, at: Mono) {
         if let Some(row) = self.requests.get_mut(index) {
             row.pushed += 1;
@@ -339,12 +339,12 @@ impl Store {
     }
 }
 
-/// The wall clock as the platform writes it, in microseconds.
+/// The wall clock in the platform's precision, microseconds.
 pub(super) fn wire_time(now: Now) -> Timestamp {
     Timestamp::from_microsecond(now.wall.as_microsecond()).unwrap_or(now.wall)
 }
 
-/// A handle, comparable: without `@`, in lower case.
+/// A handle for comparison: without `@`, in lower case.
 pub(super) fn plain(handle: &str) -> String {
     handle.strip_prefix('@').unwrap_or(handle).to_ascii_lowercase()
 }

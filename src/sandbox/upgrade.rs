@@ -1,4 +1,4 @@
-//! The socket's upgrade request: who asks, whether they may, and who has to leave for them.
+//! The socket's upgrade request: who asks, whether they may connect, and which connection they replace.
 
 use std::sync::Arc;
 
@@ -20,11 +20,11 @@ use super::wire::Connect;
 use super::world::PartyKind;
 use super::{Ending, malformed};
 
-/// What the upgrade request says.
+/// The content of the upgrade request.
 struct UpgradeRequest {
     /// The agent, or `None` for a user's own connection.
     agent: Option<PartyIndex>,
-    /// The serializer is not Phoenix's second.
+    /// Whether the serializer is not Phoenix's second version.
     old_vsn: bool,
 }
 
@@ -81,7 +81,7 @@ pub(super) async fn handle(
         if live && reject {
             None
         } else {
-            // A connection that is about to be ended for its serializer takes nobody's place.
+            // A connection that will be closed because of its serializer replaces no other connection.
             Some(inner.hub.open(asked.agent.filter(|_| !asked.old_vsn)))
         }
     };
@@ -117,7 +117,7 @@ pub(super) async fn handle(
     Ok(reply)
 }
 
-/// Who asks; or the refusal.
+/// The agent that asks; or the refusal.
 fn who(parts: &Parts, shared: &Shared) -> Result<UpgradeRequest, Box<Reply>> {
     let has = |name, word: &str| {
         header_text(parts, name).is_some_and(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
@@ -153,7 +153,7 @@ fn who(parts: &Parts, shared: &Shared) -> Result<UpgradeRequest, Box<Reply>> {
     }
 }
 
-/// What a fault does instead of the upgrade; what it does right after it is the socket's.
+/// What a fault does instead of the upgrade. What it does after the upgrade is up to the socket.
 async fn before(fault: Option<&Fault>, shared: &Shared) -> Option<Result<Reply, Cut>> {
     let fault = fault?;
     match fault.what {

@@ -1,10 +1,10 @@
-//! What goes over the sandbox's control calls, in both directions: the same types in process and over HTTP.
+//! The types of the sandbox's control calls, in both directions; the same in process and over HTTP.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::fault::Fault;
 
-/// How a request stands; everything but `Pending` is final \[seed\].
+/// The status of a request; all but `Pending` are final \[seed\].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -32,14 +32,14 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<S
 }
 
 /// One or many requests to make. In `from_handle`, `from_name`, `message` and `id`, `{n}` is the number of the request
-/// in its burst, counted from `first`. A text that is `null` goes out as `null`, one that is left out goes out not at all.
+/// in its burst, counted from `first`. A text that is `null` is sent as `null`; a text that is left out is not sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewRequest {
     /// Whom they ask: an id or a handle; empty or left out, the world's first agent.
     #[serde(default)]
     pub to: String,
-    /// Who asks. Where it is a handle of this world, the request is that party's.
+    /// The sender's handle. If it is a handle of this world, the request is from that party.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub from_handle: Option<Option<String>>,
     /// Their name.
@@ -48,10 +48,10 @@ pub struct NewRequest {
     /// What they say.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub message: Option<Option<String>>,
-    /// The id of whoever has the handle; left out, the payload has none, as today's.
+    /// The id of the party with that handle; left out, the payload has none, like today's payloads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_id: Option<String>,
-    /// The id of that agent's owner, likewise.
+    /// The id of that agent's owner; left out, the payload has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_id: Option<String>,
     /// The request's id (default: a new UUID).
@@ -105,7 +105,7 @@ impl NewRequest {
         self
     }
 
-    /// From whoever has these ids: of the user or agent, and of the agent's owner.
+    /// With these ids of the sender (user or agent), and of the agent's owner.
     #[must_use]
     pub fn ids(mut self, sender: Option<&str>, owner: Option<&str>) -> Self {
         (self.from_id, self.owner_id) = (sender.map(str::to_owned), owner.map(str::to_owned));
@@ -119,7 +119,7 @@ impl NewRequest {
         self
     }
 
-    /// So many.
+    /// With this many copies.
     #[must_use]
     pub fn count(mut self, count: u64) -> Self {
         self.count = Some(count);
@@ -148,14 +148,14 @@ impl NewRequest {
     }
 }
 
-/// One try at answering a request.
+/// One attempt to answer a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answered {
-    /// Whose key.
+    /// The party whose key was used.
     pub by: String,
-    /// What it would have become.
+    /// The status that it asked for.
     pub status: Status,
-    /// How the platform answered: 200, 404 or 409. What a fault said instead does not count.
+    /// The platform's reply: 200, 404 or 409. A reply changed by a fault does not count.
     pub http: u16,
     /// Microseconds since the sandbox began.
     pub at_us: u64,
@@ -176,7 +176,7 @@ pub struct RequestState {
     pub from_name: Option<String>,
     /// As asked with.
     pub message: Option<String>,
-    /// How it stands.
+    /// Its status.
     pub status: Status,
     /// RFC 3339.
     pub inserted_at: String,
@@ -184,18 +184,18 @@ pub struct RequestState {
     pub at_us: u64,
     /// An id of this world, `person`, `sender`, `platform` or `inverse request`.
     pub settled_by: Option<String>,
-    /// The tries at answering it over REST, refused ones included; the first 16.
+    /// The attempts to answer it over REST, including refused ones; the first 16.
     pub answers: Vec<Answered>,
-    /// How many there were.
+    /// The number of such attempts.
     pub answered: u64,
-    /// How often its arrival was written to a socket.
+    /// How often the event that announces it was written to a socket.
     pub pushed: u64,
 }
 
 /// One contact record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContactState {
-    /// Whose list it stands on, by id.
+    /// The party whose list it is on, by id.
     pub of: String,
     /// The record's id.
     pub id: String,
@@ -212,7 +212,7 @@ pub struct Connect {
     pub at_us: u64,
     /// The agent's id, if the key and `agent_id` said.
     pub agent: Option<String>,
-    /// 101, or how it was refused.
+    /// 101, or the status of the refusal.
     pub status: u16,
     /// `header`, `query` or `none`.
     pub key: String,
@@ -281,7 +281,7 @@ pub struct Waiting {
     pub left: Option<u64>,
 }
 
-/// How many requests stand how.
+/// The number of requests by status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// All.
@@ -298,16 +298,16 @@ pub struct Counts {
     pub expired: u64,
     /// Pushes written about arrivals.
     pub pushed: u64,
-    /// Tries at answering over REST.
+    /// Attempts to answer over REST.
     pub answers: u64,
-    /// Of them, those that were refused with 404 or 409.
+    /// How many of these were refused with 404 or 409.
     pub refused: u64,
 }
 
-/// Everything the sandbox knows.
+/// The whole state of the sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
-    /// Microseconds since the sandbox began: now, on the clock of all the others.
+    /// Microseconds since the sandbox began, now; the same clock as in the other fields.
     pub at_us: u64,
     /// The sums.
     pub counts: Counts,

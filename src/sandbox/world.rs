@@ -1,5 +1,5 @@
-//! Who exists in a sandbox: agents and users with their keys. A world file becomes a checked [`World`] here, with all
-//! its problems at once and at their places. It knows nothing of requests or connections.
+//! Who exists in a sandbox: agents and users with their keys. This module turns a world file into a checked [`World`],
+//! and reports all its problems at once with their positions. It does not know requests or connections.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -72,18 +72,18 @@ pub struct World {
 }
 
 impl World {
-    /// Nobody.
+    /// An empty world.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With one more agent.
+    /// Adds an agent.
     #[must_use]
     pub fn agent(self, id: &str, key: &str, handle: &str, name: &str) -> Self {
         self.party(PartyKind::Agent, id, key, handle, name)
     }
 
-    /// With one more user.
+    /// Adds a user.
     #[must_use]
     pub fn user(self, id: &str, key: &str, handle: &str, name: &str) -> Self {
         self.party(PartyKind::User, id, key, handle, name)
@@ -125,7 +125,7 @@ impl World {
         Ok(reader.world)
     }
 
-    /// The first thing that is wrong with a world that was built in code.
+    /// The first problem of a world that was built in code.
     ///
     /// # Errors
     ///
@@ -148,7 +148,7 @@ impl World {
     }
 }
 
-/// What must be distinct in a world, and is.
+/// The values so far that must be distinct in a world.
 #[derive(Default)]
 struct Seen(HashMap<(&'static str, String), ()>);
 

@@ -1,8 +1,8 @@
-//! Keys that must never be shown: whatever a text says, these are replaced before it is shown or kept. The second fence; the
-//! first is that no code hands a key to the log.
+//! Replaces keys in every text before it is shown or stored. This is the second line of defence; the first is that no
+//! code passes a key to the log.
 //!
-//! What the platform said goes through [`Redact::said`], after it was decoded and before it is cut. A key is found as it is,
-//! escaped as JSON, Rust, a URL or HTML escape it, up to three times over, and in base64 and hexadecimal.
+//! Text from the platform goes through [`Redact::said`], after it was decoded and before it is cut. A key is found
+//! unchanged, escaped up to three times (as in JSON, Rust, URLs or HTML), and in base64 and hexadecimal.
 
 mod decode;
 
@@ -16,11 +16,12 @@ use arc_swap::ArcSwapOption;
 use self::decode::Decoded;
 use crate::model::StrangerText;
 
-/// Shorter texts are not scrubbed: they would eat ordinary words.
+/// Shorter keys are not replaced: that would also replace ordinary words.
 pub(crate) const KEY_BYTES_MIN: usize = 8;
-/// Longer texts are no keys.
+/// A longer text is not a key.
 const KEY_BYTES_MAX: usize = 4096;
-/// Most keys remembered; the oldest goes. Enough for every agent of a large daemon with a rotated key each.
+/// Most keys that are remembered; then the oldest is forgotten. Enough for every agent of a large daemon with one
+/// rotated key each.
 const KEYS_MAX: usize = 8192;
 
 /// The keys to be scrubbed. Clones share them.
@@ -65,7 +66,7 @@ impl Redact {
         self.inner.search.store(search.ok().map(Arc::new));
     }
 
-    /// What the platform said, to be shown or kept: without keys in whatever form, and only then cut.
+    /// Text from the platform, to be shown or stored: first without keys in any form, then cut.
     pub fn said(&self, text: &str) -> StrangerText {
         StrangerText::new(&self.scrub(text))
     }
@@ -87,7 +88,7 @@ impl Redact {
                 found.extend(runs.map(|run| decoded.place(run)));
             });
         } else {
-            // Most lines of the log: nothing to undo, so nothing is copied.
+            // This is the case for most log lines: there are no escapes, so nothing is copied.
             found.extend(search.find_iter(text).map(|one| one.range()));
             found.extend(decode::runs(text.as_bytes(), search.min_pattern_len(), holds));
         }
@@ -96,7 +97,7 @@ impl Redact {
 }
 
 impl Redact {
-    /// The same of JSON, or of anything else that puts texts between quotes, string by string: each is short, and the whole
+    /// The same for JSON, or any other text with quoted strings, string by string: each string is short, but the whole
     /// may have many MiB.
     pub(crate) fn scrub_quoted<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.inner.search.load().is_none() {
@@ -120,7 +121,7 @@ impl Redact {
     }
 }
 
-/// Where the quotes are that are not escaped.
+/// The positions of the quotes that are not escaped.
 fn quotes(text: &str) -> impl Iterator<Item = usize> + '_ {
     let mut escaped = false;
     text.bytes().enumerate().filter_map(move |(at, byte)| {
@@ -130,7 +131,7 @@ fn quotes(text: &str) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
-/// The text with `***` in these places.
+/// The text with `***` at these positions.
 fn masked(text: &str, mut places: Vec<Range<usize>>) -> String {
     places.sort_by_key(|place| place.start);
     let (mut out, mut done) = (String::with_capacity(text.len()), 0);
@@ -204,14 +205,14 @@ mod tests {
         );
     }
 
-    /// Each character by itself or escaped, as `how` says.
+    /// Each character unchanged or escaped, as `how` says.
     fn escaped(text: &str, how: &[u8]) -> String {
         let escape = |(place, character): (usize, char)| match how[place % how.len()] % 8 {
             0 => format!("\\u{:04x}", character as u32),
             1 => format!("\\u{:04X}", character as u32),
             2 => format!("\\u{{{:x}}}", character as u32),
             3 if matches!(character, '/' | '"' | '\\') => format!("\\{character}"),
-            // What would be read as an escape is escaped.
+            // Characters that would be read as an escape are always escaped.
             _ if matches!(character, '"' | '\\') => format!("\\{character}"),
             _ => character.to_string(),
         };
@@ -269,7 +270,7 @@ mod tests {
             prop_assert!(!said.raw().contains(&written), "{} shows {} as {}", said.raw(), key, written);
             prop_assert!(!said.raw().contains(&key));
             prop_assert!(said.raw().contains("***"));
-            // What is no key stays as it is.
+            // Text that is not a key stays unchanged.
             prop_assume!(!around.contains(&key));
             let none = Redact::default();
             none.add("another-key-of-the-same-daemon");

@@ -1,4 +1,4 @@
-//! Signatures as Standard Webhooks, version 1, has them: of messages to webhooks, and of questions to deciders.
+//! Signatures according to Standard Webhooks, version 1: for messages to webhooks, and for questions to deciders.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

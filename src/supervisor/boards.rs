@@ -1,4 +1,4 @@
-//! Puts the board together from what the agents handed out, and publishes it. Asks no agent.
+//! Builds the board from what the agents published, and publishes it. Never asks an agent.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::ledger::Health;
 use crate::ops::board::{AgentBoard, AgentSlot, Blocked, Board, Phase};
 use crate::ops::control::wire::PolicyStatus;
 
-/// Between two pictures, however many agents change their state.
+/// Least time between two snapshots, however many agents change their state.
 pub(super) const BETWEEN: Duration = Duration::from_millis(100);
 
 /// Publishes the board.
@@ -29,9 +29,9 @@ pub(super) struct Publisher {
 #[derive(Debug, Default)]
 struct Kept {
     last: Option<Instant>,
-    /// It never goes back.
+    /// The phase; it never goes back.
     phase: Phase,
-    /// While a reload holds the policies, those of before stand.
+    /// The last known rules files, for the time in which a reload holds the policies.
     policies: Vec<PolicyStatus>,
     blocked: Option<Blocked>,
 }
@@ -41,7 +41,7 @@ impl Publisher {
         Self { board, bell: Arc::default(), rows, kept: Mutex::default() }
     }
 
-    /// A place for one agent to hand itself out.
+    /// A slot in which one agent publishes its state.
     pub(super) fn slot(&self) -> AgentSlot {
         AgentSlot::ringing(self.bell.clone(), self.rows)
     }
@@ -51,19 +51,19 @@ impl Publisher {
         self.bell.notified().await;
     }
 
-    /// Whether the last picture is old enough.
+    /// Whether the last snapshot is old enough for a new one.
     pub(super) fn may_publish_now(&self) -> bool {
         self.kept().last.is_none_or(|last| last.elapsed() >= BETWEEN)
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
-        // Each field is whole at any moment.
+        // A poisoned lock is fine: each field is consistent at any moment.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Shared {
-    /// A new picture, from what is at hand.
+    /// Publishes a new snapshot from the data at hand.
     pub(super) fn publish(&self, phase: Phase) {
         let now = self.around.clock.now();
         let mut kept = self.board.kept();

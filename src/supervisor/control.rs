@@ -1,4 +1,4 @@
-//! What the control socket asks, answered from the agents' tasks.
+//! Answers the questions of the control socket with the help of the agents' tasks.
 
 mod finding;
 
@@ -24,7 +24,7 @@ use crate::page::Logins;
 use crate::policy::Shrunk;
 use crate::policy::doubts::{Fact, Said};
 
-/// Nobody waits longer for the end of an answer: longer than one call may take.
+/// Longest wait for the outcome of an answer; longer than one call may take.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 fn error(code: &str, message: impl Into<String>) -> OpError {
@@ -32,7 +32,7 @@ fn error(code: &str, message: impl Into<String>) -> OpError {
 }
 
 impl Shared {
-    /// Answers one call. Whoever asked may have gone.
+    /// Answers one call. The client may have gone already.
     pub(super) async fn call(&self, call: Call) {
         let reply = match call.op {
             ControlOp::Status => Ok(OpReply::Status(self.status().await)),
@@ -139,7 +139,7 @@ impl Shared {
         Status { version, agents, configuration, policies, ledger, notify, page, counters }
     }
 
-    /// An agent whose task is just being started.
+    /// The status of an agent whose task is just being started.
     pub(super) fn starting(&self, member: &Member) -> AgentStatus {
         let since = self.around.clock.now().wall;
         AgentStatus { why: "its task is being started".to_owned(), ..AgentStatus::starting(member.id.clone(), since) }
@@ -147,7 +147,8 @@ impl Shared {
 
     async fn pending(&self, agent: Option<&AgentId>) -> Result<OpReply, OpError> {
         let mut requests = self.rows(agent).await?;
-        // What a rule would have answered, but for the shadow, waits for no person; nor does `status` count it so.
+        // A request that a rule would have answered, were it not for shadow mode, does not wait for a person; `status`
+        // does not count it, either.
         for row in requests.iter_mut().filter(|row| row.stage == "deferred") {
             if row.verdict.is_some_and(|verdict| verdict != Verdict::Defer) {
                 row.stage = "shadow".to_owned();
@@ -169,8 +170,9 @@ impl Shared {
         let meant = target.1.clone();
         let (handle, op) = match self.find(target, agent, lasts.is_some()).await {
             Ok((handle, request)) => (handle, PersonCommand::Answer { verdict, request, lasts }),
-            // Who is let in already may stay for longer, or for good. Not by the id of a request: whoever says that has seen it
-            // pending, and does not know of the end that somebody else gave meanwhile.
+            // An approved guest may get a longer time, or a contact without an end. That does not work by the id of a
+            // request: a person who types it has seen the request pending, and does not know of an end that somebody
+            // else has set since then.
             Err(nobody)
                 if verdict == Verdict::Approve && nobody.code == "gone" && matches!(meant, Target::Handle(_)) =>
             {
@@ -214,7 +216,7 @@ impl Shared {
             let ids = handle.ask(|reply| Command::Find { target, reply }).await.unwrap_or_default();
             found.extend(ids.into_iter().map(|id| (handle.clone(), id)));
         }
-        // One who has the whole id is meant, whoever is called so elsewhere.
+        // A complete id means that request, even if it is somebody's handle on another agent.
         if let Some(id) = meant.id()
             && found.iter().any(|(_, found)| *found == id)
         {
@@ -233,7 +235,7 @@ impl Shared {
         }
     }
 
-    /// The one guest that is meant, if any is.
+    /// The one guest that is meant, if there is one.
     async fn find_guest(
         &self,
         meant: &Target,
@@ -295,7 +297,7 @@ impl Shared {
         Ok(doubts)
     }
 
-    /// A person's word on a doubt; where several agents have such a doubt, it says which.
+    /// A person settles a doubt; if several agents have such a doubt, the person must name the agent.
     async fn settle(
         &self,
         target: &str,
@@ -317,7 +319,7 @@ impl Shared {
         let meant = rows.iter().filter(|row| row.fact == said.fact().as_str() && about(row));
         let agents: BTreeSet<&AgentId> = meant.map(|row| &row.agent).collect();
         let mut agents = agents.into_iter();
-        // The rows are not all of them: where one agent alone is meant, it looks itself.
+        // The board does not have all rows: if only one agent is meant, the agent itself is asked.
         let (one, more) = match &self.chosen(agent)?[..] {
             [only] => (Some(&only.id), None),
             _ => (agents.next(), agents.next()),
@@ -360,7 +362,8 @@ impl Shared {
         Ok(OpReply::Done(Done { agents }))
     }
 
-    /// Removes them one after the other. Whoever is gone already counts as a failure, with the platform's word.
+    /// Removes the contacts one after the other. A contact that is gone already counts as a failure, with the
+    /// platform's message.
     async fn revoke(&self, contacts: Vec<ChosenContact>, person: &Person) -> Result<OpReply, OpError> {
         let mut revoked = Revoked::default();
         for ChosenContact { agent, contact, handle } in contacts {

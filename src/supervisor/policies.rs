@@ -1,4 +1,4 @@
-//! The rules files: each loaded as one snapshot, swapped at once, the last good one kept.
+//! The rules files. Each is loaded as one snapshot and replaced in one step; the last good policy stays in force.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,16 +16,16 @@ use crate::ops::log::events;
 use crate::policy::load::{self, Stamp};
 use crate::policy::{self, ListChange, Loaded, Mode, Policy, Shrunk};
 
-/// Looks between tries to load a file that was refused, even if it looks the same: a missing list may have come.
+/// A refused file is loaded again after this many checks, even if it looks unchanged: a missing list may exist now.
 const RETRY_LOOKS: u32 = 5;
 
-/// A file whose last line has no end is taken under `reload.watch` once it stood still for this long.
+/// A file without a newline at its end is accepted under `reload.watch` only after it was unchanged for this long.
 const UNENDED_TIME: Duration = Duration::from_secs(10);
 /// A file that was changed less than this long ago may still be written.
 const FRESH: SignedDuration = SignedDuration::from_secs(5);
-/// Until such a file is looked at again.
+/// Time until such a file is checked again.
 const SECOND_LOOK: Duration = Duration::from_millis(500);
-/// Most such looks.
+/// Most such checks.
 const LOOKS_MAX: u32 = 10;
 
 /// How the rules are loaded at the start.
@@ -43,7 +43,7 @@ pub struct Start {
 #[derive(Debug)]
 pub struct Policies {
     files: BTreeMap<PathBuf, RulesFile>,
-    /// `run --shadow`: whatever the files say, nothing is answered.
+    /// `run --shadow`: nothing is answered, whatever the files say.
     shadow: bool,
 }
 
@@ -51,22 +51,22 @@ pub struct Policies {
 struct RulesFile {
     in_force: watch::Sender<Option<Arc<Policy>>>,
     since: Option<Timestamp>,
-    /// Why what the file says now is not in force.
+    /// Why the file's current content is not in force.
     problem: Option<String>,
     /// Whether it was refused only for a list that lost entries.
     shrunk: bool,
-    /// What was in force last before this process began, where the start compared with it.
+    /// The policy that was in force before this process began, if the start compared the file with it.
     last: Option<Arc<Policy>>,
-    /// The files that were read, as they stood when they were loaded.
+    /// The files that were read, with their state when they were loaded.
     loaded: Vec<Stamp>,
-    /// What a look found and loaded; it counts when the next look loads the same.
+    /// What the last check found and loaded; it takes effect if the next check loads the same.
     found: Option<(Vec<Stamp>, Instant)>,
     looks: u32,
 }
 
 impl Policies {
-    /// Loads each of these files. A refused one leaves its agents without rules; the rendered report of all is the second
-    /// part. A file that was changed a moment ago is looked at twice. Blocks while it reads.
+    /// Loads each of these files. A refused file leaves its agents without rules; the second part of the result is the
+    /// rendered report of all files. A file that was changed just before is checked twice. Blocks while it reads.
     ///
     /// With `shadow`, each is in force as if its `mode` were `"shadow"`. `last` gives the policy that was last in force for a
     /// file, as far as that is on record: no list may have lost too many entries since, unless `accept_shrunk`.
@@ -103,18 +103,18 @@ impl Policies {
         (Self { files, shadow: start.shadow }, said)
     }
 
-    /// Whether no file is in force, and none would be if a list that lost entries were accepted: no agent could ever be
-    /// answered for.
+    /// Whether no file is in force, and none would be even if shrunken lists were accepted: then no agent could ever
+    /// answer a request.
     pub fn none_usable(&self) -> bool {
         self.files.values().all(|file| file.in_force.borrow().is_none() && !file.shrunk)
     }
 
-    /// The policy in force for this file, now and from now on.
+    /// The policy in force for this file, and its later changes.
     pub fn subscribe(&self, path: &Path) -> Option<watch::Receiver<Option<Arc<Policy>>>> {
         self.files.get(path).map(|file| file.in_force.subscribe())
     }
 
-    /// Every file's line in `status`.
+    /// The line of every file in `status`.
     pub fn status(&self) -> Vec<PolicyStatus> {
         self.files.iter().map(|(path, file)| file.status(path)).collect()
     }
@@ -147,8 +147,9 @@ impl Policies {
         Reloaded { ok, policies: self.status(), needs_restart: Vec::new(), problems }
     }
 
-    /// Looks at the files, and takes those that changed and have stood still since the last look: what is put in force
-    /// was read twice with the same content, rules and lists together, so that nothing half-written ever counts.
+    /// Checks the files, and puts those in force that changed and have not changed since the last check. A policy in
+    /// force was thus read twice with the same content, rules and lists together, so that a half-written file never
+    /// takes effect.
     pub async fn poll_files(&mut self, now: Timestamp) {
         for (path, file) in &mut self.files {
             let paths: Vec<PathBuf> = file.loaded.iter().map(|stamp| stamp.path.clone()).collect();
@@ -185,12 +186,12 @@ impl Policies {
 }
 
 impl RulesFile {
-    /// What lists are compared with.
+    /// The policy with which lists are compared.
     fn before(&self) -> Option<Arc<Policy>> {
         self.in_force.borrow().clone().or_else(|| self.last.clone())
     }
 
-    /// Puts what was loaded in force, or keeps what is.
+    /// Puts the loaded policy in force, or keeps the present one.
     fn take(&mut self, path: &Path, mut loaded: Loaded, before: Option<&Policy>, shadow: bool, now: Timestamp) {
         self.loaded = std::mem::take(&mut loaded.files);
         self.shrunk = loaded.shrunk;
@@ -276,8 +277,8 @@ impl RulesFile {
     }
 }
 
-/// Loads each file once it stood still: one that was changed a moment ago is looked at again a little later. One that goes
-/// on changing is refused.
+/// Loads each file after it stopped changing: a file that was changed just before is checked again a little later. A
+/// file that keeps changing is refused.
 fn settled(files: Vec<(PathBuf, Option<Arc<Policy>>)>, shrunk: &Shrunk) -> Vec<(PathBuf, Loaded)> {
     let load = |(path, running): (PathBuf, Option<Arc<Policy>>)| {
         let loaded = policy::load(&path, running.as_deref(), shrunk);

@@ -1,4 +1,4 @@
-//! Keeps one agent going: from the ledger's memory to a running task, and again after a panic.
+//! Keeps one agent running: starts its task from the ledger, and again after a panic.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,20 +23,20 @@ use crate::ops::watchdog::Watchdog;
 use crate::phoenix::backoff::between;
 use crate::policy::Policy;
 
-/// First wait before an agent whose task ended is started again; it doubles. Each wait is a tenth shorter or longer at
-/// most, so that agents that failed together do not start together.
+/// First wait before an agent whose task ended is started again; each further wait is twice as long. A wait varies by
+/// up to a tenth, so that agents that failed together do not start together.
 const RESTART_MIN: Duration = Duration::from_secs(1);
-/// Last such wait, and how long a task has to run for the waits to begin at the first again.
+/// Longest such wait. A task that ran for this long resets the waits to the first.
 const RESTART_MAX: Duration = Duration::from_secs(60);
 
 /// How an agent's task ended, where it was not drained.
 enum Failure {
-    /// The log has the panic already, with its place.
+    /// The panic is in the log already, with its place in the code.
     Panicked,
     Unreadable(LedgerError),
 }
 
-/// How long to wait before the next start, after so many failures in a row before this one.
+/// How long to wait before the next start, after this many earlier failures in a row.
 fn restart_wait(failures: u32, rng: &mut Rng) -> Duration {
     let wait = RESTART_MIN.saturating_mul(1 << failures.min(16)).min(RESTART_MAX);
     between(wait - wait / 10, wait + wait / 10, rng)
@@ -60,8 +60,8 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// Runs the agent until it is drained. After a panic the agent starts again from the ledger, and first finds
-    /// out what became of the answers that were in flight.
+    /// Runs the agent until it is drained. After a panic the agent starts again from the ledger, and first finds out
+    /// the outcome of the answers that were in flight.
     pub(super) async fn run(self) {
         let mut failures = 0;
         let mut seed = self.seed;
@@ -140,7 +140,7 @@ impl Runner {
     }
 }
 
-/// The task ends with whoever awaits it.
+/// Aborts the task when the future that awaits it is dropped.
 struct AbortOnDrop(tokio::task::JoinHandle<Result<(), LedgerError>>);
 
 impl Drop for AbortOnDrop {

@@ -1,5 +1,5 @@
-//! `doorman.toml` while the daemon runs: read again by every reload, which takes nothing from it but says what would need a
-//! restart. What is wrong with it is kept here, and told until a reload finds it corrected.
+//! `doorman.toml` while the daemon runs. Every reload reads it again and reports which changes need a restart, but
+//! applies none of them. A problem in the file is stored here, and reported until a reload finds it corrected.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -30,7 +30,7 @@ pub(super) struct SettingsWatch {
 }
 
 impl SettingsWatch {
-    /// At the start it was taken.
+    /// At the start the configuration was accepted.
     pub(super) fn new(reread: Reread) -> Self {
         Self { reread, problem: Mutex::default() }
     }

@@ -1,10 +1,10 @@
-//! What is put in place of strangers' text. Only what the platform itself makes up (ids, states, times, codes) passes as it
-//! is; all other text is replaced, and a handle by one of the same shape that is the same wherever it stands in one recording.
+//! Replaces strangers' text. Only text that the platform itself produces (ids, states, times, codes) stays unchanged.
+//! All other text is replaced; a handle is replaced by one of the same shape, the same one everywhere in one recording.
 
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-/// Keys whose text is the platform's, not a stranger's.
+/// Keys whose text comes from the platform, not from a stranger.
 const PLAIN: &[&str] = &[
     "action",
     "code",
@@ -24,10 +24,10 @@ const PLAIN: &[&str] = &[
 const HANDLES: &[&str] = &["from_handle", "handle", "to_handle"];
 /// Longest text that passes as the platform's.
 const PLAIN_CHARS_MAX: usize = 128;
-/// Longest key that passes.
+/// Longest key that stays unchanged.
 const KEY_CHARS_MAX: usize = 64;
 
-/// Replaces text. The salt is kept nowhere, so that nobody finds a handle by trying.
+/// Replaces text. The salt is not stored, so that handles cannot be found by trying.
 #[derive(Debug)]
 pub(super) struct Pseudonyms {
     salt: [u8; 16],
@@ -38,7 +38,7 @@ impl Pseudonyms {
         Self { salt: *uuid::Uuid::new_v4().as_bytes() }
     }
 
-    /// A frame, `[join_ref, ref, topic, event, payload]` or whatever else it is.
+    /// A frame: `[join_ref, ref, topic, event, payload]`, or any other value.
     pub(super) fn frame(&self, frame: Value) -> Value {
         match frame {
             Value::Array(items) => {
@@ -81,7 +81,8 @@ impl Pseudonyms {
         if plain { text.into() } else { self.pseudonym(&text).into() }
     }
 
-    /// `@owner/slug` → `@h1a2b3c4d/h5e6f7a8b`: the same at, the same owner, as many parts.
+    /// `@owner/slug` → `@h1a2b3c4d/h5e6f7a8b`: keeps the `@` and the number of parts; the same owner gets the same
+    /// pseudonym.
     fn handle(&self, handle: &str) -> String {
         if handle.trim().is_empty() {
             return handle.chars().map(|_| ' ').collect();
@@ -98,7 +99,7 @@ impl Pseudonyms {
     }
 }
 
-/// An empty text stays one, since it means something.
+/// An empty text stays empty, since that has a meaning.
 fn hidden(text: &str) -> String {
     match text.chars().count() {
         0 => String::new(),

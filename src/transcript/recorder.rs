@@ -1,5 +1,5 @@
-//! Writes a transcript. Callers hand a line over and go on: a thread of its own writes, a full queue drops and says how
-//! much, a file that has grown to its bound or cannot be written ends the recording and nothing else.
+//! Writes a transcript. Callers pass a line and never wait: a separate thread writes. If the queue is full, lines are
+//! dropped and counted. If the file has reached its limit or cannot be written, only the recording ends.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write as _};
@@ -22,14 +22,14 @@ use crate::model::{ConnectFailure, ConnectPlan};
 use crate::ops::log::events;
 use crate::secret::Redact;
 
-/// Largest file, unless told otherwise.
+/// Default limit of the file's size.
 pub const RECORD_BYTES_MAX: u64 = 256 << 20;
 /// Lines, and bytes of lines, that wait to be written.
 const LINES_WAITING: usize = 16_384;
 const BYTES_WAITING: usize = 32 << 20;
-/// How often it is looked at whether the file is still in its place.
+/// How often to check whether the file is still at its path.
 const LOOK_RHYTHM: Duration = Duration::from_secs(2);
-/// Longest text that is no JSON and is repeated where that was asked for.
+/// Longest text that is not JSON and is still included, if text was requested.
 const RAW_BYTES_MAX: usize = 64 << 10;
 
 /// Clones write to the same file. See the module.
@@ -40,7 +40,7 @@ pub struct Recorder(Arc<Inner>);
 struct Inner {
     clock: Clock,
     began: Mono,
-    /// `None`: text was asked for.
+    /// `None`: strangers' text was requested unchanged.
     pseudonyms: Option<Pseudonyms>,
     redact: Redact,
     lines: SyncSender<Order>,
@@ -57,8 +57,8 @@ enum Order {
 }
 
 impl Recorder {
-    /// Appends to this file, or makes it; it is readable by its owner only. `text`: strangers' text is kept as it is.
-    /// At `most` bytes the recording ends. Keys known to `redact`, now or later, are never written.
+    /// Appends to this file, or makes it; only its owner can read it. `text`: strangers' text is kept unchanged. The
+    /// recording ends at `most` bytes. Keys known to `redact`, now or later, are never written.
     ///
     /// # Errors
     ///
@@ -105,8 +105,8 @@ impl Recorder {
         Ok(recorder)
     }
 
-    /// Writes what waits, and ends; what is handed over later is lost. Blocks until it is written, for `at_most` at the
-    /// longest: a file system may hang. Whether all of it was written.
+    /// Writes the waiting lines, and ends; later lines are lost. Blocks until they are written, at most `at_most`,
+    /// since a file system may hang. Returns whether all of them were written.
     pub fn finish(&self, at_most: Duration) -> bool {
         let Some(thread) = self.0.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take() else {
             return true;
@@ -114,7 +114,7 @@ impl Recorder {
         let (done, ended) = sync_channel(1);
         let lines = self.0.lines.clone();
         let waiting = std::thread::Builder::new().name("transcript-end".to_owned()).spawn(move || {
-            // Where the writer has ended by itself nobody takes the order.
+            // If the writer has ended by itself, nothing receives the order.
             let _ = lines.send(Order::End);
             let _ = thread.join();
             let _ = done.send(());
@@ -122,7 +122,7 @@ impl Recorder {
         waiting.is_ok() && ended.recv_timeout(at_most).is_ok()
     }
 
-    /// The client asks for a socket.
+    /// The client requests a socket.
     pub fn upgrade(&self, agent: &AgentId, conn: u64, plan: ConnectPlan) {
         let upgrade = Upgrade {
             vsn: Some("2.0.0".to_owned()),
@@ -139,7 +139,7 @@ impl Recorder {
         self.socket(agent, conn, Dir::In, |line| line.upgrade = Some(upgrade));
     }
 
-    /// There is no socket.
+    /// The socket was refused.
     pub fn refused(&self, agent: &AgentId, conn: u64, refusal: &ConnectFailure) {
         let upgrade = Upgrade {
             status: refusal.status,
@@ -154,7 +154,7 @@ impl Recorder {
     /// A text frame.
     pub fn frame(&self, agent: &AgentId, conn: u64, dir: Dir, text: &str) {
         let (frame, garbled) = match serde_json::from_str::<Value>(text) {
-            // A text by itself would be read as the frame's very text.
+            // A JSON string would be read back as the frame's exact text.
             Ok(frame) if !frame.is_string() => match &self.0.pseudonyms {
                 Some(pseudonyms) => (Some(pseudonyms.frame(frame)), None),
                 None => (Some(frame), None),
@@ -165,7 +165,7 @@ impl Recorder {
         self.socket(agent, conn, dir, |line| (line.frame, line.garbled) = (frame, garbled));
     }
 
-    /// A binary frame of so many bytes.
+    /// A binary frame of this length.
     pub fn binary(&self, agent: &AgentId, conn: u64, bytes: usize) {
         self.socket(agent, conn, Dir::In, |line| line.binary = Some(bytes as u64));
     }
@@ -175,7 +175,7 @@ impl Recorder {
         self.socket(agent, conn, dir, |line| line.close = Some(code));
     }
 
-    /// A REST call goes out; the number that its answer is recorded under.
+    /// A REST call is sent; returns the number under which its reply is recorded.
     pub fn call(&self, agent: &AgentId, method: &str, path: &str, query: Option<&str>, body: Option<&[u8]>) -> u64 {
         let call = self.0.calls.fetch_add(1, Ordering::Relaxed) + 1;
         let (body, garbled) = body.map_or((None, None), |body| self.body(body));
@@ -186,7 +186,7 @@ impl Recorder {
         call
     }
 
-    /// A REST call was answered; the body is as much of it as was read.
+    /// A REST call got a reply; the body is the part that was read.
     pub fn answered(&self, agent: &AgentId, call: u64, status: u16, retry_after: Option<&str>, body: &[u8]) {
         let (body, garbled) = self.body(body);
         let retry_after = retry_after.map(|text| text.chars().take(64).collect());
@@ -194,13 +194,13 @@ impl Recorder {
         self.line(agent, Dir::In, |line| line.rest = Some(rest));
     }
 
-    /// A REST call was not answered.
+    /// A REST call got no reply.
     pub fn unanswered(&self, agent: &AgentId, call: u64, why: &str) {
         let rest = Rest { call, error: Some(why.to_owned()), ..Rest::default() };
         self.line(agent, Dir::In, |line| line.rest = Some(rest));
     }
 
-    /// What is kept of a body, or its length.
+    /// The recorded form of a body, or its length.
     fn body(&self, bytes: &[u8]) -> (Option<Value>, Option<u64>) {
         match (serde_json::from_slice::<Value>(bytes), &self.0.pseudonyms) {
             (Ok(body), Some(pseudonyms)) => (Some(pseudonyms.body(body)), None),
@@ -259,7 +259,7 @@ impl Writer {
         }
     }
 
-    /// Until the end, or until the file takes no more.
+    /// Writes lines until the end, or until the file has reached its limit.
     fn lines(&mut self, orders: &Receiver<Order>) -> io::Result<()> {
         loop {
             let order = match orders.try_recv() {
@@ -284,7 +284,7 @@ impl Writer {
         }
     }
 
-    /// What is written to a file that was deleted or replaced reaches nobody.
+    /// Stops if the file was deleted or replaced, since nobody could read what is written then.
     fn look(&mut self) -> io::Result<()> {
         if self.looked.elapsed() < LOOK_RHYTHM {
             return Ok(());

@@ -1,5 +1,5 @@
-//! What each fuzz target does with its bytes, and what must hold whatever they are. No target may panic or hang; `cargo
-//! test` replays the corpora through these same functions (`tests/it/fuzz.rs`), the fuzzer makes new ones.
+//! What each fuzz target does with its bytes, and what must hold for any bytes. No target may panic or hang. `cargo
+//! test` replays the corpora through these functions (`tests/it/fuzz.rs`); the fuzzer makes new ones.
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 /// One target.
 pub type Target = fn(&[u8]);
 
-/// By name, which is that of its folder in `corpus`.
+/// The targets by name; the name is also that of the folder in `corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("frames", frames),
     ("session", session),
@@ -39,7 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
 
 /// Requests of one stranger, one after the other.
 const ROUNDS: usize = 4;
-/// So many outputs to one input are no answer to it.
+/// More outputs than this for one input are an error.
 const OUTPUTS_MAX: usize = 64;
 
 fn text(bytes: &[u8]) -> Option<&str> {
@@ -55,8 +55,8 @@ pub fn frames(bytes: &[u8]) {
     }
 }
 
-/// A whole session, told one line after another: `!` and a number is a close, `~` and a number so many seconds later,
-/// anything else a frame.
+/// A whole session, one input a line: `!` and a number is a close, `~` and a number lets that many seconds pass,
+/// anything else is a frame.
 pub fn session(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     let agent = AgentId::parse("agent-1").expect("a plain id");
@@ -121,7 +121,7 @@ fn bounded(request: &ContactRequest) {
     }
 }
 
-/// A body of a REST reply, as each of those that are read.
+/// A body of a REST reply, read as each type of reply.
 pub fn rest_bodies(bytes: &[u8]) {
     drop(bodies::json(bytes));
     drop(bodies::me(bytes));
@@ -182,8 +182,8 @@ pub fn evaluator(bytes: &[u8]) {
     }
 }
 
-/// The index never changes a decision, nor does asking twice; and by a wrong clock nothing of time is known. What is decided
-/// happens, so that limits fill and history comes to be.
+/// Neither the index nor a second evaluation changes a decision; and with a wrong clock nothing about time is known.
+/// Decisions are carried out, so that limits are used up and history accumulates.
 fn decided(policy: &Policy, handle: Option<&str>, name: Option<&str>, message: Option<&str>) {
     let mut policy_state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
     for number in 0..ROUNDS {
@@ -228,7 +228,7 @@ pub fn worlds(bytes: &[u8]) {
     }
 }
 
-/// A transcript, and what is played of it.
+/// A transcript, and the script that is made of it.
 pub fn transcripts(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     match transcript::read(text) {

@@ -1,4 +1,5 @@
-//! Pipes that nobody writes to, in place of every configured file: the daemon answers, decides for everybody else, and ends.
+//! Every configured file is replaced by a pipe without a writer: the daemon still answers, decides the other agents'
+//! requests, and can be stopped.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -72,7 +73,7 @@ async fn a_configuration_rules_or_a_list_that_blocks_at_a_reload_changes_nothing
         let kept = site.path("kept");
         std::fs::rename(site.path(name), &kept).unwrap();
         pipe(&site.path(name));
-        // The socket's place stands in the configuration, which a command cannot read now, either.
+        // The socket's path is in the configuration, which a command cannot read now, either.
         let socket = site.path("run/doorman.sock").display().to_string();
         let asked = |arguments: &[&str]| {
             let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_doorman"));
@@ -128,12 +129,12 @@ async fn commands_read_a_pipe_where_a_person_named_one_and_never_wait_for_the_re
         writing.await.unwrap().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    // Nobody writes: it is given up.
+    // Nobody writes to the pipe, so the command gives up.
     let output = site.command(&["check", "--rules", &path.display().to_string()]).output();
     let output = timeout(TIME, output).await.unwrap().unwrap();
     assert_eq!(output.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&output.stderr).contains("within 5 s"));
-    // What the sandbox reads, and what `list` and the shell's completions look at.
+    // Files that the sandbox, `list` and the shell's completions read.
     for (command, code) in [
         (&["sandbox", "--listen", "127.0.0.1:0", "--world", "NAME"][..], 78),
         (&["sandbox", "--listen", "127.0.0.1:0", "--replay", "NAME"], 78),
@@ -149,7 +150,7 @@ async fn commands_read_a_pipe_where_a_person_named_one_and_never_wait_for_the_re
     pipe(&site.path("rules.toml"));
     let output = timeout(TIME, site.command(&["list", "show", "friends"]).output()).await.unwrap().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("a pipe, not a regular file"));
-    // A key is judged as the daemon would.
+    // A key is checked like in the daemon.
     pipe(&site.path("agent.key"));
     for command in [&["check"][..], &["doctor", "--no-connect"]] {
         let output = timeout(TIME, site.command(command).output()).await.unwrap().unwrap();

@@ -11,7 +11,7 @@ use crate::faults::daemon::Daemon;
 use crate::faults::site::{AGENT, Site};
 use crate::faults::strangers::{ask, decided, on_record, request, waits};
 
-/// The recipes that ask for how long somebody was not removed, and whom each lets in.
+/// The recipes that check for how long no contact of somebody was removed, and whom each approves.
 const FORGETS_NO_REMOVAL: [(&str, &str); 4] = [
     ("friends-and-their-agents.toml", "ann"),
     ("one-chance-a-month.toml", "mallory"),
@@ -52,7 +52,7 @@ async fn by_no_recipe_does_a_contact_without_its_handle_lose_its_removal() -> Re
             daemon.stands("live").await?;
             ask(&site, handle, "first");
             let_in(&site, &daemon, "first").await?;
-            // The list shows it without its handle, or with another one, to a daemon that reads it anew.
+            // A daemon that reads the contacts again finds this one without its handle, or with another one.
             site.control.rename_contact(AGENT, handle, listed).unwrap();
             daemon.stop().await?;
             if while_down {
@@ -61,7 +61,8 @@ async fn by_no_recipe_does_a_contact_without_its_handle_lose_its_removal() -> Re
             daemon = site.daemon();
             daemon.stands("live").await?;
             if !while_down {
-                // Who is there still comes in, where the recipe lets anybody in again: the handle says nothing of a removal.
+                // Existing contacts are still approved if the recipe approves anybody again: a changed handle does not
+                // mean a removal.
                 site.until("the contact was seen", |_| daemon.lines().iter().any(|line| line["event"] == "listed"))
                     .await?;
                 site.control.remove_contact(AGENT, handle).unwrap();
@@ -94,7 +95,8 @@ async fn by_each_recipe_a_friend_whose_handle_comes_late_is_let_in_and_who_stops
         site.until("the friend is let in", |_| request(&site, "late").status == Status::Approved)
             .await
             .map_err(|why| format!("{recipe_name}: {why}"))?;
-        // A friend who waits, since everything is paused, is somebody else when it goes on.
+        // A friend's request waits, since everything is paused. When the agent is resumed, the request has another
+        // sender.
         let (code, _, err) = site.cli(&["pause"]).await;
         assert_eq!(code, 0, "{err}");
         ask(&site, handle, "was");
@@ -144,14 +146,14 @@ async fn a_persons_word_for_a_sender_that_changed_is_asked_for_again() -> Result
     let (_, history, _) = site.cli(&["history", "--json"]).await;
     let row: Value = serde_json::from_str(history.lines().next_back().unwrap()).unwrap();
     assert_eq!((&row["handle"], &row["verdict"]), (&"mallory".into(), &"approve".into()), "{row}");
-    // Whom carol's approval would have let in again is not mallory's matter, and the other way round.
+    // What would have approved carol again must not affect mallory, and vice versa.
     ask(&site, "carol", "r-2");
     waits(&site, &daemon, "r-2").await?;
     daemon.stop().await?;
     Ok(())
 }
 
-/// Foes on a list, and a friend whom no list names.
+/// A list of foes, and a friend who is on no list.
 const BLOCKED: &str = "version = 1\n[policy]\nmode = \"enforce\"\n[lists.blocked]\nfile = \"blocked.txt\"\n[rules.anybody]\nthen = \"approve\"\nwhen = \"everyone\"\ndangerously_approve_everyone = true\nlimit = { count = 9, per = \"1h\" }\n[rules.blocked]\nthen = \"reject\"\nwhen = { list = \"blocked\" }\n";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +174,7 @@ async fn half_a_blocklist_lets_nobody_in_whom_the_whole_one_bars() -> Result<(),
         Ok::<(), String>(())
     };
     barred("before").await?;
-    // Somebody writes it in place, and stops at 60 % and half a line.
+    // Somebody writes the file in place, and stops at 60 %, within a line.
     let (first, rest) = whole.split_at(whole.len() * 6 / 10 + 1);
     assert!(!first.ends_with('\n'));
     std::fs::write(site.path("blocked.txt"), first).unwrap();
@@ -184,7 +186,7 @@ async fn half_a_blocklist_lets_nobody_in_whom_the_whole_one_bars() -> Result<(),
     let (code, _, err) = site.cli(&["reload", "--wait"]).await;
     assert!(code != 0 && err.contains("lost more than 10 %"), "{code}: {err}");
     barred("after-a-reload-by-hand").await?;
-    // The rest comes, and more.
+    // Then the rest is written, and more.
     let mut file = std::fs::OpenOptions::new().append(true).open(site.path("blocked.txt")).unwrap();
     file.write_all(format!("{rest}newcomer\n").as_bytes()).unwrap();
     drop(file);

@@ -1,5 +1,5 @@
-//! What people may count on in every command: that its output was written, and that an agent is found by the beginning of
-//! its id, or named among those that there are.
+//! Guarantees of every command: its output was written, and an agent is found by the beginning of its id; otherwise the
+//! existing agents are named.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -16,7 +16,7 @@ const ANA: &str = "a0000000-0000-4000-8000-000000000001";
 const BEN: &str = "b0000000-0000-4000-8000-000000000002";
 const RULES: &str = "version = 1\n[rules.mine]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\n";
 
-/// Two agents, of whom the ledger knows one.
+/// Two agents; the ledger knows one of them.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -103,7 +103,7 @@ async fn an_agent_is_found_by_the_beginning_of_its_id_and_an_unknown_one_is_no_s
     let handle = doorman::model::StrangerText::new("ana/helper");
     place.record(vec![seen("r1"), Record::Named { agent: agent(ANA), handle, at: Timestamp::now() }]).await;
     let requests = |agent: &str| place.doorman(&["history", "--json", "--agent", agent]);
-    // By its handle, too, while no daemon runs.
+    // Also by its handle, while no daemon runs.
     for whole_or_beginning in [ANA, "a000", "ana/helper", "@Ana/Helper"] {
         let (code, out, err) = requests(whole_or_beginning);
         assert!(code == 0 && out.contains("\"r1\""), "{whole_or_beginning}: {out}{err}");
@@ -182,7 +182,7 @@ fn explain_reads_times_as_history_does() {
     assert!(code == 2 && err.contains("such as `2026-11-23`"), "{err}");
 }
 
-/// Whoever a rule would let in, but for the shadow, waits for no person.
+/// A request that a rule would approve if it were not in shadow waits for no person.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_shadow_pending_and_status_count_the_deferred_alike() {
     let site = Site::start().await;
@@ -202,7 +202,7 @@ async fn in_shadow_pending_and_status_count_the_deferred_alike() {
     daemon.stop().await.unwrap();
 }
 
-/// What `pending` shows of an id on a narrow terminal can be given back.
+/// An id that `pending` shortens on a narrow terminal can be used in a command.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_is_found_by_the_beginning_of_its_id() {
     let site = Site::start().await;
@@ -225,7 +225,7 @@ async fn a_request_is_found_by_the_beginning_of_its_id() {
     daemon.stop().await.unwrap();
 }
 
-/// A key that is not there is not the platform's no: nobody was asked.
+/// A missing key is not reported as refused by the platform: the platform was not asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_missing_key_is_told_as_missing() {
     let site = Site::start().await;
@@ -242,7 +242,7 @@ async fn a_missing_key_is_told_as_missing() {
     assert!(refused["why"].as_str().is_some_and(|why| why.starts_with("no key from the file `")), "{refused}");
     let (_, out, _) = site.cli(&["status"]).await;
     assert!(out.contains("no key from the file") && !out.contains("401"), "{out}");
-    // Put in its place, it is found.
+    // After the file is put in its place, the key is found.
     std::fs::write(site.path("agent.key"), crate::faults::site::KEY).unwrap();
     daemon.stands("live").await.unwrap();
     daemon.stop().await.unwrap();
@@ -287,7 +287,7 @@ fn the_configuration_of_this_directory_counts_where_none_is_named() {
         said(&doctor, here, None).contains("configuration") && !said(&doctor, here, None).contains("no configuration")
     );
     assert!(said(&show, here, None).contains("friends"), "{}", said(&show, here, None));
-    // What is named counts before what lies here.
+    // A configuration that is named takes precedence over the one in this directory.
     for arguments in [&doctor[..], &show, &["check"]] {
         let told = said(arguments, here, Some("other/doorman.toml"));
         assert!(told.contains("other") && !told.contains("friends"), "{arguments:?}: {told}");
@@ -335,7 +335,7 @@ async fn a_revoke_of_very_many_takes_the_oldest_and_says_how_many_are_left() {
     assert_eq!((code, out.lines().count()), (0, 20_000), "{err}");
     assert!(out.lines().next().unwrap().contains("\"bots/1\"") && !out.contains("\"bots/20001\""));
     assert!(err.contains("the oldest 20000: 3 more are for the next time"), "{err}");
-    // One that is named by its id, or by the beginning of one, is found among them; a beginning of several is not.
+    // A contact named by its id, or by the beginning of it, is found; the beginning of several ids is not enough.
     for (named, code, lines) in
         [("contact-20003", 0, 1), ("contact-1999", 0, 1), ("contact-1", 0, 1), ("contact-x", 1, 0)]
     {
@@ -344,7 +344,7 @@ async fn a_revoke_of_very_many_takes_the_oldest_and_says_how_many_are_left() {
     }
     let (code, _, err) = place.doorman(&["revoke", "contact-", "--any", "--dry-run"]);
     assert!(code == 1 && err.contains("several ids begin with `contact-`"), "{err}");
-    // Several names of one contact are one.
+    // Several names of one contact count as one.
     let several = ["revoke", "bots/7", "@bots/7", "contact-7", "bots/7", "--any", "--dry-run", "--json"];
     assert_eq!(place.doorman(&several).1.lines().count(), 1);
 }

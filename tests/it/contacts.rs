@@ -1,4 +1,5 @@
-//! Contacts that change while nobody looks, against the real binary: what was not watched is in doubt, and lets nobody in.
+//! Contacts that change while no daemon runs, tested with the real binary: what was not observed is in doubt, and
+//! approves nobody.
 
 use std::path::Path;
 
@@ -29,7 +30,7 @@ fn decisions<'a>(lines: &'a [Value], request: &str) -> Vec<(&'a str, &'a str)> {
     decided.map(|line| (line["verdict"].as_str().unwrap_or("?"), line["by"].as_str().unwrap_or("?"))).collect()
 }
 
-/// A person lets mallory in by the recipe for that, and the daemon ends by this signal. She is a contact then, on record.
+/// A person approves mallory as the recipe intends, and the daemon ends by this signal. She is then a recorded contact.
 async fn mallory_was_let_in(site: &Site, ending: Signal) -> Result<(), String> {
     std::fs::write(site.path("rules.toml"), recipe("quarantine-and-review.toml")).unwrap();
     let mut daemon = site.daemon();
@@ -44,7 +45,7 @@ async fn mallory_was_let_in(site: &Site, ending: Signal) -> Result<(), String> {
     Ok(())
 }
 
-/// The last word about this request, once the daemon has noticed that the contact is gone.
+/// The last verdict on this request, once the daemon has noticed that the contact was removed.
 async fn stays_out(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
     let let_in = |lines: &[Value]| decisions(lines, id).iter().any(|(verdict, _)| *verdict == "approve");
     let noticed = |lines: &[Value]| lines.iter().any(|line| line["event"] == "contact_removed");
@@ -60,7 +61,7 @@ async fn who_was_removed_while_doorman_was_down_is_not_let_in_again() -> Result<
         let site = Site::start().await;
         mallory_was_let_in(&site, ending).await?;
         site.control.remove_contact(AGENT, "mallory").unwrap();
-        // She waits already when doorman starts; and asks once more when it has looked.
+        // She waits already when doorman starts, and sends another request after doorman has listed.
         ask(&site, "mallory", "second");
         let daemon = site.daemon();
         stays_out(&site, &daemon, "second").await?;
@@ -90,7 +91,7 @@ async fn who_is_still_a_contact_is_let_in_again_once_that_was_seen() -> Result<(
 async fn what_is_in_doubt_is_listed_and_a_person_settles_it() -> Result<(), String> {
     let mut site = Site::start().await;
     mallory_was_let_in(&site, Signal::SIGTERM).await?;
-    // Nobody can say whether she is a contact still.
+    // Without the platform nobody knows whether she is still a contact.
     site.stop_platform().await;
     let daemon = site.daemon();
     daemon.said("started", 1).await?;

@@ -1,5 +1,5 @@
-//! The control socket, with a supervisor that is only a few lines: the server over a real socket, the client, and the
-//! commands that use them, run as people run them.
+//! The control socket with a minimal supervisor: the server over a real socket, the client, and the commands that use
+//! it, run like a person runs them.
 
 use std::path::{Path, PathBuf};
 
@@ -25,12 +25,12 @@ use tokio_util::sync::CancellationToken;
 
 const AGENT: &str = "11111111-2222-4333-8444-555555555555";
 
-/// Of a daemon whose first picture is not there yet.
+/// The readings of a daemon that has no snapshot yet.
 pub fn readings() -> Readings {
     Readings::new(Metrics::new(board::channel().1, Clock::start(), PerAgent::Auto), Watchdog::new())
 }
 
-/// A server on a socket of its own.
+/// A server on its own socket.
 struct Door {
     path: PathBuf,
     stop: CancellationToken,
@@ -39,7 +39,7 @@ struct Door {
 }
 
 impl Door {
-    /// With the calls left to the test.
+    /// The test itself answers the calls.
     fn open() -> (Self, mpsc::Receiver<Call>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("doorman.sock");
@@ -56,7 +56,7 @@ impl Door {
         (Self { path, stop, server, _dir: dir }, calls)
     }
 
-    /// With a supervisor that answers everything in the same way every time.
+    /// With a supervisor that always gives the same replies.
     fn staffed() -> Self {
         let (door, mut calls) = Self::open();
         tokio::spawn(async move {
@@ -186,7 +186,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
 /// One exchange by hand: the status line's code, and the body.
 pub async fn http(path: &Path, request: &str) -> (u16, String) {
     let mut stream = UnixStream::connect(path).await.unwrap();
-    // The server may have said no and hung up before all of it is sent.
+    // The server may refuse and close the connection before the whole request is sent.
     let _ = stream.write_all(request.as_bytes()).await;
     let mut reply = Vec::new();
     let _ = stream.read_to_end(&mut reply).await;
@@ -304,7 +304,7 @@ async fn what_is_malformed_gets_a_clear_no_and_the_socket_lives() {
         (format!("GET /v1/status HTTP/1.1\r\nhost: {}\r\n\r\n", "x".repeat(2 * BODY_BYTES_MAX)), 431),
     ] {
         let (got, body) = http(&door.path, &request).await;
-        // A hung-up connection is a clear enough no to what is far too long.
+        // For a request that is far too long, a closed connection is enough of a refusal.
         assert!(got == code || (got == 0 && request.len() > BODY_BYTES_MAX), "{got} {body}: {:.80}", request);
     }
     let (code, _) = http(&door.path, &post("{\"op\":\"status\"}")).await;

@@ -1,4 +1,4 @@
-//! Deciders beside the shipped binary: the samples of `contrib/deciders`, and programs that answer badly or not at all.
+//! Deciders with the shipped binary: the samples of `contrib/deciders`, and programs that give bad replies or none.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::faults::site::{AGENT, Site};
 
-/// What the rule defers, the decider is asked about.
+/// The decider is asked about requests that this rule defers.
 fn rules(may: &str) -> String {
     format!(
         "version = 1\n[rules.friends]\nthen = \"approve\"\nwhen = {{ owner = \"friends\" }}\n\
@@ -43,7 +43,7 @@ async fn pending(site: &Site, id: &str) -> Option<Value> {
     out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(|row| row["request"] == id)
 }
 
-/// One of the samples, on a port of its own; `None` where there is no Python here.
+/// One of the samples, on its own port; `None` if Python is not installed.
 async fn sample(name: &str, variables: &[(&str, &str)]) -> Option<(Child, String)> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/deciders").join(name);
     let started = Command::new("python3")
@@ -63,7 +63,7 @@ async fn sample(name: &str, variables: &[(&str, &str)]) -> Option<(Child, String
     Some((child, format!("127.0.0.1:{port}")))
 }
 
-/// A server that answers each question with what this makes of it.
+/// A server that replies to each question with the result of this function.
 async fn server(answer: impl Fn(&Value) -> String + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -123,7 +123,7 @@ async fn the_sample_screens_and_its_word_is_recorded_shown_and_not_asked_for_aga
     assert!(why.contains("ask:unsure") && why.contains("screen says reject: looks like an offer"), "{why}");
     let (_, history, _) = site.cli(&["history"]).await;
     assert!(history.contains("ask:unsure"), "{history}");
-    // Other rules are tried on the record with what was said then.
+    // Other rules are replayed with what the decider told then.
     std::fs::write(site.path("new.toml"), rules("")).unwrap();
     let rules = site.path("new.toml").display().to_string();
     let (_, same, _) = site.cli(&["replay", "--rules", &site.path("rules.toml").display().to_string()]).await;

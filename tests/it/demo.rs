@@ -1,4 +1,4 @@
-//! The newcomer's first command, as the newcomer runs it.
+//! The first command of a new user, run as the new user runs it.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -44,7 +44,7 @@ fn the_evening_shows_every_kind_of_stranger_and_ends_by_itself() {
     assert_eq!(std::fs::read_dir(files.path()).unwrap().count(), 0, "its files are gone");
 }
 
-/// Whoever ran `cargo run -- demo --keep` has no `doorman` on the PATH.
+/// After `cargo run -- demo --keep` there is no `doorman` on the PATH.
 #[test]
 fn what_it_says_to_run_afterwards_can_be_run() {
     let program = env!("CARGO_BIN_EXE_doorman");

@@ -1,4 +1,5 @@
-//! `doorman doctor` about what runs beside the agents: the page, the port of metrics, who is told and who is asked.
+//! What `doorman doctor` says about what runs beside the agents: the page, the port of metrics, the targets of
+//! notifications and the deciders.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use crate::faults::site::Site;
 
-/// What doctor says: by check, how it stands and why; and the exit code.
+/// The output of doctor: the result and reason of each check; and the exit code.
 async fn doctor(site: &Site) -> (Vec<(String, String, String)>, i32) {
     let (code, out, err) = site.cli(&["doctor", "--no-connect", "--json"]).await;
     let text = |line: &Value, key: &str| line[key].as_str().unwrap().to_owned();
@@ -31,7 +32,7 @@ fn secret(site: &Site, name: &str, text: &str) {
     std::fs::set_permissions(site.path(name), PermissionsExt::from_mode(0o600)).unwrap();
 }
 
-/// A server that says this to everybody, and what it was told first.
+/// A server that always sends this reply, and the first request that it got.
 fn server(says: &'static str) -> (String, std::sync::mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -1,4 +1,4 @@
-//! What ends while nobody looks, and what comes back as something else, against the real binary.
+//! Requests that end while no daemon runs, and requests that return changed, tested with the real binary.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use serde_json::Value;
 use crate::faults::site::{AGENT, Site};
 use crate::faults::strangers::{ask, decided, on_record, request, waits};
 
-/// Lets carol and her agents in, unless somebody of hers was rejected lately.
+/// Approves carol and her agents, unless a request of hers was rejected recently.
 const RULES: &str = "version = 1\n[policy]\nmode = \"enforce\"\n[rules.known]\nthen = \"approve\"\nwhen = { owner = \"carol\" }\nunless = [{ history = { rejected_within = \"30d\" } }]\n";
-/// The same, and nobody is answered yet.
+/// Answers nobody yet.
 const CLOSED: &str = "version = 1\n[policy]\nmode = \"enforce\"\n";
 
-/// Carol waits, the daemon ends by this signal, and she is rejected meanwhile.
+/// Carol's request waits, the daemon ends by this signal, and she is rejected while it is down.
 async fn rejected_while_down(ending: Signal) -> Result<Site, String> {
     let site = Site::start().await;
     std::fs::write(site.path("rules.toml"), CLOSED).unwrap();
@@ -22,7 +22,7 @@ async fn rejected_while_down(ending: Signal) -> Result<Site, String> {
     daemon.stands("live").await?;
     ask(&site, "carol/bot", "first");
     waits(&site, &daemon, "first").await?;
-    // What never came on record is nobody's doubt.
+    // A request that was never recorded causes no doubt.
     site.until("it is on record", |_| {
         let seen = "SELECT count(*) FROM decision";
         let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
@@ -69,7 +69,7 @@ async fn who_may_have_been_rejected_while_doorman_was_down_waits_until_a_person_
         let (_, status, _) = site.cli(&["status"]).await;
         assert!(status.contains("1 in doubt"), "{status}");
         daemon.stop().await?;
-        // The record tells the next daemon.
+        // The next daemon learns it from the ledger.
         let daemon = site.daemon();
         daemon.said("in_doubt", 1).await?;
         assert_eq!(doubts(&site).await, vanished);
@@ -124,7 +124,7 @@ async fn an_id_that_is_used_again_is_another_request() -> Result<(), String> {
     daemon.said("settled", 1).await?;
     daemon.stop().await?;
     site.stop_platform().await;
-    // Another platform in its place, which knows nothing of what was.
+    // Another platform takes its place, which knows nothing of the past.
     let other = Site::of(SandboxOptions::default()).await;
     ask(&other, "mallory", "r-1");
     std::fs::copy(site.path("ledger.db"), other.path("ledger.db")).unwrap();
@@ -144,7 +144,7 @@ async fn an_id_that_is_used_again_is_another_request() -> Result<(), String> {
     Ok(())
 }
 
-/// Who is let in by each recipe that asks about removals.
+/// Whom each recipe approves that has a condition on removals.
 const RECIPES: [(&str, &str); 5] = [
     ("friends-and-their-agents.toml", "ann"),
     ("one-chance-a-month.toml", "mallory"),
@@ -163,7 +163,7 @@ async fn by_no_recipe_does_who_was_removed_while_doorman_was_down_come_in_again(
         }
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         if path.is_dir() {
-            // What recipes include.
+            // A file that recipes include.
             continue;
         }
         let asks = std::fs::read_to_string(&path).unwrap().contains("removed_within");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::faults::daemon::Daemon;
 use crate::faults::site::{AGENT, Site, TIME};
 
-/// A limit, a condition on history, and what rejects.
+/// Rules with a limit, a condition on history, and a rejection.
 const RULES: &str = "version = 1\n\
     [rules.acme-bots]\nthen = \"approve\"\nwhen = { handle = \"acme/*-bot\" }\n\
     unless = [{ history = { rejected_within = \"30d\" } }]\nlimit = { count = 2, per = \"1h\" }\n\
@@ -36,7 +36,7 @@ async fn explain(site: &Site, arguments: &[&str]) -> Value {
     serde_json::from_str(&out).unwrap()
 }
 
-/// Waits until the record says that this gave the verdict: the log may be a little ahead of it.
+/// Waits until the ledger says that this gave the verdict: the log may be slightly ahead of the ledger.
 async fn explained_by(site: &Site, id: &str, by: &str) -> Value {
     let wait = async {
         loop {
@@ -55,7 +55,7 @@ async fn said(site: &Site, arguments: &[&str]) -> String {
     out
 }
 
-/// What `condition` of `rule` saw.
+/// The value that `condition` of `rule` saw.
 fn saw<'a>(told: &'a Value, rule: &str, condition: &str) -> &'a str {
     let reason = told["reasons"].as_array().unwrap().iter().find(|reason| reason["rule"] == rule).unwrap();
     let asked = reason["conditions"].as_array().unwrap().iter().find(|one| one["key"] == condition);
@@ -77,7 +77,7 @@ async fn what_happened_is_explained_from_the_record_and_what_would_is_called_hyp
     ask(&site, "acme/4-bot", "b4", Some("buy crypto"));
     answered(&daemon, "b4").await;
 
-    // The record, by handle: not a request that nobody made.
+    // By handle it explains the recorded request, not a hypothetical one.
     let third = explain(&site, &["@acme/3-bot"]).await;
     assert_eq!((&third["basis"], &third["by"]), (&json!("record"), &json!("limit:acme-bots")), "{third}");
     assert_eq!(third["record"]["differs"], Value::Null, "{third}");
@@ -87,7 +87,7 @@ async fn what_happened_is_explained_from_the_record_and_what_would_is_called_hyp
     assert_eq!(fourth["record"]["outcome"], "rejected");
     assert!(said(&site, &["@acme/4-bot"]).await.starts_with("reject by spam, decided at "));
 
-    // If it came now, it would meet the record: the rejection of a moment ago.
+    // If it came now, the recorded rejection would count.
     let now = explain(&site, &["@acme/2-bot", "--now"]).await;
     assert_eq!((&now["basis"], &now["verdict"]), (&json!("now"), &json!("defer")), "{now}");
     assert_eq!(saw(&now, "acme-bots", "history.rejected_within"), "`acme` was rejected in that time");
@@ -100,7 +100,7 @@ async fn what_happened_is_explained_from_the_record_and_what_would_is_called_hyp
         let text = said(&site, arguments).await;
         assert!(text.starts_with(first), "{arguments:?}: {text}");
     }
-    // An id that nobody knows is an error, however often it is a handle.
+    // An unknown id is an error, even though a handle could look like it.
     let (code, out, err) = site.cli(&["explain", "0192f3c4-9a1b-7000-8000-00000000ffff"]).await;
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(err.contains("no request with the id"), "{err}");
@@ -141,11 +141,11 @@ async fn a_pause_a_resume_and_a_person_are_told_in_their_order() {
     let told = explain(&site, &["@carol"]).await;
     assert_eq!(told["record"]["rules"]["by"], "no_match", "{told}");
     assert_eq!(saw(&told, "spam", "message_contains"), "hi");
-    // Who was approved just now is in the history of just now.
+    // A request that was approved just now is in the history since a minute ago.
     let (_, history, _) = site.cli(&["history", "--since", "1m", "--json"]).await;
     assert!(history.contains("\"request\":\"c1\"") && history.contains("\"verdict\":\"approve\""), "{history}");
 
-    // Other rules that a shadow keeps from answering: the record stays, and what they would say is said beside it.
+    // Other rules, in shadow: the record stays the same, and `explain` also says what the other rules would decide.
     ask(&site, "dave", "d1", None);
     decided(&daemon, "d1", "no_match").await;
     daemon.stop().await.unwrap();
@@ -164,7 +164,7 @@ async fn a_pause_a_resume_and_a_person_are_told_in_their_order() {
     std::fs::write(site.path("rules.toml"), other).unwrap();
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
-    // That the policy is in use is on record soon after the daemon is live, not before.
+    // The use of a policy is recorded shortly after the daemon is live, not before.
     let other_rules = async {
         loop {
             let told = explain(&site, &["@carol"]).await;
@@ -205,7 +205,7 @@ async fn a_decision_on_record_is_a_test_that_passes_in_its_file() {
     let tested = site.path("tested.toml").display().to_string();
     let (code, out, err) = site.cli(&["test", "--rules", &tested]).await;
     assert_eq!(code, 0, "{rules}\n{out}{err}");
-    // A decision that no test can bring about says so.
+    // For a decision that no test can express, it says so.
     assert_eq!(site.cli(&["pause"]).await.0, 0);
     decided(&daemon, "b3", "paused").await;
     let (code, out, err) = site.cli(&["explain", "b3", "--as-test"]).await;

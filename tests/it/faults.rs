@@ -1,4 +1,4 @@
-//! What goes wrong, against the real binary: the platform's faults, the machine's, and other clients of the same agent.
+//! Faults, tested with the real binary: of the platform, of the machine, and caused by other clients of the same agent.
 
 mod chaos;
 pub mod checks;

@@ -208,7 +208,7 @@ async fn doctor_throws_nobody_off() {
     assert!(reply.to_text().unwrap().contains("phx_reply"), "the agent is still connected: {reply:?}");
 }
 
-/// What something in between says is no word about the key, and `platform.url` is not to blame.
+/// A reply from an intermediary says nothing about the key, and `platform.url` is not the cause.
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_tells_a_page_in_between_from_the_platform() {
     let site = Site::start().await;
@@ -225,18 +225,18 @@ async fn doctor_tells_a_page_in_between_from_the_platform() {
     let keys = || site.control.overview().connects.into_iter().map(|connect| connect.key).collect::<Vec<_>>();
     assert_eq!(keys().last().map(String::as_str), Some("header"));
     assert!(keys().iter().all(|key| key == "header"), "no key in a URL: {:?}", keys());
-    // The platform's own empty 403 is what the query is tried for.
+    // Only an empty 403 of the platform itself leads to an attempt with the key in the query.
     site.control.fault(Fault::new(At::Upgrade, Do::Status).code(403)).unwrap();
     let told = text(&site.command(&["doctor"]).output().await.unwrap());
     assert!(told.contains("its socket opens, with the key in the query"), "{told}");
-    // An agent that polls has no socket that is worth a try: its own client could not connect meanwhile.
+    // For an agent that polls the socket is not tried: its own client could not connect at that moment.
     let before = keys().len();
     site.configure(site.address, "connection = \"poll\"", "");
     let told = text(&site.command(&["doctor"]).output().await.unwrap());
     assert!(told.contains("`connection` is `poll`") && keys().len() == before, "{told}");
 }
 
-/// Another daemon in one of the usual places is not this configuration's, which names a socket of its own.
+/// This configuration names its own socket, so a daemon at one of the usual paths is not its daemon.
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_takes_no_other_daemon_for_this_one() {
     let site = Site::start().await;
@@ -262,7 +262,8 @@ async fn doctor_takes_no_other_daemon_for_this_one() {
     daemon.stands("live").await.unwrap();
     let told = doctor().await;
     assert!(told.contains("one is running") && !told.contains("`DISABLED`"), "{told}");
-    // What the daemon has noticed of an agent is the doctor's to tell: its own client answers requests, too.
+    // `doctor` reports what the daemon has noticed of an agent: here, that the agent's own client answers requests,
+    // too.
     let ids = site.control.request(&NewRequest::to(AGENT).from("a-stranger")).unwrap();
     daemon.until("it waits", |lines| lines.iter().any(|line| line["verdict"] == "defer")).await.unwrap();
     site.control.settle(&ids[0], Status::Approved).unwrap();
@@ -291,8 +292,8 @@ async fn in_shadow_everything_is_decided_and_nothing_is_answered() -> Result<(),
     Ok(())
 }
 
-/// Neither `su` nor cron nor a container has a session: the daemon's socket is in its state directory then, and a command that is
-/// in a session looks there, too.
+/// With `su`, in cron and in a container there is no session: the daemon's socket is then in its state directory, and a
+/// command in a session also looks there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_without_a_session_is_found_from_one() -> Result<(), String> {
     let site = Site::start().await;
@@ -318,7 +319,7 @@ async fn a_daemon_without_a_session_is_found_from_one() -> Result<(), String> {
             assert!(output.status.success() && !told.contains("none is running"), "{command}, {of_session}: {told}");
         }
     }
-    // A file that somebody removed is made again.
+    // A file that was deleted is made again.
     std::fs::remove_file(&socket).unwrap();
     daemon.said("control_remade", 1).await?;
     assert!(site.command(&["status"]).env("XDG_STATE_HOME", state).output().await.unwrap().status.success());

@@ -1,12 +1,12 @@
-//! The corpora of the fuzz targets, and all that they ever found, through the same functions on the stable toolchain.
-//! `tests/fuzz/run` makes more of them: see `docs/fuzzing.md`.
+//! Runs the corpora of the fuzz targets, and every input that ever found a fault, through the same functions on the
+//! stable toolchain. `tests/fuzz/run` extends the corpora: see `docs/fuzzing.md`.
 
 #[path = "../fuzz/targets.rs"]
 mod targets;
 
 use std::path::Path;
 
-/// A target with less than this has no corpus worth the name.
+/// A target with fewer inputs has no useful corpus.
 const SEEDS_MIN: usize = 5;
 
 #[test]

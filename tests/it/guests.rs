@@ -1,4 +1,5 @@
-//! Contacts with an end, with the real daemon: removed when that has come, across restarts, and nobody else's.
+//! Contacts with an end, with the real daemon: they are removed at their end, also across restarts; no other contacts
+//! are.
 
 use doorman::agent::Notice;
 use doorman::clock::Clock;
@@ -51,11 +52,11 @@ async fn an_end_outlives_the_daemon_and_reaches_nobody_else() {
     }
     site.until("all are in", |_| contacts(&site).len() == 3 && contacts_are_ours(&site)).await.unwrap();
     daemon.stop().await;
-    // Somebody removes a guest, and lets the same one in again.
+    // Somebody removes a guest's contact, and makes a new contact for the same guest.
     site.control.remove_contact(AGENT, "guests/b").unwrap();
     ask(&site, "guests/b", "again");
     site.control.settle("again", Status::Approved).unwrap();
-    // Not so much that the clock would be called wrong.
+    // So little that the clock still counts as sound.
     clock.set_skew(SignedDuration::from_secs(70));
 
     let (daemon, mut notices) = here(&site.path("doorman.toml"), clock).await;
@@ -124,7 +125,7 @@ async fn the_commands_show_ends_and_what_shadow_holds_back() -> Result<(), Strin
     assert!(out.contains("ENDS") && row("carol").ends_with("in 6d") && row("dave").ends_with('-'), "{out}");
     let (_, out, _) = site.cli(&["explain", "@carol"]).await;
     assert!(out.contains("let in for a time: the contact ends at"), "{out}");
-    // Said again, it counts from now; without `--for`, the guest stays.
+    // A second approval sets the end again, counted from now; without `--for`, the guest's contact has no end.
     let (code, out, err) = site.cli(&["approve", "@carol", "--for", "30d"]).await;
     assert!(code == 0 && out.starts_with("@carol (r-1) was let in before: the contact now ends at "), "{out}{err}");
     let (_, out, _) = site.cli(&["contacts"]).await;
@@ -146,7 +147,7 @@ async fn the_commands_show_ends_and_what_shadow_holds_back() -> Result<(), Strin
     assert!(code == 0 && out.contains("\"end-moved\""), "{out}{err}");
     daemon.stop().await?;
 
-    // The end has come, by the record, and the next daemon is one that only looks.
+    // According to the ledger the end has come; the next daemon runs in shadow.
     let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
     ledger.execute("UPDATE guest SET ends_at = ends_at - 700000000000", []).unwrap();
     drop(ledger);

@@ -14,7 +14,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// A field: its key, its type in Rust, what is said of it, and whether it may be absent.
+/// A field: its key, its type in Rust, its description, and whether it may be absent.
 struct Field {
     key: String,
     of: String,
@@ -22,14 +22,14 @@ struct Field {
     optional: bool,
 }
 
-/// A struct that goes over the wire, or an operation.
+/// A struct that is sent over the wire, or an operation.
 struct Object {
     name: String,
     words: String,
     fields: Vec<Field>,
 }
 
-/// Links to code are for readers of the code.
+/// Links to code are useful only to readers of the code, so they become plain text.
 fn plain(words: &str) -> String {
     let mut words = words.replace("[`", "`").replace("`]", "`").replace("; see `crate::model::Target`", "");
     while let Some(at) = words.find("`ControlOp::") {
@@ -40,7 +40,7 @@ fn plain(words: &str) -> String {
     words
 }
 
-/// A variant's name as serde writes it.
+/// A variant's name in serde's spelling.
 fn kebab(name: &str) -> String {
     let mut word = String::new();
     for letter in name.chars() {
@@ -112,7 +112,7 @@ fn said_by(source: &str) -> Said {
     Said { structs, ops, enums }
 }
 
-/// What a type is in JSON.
+/// The JSON type of a Rust type.
 fn kind(of: &str, known: &BTreeMap<String, String>) -> String {
     let inner = |prefix: &str| of.strip_prefix(prefix).and_then(|rest| rest.strip_suffix('>'));
     if let Some(inner) = inner("Option<") {
@@ -202,7 +202,7 @@ fn documented() -> BTreeMap<String, BTreeMap<String, bool>> {
     all
 }
 
-/// Every key on the way to every value, as the page writes it.
+/// The path of every value, in the page's spelling.
 fn keys(at: &str, value: &Value, all: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {
@@ -217,13 +217,13 @@ fn keys(at: &str, value: &Value, all: &mut BTreeSet<String>) {
     }
 }
 
-/// Holds one object against its table.
+/// Compares one object with its table.
 fn hold(heading: &str, value: &Value, pages: &BTreeMap<String, BTreeMap<String, bool>>) {
     let page = pages.get(heading).unwrap_or_else(|| panic!("no table for {heading}"));
     let mut said = BTreeSet::new();
     keys("", value, &mut said);
     let mut free = BTreeSet::from(["counters", "answers"]);
-    // In the tables of objects a key that holds another object is a link to its table.
+    // In the tables of objects, a key that contains another object has a link to that object's table.
     free.extend(
         page.keys()
             .map(String::as_str)

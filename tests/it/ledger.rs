@@ -22,13 +22,13 @@ async fn what_was_committed_survives_a_kill_at_any_moment() {
     for n in 0..40 {
         let name = format!("r{n}");
         ledger.commit(vec![seen(&name, Some("ann"), "hi", n), intent(&name, Answer::Approve, n)]).await.unwrap();
-        // The files as a kill would leave them now: main file first, then the log, and no shared memory.
+        // The files as a kill would leave them now: the main file and the write-ahead log, without the shared memory.
         let crashed = Dir::new();
         for suffix in ["", "-wal"] {
             fs::copy(beside(&dir.ledger(), suffix), beside(&crashed.ledger(), suffix)).unwrap();
         }
         if n % 10 == 9 {
-            // And one that was killed in the middle of writing: the log's last page is only half there.
+            // The files after a kill in the middle of a write: only half of the log's last page is there.
             let wal = beside(&crashed.ledger(), "-wal");
             let length = fs::metadata(&wal).unwrap().len();
             fs::OpenOptions::new().write(true).open(&wal).unwrap().set_len(length - 2000).unwrap();
@@ -83,7 +83,7 @@ async fn a_damaged_file_is_refused_and_never_replaced() {
         let checked = doorman(&["ledger", "check"], &dir.ledger());
         assert_eq!(checked.status.code(), Some(74), "{what}: {checked:?}");
     }
-    // And what it says works: the old one stays beside the new.
+    // The advice in the message works: the old ledger stays beside the new one.
     let reset = doorman(&["ledger", "reset", "--yes"], &dir.ledger());
     assert_eq!(reset.status.code(), Some(0), "{reset:?}");
     let kept: Vec<_> = fs::read_dir(dir.0.path())
@@ -128,7 +128,7 @@ async fn what_is_not_ours_is_not_touched() {
     let error = open(&dir.ledger()).unwrap_err();
     assert!(error.to_string().contains("another program"), "{error}");
     assert_eq!(fs::read(dir.ledger()).unwrap(), before);
-    // A log without its ledger is somebody's data, too.
+    // A log without its ledger also contains data.
     fs::remove_file(dir.ledger()).unwrap();
     fs::write(beside(&dir.ledger(), "-wal"), "data").unwrap();
     assert!(open(&dir.ledger()).unwrap_err().to_string().contains("-wal"));
@@ -171,7 +171,7 @@ async fn reading_makes_no_files_and_works_beside_the_daemon() {
     doorman(&["history"], &dir.ledger());
     doorman(&["ledger", "info"], &dir.ledger());
     assert_eq!(list(), before);
-    // Nothing there stays nothing.
+    // A missing ledger is not created.
     let missing = dir.0.path().join("none/ledger.db");
     let history = doorman(&["history"], &missing);
     assert_eq!(history.status.code(), Some(74));
@@ -238,7 +238,7 @@ async fn history_is_a_table_for_people_and_exact_json_for_programs() {
     ledger.close().await.unwrap();
 }
 
-/// Who was approved a moment ago is there, however long ago they asked.
+/// A request that was approved just now is listed, however old it is.
 #[tokio::test]
 async fn history_since_goes_by_the_last_thing_that_happened() {
     let dir = Dir::new();
@@ -246,7 +246,8 @@ async fn history_since_goes_by_the_last_thing_that_happened() {
     let hour = 3600;
     ledger
         .commit(vec![
-            // A person answers an hour after the request came; somebody else settles another; a third is held.
+            // A person answers one request an hour after it came; somebody else settles another one; a third is on
+            // hold.
             Record::Intent {
                 agent: agent(),
                 request: id("r2"),
@@ -333,7 +334,7 @@ async fn following_tells_each_change_once_and_outlives_the_daemon() {
         ledger.commit(vec![outcome(&new, Outcome::Confirmed(Answer::Reject), 303)]).await.unwrap();
         assert_eq!(look(), [(new.clone(), Some(Verdict::Reject), Some(Outcome::Confirmed(Answer::Reject)))]);
         if round == 0 {
-            // What was deferred before anybody looked is told when it changes.
+            // A request that was deferred before `--follow` began is printed when it changes.
             ledger.commit(vec![decided("r2", Verdict::Reject, By::NoMatch, 304)]).await.unwrap();
             assert_eq!(look(), []);
             ledger.commit(vec![intent("r2", Answer::Reject, 305), outcome("r2", Outcome::Gone, 306)]).await.unwrap();
@@ -354,13 +355,13 @@ async fn a_backup_beside_the_daemon_is_a_whole_private_ledger() {
     let said = backup(&copy);
     assert_eq!(said.status.code(), Some(0), "{said:?}");
     assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
-    // What is written afterwards is the daemon's alone.
+    // Later entries are only in the daemon's ledger.
     ledger.commit(vec![seen("r9", Some("eve"), "late", 500)]).await.unwrap();
     let requests =
         |path: &std::path::Path| LedgerReader::open(path).unwrap().requests(&Filter::default()).unwrap().len();
     assert_eq!((requests(&copy), requests(&dir.ledger())), (3, 4));
     LedgerReader::open(&copy).unwrap().check().unwrap();
-    // It is a ledger: a daemon goes on with it.
+    // The copy is a valid ledger: a daemon can use it.
     open(&copy).unwrap().close().await.unwrap();
     let before = fs::read(&copy).unwrap();
     let again = backup(&copy);

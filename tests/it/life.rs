@@ -1,5 +1,5 @@
-//! The shipped binary as a daemon: signals, what systemd hears, how it starts and does not, and people's commands against
-//! it while it lives.
+//! The shipped binary as a daemon: signals, reports to systemd, successful and failed starts, and commands while it
+//! runs.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::faults::site::{AGENT, Site, TIME};
 
-/// Everybody is sent away.
+/// Rules that reject everybody.
 const OTHER_RULES: &str =
     "version = 1\n[policy]\nmode = \"enforce\"\n[rules.nobody]\nthen = \"reject\"\nwhen = \"everyone\"\n";
 
@@ -128,7 +128,7 @@ async fn sighup_takes_what_is_good_and_keeps_what_was_where_it_is_bad() -> Resul
 #[tokio::test(flavor = "multi_thread")]
 async fn systemd_hears_of_its_whole_life() -> Result<(), String> {
     let mut site = Site::start().await;
-    // The platform being away is a state, not a failed start.
+    // A platform that is away is a state, and not a failed start.
     site.stop_platform().await;
     let name = site.path("notify");
     let socket = UnixDatagram::bind(&name).unwrap();
@@ -158,7 +158,7 @@ async fn systemd_hears_of_its_whole_life() -> Result<(), String> {
         assert!(since.parse::<u64>().unwrap() > 0, "{reloading}");
         hear("READY=1").await?;
     }
-    // A process that does not run says nothing; systemd would end it.
+    // A stopped process sends no reports; systemd would end it.
     daemon.signal(Signal::SIGSTOP);
     let mut buffer = [0; 4096];
     let quiet = Duration::from_millis(700);
@@ -244,7 +244,7 @@ async fn what_people_say_is_done_and_recorded_as_theirs() -> Result<(), String> 
     cli(&["approve", "twin"], 1, "names 2 pending requests").await;
     assert_eq!((request(&site, "r-one").answered, request(&site, "r-two").answered), (0, 0));
     cli(&["defer", "r-cy"], 0, "on hold").await;
-    // A hold is a person's: no rule answers it any more.
+    // A hold belongs to a person: no rule answers the request any more.
     std::fs::write(site.path("rules.toml"), OTHER_RULES).unwrap();
     cli(&["pause"], 0, "paused").await;
     cli(&["reload", "--wait"], 0, "is in force").await;

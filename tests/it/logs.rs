@@ -1,4 +1,5 @@
-//! The log's contract: documented as it is, kept in every format, harmless whatever it is given, silent about keys.
+//! The log's contract: the documentation matches the code, every format keeps the contract, any text is harmless, keys
+//! never appear.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,10 +19,10 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 const LOOKS: [Look; 4] = [Look::Human { colour: false }, Look::Human { colour: true }, Look::Json, Look::Journald];
 
-/// What a terminal obeys, what hides, what reorders, and what tries to look like fields or lines of ours.
+/// Text that controls a terminal, hides or reorders characters, or imitates our fields or lines.
 const HOSTILE: &str = "x\u{1b}[2J\u{9b}31m\r\n{\"event\":\"decided\"}\u{0}\u{7}\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}\u{ad}\" verdict=approve \\u{1b} \u{e0041}";
 
-/// Everything that `work` logs.
+/// All log lines that `work` causes.
 fn logged(look: Look, redact: &Redact, work: impl FnOnce()) -> Vec<u8> {
     let sink = Arc::new(Mutex::new(Vec::new()));
     let subscriber = tracing_subscriber::registry().with(tracing_subscriber::filter::LevelFilter::TRACE).with(layer(
@@ -52,7 +53,7 @@ macro_rules! at_level {
     };
 }
 
-/// Whether a line of JSON keeps the contract: its event is documented, at that level, with documented fields only.
+/// Whether a JSON line keeps the contract: its event is documented with this level, and has only documented fields.
 pub fn check_line(line: &Value) -> Result<(), String> {
     let name = line["event"].as_str().ok_or_else(|| format!("no event: {line}"))?;
     let event = EVENTS.iter().find(|event| event.name == name).ok_or_else(|| format!("undocumented event: {line}"))?;
@@ -109,7 +110,7 @@ fn names_are_plain_and_given_once_and_every_field_is_explained() {
     assert!(unused.is_empty(), "{unused:?} belong to no event");
 }
 
-/// The source files of the daemon, without those of its tests.
+/// The daemon's source files, without their tests.
 fn sources(directory: &Path, found: &mut Vec<(String, String)>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -122,13 +123,13 @@ fn sources(directory: &Path, found: &mut Vec<(String, String)>) {
     }
 }
 
-/// What stands between `before` and the next quotation mark, wherever that is a name.
+/// The names between `before` and the next quotation mark.
 fn names_after<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
     let plain = |name: &&str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     text.split(before).skip(1).filter_map(|rest| rest.split('"').next()).filter(plain).collect()
 }
 
-/// A line without a name is a library's, or one for whoever debugs: nobody can build an alert on it.
+/// A line without an event name comes from a library or is for debugging: no alert can depend on it.
 #[test]
 fn every_line_of_our_own_above_debug_has_a_name() {
     let mut files = Vec::new();
@@ -173,7 +174,7 @@ fn every_name_that_the_code_gives_is_in_the_table_and_every_one_of_the_table_is_
             }
         }
         if path.contains("/phoenix/session") {
-            // The session does not know the log; its notes have a type of their own.
+            // The session does not depend on the log; its notes have their own type.
             for note in NoteName::ALL {
                 assert!(table.contains(note.as_str()), "`{}` is not in the table", note.as_str());
                 let ends = |rest: &str| !rest.starts_with(char::is_alphanumeric);
@@ -183,7 +184,7 @@ fn every_name_that_the_code_gives_is_in_the_table_and_every_one_of_the_table_is_
             }
         }
     }
-    // The name of what has none.
+    // The event name of lines without one.
     given.insert(events::LOG);
     let silent: Vec<_> = table.difference(&given).collect();
     assert!(silent.is_empty(), "{silent:?} are never said");
@@ -238,7 +239,7 @@ fn every_event_is_one_harmless_line_in_every_format() {
     }
 }
 
-/// One line, of characters that neither move nor hide anything.
+/// The text is one line, without characters that move or hide others.
 fn harmless(text: &str) {
     let line = text.strip_suffix('\n').unwrap();
     let steering = |c: &char| {
@@ -326,7 +327,7 @@ fn a_panic_is_a_line_like_any_other() {
     let before = Arc::new(std::panic::take_hook());
     let others = Arc::clone(&before);
     let here = std::thread::current().id();
-    // Only this thread's: other tests want to see their own.
+    // Only for this thread: other tests need their own panic output.
     std::panic::set_hook(Box::new(
         move |info| {
             if std::thread::current().id() == here { panic_hook(info) } else { others(info) }
@@ -342,7 +343,7 @@ fn a_panic_is_a_line_like_any_other() {
     check_line(&lines[0]).unwrap();
 }
 
-/// In a process of its own, since a process has one log.
+/// Runs in a separate process, since a process has only one log.
 #[test]
 fn a_process_logs_to_its_stderr_until_the_end() {
     const CHILD: &str = "DOORMAN_TEST_LOG";

@@ -22,7 +22,7 @@ fn the_documentation_has_every_counter() {
     hold("counters", &counters::markdown());
 }
 
-/// Holds a generated table of the page against the code's.
+/// Compares a generated table of the page with the code.
 fn hold(mark: &str, table: &str) {
     static PAGE: Mutex<()> = Mutex::new(());
     let _one_at_a_time = PAGE.lock();
@@ -45,7 +45,7 @@ fn families(page: &str) -> BTreeSet<String> {
     page.lines().filter_map(name).collect()
 }
 
-/// Where this daemon said that it serves metrics.
+/// The address at which this daemon serves metrics, according to its log.
 async fn address(daemon: &crate::faults::daemon::Daemon) -> String {
     daemon.said("metrics_listening", 1).await.unwrap();
     let lines = daemon.lines();
@@ -58,7 +58,7 @@ async fn get(url: &str) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-/// Waits until this holds of the page.
+/// Waits until the page satisfies `so`.
 async fn page_with(url: &str, what: &str, so: impl Fn(&str) -> bool) -> String {
     let wait = async {
         loop {
@@ -98,7 +98,8 @@ async fn a_scrape_over_tcp_says_what_was_done_and_nothing_that_strangers_said() 
     let rules = format!("{{rules=\"{}\",rule=\"friends\"}} 10", site.path("rules.toml").display());
     assert!(page.contains(&rules), "{rules}\n\n{page}");
     assert!(!page.contains("one-friends") && !page.contains("friends/") && !page.contains("strangers"), "{page}");
-    // Nothing was lost, nobody is told and nobody asked, so nothing was counted: such a family is absent.
+    // No connection was lost, nobody was notified and no decider was asked, so nothing was counted: such a family is
+    // absent.
     let absent = [table::RECONNECTS, table::NOTIFICATIONS, table::DECIDER_ANSWERS, table::DECIDER_SECONDS];
     let served = table::ROWS.iter().filter(|row| !absent.contains(row));
     assert_eq!(families(&page), served.map(table::Row::family).collect());
@@ -125,7 +126,7 @@ async fn health_is_served_over_tcp_and_asked_for_by_a_command() {
     assert_eq!(site.cli(&["health"]).await, (0, "alive\n".to_owned(), String::new()));
     assert_eq!(site.cli(&["health", "--ready"]).await, (0, "ready\n".to_owned(), String::new()));
 
-    // The only agent's key is refused: the daemon lives, and is not ready.
+    // The key of the only agent is refused: the daemon is alive, but not ready.
     std::fs::write(site.path("agent.key"), "another-key-of-nobody").unwrap();
     assert_eq!(site.cli(&["reload", "--wait"]).await.0, 0);
     daemon.stands("refused").await.unwrap();
@@ -200,7 +201,7 @@ async fn a_port_that_the_service_manager_opened_is_used_in_place_of_the_settings
     let site = Site::start().await;
     let given = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    // As systemd does it: the child finds it open.
+    // Like systemd: the child inherits the open socket.
     fcntl(&given, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     let handed = [
         ("LISTEN_FDS", "1"),

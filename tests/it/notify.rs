@@ -1,4 +1,4 @@
-//! People are told: by the real binary, over real sockets, to servers that take, refuse, hang, and are gone.
+//! Notifications of the real binary, over real sockets, to servers that accept, refuse, hang, or are gone.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -19,7 +19,7 @@ use crate::faults::daemon::Daemon;
 use crate::faults::site::{AGENT, Site, TIME};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-/// A stranger who tries everything that some service would obey.
+/// A stranger's text with every markup that some service would interpret.
 const HOSTILE: &str = "@everyone <!channel> <https://evil.example|bank> **b** `c`\n\u{202e}# h\r\nSubject: x";
 
 /// One call that a receiver got.
@@ -41,12 +41,12 @@ impl Got {
     }
 }
 
-/// What a receiver answers; with the last one for ever.
+/// The replies of a receiver; the last one is repeated for ever.
 #[derive(Debug, Clone)]
 enum Answer {
     Status(u16),
     Redirect(String),
-    /// It takes the call and says nothing.
+    /// It accepts the call and sends no reply.
     Silence,
 }
 
@@ -58,7 +58,7 @@ struct Receiver {
 }
 
 impl Receiver {
-    /// Starts one; its address comes with it.
+    /// Starts one; returns it with its address.
     async fn start(answers: &[Answer]) -> (Self, String) {
         let receiver = Self { got: Arc::default(), answers: Arc::new(Mutex::new(answers.iter().cloned().collect())) };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -72,7 +72,7 @@ impl Receiver {
         self.got.lock().unwrap().clone()
     }
 
-    /// Waits for so many calls.
+    /// Waits for this many calls.
     async fn calls(&self, count: usize) -> Vec<Got> {
         let wait = async {
             while self.all().len() < count {
@@ -105,7 +105,8 @@ async fn take(
     }
 }
 
-/// A site whose configuration has these `[[notify]]` tables besides; `{secret}` files are written as they are named.
+/// A site whose configuration also has these `[[notify]]` tables; the files are written with the given names and
+/// contents.
 async fn site(tables: &str, files: &[(&str, &str)]) -> Site {
     let site = Site::start().await;
     for (name, text) in files {
@@ -137,7 +138,7 @@ async fn who_waits_is_told_once_signed_and_again_under_the_same_id_after_a_kill(
     let first = receiver.calls(1).await.remove(0);
     daemon.said("message_failed", 1).await.unwrap();
     daemon.kill().await;
-    // Nobody watches while the second one comes.
+    // No daemon runs while the second request arrives.
     stranger(&site, "two");
     let daemon = live(&site).await;
     let got = receiver.calls(3).await;
@@ -162,7 +163,7 @@ async fn who_waits_is_told_once_signed_and_again_under_the_same_id_after_a_kill(
         (Some("mallory"), None),
         "handles only, unless asked for"
     );
-    // Who is told already, and who a person answered, is no news after another start.
+    // After another start, a request that was reported already or that a person answered is not reported again.
     let (code, _, error) = site.cli(&["reject", "one", "two"]).await;
     assert_eq!(code, 0, "{error}");
     daemon.stop().await.unwrap();
@@ -171,7 +172,7 @@ async fn who_waits_is_told_once_signed_and_again_under_the_same_id_after_a_kill(
     let got = receiver.calls(4).await;
     assert_eq!(requests(&got[3]), ["three"]);
     assert_eq!(got[3].json()["data"]["waiting"], 1);
-    // The address and the secret are nowhere.
+    // Neither the address nor the secret appears anywhere.
     let (_, status, _) = site.cli(&["status", "--json"]).await;
     let (_, list, _) = site.cli(&["notify", "list"]).await;
     let lines = daemon.stop().await.unwrap();
@@ -194,12 +195,12 @@ async fn a_receiver_that_hangs_makes_no_answer_late_and_loses_nothing() {
     let daemon = live(&site).await;
     stranger(&site, "first");
     receiver.calls(1).await;
-    // It hangs now, and friends come in and foes do not, all the same.
+    // Now the receiver hangs; friends are approved and foes rejected all the same.
     site.ask("crowd", 50, true);
     site.until("a hundred are answered", |control| control.counts().pending == 6).await.unwrap();
     assert_eq!(receiver.all().len(), 1, "one message is under way, and no more");
     *receiver.answers.lock().unwrap() = VecDeque::from([Answer::Status(204)]);
-    // A person asks for a try now; whoever came meanwhile is one message.
+    // A person asks for a delivery now; all requests that came in the meantime are one message.
     daemon.said("message_failed", 1).await.unwrap();
     let (code, _, error) = site.cli(&["notify", "retry", "ops"]).await;
     assert_eq!(code, 0, "{error}");
@@ -272,7 +273,7 @@ async fn a_target_that_is_gone_is_left_alone_and_the_others_hear_of_it() {
         .await
         .unwrap();
     assert_eq!(gone.all().len(), 1);
-    // It exists again.
+    // The target exists again.
     *gone.answers.lock().unwrap() = VecDeque::from([Answer::Status(200)]);
     assert_eq!(site.cli(&["notify", "retry", "old"]).await.0, 0);
     let got = gone.calls(2).await;
@@ -337,7 +338,7 @@ async fn no_service_obeys_what_a_stranger_wrote_and_each_gets_what_it_takes() {
 }
 
 impl Got {
-    /// The call to the server's own address, which ntfy takes JSON at.
+    /// The call to the root of the server, where ntfy accepts JSON.
     fn json_of_topic(&self, all: &[Got]) -> Value {
         all.iter().find(|call| call.uri.path() == "/").unwrap().json()
     }
@@ -350,7 +351,8 @@ async fn a_ledger_that_cannot_be_written_is_told_all_the_same() {
     let site = site(table, &[("ops.url", &address)]).await;
     let daemon = live(&site).await;
     stranger(&site, "one");
-    // While this message is under way, the file goes: how the try ended cannot be put on record.
+    // While this message is being delivered, the ledger's file goes away: the result of the delivery cannot be
+    // recorded.
     receiver.calls(1).await;
     let (ledger, aside) = (site.path("ledger.db"), site.path("aside.db"));
     let moves = |from: &std::path::Path, to: &std::path::Path| {
@@ -441,7 +443,7 @@ async fn a_program_gets_the_message_and_ends_with_everything_it_started() {
     site.until("the program ran", |_| site.path("kept.json").exists()).await.unwrap();
     let message: Value = serde_json::from_slice(&std::fs::read(site.path("kept.json")).unwrap()).unwrap();
     assert_eq!(message["requests"][0]["request"], "one");
-    // What it left running holds its standard error, and is no fault of its own.
+    // A process that the program left running holds its standard error; that is not an error of the program.
     daemon.said("message_sent", 1).await.unwrap();
     let environment = std::fs::read_to_string(site.path("environment")).unwrap();
     assert!(environment.contains("DOORMAN_TARGET=good"), "{environment}");

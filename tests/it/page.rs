@@ -1,4 +1,4 @@
-//! The page as browsers and others meet it: a real daemon, a real HTTP client, and everybody who should be turned away.
+//! The page as browsers and other clients see it: a real daemon, a real HTTP client, and requests that must be refused.
 
 mod acting;
 mod logins;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::faults::daemon::Daemon;
 use crate::faults::site::{AGENT, Site, TIME};
 
-/// What came back.
+/// A reply of the page.
 #[derive(Debug)]
 struct Answer {
     code: u16,
@@ -21,14 +21,14 @@ struct Answer {
     body: String,
 }
 
-/// One way to the page.
+/// How to reach the page.
 #[derive(Debug, Clone)]
 enum Way {
     Port(String),
     Socket(PathBuf),
 }
 
-/// A request in the making.
+/// A request that is being built.
 struct Asking<'a> {
     way: &'a Way,
     method: &'a str,
@@ -65,7 +65,7 @@ impl Way {
 }
 
 impl<'a> Asking<'a> {
-    /// In place of what is there of this name.
+    /// Replaces the header of this name.
     fn with(mut self, name: &'a str, value: &str) -> Self {
         self.headers.retain(|(one, _)| *one != name);
         self.headers.push((name, value.to_owned()));
@@ -118,7 +118,7 @@ where
     Answer { code: head.status.as_u16(), headers: head.headers, body }
 }
 
-/// A daemon with a page, and the way to it.
+/// A daemon with a page, and how to reach the page.
 async fn page(site: &Site, variables: &[(&str, &str)]) -> (Daemon, Way) {
     let socket = variables.iter().find(|(name, _)| *name == "DOORMAN_PAGE_SOCKET");
     let mut all = vec![("DOORMAN_PAGE_LISTEN", "127.0.0.1:0")];
@@ -141,7 +141,7 @@ fn ask(site: &Site, id: &str, handle: &str, name: &str, message: &str) {
     site.control.request(&new).unwrap();
 }
 
-/// Waits until a page is so.
+/// Waits until a page satisfies `so`.
 async fn until(way: &Way, path: &str, what: &str, so: impl Fn(&str) -> bool) -> String {
     let wait = async {
         loop {
@@ -161,7 +161,7 @@ fn field(page: &str, name: &str) -> String {
     page[at..].split('"').nth(3).unwrap().to_owned()
 }
 
-/// What the record says of a request.
+/// What the ledger says of a request.
 async fn recorded(site: &Site, id: &str) -> Value {
     let (_, out, _) = site.cli(&["history", "--json"]).await;
     let lines = out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

@@ -1,5 +1,5 @@
-//! What people do at the door: answer several at once, review, edit lists, look at contacts, audit and revoke; with the real
-//! binary against a daemon and a sandbox.
+//! What people do: answer several requests at once, review, edit lists, look at contacts, audit and revoke; with the
+//! real binary against a daemon and a sandbox.
 
 use std::process::Stdio;
 
@@ -41,7 +41,7 @@ fn ask(site: &Site, id: &str, from: &str) {
     site.control.request(&NewRequest::to(AGENT).from(from).id(id).saying("hello")).unwrap();
 }
 
-/// Waits until the daemon has decided so many requests, and answered so many.
+/// Waits until the daemon has decided this many requests, and answered this many.
 async fn settled(site: &Site, decided: usize, answered: usize) {
     let so = |_: &doorman::sandbox::Control| {
         crate::faults::checks::on_record(site) >= decided
@@ -51,7 +51,7 @@ async fn settled(site: &Site, decided: usize, answered: usize) {
     site.until("all is decided", so).await.unwrap();
 }
 
-/// Contacts reach the record by an event of the channel: waits for so many.
+/// An event of the channel brings contacts into the ledger: waits for this many.
 async fn contacts(site: &Site, count: usize, arguments: &[&str]) -> Vec<Value> {
     let arguments = [&["contacts", "--json"], arguments].concat();
     for _ in 0..400 {
@@ -132,7 +132,7 @@ async fn a_stranger_who_is_called_like_anothers_id_is_not_taken_for_them() {
     assert_eq!((code, out.as_str()), (0, format!("approved @carol ({carols})\n").as_str()), "{err}");
     let (code, out, err) = site.cli(&["reject", "@cafe1234"]).await;
     assert_eq!((code, out.as_str()), (0, "rejected @cafe1234 (r-2)\n"), "{err}");
-    // A whole id is one, whoever is called so.
+    // A complete id means that request, even if somebody's handle looks like it.
     ask(&site, "r-3", "dave");
     ask(&site, "r-4", "r-3");
     settled(&site, 4, 2).await;
@@ -206,7 +206,7 @@ async fn a_list_is_edited_with_its_comments_and_is_in_force_at_once() {
     let (code, _, err) = site.cli(&["list", "add", "friends", "two words"]).await;
     assert!(code == 2 && err.contains("cannot stand on a list"), "{err}");
 
-    // By a name that the daemon does not know: it is the same file.
+    // By a path that the daemon does not know, but which means the same file.
     std::os::unix::fs::symlink(site.dir.path(), site.path("alias")).unwrap();
     let mut command = site.command(&["list", "remove", "friends", "ann", "carol"]);
     let output = command.env("DOORMAN_CONFIG", "alias/doorman.toml").current_dir(site.dir.path()).output();
@@ -247,7 +247,7 @@ async fn contacts_say_by_whose_word_and_revoke_shows_first_whom_it_would_remove(
     let (_, out, _) = site.cli(&["contacts"]).await;
     assert!(out.contains("not by doorman") && out.contains("friends"), "{out}");
 
-    // Other rules: acme is rejected, nobody else is approved but ann.
+    // Other rules: acme is rejected, and only ann is approved.
     std::fs::write(
         site.path("new.toml"),
         RULES.replace("[rules.acme]\nthen = \"approve\"", "[rules.acme]\nthen = \"reject\""),
@@ -265,13 +265,13 @@ async fn contacts_say_by_whose_word_and_revoke_shows_first_whom_it_would_remove(
     );
     assert!(out.contains("rejected by `acme`") && out.contains("not approved: no rule lets them in"), "{out}");
 
-    // Nothing is removed unless somebody agrees.
+    // Nothing is removed without confirmation.
     let (code, out, _) = site.cli(&["revoke", "--since", "1h", "--dry-run"]).await;
     assert!(code == 0 && out.contains("ann") && !out.contains("carol") && !out.contains("erin"), "{out}");
     let (code, out, err) = site.cli(&["revoke", "--since", "1h"]).await;
     assert!(code == 2 && out.contains("ann") && err.contains("`--yes`"), "it asks first: {out}{err}");
     contacts(&site, 5, &[]).await;
-    // By the id of the request behind it, as `contacts` shows it; who is nobody is said.
+    // By the id of the request behind it, as `contacts` shows it; for a name without a contact a message says so.
     let (code, out, err) = site.cli(&["revoke", "r-4", "@zoe", "--dry-run"]).await;
     assert!(
         code == 0 && out.contains("carol") && !out.contains("ann") && err.contains("not a contact: `@zoe`"),
@@ -285,7 +285,7 @@ async fn contacts_say_by_whose_word_and_revoke_shows_first_whom_it_would_remove(
     let (code, out, err) = site.cli(&["revoke", "acme/*"]).await;
     assert!(code == 2 && out.contains("acme/1-bot") && err.contains("`--yes`"), "{out}{err}");
     contacts(&site, 5, &[]).await;
-    // Only whom a reject rule certainly matches; not those that no rule approves.
+    // Only contacts that a reject rule certainly matches; not those that no rule approves.
     let new = site.path("new.toml");
     let (code, out, err) = site.cli(&["revoke", "--audit", "--rules", new.to_str().unwrap(), "--yes"]).await;
     assert!(code == 0 && ["1", "2"].iter().all(|n| out.contains(&format!("removed acme/{n}-bot\n"))), "{out}{err}");
@@ -299,7 +299,7 @@ async fn contacts_say_by_whose_word_and_revoke_shows_first_whom_it_would_remove(
             && err.contains("left alone: 1 not by doorman"),
         "{err}"
     );
-    // A person's contact where it is named; somebody else's only with --any.
+    // A contact that a person approved is removed if it is named; one that doorman did not approve only with --any.
     assert_eq!(site.cli(&["revoke", "@erin", "--yes"]).await.0, 1);
     let (code, out, err) = site.cli(&["revoke", "@carol", "@erin", "--any", "--yes", "--json"]).await;
     assert_eq!(
@@ -418,7 +418,7 @@ async fn what_happens_beside_the_rules_is_warned_about_and_what_was_there_before
     assert_eq!(said("contacts_baseline")[0]["contacts"], 1);
     daemon.stop().await.unwrap();
 
-    // Whoever comes while no daemon runs is found by the next one, and nobody is a second time.
+    // The next daemon finds requests that came while none ran, and handles no request a second time.
     ask(&site, "r-4", "dora");
     site.control.settle("r-4", Status::Approved).unwrap();
     let daemon = site.daemon();

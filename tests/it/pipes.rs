@@ -1,4 +1,4 @@
-//! A closed pipe is the end of every command that prints in a loop, as in `doorman history -f | head -1`.
+//! A command that prints in a loop ends when its pipe is closed, as in `doorman history -f | head -1`.
 
 use std::process::Stdio;
 
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::process::{AGENT, KEY, Site, TIME};
 
-/// Reads one line of a command's output and goes away; how the command ends.
+/// Reads one line of a command's output and closes the pipe; returns the command's exit code.
 async fn head(site: &Site, arguments: &[&str]) -> Option<i32> {
     let mut child = site.command(arguments).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -29,13 +29,13 @@ async fn commands_that_print_in_a_loop_end_with_their_reader() {
     doorman.is("live").await;
     let ids = sandbox.control().request(&NewRequest::to(AGENT).from("friends/ann")).unwrap();
     doorman.answers(&ids[0]).await;
-    // Nothing new comes: the reader's end is noticed all the same.
+    // There is nothing new to print, but the command notices that the reader has gone.
     for arguments in
         [&["history", "-f"][..], &["history", "-f", "--json"], &["status", "--watch"], &["pending", "--watch"]]
     {
         assert_eq!(head(&site, arguments).await, Some(0), "{arguments:?}");
     }
-    // Nobody is asked what nobody sees.
+    // A command asks no question that nobody can see.
     sandbox.control().request(&NewRequest::to(AGENT).from("nobody")).unwrap();
     doorman.says("it waits", |line| line["event"] == "decided" && line["verdict"] == "defer").await;
     let mut review = site.command(&["review"]).stdin(Stdio::piped()).spawn().unwrap();

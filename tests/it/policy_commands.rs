@@ -98,7 +98,8 @@ fn request(name: &str, from: &str) -> ContactRequest {
     }
 }
 
-/// Somebody asked, and was decided about under these rules, with so many contacts; an approval was carried out.
+/// The records of a request that was decided under these rules, with this number of contacts; an approval was carried
+/// out.
 fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Timestamp) -> Vec<Record> {
     let request = request(name, from);
     let circumstances = Circumstances { contacts, ..Circumstances::new(at, ClockHealth::Sound) };
@@ -173,7 +174,7 @@ fn check_exits_by_what_it_found() {
     assert_eq!(place.doorman(&["check", "--rules", "nowhere.toml"]).code, 78);
 }
 
-/// Runs it in the directory, which is all that tells where the configuration is.
+/// Runs it in the directory; nothing else says where the configuration is.
 fn here(place: &Folder, arguments: &[&str]) -> (i32, String, String) {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_doorman"));
     command.args(arguments).env_clear().current_dir(place.path("rules.toml").parent().unwrap());
@@ -229,7 +230,7 @@ async fn check_knows_what_the_ledger_remembers() {
     assert!(has(&after, "`trial` has been in shadow for more than 30 days"), "{}", after.err);
     assert_eq!(place.doorman(&["check", "--strict"]).code, 1);
 
-    // A rule that is new has had no time; nor has one that was away in between.
+    // A new rule has not had the time to match; neither has a rule that was removed in between.
     let other = Folder::new(&rules.replace("rules.idle", "rules.other"));
     let other = other.policy();
     let between = Record::Policy { agent: agent(), hash: other.hash.clone(), texts: other.texts.clone(), at: ago(20) };
@@ -272,7 +273,7 @@ async fn explain_tells_of_a_request_on_record_with_what_was_known_then() {
         let json = place.doorman(&[&["explain", "--json"], arguments].concat()).json();
         format!("{} by {}", json["verdict"].as_str().unwrap(), json["by"].as_str().unwrap())
     };
-    // By other rules now: it is the recorded text that counts.
+    // The file now has other rules: only the recorded text counts.
     std::fs::write(place.path("rules.toml"), "version = 1\n").unwrap();
     assert_eq!(verdict(&["r1"]), "approve by friends");
     assert_eq!(verdict(&["r2"]), "reject by crowd");
@@ -286,7 +287,7 @@ async fn explain_tells_of_a_request_on_record_with_what_was_known_then() {
     assert!(told.contains("contacts_over") && told.contains('8') && !told.contains('\u{1b}'), "{told}");
 }
 
-/// What a row does not say is unknown: the number of contacts, and whether the clock was sound.
+/// Data that an old row lacks are unknown: the number of contacts, and whether the clock was sound.
 #[tokio::test]
 async fn a_record_from_before_says_unknown() {
     let place = Folder::new(RULES);
@@ -296,7 +297,7 @@ async fn a_record_from_before_says_unknown() {
     assert_eq!(ledger.execute("UPDATE decision SET facts = '{}'", []).unwrap(), 1);
     drop(ledger);
     let json = place.doorman(&["explain", "r1", "--json"]).json();
-    // The record keeps its word, and a new decision that differs says so.
+    // The recorded verdict stays, and a different new decision is shown beside it.
     assert_eq!((&json["verdict"], &json["by"]), (&json!("reject"), &json!("crowd")), "{json}");
     let differs = &json["record"]["differs"];
     assert_eq!((&differs["verdict"], &differs["by"]), (&json!("defer"), &json!("crowd")), "{json}");
@@ -387,7 +388,7 @@ fn every_command_says_what_it_is_for() {
     assert!(counted > 15, "{}", help.out);
 }
 
-/// What the daemon itself put on record is explained to the very same word after it has gone.
+/// `explain` gives exactly the reasons that the daemon recorded, after the daemon has ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_daemon_decided_is_explained_to_the_word() {
     let site = Site::start().await;
@@ -412,7 +413,7 @@ async fn what_the_daemon_decided_is_explained_to_the_word() {
     }
 }
 
-/// A rules file loads wherever doorman runs: a machine's own zones may lack the old names, or there may be none.
+/// A rules file loads on every machine: the machine's own time zone data may lack the old names, or may be missing.
 #[test]
 fn an_old_name_of_a_time_zone_is_known_whatever_the_machine_has() {
     let window = |tz: &str| {
@@ -423,7 +424,7 @@ fn an_old_name_of_a_time_zone_is_known_whatever_the_machine_has() {
     };
     let folder = Folder::new(&window("US/Eastern"));
     std::fs::create_dir_all(folder.path("zones/Europe")).unwrap();
-    // A system of today: some zones, and not this one.
+    // A machine of today: it has some zones, but not this one.
     let _ = std::fs::copy("/usr/share/zoneinfo/Europe/Paris", folder.path("zones/Europe/Paris"));
     for (tz, code) in [("US/Eastern", 0), ("Europe/Paris", 0), ("US/Nowhere", 78)] {
         std::fs::write(folder.path("rules.toml"), window(tz)).unwrap();

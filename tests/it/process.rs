@@ -1,4 +1,4 @@
-//! The daemon in a process of its own, in a directory of its own, and what it says.
+//! The daemon in a separate process, in its own directory, and its log.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -13,11 +13,11 @@ use tokio::time::timeout;
 
 /// Longer than anything here takes: a test that waits this long has failed.
 pub const TIME: Duration = Duration::from_secs(60);
-/// The agent whose door it is.
+/// The agent.
 pub const AGENT: &str = "a0000000-0000-4000-8000-000000000001";
 /// Its key.
 pub const KEY: &str = "band-key-of-the-porter";
-/// Friends come in, everybody else waits.
+/// Friends are approved, everybody else is deferred.
 const RULES: &str = "version = 1\n[policy]\nmode = \"enforce\"\nno_match = \"defer\"\n[rules.friends]\nthen = \"approve\"\n\
                      when = { handle = \"friends/*\" }\n[rules.foes]\nthen = \"reject\"\nwhen = { handle = \"foes/*\" }\n";
 const TIMING: &str = "[timing]\njoin_timeout = \"5s\"\nbackoff_min = \"20ms\"\nbackoff_max = \"200ms\"\nlist_live = \"1s\"\n\
@@ -27,7 +27,7 @@ const TIMING: &str = "[timing]\njoin_timeout = \"5s\"\nbackoff_min = \"20ms\"\nb
 pub struct Site(tempfile::TempDir);
 
 impl Site {
-    /// `platform` is what stands below `[platform]`.
+    /// `platform`: the lines of the table `[platform]`.
     pub fn new(platform: &str) -> Self {
         let site = Self(tempfile::tempdir().unwrap());
         site.configure(platform);
@@ -37,7 +37,7 @@ impl Site {
         site
     }
 
-    /// Writes the configuration anew.
+    /// Writes the configuration again.
     pub fn configure(&self, platform: &str) {
         let text = format!(
             "[platform]\n{platform}\n[[agents]]\nid = \"{AGENT}\"\napi_key_file = \"agent.key\"\nrules = \"rules.toml\"\n\
@@ -51,7 +51,7 @@ impl Site {
         self.0.path().join(name)
     }
 
-    /// The binary with these arguments and nothing of this process's surroundings that concerns it.
+    /// The binary with these arguments, without the relevant parts of this process's environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
         command.args(arguments).arg("--config").arg(self.path("doorman.toml"));
@@ -91,7 +91,7 @@ pub struct Doorman {
 }
 
 impl Doorman {
-    /// The first line of the log that is so and was not asked for before, waiting for it if need be.
+    /// The first line of the log that satisfies `so` and was not returned before; waits for it if necessary.
     pub async fn says(&mut self, what: &str, so: impl Fn(&Value) -> bool) -> Value {
         if let Some(at) = self.unasked.iter().position(&so) {
             return self.unasked.remove(at);
@@ -118,7 +118,7 @@ impl Doorman {
         self.says(state, |line| line["event"] == "state_changed" && line["state"] == state).await
     }
 
-    /// Waits until this request was answered, and how.
+    /// Waits until this request was answered; returns the line.
     pub async fn answers(&mut self, request: &str) -> Value {
         self.says(request, |line| line["event"] == "answered" && line["request"] == request).await
     }
@@ -130,7 +130,7 @@ impl Doorman {
         self.ended().await
     }
 
-    /// Waits for its end; the exit code and all that it said.
+    /// Waits for its end; returns the exit code and the whole log.
     pub async fn ended(mut self) -> (Option<i32>, String) {
         let ending = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {

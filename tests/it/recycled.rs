@@ -1,4 +1,5 @@
-//! A handle that somebody else has by now, as far as payloads tell, against the real binary: rights by name wait for a person.
+//! A handle that now belongs to somebody else, as far as payloads show that, tested with the real binary: requests that
+//! depend on the handle wait for a person.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 use crate::faults::site::{AGENT, Site};
 use crate::faults::strangers::{let_in, on_record, request, waits};
 
-/// Who is let in by each of these recipes for their name, or for having been let in before.
+/// Whom each of these recipes approves because of their handle, or because they were approved before.
 const RECIPES: [(&str, &str); 7] = [
     ("by-owner.toml", "acme"),
     ("exact-list.toml", "ann"),
@@ -19,7 +20,7 @@ const RECIPES: [(&str, &str); 7] = [
     ("quarantine-and-review.toml", "mallory"),
 ];
 
-/// A request by whoever has these ids.
+/// A request by a sender with these ids.
 fn ask(site: &Site, handle: &str, id: &str, sender: Option<&str>, owner: Option<&str>) {
     site.control.request(&NewRequest::to(AGENT).from(handle).id(id).ids(sender, owner)).unwrap();
 }
@@ -77,7 +78,7 @@ async fn the_record_knows_who_had_a_name_and_a_person_ends_the_doubt() -> Result
     daemon.stop().await?;
     let daemon = site.daemon();
     daemon.stands("live").await?;
-    // Another agent of hers, and one that says nothing of whose it is.
+    // Another agent of hers, and one whose payload does not say who owns it.
     ask(&site, "carol/bot", "second", Some("b1"), Some("c1"));
     ask(&site, "carol/silent", "third", None, None);
     let_in(&site, &daemon, "second").await?;
@@ -86,7 +87,7 @@ async fn the_record_knows_who_had_a_name_and_a_person_ends_the_doubt() -> Result
     waits(&site, &daemon, "fourth").await?;
     daemon.said("name_in_doubt", 1).await?;
     daemon.stop().await?;
-    // The next daemon knows it still; of whoever else of that name, too.
+    // The next daemon still knows it, also for other senders with that name.
     let daemon = site.daemon();
     daemon.stands("live").await?;
     let doubt = ["carol", "identity", "other-sender", "fourth"].map(str::to_owned);

@@ -1,5 +1,5 @@
-//! The configuration's page says of every key what the code knows of it: `DOORMAN_WRITE_DOCS=1 cargo test --test it
-//! reference` writes the tables anew.
+//! The configuration's page contains, for every key, what the code knows of it. `DOORMAN_WRITE_DOCS=1 cargo test --test
+//! it reference` writes the tables again.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ fn page(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// Holds what stands between the marks against what should.
+/// Compares the text between the marks with the expected one.
 fn hold(name: &str, expected: &str) {
     let path = page(name);
     let text = std::fs::read_to_string(&path).unwrap();
@@ -49,7 +49,7 @@ fn heading(section: &Section, array: bool) -> String {
     }
 }
 
-/// A heading, what the table is for, and a row a key.
+/// A heading, the purpose of the table, and a row for each key.
 fn described(section: &Section, array: bool, last: impl Fn(&Key) -> Option<String>) -> String {
     let mut out = format!("### {}\n\n{}\n\n", heading(section, array), section.meaning);
     let variable = section.keys.iter().any(|key| last(key).is_some());
@@ -88,7 +88,7 @@ fn no_key_is_without_words() {
     }
 }
 
-/// Every row of the page of bounds names a constant as it stands in the source.
+/// Every row of the page of bounds names a constant with its value in the source.
 #[test]
 fn the_bounds_are_those_of_the_source() {
     let text = std::fs::read_to_string(page("docs/bounds.md")).unwrap();
@@ -103,7 +103,7 @@ fn the_bounds_are_those_of_the_source() {
     assert!(held >= 40, "{held} bounds");
 }
 
-/// A heading as the part of a link after `#`.
+/// A heading in the form that links use after `#`.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim_start_matches('#').trim().to_lowercase();
     kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_')).collect::<String>().replace(' ', "-")
@@ -155,7 +155,7 @@ fn texts(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// A text without its line ends and comment marks, so that what wraps is one sentence.
+/// A text without line breaks and comment markers, so that a wrapped sentence is on one line.
 fn unwrapped(text: &str) -> String {
     let line = |line: &str| line.trim().trim_start_matches(['/', '!', '#', '*']).trim().to_owned();
     text.lines().map(line).collect::<Vec<_>>().join(" ")
@@ -200,7 +200,7 @@ fn every_page_file_and_section_that_is_named_exists() {
                 }
             }
         }
-        // Always with its folder, or nobody holds that the section exists.
+        // A page must be named with its folder; otherwise this test cannot check that the section exists.
         let bare = text.match_indices(".md`, \"").filter(|(at, _)| {
             let path = text[..*at].rsplit('`').next().unwrap_or_default();
             !path.contains('/') && !path.contains("](")

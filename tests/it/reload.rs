@@ -1,4 +1,5 @@
-//! Rules and lists that change while they are in force: what is taken, what is refused, and what stays.
+//! Rules and lists that change while they are in force: which changes are accepted, which are refused, and what stays
+//! in force.
 
 mod daemon;
 mod settings_changed;
@@ -13,7 +14,7 @@ use jiff::Timestamp;
 
 const START: Start = Start { shadow: false, accept_shrunk: false, now: Timestamp::UNIX_EPOCH };
 
-/// Files in a directory of their own.
+/// Files in a temporary directory.
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -42,12 +43,12 @@ fn now() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()
 }
 
-/// One owner is let in.
+/// Rules that approve one owner.
 fn rules(owner: &str) -> String {
     format!("version = 1\n[rules.let-in]\nthen = \"approve\"\nwhen = {{ owner = \"{owner}\" }}\n")
 }
 
-/// A list is let in; its file is `list.txt`.
+/// Rules that approve a list; its file is `list.txt`.
 const LISTED: &str = "version = 1\n[lists.friends]\nfile = \"list.txt\"\n\
                       [rules.let-in]\nthen = \"approve\"\nwhen = { list = \"friends\" }\n";
 
@@ -120,7 +121,7 @@ async fn a_list_that_is_emptied_shrunk_or_deleted_changes_nothing() {
     assert!(!policies.reload_all(Shrunk::Refuse, now()).await.ok);
     assert_eq!(hash(&policies), before);
 
-    // Fewer, but not less than half; or less than half on purpose.
+    // The list becomes shorter, but by less than half; or by more than half, deliberately.
     files.write("list.txt", "ann\nbob\ncid\n");
     assert!(policies.reload_all(Shrunk::Refuse, now()).await.ok);
     let less = hash(&policies);
@@ -130,7 +131,7 @@ async fn a_list_that_is_emptied_shrunk_or_deleted_changes_nothing() {
     assert_eq!(hash(&policies), less);
     assert!(policies.reload_all(Shrunk::Accept, now()).await.ok, "--accept-shrunk");
     assert_ne!(hash(&policies), less);
-    // Even on purpose, empty is an accident.
+    // An empty list is refused even if it is deliberate, since it is probably an accident.
     files.write("list.txt", "");
     assert!(!policies.reload_all(Shrunk::Accept, now()).await.ok);
 }

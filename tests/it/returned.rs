@@ -1,5 +1,6 @@
-//! Settled requests that the platform lists again, and answers that may have been carried out, against the real binary: only a
-//! person may give another answer, and rules say the same once more only where today's rules would.
+//! Settled requests that the platform lists again, and answers that may have been carried out, tested with the real
+//! binary: only a person may give a different answer, and rules repeat the same answer only if the rules in force
+//! decide it, too.
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use crate::faults::daemon::Daemon;
 use crate::faults::site::{AGENT, Site};
 use crate::faults::strangers::{ask, decided, let_in, request};
 
-/// Who is let in by each of these recipes, and a policy that rejects everybody.
+/// Whom each of these recipes approves, and a policy that rejects everybody.
 const RECIPES: [(&str, &str); 5] = [
     ("by-owner.toml", "acme"),
     ("exact-list.toml", "ann"),
@@ -27,7 +28,8 @@ async fn restored(before: &Site, handle: &str, sent: &str) -> Site {
     let asked = NewRequest { inserted_at: Some(sent.to_owned()), ..NewRequest::to(AGENT).from(handle).id("r-1") };
     site.control.request(&asked).unwrap();
     std::fs::copy(before.path("ledger.db"), site.path("ledger.db")).unwrap();
-    // A start remembers the last answers and believes no listing of them for a minute: long ago means beyond those.
+    // A starting daemon remembers the last answers and ignores listings of these requests for a minute. So this answer
+    // must be older than the remembered ones.
     let later = "WITH RECURSIVE k(k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM k WHERE k < 5000)
         INSERT INTO request (agent, id, owner, handle, first_seen, via, settled, settled_at)
         SELECT 1, 'later-' || k, 'later', 'later', 0, 'event', 'approved', 0 FROM k;
@@ -37,7 +39,8 @@ async fn restored(before: &Site, handle: &str, sent: &str) -> Site {
     site
 }
 
-/// Waits until it is kept for a person, since it was answered before. The rules may have spoken first: the record knows better.
+/// Waits until the request is left to a person, because it was answered before. The rules may have decided first; the
+/// ledger then corrects that.
 async fn kept_for_a_person(site: &Site, daemon: &Daemon) -> Result<(), String> {
     let kept = |line: &Value| line["event"] == "decided" && line["by"] == "guard:answered-before";
     daemon.until("it waits for a person", |lines| lines.iter().any(kept)).await?;
@@ -60,19 +63,20 @@ async fn by_no_recipe_does_a_settled_request_that_is_listed_again_come_in_past_t
         daemon.said("answered", 1).await?;
         daemon.stop().await?;
         before.stop_platform().await;
-        // The same request, and rules that say another thing by now.
+        // The same request, under rules that now decide differently.
         let site = restored(&before, handle, SENT).await;
         std::fs::write(site.path("rules.toml"), REJECTS).unwrap();
         let daemon = site.daemon();
         kept_for_a_person(&site, &daemon).await.map_err(|why| format!("{recipe}: {why}"))?;
         let (_, pending, _) = site.cli(&["pending"]).await;
         assert!(pending.contains("answered-before"), "{recipe}: {pending}");
-        // Only a person may say otherwise.
+        // Only a person may give a different answer.
         let (code, _, err) = site.cli(&["reject", "r-1"]).await;
         assert_eq!(code, 0, "{recipe}: {err}");
         assert_eq!(request(&site, "r-1").status, Status::Rejected, "{recipe}");
         daemon.stop().await?;
-        // Somebody else under that id, or the same at another time: another request, for which today's rules speak.
+        // Another sender under this id, or the same sender at another time, is another request, which the rules in
+        // force decide.
         for (other, sent) in [("eve", SENT), (handle, "2026-03-02T11:00:00Z")] {
             let site = restored(&before, other, sent).await;
             std::fs::write(site.path("rules.toml"), REJECTS).unwrap();
@@ -91,7 +95,7 @@ async fn an_answer_that_may_have_been_carried_out_binds_the_rules_that_come_afte
     std::fs::copy(recipes.join("by-owner.toml"), site.path("rules.toml")).unwrap();
     let daemon = site.daemon();
     daemon.stands("live").await?;
-    // The platform says that it failed; nobody can know whether it is true.
+    // The platform reports a failure, but nobody can know whether that is true.
     site.control.faults(vec![Fault::new(At::Respond, Do::Status).code(503); 1_000]).unwrap();
     ask(&site, "acme", "r-1");
     site.until("its fate is unknown, and that is on record", |_| {

@@ -1,11 +1,13 @@
-//! A room of `src/` knows only the rooms before it: the table of who may use whom, held against the paths in the code.
+//! A module of `src/` may use only the modules before it: compares the table of allowed uses with the paths in the
+//! code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use regex::Regex;
 
-/// Each room, and the rooms that it uses. One may only use rooms above it, so there is no circle.
+/// Each module (called a room here), and the rooms that it uses. A room may only use rooms above it, so there is no
+/// cycle.
 const ROOMS: &[(&str, &[&str])] = &[
     ("variants", &[]),
     ("clock", &[]),
@@ -121,7 +123,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The files of the daemon, with their paths below `src`, without tests.
+/// The daemon's source files, with their paths below `src`, without tests.
 fn sources(directory: &Path, below: &str, found: &mut Vec<(String, String)>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -147,7 +149,7 @@ fn room(path: &str) -> &str {
     if path == "agent::core" || path.starts_with("agent::core::") { "agent/core" } else { first }
 }
 
-/// The modules that a text names from the crate's root, each with its first two parts.
+/// The modules that a text names from the crate's root, each by the first two parts of its path.
 fn named(code: &str) -> Vec<String> {
     let path = Regex::new(r"\bcrate::(\{[^;]*?\}|[a-z_]+(?:::[a-z_]+)?)").unwrap();
     let in_group = Regex::new(r"[{,]\s*([a-z_]+(?:::[a-z_]+)?)").unwrap();

@@ -1,5 +1,5 @@
-//! `docs/rules-reference.md` against the code, both ways: every key is there with its type, default and meaning, nothing
-//! else is, and every example loads.
+//! Compares `docs/rules-reference.md` with the code, in both directions: it has every key with its type, default and
+//! meaning, and nothing else, and every example loads.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use doorman::policy::{self, keys::SECTIONS};
 
 const HEAD: &str = "| key | takes | default | meaning | example |\n| --- | --- | --- | --- | --- |\n";
 
-/// What every example may speak of.
+/// The names that examples may use.
 const AROUND: &str = "version = 1\n[lists.friends]\nfile = \"friends.txt\"\n[windows.office]\ntz = \"Europe/Paris\"\nfrom = \"08:00\"\n\
                       [rules.friends]\nthen = \"approve\"\nwhen = { list = \"friends\" }\n\
                       [rules.unsure]\nthen = \"defer\"\nwhen = { kind = \"agent\" }\nask = \"screen\"\n";
@@ -72,7 +72,7 @@ fn the_page_says_what_the_code_says() {
     }
 }
 
-/// A rules file that says little but this, in this section; what else the section needs comes along.
+/// A minimal rules file with this example in this section, and everything else that the section needs.
 fn file_with(section: &Section, key: &str, example: &str) -> String {
     let (before, needed, after): (&str, &[&str], &str) = match section.path {
         "tests.NAME.expect" if key == "for" => (

@@ -65,7 +65,7 @@ async fn a_second_join_closes_the_first_and_a_leave_both_replies_and_closes() {
     assert_eq!(place.control.counts().pushed, 0, "nobody has joined any more");
 }
 
-/// Phoenix 1.8.12: nothing to leave is left at once, and the leave of another join leaves nothing and is not answered.
+/// Phoenix 1.8.12: a leave without a join succeeds at once; a leave of another join has no effect and gets no reply.
 #[tokio::test]
 async fn a_leave_of_nothing_is_ok_and_of_another_join_does_nothing() {
     let place = TestSandbox::start().await;
@@ -87,7 +87,8 @@ async fn a_leave_of_nothing_is_ok_and_of_another_join_does_nothing() {
     assert!(client.hear().await.contains("phx_close"));
 }
 
-/// Enough of rooms for an agent of the official SDK to start: it hears of a room that it makes, and may join its topics.
+/// Rooms are imitated as far as an agent of the official SDK needs them to start: it gets an event for a room that it
+/// makes, and may join its topics.
 #[tokio::test]
 async fn an_agent_may_join_its_own_room_and_nobody_elses() {
     let place = TestSandbox::start().await;
@@ -215,7 +216,7 @@ async fn an_idle_socket_is_closed_and_pushes_do_not_keep_it() {
         TestSandbox::with(SandboxOptions { idle: Duration::from_millis(150), ..SandboxOptions::default() }).await;
     let mut client = place.join(A).await;
     place.control.request(&NewRequest::to("a")).unwrap();
-    // A push follows every frame, so that a timer which they reset would never run out.
+    // A push follows every frame; if pushes reset the timer, it would never expire.
     let end = loop {
         match client.next().await {
             Ok(_) => drop(place.control.request(&NewRequest::to("a")).unwrap()),

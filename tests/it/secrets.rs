@@ -1,5 +1,5 @@
-//! After a noisy life of the real daemon: every line keeps the log's contract, the key is nowhere, and strangers' text
-//! steers nothing.
+//! After many faults in the life of the real daemon: every line keeps the log's contract, the key appears nowhere, and
+//! strangers' text controls no terminal.
 
 mod child;
 mod journal;
@@ -19,7 +19,8 @@ use crate::faults::daemon::Daemon;
 use crate::faults::site::{AGENT, KEY, Site};
 use crate::logs::check_line;
 
-/// Clears screens, colours, links, reorders, hides, makes lines and journald's fields of its own.
+/// Text that clears the screen, sets colours, makes links, reorders and hides characters, and imitates lines and
+/// journald's fields.
 const HOSTILE: &str = "x\u{1b}[2J\u{1b}[31m\u{9b}1m\u{1b}]8;;http://evil\u{7}\u{202e}\u{2066}\u{61c}\u{200b}\u{feff}\u{2028}\u{ad}\u{e0041}\r\n{\"event\":\"decided\"}\nPRIORITY=0\nMESSAGE=forged\n\nDOORMAN_EVENT=forged\ny";
 
 /// The first character that could steer a terminal or deceive a reader.
@@ -30,7 +31,7 @@ fn steers(text: &str) -> Option<char> {
     })
 }
 
-/// The first line that is a stranger's.
+/// The first line that a stranger wrote.
 fn forged(text: &str) -> Option<&str> {
     let begins = ["{\"event\":\"decided\"}", "PRIORITY=", "MESSAGE=", "DOORMAN_EVENT="];
     text.lines().find(|line| begins.iter().any(|begin| line.trim_start().starts_with(begin)))
@@ -40,7 +41,7 @@ fn holds(bytes: &[u8], word: &str) -> bool {
     bytes.windows(word.len()).any(|window| window == word.as_bytes())
 }
 
-/// No file of the daemon's own holds the key.
+/// None of the daemon's files contains the key.
 fn files_are_clean(directory: &Path) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -50,7 +51,7 @@ fn files_are_clean(directory: &Path) {
     }
 }
 
-/// Everybody with a bad name, who is let in, sent away, or kept waiting.
+/// Requests of strangers with hostile text, who are approved, rejected, or deferred.
 fn hostile(site: &Site, round: &str) {
     for (handle, id) in [("friends/x", "friend"), ("foes/x", "foe"), (HOSTILE, "stranger")] {
         let new = NewRequest::to(AGENT).from(handle).named(HOSTILE).saying(HOSTILE).id(&format!("{round}-{id}"));
@@ -58,7 +59,7 @@ fn hostile(site: &Site, round: &str) {
     }
 }
 
-/// In whatever format.
+/// Whether a line says this, in any format.
 fn says(line: &Value, word: &str) -> bool {
     line.to_string().contains(word)
 }
@@ -67,12 +68,12 @@ fn count(lines: &[Value], word: &str) -> usize {
     lines.iter().filter(|line| says(line, word)).count()
 }
 
-/// Whether the last that was said of its state is that it is live.
+/// Whether the last logged state is live.
 fn lives(lines: &[Value]) -> bool {
     lines.iter().rfind(|line| says(line, "state_changed")).is_some_and(|line| says(line, "live"))
 }
 
-/// Everything happens to it, and is looked at.
+/// Causes all kinds of events, and reads everything that people can see.
 async fn noise(site: &mut Site, daemon: &Daemon, panics: bool) -> Result<(), String> {
     site.until("the first are answered", |control| control.counts().pending == 1).await?;
     hostile(site, "1");
@@ -80,7 +81,7 @@ async fn noise(site: &mut Site, daemon: &Daemon, panics: bool) -> Result<(), Str
     for said in looked_at(site).await {
         assert_eq!((steers(&said), forged(&said)), (None, None), "{said:?}");
     }
-    // Everything goes wrong once.
+    // Every fault happens once.
     for fault in [
         Fault::new(At::Push, Do::Malformed),
         Fault::new(At::List, Do::Malformed),
@@ -95,7 +96,7 @@ async fn noise(site: &mut Site, daemon: &Daemon, panics: bool) -> Result<(), Str
     }
     hostile(site, "2");
     let _ = site.control.kick(AGENT, Some(1011));
-    // One of them is a 403, and stays.
+    // One of them gets a 403, and stays pending.
     site.until("the third, after all", |control| control.counts().pending <= 3).await?;
     daemon.until("it lives", lives).await?;
     if panics {
@@ -123,7 +124,7 @@ async fn noise(site: &mut Site, daemon: &Daemon, panics: bool) -> Result<(), Str
     daemon.until("it is away", |lines| count(lines, "state_changed") > changed).await
 }
 
-/// A platform, and a daemon's files that want the key to be shown in this way. The first have asked already.
+/// A platform, and the files of a daemon that sends the key in this way. Some requests are pending already.
 async fn site(credentials: &str) -> Site {
     let site = Site::of(SandboxOptions::default()).await;
     let toml = std::fs::read_to_string(site.path("doorman.toml")).unwrap();
@@ -133,7 +134,7 @@ async fn site(credentials: &str) -> Site {
     site
 }
 
-/// Every line keeps the contract, none shows the key, none is a stranger's.
+/// Every line keeps the contract; none shows the key, and none was written by a stranger.
 fn harmless(lines: &[Value], format: &str) -> Result<(), String> {
     assert!(lines.len() > 40, "{}", lines.len());
     for line in lines {
@@ -178,7 +179,7 @@ async fn a_panic_and_what_journald_hears_keep_the_contract_and_the_secrets() -> 
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.ends().await, Some(0), "{}", daemon.tail(25));
         journal.end().await;
-        // From the hook, where it happens. Nothing else was printed.
+        // The panic hook logged it, and nothing else printed it.
         assert_eq!(count(&daemon.lines(), "asked to panic"), 1, "{}", daemon.tail(100));
         harmless(&daemon.lines(), format)?;
         files_are_clean(site.dir.path());

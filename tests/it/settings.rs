@@ -1,5 +1,5 @@
-//! What a configuration is found to be by the commands that read it: `check` refuses what `run` would, `init` writes nothing
-//! that it would refuse, `config` says where everything came from, and keys stay where they are.
+//! How the commands read a configuration: `check` refuses what `run` would refuse, `init` writes nothing that `run`
+//! would refuse, `config` says where every value came from, and no command shows a key.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use crate::process::{AGENT, KEY, Site};
 
 const RULES: &str = "version = 1\n[policy]\nmode = \"shadow\"\nno_match = \"defer\"\n";
 
-/// The binary in a directory, with these variables and no others: its exit code, and all that it said.
+/// Runs the binary in a directory, with only these variables; returns its exit code and its whole output.
 fn doorman(directory: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let key = directory.join("given.key");
     std::fs::write(&key, "given-key").unwrap();

@@ -1,4 +1,5 @@
-//! What a shell, a package and a newcomer get from the binary: completions, manual pages, recipes, a request to a sandbox.
+//! What the binary offers to a shell, a package and a new user: completions, manual pages, recipes, a request to a
+//! sandbox.
 
 use doorman::sandbox::NewRequest;
 
@@ -33,7 +34,7 @@ async fn completions_know_commands_and_whoever_is_waiting() {
     assert_eq!(complete(&["man", "rev"]).await, ["review", "revoke"]);
     assert_eq!(site.cli(&["approve", "@carol"]).await.0, 0);
     daemon.said("contact_added", 1).await.unwrap();
-    // Who asked is known by the record, and so is who has access; nobody waits any more whose handle can be typed.
+    // The ledger knows who sent requests, and who has access; no pending request has a handle that can be typed.
     let offered = async |words: &[&str]| {
         let wait = async { while complete(words).await != ["@carol"] {} };
         tokio::time::timeout(TIME, wait).await.unwrap_or_else(|_| panic!("{words:?}"))
@@ -76,7 +77,7 @@ async fn a_recipe_from_the_binary_is_a_rules_file_that_passes_its_own_tests() {
         let file = site.path("recipe.toml");
         std::fs::write(&file, rules).unwrap();
         let (code, out, err) = site.cli(&["test", "--rules", file.to_str().unwrap()]).await;
-        // Some need a list of people, which is the reader's to write.
+        // Some recipes need a list of people, which the user must write.
         assert!(code == 0 || err.contains("cannot be read"), "{name}: {out}{err}");
     }
     assert_eq!(site.cli(&["recipes", "nothing"]).await.0, 2);
@@ -96,11 +97,11 @@ async fn a_request_to_a_sandbox_needs_no_json() {
     assert_eq!(code, 0, "{err}");
     let request = &site.control.state().requests[1];
     assert_eq!((request.id.as_str(), request.to.as_str()), (out.trim(), AGENT));
-    // A platform that is spoken to over TLS is no sandbox: nothing is asked there.
+    // An address with TLS is a real platform and not a sandbox: nothing is sent there.
     std::fs::write(site.path("real.toml"), "[platform]\nurl = \"https://127.0.0.1:9\"\n").unwrap();
     let real = site.path("real.toml");
     let (code, _, err) = site.cli(&["sandbox", "request", "@dave", "--config", real.to_str().unwrap()]).await;
-    // Whether a sandbox listens at its usual port here is not ours to say.
+    // Another sandbox may or may not listen at the usual port, so the exit code is open.
     assert!(code != 78 && !err.contains("127.0.0.1:9"), "{code}: {err}");
     let (code, _, err) = site.cli(&["sandbox", "request", "@carol", "--to", "nobody", "--url", &url]).await;
     assert!(code == 1 && err.contains("nobody here has that id or handle"), "{err}");

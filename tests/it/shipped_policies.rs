@@ -19,7 +19,7 @@ fn shipped() -> Vec<PathBuf> {
     files
 }
 
-/// As `doorman check --strict` would, on a day that does not change.
+/// Like `doorman check --strict`, on a fixed day.
 fn check(path: &Path) -> Loaded {
     let mut loaded = policy::load(path, None, &policy::Shrunk::Refuse);
     let now = "2026-11-23T12:00:00Z".parse().ok();

@@ -11,7 +11,7 @@ use doorman::ops::watchdog::Watchdog;
 use nix::sys::signal::{Signal as Sig, raise};
 use tokio_util::sync::CancellationToken;
 
-/// systemd's end.
+/// systemd's end of the socket.
 struct Systemd {
     socket: UnixDatagram,
     _dir: tempfile::TempDir,
@@ -27,7 +27,7 @@ impl Systemd {
         (Self { socket, _dir: dir }, notifier)
     }
 
-    /// The datagrams that came since, each as it was.
+    /// The datagrams since the last call, unchanged.
     fn heard(&self) -> Vec<String> {
         let mut all = Vec::new();
         let mut buffer = [0; 4096];
@@ -98,7 +98,7 @@ fn a_socket_that_is_full_blocks_nobody() {
     assert!(!systemd.heard().is_empty());
 }
 
-/// Lets the watchdog's task turn as often as the time that passed asks for.
+/// Lets the watchdog's task run as often as necessary for this time.
 async fn pass(time: Duration) {
     let step = Duration::from_millis(500);
     for _ in 0..time.as_millis() / step.as_millis() {
@@ -147,7 +147,7 @@ async fn without_a_limit_nothing_is_said() {
     task.await.unwrap();
 }
 
-/// In a process of its own, since the second signal to end ends it.
+/// Runs in a separate process, since the second terminating signal ends the process.
 #[test]
 fn signals_arrive_as_what_they_mean_and_the_second_to_end_ends_the_process() {
     const CHILD: &str = "DOORMAN_TEST_SIGNALS";
@@ -161,7 +161,7 @@ fn signals_arrive_as_what_they_mean_and_the_second_to_end_ends_the_process() {
             raise(signal).unwrap();
             assert_eq!(runtime.block_on(signals.next()), Some(meaning), "{signal}");
         }
-        // Whatever hangs now.
+        // Code that hangs.
         loop {
             std::thread::park();
         }
@@ -172,7 +172,7 @@ fn signals_arrive_as_what_they_mean_and_the_second_to_end_ends_the_process() {
     assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// In a process of its own, since it cannot be taken back.
+/// Runs in a separate process, since it cannot be undone.
 #[test]
 fn the_process_denies_itself_core_dumps_and_files_that_others_read() {
     const CHILD: &str = "DOORMAN_TEST_HARDEN";

@@ -1,5 +1,5 @@
-//! The real daemon over real `wss://` and `https://`: whom it trusts, whom it does not and what it then says, and the way
-//! through a proxy.
+//! The real daemon over real `wss://` and `https://`: which certificates it trusts, what it says about the others, and
+//! connections through a proxy.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::process::{AGENT, Doorman, KEY, Site, quoted};
 
-/// A certificate authority that nobody else knows.
+/// A certificate authority that no other program knows.
 pub struct Authority {
     pub pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -40,7 +40,7 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
-    /// A server's TLS with such a certificate.
+    /// TLS settings of a server with such a certificate.
     pub fn server(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
         let (certificate, key) = self.signs(names, change);
         let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -61,7 +61,7 @@ pub async fn platform(tls: Arc<ServerConfig>) -> Sandbox {
     Sandbox::start(([127, 0, 0, 1], 0).into(), world, options).await.unwrap()
 }
 
-/// A friend asks at the door and is let in.
+/// A friend sends a request and is approved.
 pub async fn a_friend_is_let_in(sandbox: &Sandbox, doorman: &mut Doorman) {
     doorman.is("live").await;
     let ids = sandbox.control().request(&NewRequest::to(AGENT).from("friends/ann")).unwrap();
@@ -131,7 +131,7 @@ async fn the_authorities_of_a_foreign_variable_are_used_and_told() {
     assert_eq!(started["authorities"], "`SSL_CERT_FILE`", "{started}");
     a_friend_is_let_in(&sandbox, &mut doorman).await;
     doorman.stop().await;
-    // One that leads to others is named where the platform's certificate is unknown.
+    // If the CA file contains another authority, the message about the unknown certificate names the file.
     std::fs::write(site.path("ca.pem"), Authority::new("others").pem).unwrap();
     let mut doorman = site.run(&[], &[("SSL_CERT_FILE", &path)]);
     let named = |line: &serde_json::Value| {
@@ -175,7 +175,7 @@ async fn a_ca_file_that_is_none_is_refused_at_start() {
     assert!(said.contains(&quoted(&site.path("ca.pem")).replace('"', "")), "{said}");
 }
 
-/// A proxy that takes everybody to one place, and remembers what it was asked for.
+/// A proxy that connects every client to one address, and records the addresses that were requested.
 struct Proxy {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
@@ -218,7 +218,7 @@ async fn rest_goes_through_the_proxy_of_the_environment_and_shows_it_nothing() {
     let authority = Authority::new("the house's own");
     let sandbox = platform(authority.server(&["127.0.0.1", "platform.test"], |_| ())).await;
     let proxy = Proxy::to(sandbox.address()).await;
-    // A name that only the proxy can make sense of: whatever arrives went through it.
+    // Only the proxy can resolve this name: every request that arrives went through the proxy.
     let site = Site::new(&format!(
         "rest_url = \"https://platform.test/api/v1\"\nsocket_url = \"wss://{}/api/v1/socket/websocket\"\nca_file = \"ca.pem\"",
         sandbox.address()
@@ -274,7 +274,7 @@ async fn the_sandbox_speaks_tls_on_the_command_line_too() {
     BufReader::new(sandbox.stdout.as_mut().unwrap()).read_line(&mut first).await.unwrap();
     let url = first.trim_end().strip_prefix("listening on ").unwrap();
     assert!(url.starts_with("https://127.0.0.1:"), "{url}");
-    // The shipped world knows another key, and saying so takes TLS.
+    // The shipped world has another key; to get this refusal, TLS must work.
     site.configure(&format!("url = \"{url}\"\nca_file = \"ca.pem\""));
     site.run(&[], &[]).is("refused").await;
 }

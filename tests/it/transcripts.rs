@@ -1,5 +1,5 @@
-//! Transcripts from end to end: what the daemon records, that it says nothing it must not, and that the same comes of it
-//! when it is played.
+//! Transcripts from end to end: what the daemon records, that no secret is in it, and that playing it has the same
+//! result.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::process::{AGENT, KEY, Site, TIME};
 
-/// What strangers say in these tests, and nobody else.
+/// Words that occur only in strangers' text in these tests.
 const WORDS: [&str; 4] = ["sesame", "zebedee", "friends", "foes"];
 
 /// An evening with a friend, a foe and a stranger, and a connection that drops; what was recorded, and the verdicts.
@@ -189,7 +189,7 @@ async fn what_cannot_be_recorded_or_played_is_refused_with_a_reason() {
 
 #[tokio::test]
 async fn a_key_that_the_platform_repeats_is_shown_nowhere() {
-    // The refused key, as a careless platform would say it.
+    // A refusal that repeats the key, like that of a careless platform.
     let text = format!(
         r#"{{"agent":"a","dir":"out","upgrade":{{}}}}
 {{"agent":"a","dir":"in","upgrade":{{"status":400,"code":"{KEY}"}}}}

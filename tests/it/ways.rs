@@ -14,16 +14,16 @@ use tokio_rustls::TlsAcceptor;
 use crate::process::{Doorman, KEY, Site};
 use crate::tls::{Authority, a_friend_is_let_in, platform};
 
-/// How a proxy is spoken to.
+/// The protocol of a proxy.
 #[derive(Clone)]
 enum Speaks {
-    /// SOCKS 5, with this user and password where there are some.
+    /// SOCKS 5, with this user and password if given.
     Socks(Option<(&'static str, &'static str)>),
     /// CONNECT, over TLS.
     Https(TlsAcceptor),
 }
 
-/// A proxy that takes everybody to one place, and remembers what it was asked for.
+/// A proxy that connects every client to one address, and records the addresses that were requested.
 struct Proxy {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
@@ -106,8 +106,8 @@ async fn socks(
     copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 
-/// A platform that only a proxy finds, by this name or address, and a daemon with these variables: it answers a request.
-/// What the proxy was asked for.
+/// A daemon with these variables answers a request of a platform that only the proxy can reach, by this name or
+/// address. Returns the addresses that were requested from the proxy.
 async fn through(host: &str, speaks: impl FnOnce(&Authority) -> Speaks, variable: &str, url: &str) -> Vec<String> {
     let authority = Authority::new("the house's own");
     let sandbox = platform(authority.server(&["127.0.0.1", host], |_| ())).await;
@@ -168,7 +168,7 @@ async fn a_proxy_over_tls_that_nobody_trusts_is_told_no_word() {
     assert_eq!(proxy.asked(), [""; 0]);
 }
 
-/// One address behind which the platform changes.
+/// One address; the platform behind it can be changed.
 struct Balancer {
     address: SocketAddr,
     target: watch::Sender<SocketAddr>,
@@ -196,25 +196,26 @@ impl Balancer {
     }
 }
 
-/// Several dials in a row that do not trust the platform.
+/// Waits for several failed connects in a row, because the platform is not trusted.
 async fn distrusts(doorman: &mut Doorman) {
     for _ in 0..4 {
         let unknown = |line: &serde_json::Value| {
             let why = line["why"].as_str().or(line["detail"].as_str()).unwrap_or_default();
-            // Where `SSL_CERT_FILE` is set around the tests, the sentence goes on in another way.
+            // If `SSL_CERT_FILE` is set outside the tests, the sentence ends differently.
             line["event"] == "reconnect" && why.contains("is not trusted, its authority is ")
         };
         doorman.says("it does not trust the new certificate", unknown).await;
     }
 }
 
-/// A platform whose certificate another authority signs from now on. The file is read for the next connection once it is
+/// A different authority signs the platform's certificates from now on. The file is read again for the next connection
+/// after it has been replaced, whatever its modification time.
 /// another one, whatever its time says.
 #[tokio::test]
 async fn a_certificate_authority_that_is_replaced_is_used_by_the_next_connection() {
     let authorities = [1, 2, 3].map(|number| Authority::new(&format!("authority {number}")));
     let longest = authorities.iter().map(|authority| authority.pem.len()).max().unwrap();
-    // All of one length, so that only the time tells them apart.
+    // All files have the same length, so that only the time distinguishes them.
     let [first, second, third] =
         authorities.each_ref().map(|authority| format!("{:<width$}", authority.pem, width = longest));
     let mut platforms = Vec::new();
@@ -238,7 +239,7 @@ async fn a_certificate_authority_that_is_replaced_is_used_by_the_next_connection
     write(&second, later);
     a_friend_is_let_in(&platforms[1], &mut doorman).await;
 
-    // Another text of the same length, with the same time: it is another file all the same.
+    // Another text with the same length and time is still recognized as another file.
     balancer.target.send(platforms[2].address()).unwrap();
     write(&third, later);
     a_friend_is_let_in(&platforms[2], &mut doorman).await;

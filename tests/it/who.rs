@@ -76,7 +76,7 @@ async fn the_record_names_the_person_and_what_they_noted() {
     assert_eq!(site.cli(&["approve", "@dave"]).await.0, 0);
     assert_eq!((on_record(&site, "r-3").await)["note"], Value::Null);
 
-    // Whoever is removed again is named with the remover.
+    // A removed contact is shown with the person who removed it.
     let contacts = || async { site.cli(&["contacts", "--json"]).await.1 };
     while !contacts().await.contains("bob") {
         tokio::task::yield_now().await;
@@ -92,7 +92,7 @@ async fn the_record_names_the_person_and_what_they_noted() {
     let (_, out, _) = site.cli(&["explain", "r-1"]).await;
     assert!(out.contains("the contact was removed by eve (claimed by ") && out.contains(", note: spam\n"), "{out}");
 
-    // What could pass for a word of doorman's own is refused before anything is done.
+    // A text that could be mistaken for doorman's own words is refused before anything is done.
     for (option, text) in [("--as", "ann (as root)"), ("--as", ""), ("--note", " ")] {
         assert_eq!(site.cli(&["reject", "@erin", option, text]).await.0, 2, "{option} {text}");
     }
@@ -104,7 +104,7 @@ async fn the_record_names_the_person_and_what_they_noted() {
 async fn the_socket_for_reading_reads_and_does_nothing_else() {
     let group = nix::unistd::Group::from_gid(nix::unistd::getegid()).unwrap().unwrap().name;
     let site = site(&format!("group = \"{group}\"\nread_group = \"{group}\"\n")).await;
-    // A group reaches a socket only through directories that let it pass.
+    // A group can reach a socket only through directories that it may pass through.
     let directory = site.path("doorman.toml").parent().unwrap().to_owned();
     std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o711)).unwrap();
     let daemon = site.daemon();

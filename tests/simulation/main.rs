@@ -1,17 +1,17 @@
-//! The pure stages together, under virtual time, with everything going wrong: seeds by the thousand.
+//! Runs the pure stages together in virtual time, with all kinds of faults, for thousands of seeds.
 //!
-//! A failing seed names itself; `SIM_TRACE=1` adds what led to it, and
-//! `cargo run --release --example simulate -- --seed N` plays it alone. Seeds that once failed are kept in `REGRESSIONS`.
+//! A failing seed is named; `SIM_TRACE=1` also prints the steps that led to the failure, and `cargo run --release
+//! --example simulate -- --seed N` plays that seed alone. `REGRESSIONS` keeps seeds that failed once.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a simulation that fails may say so")]
 
 mod sim;
 
-/// Played by every `cargo test`; `SIM_SEEDS` plays another number.
+/// Number of seeds in every `cargo test`; `SIM_SEEDS` sets another number.
 const SEEDS: u64 = 2_000;
 
-/// Seeds that found something once, and what. Evenings change as the simulation grows; what each found is held by a mutation
-/// or a unit test besides.
+/// Seeds that once found a fault, and which. What a seed plays changes as the simulation grows; so each fault is also
+/// covered by a mutation or a unit test.
 const REGRESSIONS: &[(u64, &str)] = &[
     (26, "a wait was counted from a clock that had run ahead"),
     (340, "an intent that never reached anybody bound its request to that answer"),
@@ -50,7 +50,7 @@ fn whatever_happens_nobody_is_lost_and_nobody_is_answered_twice() {
     assert!(answers > seeds.len() as u64, "the world was too quiet to prove anything: {answers} answers");
 }
 
-/// What `mutations.toml` says of the source is still true of it, and each was noticed: see `tests/simulation/mutate`.
+/// The mutations in `mutations.toml` still fit the source, and each was detected: see `tests/simulation/mutate`.
 #[test]
 fn every_mutation_fits_the_source_and_was_noticed() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

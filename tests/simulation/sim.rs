@@ -1,5 +1,5 @@
-//! Evenings at the door under virtual time, each from one number: the real core against a model of the platform and of
-//! the ledger, with everything going wrong. See `docs/simulation.md`.
+//! Runs in virtual time, each determined by one number (the seed): the real core against models of the platform and of
+//! the ledger, with all kinds of faults. A run is called an evening. See `docs/simulation.md`.
 
 mod asked;
 mod behind;
@@ -30,17 +30,17 @@ pub use asked::FROM as ASKED_FROM;
 pub use summary::Summary;
 use world::World;
 
-/// What became of many seeds.
+/// The result of many seeds.
 #[derive(Debug, Default)]
 pub struct Played {
-    /// All that passed, together.
+    /// The summary of all seeds that passed.
     pub summary: Summary,
-    /// What each failing seed found, by seed.
+    /// For each failing seed, what it found.
     pub failed: Vec<(u64, String)>,
 }
 
-/// Plays these seeds on all cores; where only the `first` failure is asked for, none is begun after one. `done` hears
-/// after each how many are through.
+/// Plays these seeds on all cores. With `first`, no seed begins after the first failure. After each seed `done` gets
+/// the number of finished seeds.
 pub fn play(seeds: &[u64], first: bool, done: impl Fn(u64) + Sync) -> Played {
     let (policies, asking) = (rules::policies(), rules::asking());
     let traced = std::env::var_os("SIM_TRACE").is_some();

@@ -1,6 +1,7 @@
-//! Plays any number of seeds of the simulation: `cargo run --release --example simulate -- --seeds 10000`, from another
-//! one on with `--from N` (those from 4294967296 on have a decider), to the `--first` failure, or one alone: `SIM_TRACE=1 cargo run --example simulate -- --seed 42`.
-//! Says what each failing seed found; exit 1 where one did, 2 where it was asked for something else.
+//! Plays any number of seeds of the simulation: `cargo run --release --example simulate -- --seeds 10000`. `--from N`
+//! sets the first seed (seeds from 4294967296 on have a decider), `--first` stops at the first failure. `SIM_TRACE=1
+//! cargo run --example simulate -- --seed 42` plays one seed alone. Prints what each failing seed found; exits with 1
+//! if one failed, with 2 for invalid arguments.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let (seeds, began): (Vec<u64>, _) = ((from..from.saturating_add(count)).collect(), Instant::now());
-    // What a seed found is told below, by seed.
+    // What a seed found is printed below, by seed.
     std::panic::set_hook(Box::new(|_| ()));
     let played = sim::play(&seeds, first, |through| {
         if through % PROGRESS == 0 && through < count {

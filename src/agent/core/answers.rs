@@ -1,4 +1,4 @@
-//! Answers on their way, what becomes of them, and how requests end.
+//! Sends answers, handles their outcomes, and handles how requests end.
 
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ use crate::responder::{Meaning, meaning};
 
 /// After a 403 the same answer is sent again this much later.
 const FORBIDDEN_WAIT: Duration = Duration::from_secs(3600);
-/// Codes of refusals that are told once each; whoever makes up more is told of no further ones until a reload.
+/// At most this many refusal codes are reported, once each; further new codes are not reported until a reload.
 const REFUSALS_TOLD_MAX: usize = 64;
-/// What is kept of such a code.
+/// At most this many characters of such a code are kept.
 const CODE_CHARS_MAX: usize = 64;
 /// After the ledger refused an entry the request is tried again this much later.
 const REFUSED_ENTRY_WAIT: Duration = Duration::from_secs(300);
@@ -32,7 +32,7 @@ pub(super) struct Ending {
     pub(super) outcome: Outcome,
     pub(super) detail: Option<String>,
     pub(super) latency: Option<Duration>,
-    /// How the platform says that the request stands, where somebody else's word counted.
+    /// The status that the platform reports, where somebody else may have answered.
     pub(super) status: Option<RequestStatus>,
 }
 
@@ -42,7 +42,7 @@ impl Ending {
     }
 }
 
-/// Whether both were sent by one owner's user or agents.
+/// Whether both requests were sent by the same owner or the owner's agents.
 fn same_owner(one: &ContactRequest, other: &ContactRequest) -> bool {
     let owner = |request: &ContactRequest| request.sender.handle().map(|handle| handle.owner().to_owned());
     owner(one).is_some_and(|one| owner(other) == Some(one))
@@ -62,7 +62,7 @@ impl Core {
         self.act(Action::Record(batch));
     }
 
-    /// A batch is on record, and only now its answers go out; or it is not, and they don't.
+    /// The ledger recorded a batch: only now its answers go out. If it did not, they do not go out.
     pub(super) fn recorded(&mut self, result: Result<(), LedgerError>, now: Now) {
         self.recording = false;
         let intents = std::mem::take(&mut self.intents_under_way);
@@ -118,7 +118,7 @@ impl Core {
             self.withdraw(id, None, now);
             return;
         }
-        // The sender changed since it was decided.
+        // The sender changed after the decision.
         if self.inbox.entry(id).is_some_and(|entry| !entry.is_as_answered()) {
             self.unsent(id, None, true);
             return;
@@ -128,8 +128,8 @@ impl Core {
         self.tell(Notice::Answering { request, answer, attempt });
     }
 
-    /// The ledger did not take an intent, perhaps because it holds another answer for open that is not: what certainly
-    /// never reached anybody is withdrawn before the next try.
+    /// The ledger did not take an intent, perhaps because it still holds another answer as open. An answer that
+    /// certainly never left is withdrawn before the next try.
     fn withdraw_unsent(&mut self, id: &RequestId, now: Now) {
         if self.inbox.entry(id).is_some_and(|entry| !entry.answer().may_be_heard()) {
             self.policy_state.give_back(id);
@@ -144,7 +144,8 @@ impl Core {
         self.inbox.unsent(id, recorded, until);
     }
 
-    /// An answer is on its way no more. Whatever the pass under way does not show proves nothing.
+    /// An answer is no longer in flight. A listing pass that is under way now proves nothing about requests that it
+    /// does not show.
     fn slot_back(&mut self) {
         self.responder.give_back();
         self.inbox.listing.disturb();
@@ -190,8 +191,8 @@ impl Core {
             Meaning::KeyRefused => {
                 let Some(error) = error else { return };
                 self.inbox.unsent(id, true, None);
-                // Until somebody mends the key there is no other try. After a restart an intent that is open on record
-                // would be one of unknown fate.
+                // There is no other try until somebody fixes the key. An intent that stays open on record would count
+                // as an answer of unknown outcome after a restart.
                 self.withdraw(id, None, now);
                 self.tell_people(id, || {
                     OpOutcome::failed("the agent's key is refused, or missing: see `doorman status`")
@@ -217,7 +218,7 @@ impl Core {
         true
     }
 
-    /// Gives up an intent that never reached anybody, since something else is decided now.
+    /// Withdraws an intent whose answer never left, because the decision is now different.
     pub(super) fn withdraw(&mut self, id: &RequestId, unless: Option<Answer>, now: Now) {
         let Some(answer) = self.inbox.withdraw(id, unless) else { return };
         let Some(entry) = self.inbox.entry(id) else { return };
@@ -228,8 +229,8 @@ impl Core {
         self.limits_freed(id);
     }
 
-    /// It may have been carried out. Until a listing that begins after this moment is through, nothing more is said to
-    /// this request; and then, only the same.
+    /// The answer may have been carried out. Nothing more is sent for this request until a listing that begins after
+    /// this moment has ended; after that, only the same answer may be sent.
     fn fate_unknown(&mut self, id: &RequestId, flight: &Flight, error: Option<CallError>, now: Now) {
         self.count(Counter::AnswersUnknown);
         self.inbox.fate_unknown(id);
@@ -289,7 +290,7 @@ impl Core {
         });
         let why = format!("the platform refused it: {error}");
         self.tell_people(id, || OpOutcome::failed(&why));
-        // A quota that is used up refuses everybody: it is said once.
+        // A used-up quota refuses every answer, so it is reported once.
         let room = self.refusals_told.len() < REFUSALS_TOLD_MAX;
         if malformed || (room && self.refusals_told.insert(code)) {
             self.tell(Notice::Refused { request, answer, error });
@@ -299,13 +300,14 @@ impl Core {
     /// An answer came to its end, one way or another.
     pub(super) fn finish(&mut self, id: &RequestId, ending: Ending, now: Now) {
         let Some(entry) = self.inbox.entry(id) else { return };
-        // What was not applied binds nobody, should the request turn out to be pending after all.
+        // An answer that was not applied does not bind the request if it turns out to be still pending.
         let applied = matches!(ending.outcome, Outcome::Confirmed(_) | Outcome::Presumed(_));
         let bound = entry.answer().said().filter(|_| applied).cloned();
         let Some(entry) = self.inbox.settle(id, bound, now) else { return };
         self.inbox.listing.disturb();
         self.policy_state.doubts_mut().listed(id);
-        // It came back after its answer had ended, and went before that was said once more: its outcome is on record.
+        // The request was listed again after its answer had ended, and ended before the answer was sent again: its
+        // outcome is already on record.
         let Some((Said { answer, by, lasts }, attempts)) = entry.answer().ends() else {
             self.record(Record::Settled {
                 agent: self.config.agent.clone(),
@@ -328,7 +330,7 @@ impl Core {
         self.policy_state.forget(id);
         if let (true, Verdict::Approve, By::Person(_), Some(handle)) = (applied, verdict, &by, request.sender.handle())
         {
-            // A person's approval ends what was in doubt about that owner up to now.
+            // An approval by a person ends all doubts about that owner up to now.
             self.vouched(handle.owner(), now);
         }
         self.record(Record::Outcome {
@@ -344,7 +346,7 @@ impl Core {
             self.ended_elsewhere(&request, entry.first_seen(), ending.status, now);
         }
         if outcome == Outcome::Presumed(Answer::Approve) && by.person().is_none() {
-            // Somebody else may have rejected it first. The contact that it makes says that it was not.
+            // Somebody else may have rejected the request first. If a contact appears, it was not rejected.
             self.ended_unseen(&request, entry.first_seen(), Basis::Presumed(id.clone()));
         }
         self.count(match outcome {
@@ -366,8 +368,8 @@ impl Core {
         self.tell(Notice::Answered { request, answer, by, outcome, attempts, latency: ending.latency });
     }
 
-    /// Somebody else answered a request that was sent to us, and what they said goes on record. A "no" said elsewhere is a
-    /// "no": history counts it.
+    /// Somebody else answered a request that was sent to us; their answer goes on record. A rejection by somebody else
+    /// counts in the history like one of ours.
     fn ended_elsewhere(
         &mut self,
         request: &ContactRequest,
@@ -386,7 +388,7 @@ impl Core {
         self.record(Record::Settled { agent, request: id, status: Some(status), at: now.wall });
     }
 
-    /// The channel told how a request stands now.
+    /// The channel reported the new status of a request.
     pub(super) fn updated(&mut self, id: &RequestId, status: RequestStatus, now: Now) {
         if status == RequestStatus::Pending {
             return;
@@ -394,7 +396,7 @@ impl Core {
         self.inbox.listing.disturb();
         self.count(Counter::UpdatesReceived);
         let Some(entry) = self.inbox.entry(id) else {
-            // One that ended, and nobody said how: that is known for longer than its end is remembered here.
+            // The request ended here and nobody knows how. A doubt about it is kept longer than its tombstone.
             let doubted = self.policy_state.doubts().owner_by_request(id).is_some();
             let told = doubted || self.inbox.tombstone(id).is_some();
             self.inbox.settle(id, None, now);
@@ -405,7 +407,7 @@ impl Core {
             return;
         };
         match entry.stage() {
-            // It usually beats the reply to our own answer. The reply decides whose word it was.
+            // This event usually arrives before the reply to our own answer. The reply decides who settled the request.
             Stage::InFlight => {
                 self.inbox.updated(id, &status);
             }
@@ -421,7 +423,7 @@ impl Core {
         }
     }
 
-    /// A request ended without an answer of ours; `None` is a listing that shows it no more.
+    /// A request ended without an answer of ours. `None`: a listing no longer shows it.
     pub(super) fn settled(&mut self, id: &RequestId, status: Option<RequestStatus>, now: Now) {
         let remembered = self.remembered.remove(id);
         self.policy_state.doubts_mut().listed(id);
@@ -463,13 +465,13 @@ impl Core {
         } else if let (Some(RequestStatus::Rejected), Some(sender)) = (&status, remembered.and_then(|one| one.sender)) {
             self.policy_state.settled_by_word(sender.owner(), Some(id), Fact::Rejected, true, now.wall);
         }
-        // The agent's own requests to others are told of, too; they are nobody's at this door.
+        // The channel also reports requests that the agent itself sent to others; those are not for us.
         if known {
             self.tell(Notice::Settled { request: id.clone(), status });
         }
     }
 
-    /// What is for the people who wait for this request's end.
+    /// Replies to the people who wait for the end of this request.
     pub(super) fn tell_people(&mut self, id: &RequestId, outcome: impl Fn() -> OpOutcome) {
         for token in self.waiting.remove(id).unwrap_or_default() {
             self.act(Action::Reply { token, outcome: outcome() });

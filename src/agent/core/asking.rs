@@ -1,6 +1,6 @@
-//! Asking deciders: what is asked at once, what waits to be asked, and how long a decider that fails is left alone.
+//! Asks deciders: which questions are sent at once, which wait, and how long a decider that fails is not asked.
 //!
-//! A word is a fact: the request is decided again with it. No word is no fact: the request stays as it is.
+//! A decider's verdict is a fact: the request is decided again with it. Without a verdict the request stays as it is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -14,11 +14,12 @@ use crate::model::RequestId;
 use crate::policy::ask::{AskFailure, AskFault, Word};
 use crate::policy::{Circumstances, Question, RuleName, Told};
 
-/// Most questions of one agent that are out at once; each decider bounds its own besides.
+/// Most questions of one agent that are in flight at once; each decider has a bound of its own as well.
 const OUT_MAX: usize = 32;
-/// Most requests that wait to be asked about; beyond, they are asked about once these have been.
+/// Most requests that wait for a question; further requests are asked about after these.
 const WAITING_MAX: usize = 1_000;
-/// How often one question is asked that the decider cannot answer, until the decider was down and is back.
+/// How often a question is repeated that the decider cannot answer; a decider that was down and is back starts from
+/// zero.
 const TRIES_MAX: u32 = 5;
 /// More than one failure in a row, and the first question of these is so old: then it is told. A decider that is started again
 /// is no news.
@@ -28,20 +29,20 @@ const PAUSE_MIN: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 /// The longest where nobody was there to be asked: that costs nobody anything.
 const PAUSE_ABSENT_MAX: Duration = Duration::from_secs(60);
-/// That a decider was asked as often as it may be is told once in this time.
+/// A used-up hourly limit of a decider is reported at most once in this time.
 const SPENT_TOLD: Duration = Duration::from_secs(3_600);
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Asking {
-    /// What is asked now.
+    /// The questions that are in flight.
     out: HashMap<RequestId, Question>,
-    /// Questions without a word so far, and how often they were asked in vain.
+    /// Questions that failed so far, and how often each was asked.
     tries: HashMap<RequestId, (Question, u32)>,
     gates: BTreeMap<RuleName, Gate>,
 }
 
-/// How it stands with one decider.
+/// The state of one decider.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     /// Questions without a word, in a row.
@@ -52,13 +53,13 @@ pub(super) struct Gate {
     counted: Option<Mono>,
     /// When the first of these questions came back, and after how long.
     first: Option<(Mono, Duration)>,
-    /// Why, where people know that it fails.
+    /// The reason, if the failure was reported to people.
     failing: Option<AskFault>,
-    /// When people were told that it was asked as often as it may be.
+    /// When the used-up limit was last reported to people.
     spent: Option<Mono>,
     not_before: Mono,
     waiting: VecDeque<RequestId>,
-    /// Others found no room to wait.
+    /// More requests wait than the queue has room for.
     more: bool,
 }
 
@@ -83,10 +84,10 @@ impl Gate {
         (self.waiting.len(), self.more)
     }
 
-    /// A question that went out `took` ago failed. Whether it is to be told.
+    /// A question that was sent `took` ago failed. Returns whether to report it.
     fn fails(&mut self, fault: AskFault, took: Duration, pause: impl FnOnce(u32) -> Duration, now: Mono) -> bool {
         self.failures = self.failures.saturating_add(1);
-        // A decider that was down for a moment is not left alone for long because many questions were out.
+        // Many questions in flight must not lengthen the pause of a decider that was down only for a moment.
         if self.counted.is_none_or(|counted| now.since(counted) >= took) {
             self.counted = Some(now);
             self.rounds = self.rounds.saturating_add(1);
@@ -108,7 +109,7 @@ impl Gate {
 }
 
 impl Core {
-    /// A decision leaves this question open.
+    /// A decision needs the answer to this question.
     pub(super) fn ask(&mut self, id: &RequestId, question: Question, circumstances: Circumstances, now: Now) {
         if self.stopping || self.asking.out.get(id).is_some_and(|out| *out == question) {
             return;
@@ -119,7 +120,7 @@ impl Core {
         }
         let (out, of_it) = (self.asking.out.len(), self.asking.is_asked(&question.decider));
         let gate = self.asking.gates.entry(question.decider.clone()).or_default();
-        // What comes of a question about it that is out has it decided again.
+        // A question about this request is already in flight; its result will have the request decided again.
         if self.asking.out.contains_key(id) {
             return;
         }
@@ -134,7 +135,7 @@ impl Core {
         self.act(Action::Ask { request, question, circumstances });
     }
 
-    /// When somebody who waits can be asked about.
+    /// When the next waiting request can be asked about.
     pub(super) fn ask_due(&self, now: Now) -> Option<Mono> {
         if self.asking.out.len() >= OUT_MAX {
             return None;
@@ -144,7 +145,7 @@ impl Core {
         gates.map(|(_, gate)| gate).map(|gate| gate.not_before.max(now.mono)).min()
     }
 
-    /// Those who wait are decided again, which asks.
+    /// The waiting requests are decided again, which sends their questions.
     pub(super) fn ask_waiting(&mut self, now: Now) {
         let room = OUT_MAX.saturating_sub(self.asking.out.len());
         let mut again = Vec::new();
@@ -170,7 +171,7 @@ impl Core {
         }
     }
 
-    /// All about whom this decider is still to be asked are decided again.
+    /// All requests that still wait for this decider are decided again.
     fn ask_all_of(&mut self, decider: &RuleName) {
         self.inbox.requeue_resting(|entry| {
             let asks = entry.decision().and_then(|decision| decision.asks.as_ref());
@@ -184,7 +185,7 @@ impl Core {
         }
     }
 
-    /// What came of a question.
+    /// The result of a question.
     pub(super) fn word(
         &mut self,
         id: &RequestId,
@@ -208,11 +209,11 @@ impl Core {
         let gate = self.asking.gates.entry(decider.clone()).or_default();
         if gate.speaks() {
             self.tell(Notice::DeciderRecovered { decider: decider.clone() });
-            // What it could not answer may have been its own fault.
+            // An earlier failed answer may have been the fault of the decider itself.
             self.asking.tries.retain(|_, (tried, _)| tried.decider != *decider);
             self.ask_all_of(decider);
         }
-        // A request that is over needs no word.
+        // A request that has ended needs no verdict.
         let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
         let told = Told { decider: decider.clone(), key: Some(question.key.clone()), verdict, reason };
         self.policy_state.told(id, told.clone());
@@ -223,7 +224,7 @@ impl Core {
         self.decide_resting(id);
     }
 
-    /// The request stays as it is, and waits to be asked about again.
+    /// The request stays as it is, and waits until the question can be repeated.
     fn without_word(
         &mut self,
         id: &RequestId,
@@ -237,7 +238,7 @@ impl Core {
         let longest = if fault.is_of_the_question() { PAUSE_MAX } else { PAUSE_ABSENT_MAX };
         let gate = self.asking.gates.entry(question.decider.clone()).or_default();
         let tell = if let Some(again) = again {
-            // Nobody was asked.
+            // The decider was not asked.
             gate.not_before = gate.not_before.max(now.mono + again.max(PAUSE_MIN));
             let told = gate.spent.is_some_and(|told| now.mono.since(told) < SPENT_TOLD);
             if !told {
@@ -268,13 +269,13 @@ impl Core {
         }
     }
 
-    /// Deciders that people know to give no word, and why.
+    /// Deciders whose failure was reported to people, and why they fail.
     pub(super) fn deciders_failing(&self) -> Vec<(RuleName, AskFault)> {
         let failing = self.asking.gates.iter().filter_map(|(name, gate)| Some((name.clone(), gate.failing?)));
         failing.collect()
     }
 
-    /// Requests that are over are not counted for ever.
+    /// Forgets the failed questions of requests that have ended.
     fn forget_questions(&mut self) {
         let inbox = &self.inbox;
         if self.asking.tries.len() > 2 * WAITING_MAX {

@@ -1,4 +1,4 @@
-//! Whether the wall clock can be believed, judged by the platform's `Date` and by the ledger's newest row.
+//! Judges whether the wall clock can be trusted, by the platform's `Date` header and by the newest row of the ledger.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,7 +10,7 @@ use crate::policy::ClockHealth;
 
 /// Further than this from the platform's time is unsound.
 const OFF_MAX: SignedDuration = SignedDuration::from_mins(5);
-/// Further than this before the newest row of the ledger is unsound, as long as the platform said nothing.
+/// A clock that is more than this behind the ledger's newest row is unsound, as long as the platform has sent no time.
 const BEHIND_MAX: SignedDuration = SignedDuration::from_mins(1);
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl ClockWatch {
         if self.sound { ClockHealth::Sound } else { ClockHealth::Unsound }
     }
 
-    /// What the wall clock should show, as far as anybody said.
+    /// What the wall clock should show, as far as it is known.
     fn reference(&self, now: Now) -> Option<Timestamp> {
         match self.date {
             Some((date, at)) => {
@@ -45,7 +45,7 @@ impl ClockWatch {
         }
     }
 
-    /// What the platform's clock shows now, as far as it ever said; else what ours does.
+    /// The time of the platform's clock now; our own time as long as the platform has sent none.
     pub(super) fn there(&self, now: Now) -> Timestamp {
         self.date.and_then(|_| self.reference(now)).unwrap_or(now.wall)
     }
@@ -77,7 +77,7 @@ impl Core {
             self.count(Counter::ClockChanges);
             self.tell(Notice::Clock { sound, reference });
             if sound {
-                // What was read by the wrong time, or asked for by it, may not reach back from the right one.
+                // What was read or requested by the wrong clock may not reach back far enough for the right one.
                 let policy = self.policy.clone();
                 self.restore_for(policy.as_deref(), now);
             }
@@ -104,7 +104,7 @@ mod tests {
         let mut watch = ClockWatch::new(None);
         watch.date = Some((at(0, 0).wall, at(0, 0).mono));
         assert_eq!(watch.judge(at(0, 0)), None);
-        // 90 minutes of suspend: the elapsed time goes on with the wall clock.
+        // 90 minutes of suspend: here the elapsed time follows the wall clock.
         assert_eq!(watch.judge(at(90, 90)), None);
         assert!(watch.sound());
         // By an elapsed time that stops in suspend the right clock would be called wrong.

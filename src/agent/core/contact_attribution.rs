@@ -1,5 +1,5 @@
-//! Which contacts are of our making: approvals on one side, contacts on the other, brought together by their handle,
-//! whichever is heard of first. The channel's `contact_added` usually beats the reply to the answer that made it.
+//! Finds out which contacts our approvals made: it matches approvals and contacts by their handle, whichever is known
+//! first. The channel's `contact_added` usually arrives before the reply to the answer that made the contact.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::model::{Contact, ContactId, Handle, RequestId};
 /// Approvals that wait for their contact, or for their end.
 const APPROVALS_MAX: usize = 4_096;
 
-/// A contact, and whether it is worth telling.
+/// A contact, and whether it should be reported as new.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Met {
     pub(super) contact: Contact,
@@ -23,18 +23,20 @@ struct Approval {
     request: Option<RequestId>,
     /// The platform carried it out.
     applied: bool,
-    /// When it was intended, or when it was applied, among the others.
+    /// The order in which approvals were intended or applied.
     age: u64,
-    /// Readings of all contacts since then in which nobody of that handle was.
+    /// Complete readings of the contact list since then that showed nobody with this handle.
     missed: u8,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct ContactAttribution {
-    /// A tree: a hash table that is filled and emptied at once doubles on its own leavings.
+    /// A tree, because a hash table that is filled and emptied often grows because of the slots that it marks as
+    /// deleted.
     by_handle: BTreeMap<Handle, Approval>,
-    /// Contacts that are here already, while the end of the answer is not known. A few: such answers are under way.
+    /// Contacts that exist already while the outcome of the answer is not known. They are few, since such answers are
+    /// in flight.
     met: BTreeMap<Handle, Met>,
     /// Oldest first.
     ages: BTreeMap<u64, Handle>,
@@ -56,7 +58,7 @@ impl ContactAttribution {
         }
     }
 
-    /// It was carried out. The contact, if it is here already.
+    /// The approval was carried out. Returns the contact, if it exists already.
     pub(super) fn applied(&mut self, request: &RequestId, handle: Option<&Handle>) -> Option<Met> {
         let handle = handle?;
         let met = self.met.remove(handle);
@@ -67,7 +69,7 @@ impl ContactAttribution {
         met
     }
 
-    /// It was not, and will not be. A contact that came meanwhile is of nobody's making.
+    /// The approval was not carried out, and will not be. A contact that appeared meanwhile was not made by us.
     pub(super) fn dropped(&mut self, request: &RequestId, handle: Option<&Handle>) -> Option<Met> {
         let handle = handle?;
         self.by_handle.get(handle).filter(|approval| approval.request.as_ref() == Some(request))?;
@@ -82,8 +84,8 @@ impl ContactAttribution {
         }
     }
 
-    /// A contact is here: by which request of ours, or by none, as far as can be told now. `None` is that the end of an answer
-    /// will tell.
+    /// A contact appeared. Returns the request whose approval made it, or no request, as far as this is known now;
+    /// `None` if only the outcome of an answer will show it.
     pub(super) fn meet(&mut self, contact: Contact, news: bool) -> Option<(Met, Option<RequestId>)> {
         let met = Met { contact, news };
         let Some(handle) = met.contact.sender.handle().cloned() else { return Some((met, None)) };
@@ -100,7 +102,7 @@ impl ContactAttribution {
         }
     }
 
-    /// How many were let in whom no reading of the contacts could have shown yet.
+    /// How many approved senders could not yet be in any reading of the contacts.
     pub(super) fn unseen(&self) -> usize {
         self.unseen
     }
@@ -116,8 +118,8 @@ impl ContactAttribution {
         handle.and_then(|handle| self.by_handle.get(handle)).is_some_and(|approval| approval.applied)
     }
 
-    /// Whether an approval of somebody of this handle's owner was carried out, and its contact is not here yet: of anybody of
-    /// theirs, and of this very handle.
+    /// Whether an approval was carried out whose contact does not exist yet: for anybody of this handle's owner, and
+    /// for this very handle.
     pub(super) fn awaits_of(&self, handle: &Handle) -> (bool, bool) {
         let Ok(owner) = Handle::parse(handle.owner()) else { return (false, false) };
         let near =
@@ -126,13 +128,14 @@ impl ContactAttribution {
         (theirs.next().is_some(), self.awaits(Some(handle)))
     }
 
-    /// What has an age up to this was there before now.
+    /// The current age: everything with an age up to this one existed before now.
     pub(super) fn age(&self) -> u64 {
         self.age
     }
 
-    /// All contacts were read, and met. An approval that had been carried out before the reading began, by its age, and whose
-    /// contact time and again is not among them, made one that came and went unseen: it waits no more. Whether there was one.
+    /// All contacts were read and matched. An approval that was carried out before the reading began, and whose contact
+    /// is missing again and again, made a contact that came and went unseen: it stops waiting. Returns whether there
+    /// was one.
     pub(super) fn not_among_all(&mut self, before: u64) -> bool {
         let mut gone = Vec::new();
         for handle in self.ages.range(..=before).map(|(_, handle)| handle) {
@@ -150,12 +153,12 @@ impl ContactAttribution {
         !gone.is_empty()
     }
 
-    /// A contact that waits no more for the end of its answer: others needed the room.
+    /// A contact that stopped waiting for the outcome of its answer, because others needed the room.
     pub(super) fn made_way(&mut self) -> Option<Met> {
         self.made_way.take()
     }
 
-    /// A contact went before the end of its answer was known: as if it had never been here.
+    /// A contact was removed before the outcome of its answer was known: it is treated as if it had never existed.
     pub(super) fn parted(&mut self, contact: &ContactId) -> Option<Met> {
         let (handle, _) = self.met.iter().find(|(_, met)| met.contact.id == *contact)?;
         self.met.remove(&handle.clone())
@@ -208,7 +211,7 @@ mod tests {
         }
     }
 
-    /// What became of a contact: still open, of nobody's making, or by that request.
+    /// Who made a contact: `None` if that is still open, `Some(None)` if no request of ours did.
     fn made_by(met: Option<(Met, Option<RequestId>)>) -> Option<Option<String>> {
         met.map(|(_, request)| request.map(|request| request.to_string()))
     }

@@ -14,53 +14,54 @@ use crate::model::{Contact, ContactId, RequestId};
 use crate::policy::Policy;
 use crate::policy::doubts::{Added, Doubts, OpenContacts};
 
-/// Between readings while nothing asks for one.
+/// The time between two readings when nothing asks for an earlier one.
 const RHYTHM: Duration = Duration::from_secs(3600);
-/// After a reading that failed; or, with a second a page besides, after one that leaves somebody in doubt, or where nobody
-/// tells of new contacts.
+/// The wait after a failed reading. It is also the wait, plus a second for each page, after a reading that leaves
+/// contacts in doubt, and while the channel does not report new contacts.
 const RETRY: Duration = Duration::from_secs(30);
-/// Readings in succession that miss somebody who never does turn up, although each was disturbed, or its total did not fit its
-/// rows: a row slips from one page to the one already read only where another row goes at that very moment, and never does so
-/// time and again.
+/// A contact that never appears again counts as removed after this many readings in a row that miss it, even if each
+/// reading was disturbed or its total did not match its rows. A row moves to a page that was already read only when
+/// another row is removed at the same moment, and that does not happen again and again.
 pub(super) const MISSED_MAX: u8 = 3;
-/// Readings in succession that weigh so much, and show a contact in none of them, prove that it was removed: three that were
-/// disturbed, or two of several pages.
+/// If readings in a row with this total weight do not show a contact, it was removed: three disturbed readings, or two
+/// of several pages.
 const MISSED_ENOUGH: u8 = 2 * MISSED_MAX;
-/// While nobody tells of contacts, a reading that began longer ago does not show who is there now; and a second a page besides.
+/// While the channel reports no contacts, a reading that began longer ago than this (plus a second for each page) does
+/// not show who is there now.
 const FRESH: Duration = Duration::from_secs(60);
-/// Between readings while nobody tells of contacts and the policy asks who is one.
+/// The time between two readings while the channel reports no contacts and the policy asks who is a contact.
 const ASKED_RHYTHM: Duration = Duration::from_secs(300);
-/// So long after its beginning, a reading shows who is a contact where nobody tells of them.
+/// While the channel reports no contacts, a reading is trusted for this long after its beginning.
 const BELIEVED: Duration = Duration::from_secs(900);
-/// Removed contacts whose second removal is known for what it is.
+/// A second report that one of these contacts was removed is recognized as a repetition.
 const LEFT_MAX: usize = 256;
-/// Twice the pages that as many contacts take as are kept.
+/// Twice as many pages as the largest number of contacts that we keep needs.
 pub(super) const PAGES_MAX: u32 = 2_000;
 
 #[derive(Debug)]
 pub(super) struct Contacts {
-    /// The list was read once from end to end: those that are known are all of it.
+    /// The list was read once from beginning to end: no contact is missing from the known ones.
     whole: bool,
     reading: Option<Reading>,
     next: Mono,
     calls: u64,
-    /// The place of the last reading's beginning among what came to the inbox, and when it began.
+    /// When the last reading began: as a mark among the inputs of the inbox, and as a time.
     began: Option<(Mark, Mono)>,
-    /// The same of the last one that came to its end.
+    /// The same for the last reading that completed.
     read: Option<(Mark, Mono)>,
     /// It had a row without a readable id, which may be anybody.
     read_odd: bool,
-    /// Only readings that began later show, with what the channel told since, who is a contact.
+    /// Only a reading that began later, together with the channel's events since, shows who is a contact.
     told_since: Option<Mark>,
     /// Pages of the last reading.
     pages: u32,
-    /// How many there are, as the last page said, and as the channel told since, and which approvals came later; `None` where
-    /// both spoke at once.
+    /// How many contacts there are, by the last page and the channel's events since, and the age of the approvals that
+    /// the number includes; `None` if page and events overlapped.
     total: Option<(u64, u64)>,
-    /// The channel tells of contacts; else nobody does, since then.
+    /// The channel reports contacts now; if not, nothing has reported them since `unwatched`.
     watched: bool,
     unwatched: Timestamp,
-    /// Removed lately, oldest first.
+    /// Recently removed contacts, oldest first.
     left: VecDeque<ContactId>,
     attribution: ContactAttribution,
     /// The numbers that the policy asks about, in order.
@@ -69,23 +70,23 @@ pub(super) struct Contacts {
     asks_removed: bool,
     /// The policy asks who is a contact.
     asks_contacts: bool,
-    /// Whether it can be told who is a contact, and who is none, as what rests was decided by.
+    /// Whether it is known who is a contact, and who is not, at the last decision of the resting requests.
     tells: (bool, bool),
-    /// How many of them are exceeded, if that is known, as what rests was decided by.
+    /// How many of the `asked` numbers are exceeded, if known, at the last decision of the resting requests.
     exceeded: Option<usize>,
     rows: Rows,
 }
 
-/// Most contacts that come on record at once, beside those of our own making: as many as are known one by one.
+/// Most contacts that can be recorded at once, beside those that we made: the same number as we keep one by one.
 const ROWS_AT_ONCE: u32 = 100_000;
-/// And the time to one more: what a broken or hostile platform can have written is bounded, whatever it tells.
+/// The time until one more may be recorded. It bounds what a broken or hostile platform can make us write.
 const ROW_EVERY: Duration = Duration::from_secs(1);
 
-/// How many contacts may come on record that no answer of ours made.
+/// How many contacts that no answer of ours made may be recorded.
 #[derive(Debug)]
 struct Rows {
     left: u32,
-    /// Since when those that are left count.
+    /// The time from which `left` is counted.
     since: Mono,
 }
 
@@ -110,22 +111,23 @@ struct Reading {
     since: Timestamp,
     /// How many it showed.
     shown: u64,
-    /// Removed since it began.
+    /// Contacts that were removed since it began.
     left: BTreeSet<ContactId>,
     total: Option<u64>,
-    /// The channel told of somebody meanwhile.
+    /// The channel reported a contact during the reading.
     told: bool,
-    /// By an event or a moving total, and what is missing may have slipped through: one such reading proves nothing.
+    /// An event or a changing total disturbed the reading, and a missing row may have moved to another page: one such
+    /// reading proves nothing.
     disturbed: bool,
     /// Rows a page.
     size: u32,
-    /// Some row has no readable id, and may be the missing one, this time and the next: no such reading proves anything.
+    /// A row has no readable id, and may be the missing one, now and in the next reading: such readings prove nothing.
     odd: bool,
     /// The fingerprint of the page before.
     print: Option<u64>,
-    /// There are more than are kept: it is read only for those that are in doubt, and misses nobody.
+    /// There are more contacts than we keep: the reading only looks for contacts in doubt, and proves nobody missing.
     crowded: bool,
-    /// Rows of which only the id could be read, and that are not known otherwise: each may be one of our making.
+    /// Rows with only a readable id that are not known from elsewhere: we may have made each of these contacts.
     unread: u64,
 }
 
@@ -157,8 +159,8 @@ impl Contacts {
         contacts
     }
 
-    /// How many contacts there are, of whom so many are `known`, if that can be told. Whoever was let in counts from then on,
-    /// seen or not: without a channel they are only seen at the next reading.
+    /// How many contacts there are, if that is known; `known` is the number of known contacts. An approved sender
+    /// counts at once, seen or not: without a channel only the next reading shows the contact.
     fn count(&self, known: usize) -> Option<u64> {
         if self.whole {
             return Some((known + self.attribution.unseen()) as u64);
@@ -179,19 +181,19 @@ impl Contacts {
         self.count(known).map(|count| self.asked.partition_point(|asked| *asked < count))
     }
 
-    /// How long it is between two readings while nothing asks for one.
+    /// The time between two readings when nothing asks for an earlier one.
     fn rhythm(&self) -> Duration {
         if self.asks_contacts && !self.watched { ASKED_RHYTHM } else { RHYTHM }
     }
 
-    /// The next reading comes no later than the rhythm asks.
+    /// Moves the next reading earlier if the current rhythm asks for that.
     fn keep_up(&mut self) {
         if let Some((_, began)) = self.began {
             self.next = self.next.min(began + self.rhythm());
         }
     }
 
-    /// Whether the last reading, with what was told since, shows who is a contact now.
+    /// Whether the last reading, with the channel's events since, shows who is a contact now.
     fn believed(&self, now: Mono) -> bool {
         self.whole
             && self.read.is_some_and(|(mark, began)| {
@@ -200,7 +202,7 @@ impl Contacts {
             })
     }
 
-    /// Reads the list soon, but not all the time where it is long.
+    /// Reads the list soon; a long list is read less often.
     fn read_soon(&mut self, now: Mono) {
         self.next = self.next.min(now + self.pause());
     }
@@ -215,7 +217,7 @@ impl Contacts {
         RETRY + Duration::from_secs(self.pages.into())
     }
 
-    /// Readings that began so far.
+    /// How many readings began so far.
     pub(super) fn calls(&self) -> u64 {
         self.calls
     }
@@ -239,7 +241,7 @@ impl Contacts {
         self.next = now;
     }
 
-    /// The channel told of somebody who came or went: how many there are, where only it spoke.
+    /// The channel reported that a contact was added or removed: updates the total, unless a reading is under way.
     fn told(&mut self, change: i64) {
         match &mut self.reading {
             Some(reading) => {
@@ -250,21 +252,21 @@ impl Contacts {
         }
     }
 
-    /// A page of the reading under way shows it.
+    /// A page of the current reading shows this contact.
     fn show(&mut self, contact: &Contact, doubts: &mut Doubts, now: Timestamp) -> Added {
         let Some(reading) = &mut self.reading else { return Added::NoRoom };
         if reading.left.contains(&contact.id) {
             return Added::NoRoom;
         }
-        // Rows that slip from page to page are shown twice.
+        // A row that moves from one page to the next is shown twice.
         if doubts.contacts().seen(&contact.id) != Some(reading.call) {
             reading.shown += 1;
         }
         doubts.contact_seen(contact, reading.call, now)
     }
 
-    /// Those of the known ones that a reading proves gone. Those that it misses and that may be there still are in doubt until the
-    /// next one, which comes soon.
+    /// The known contacts that this reading proves removed. A missing contact that may still be there is in doubt until
+    /// the next reading, which comes soon.
     fn gone(&mut self, reading: &Reading, known: &mut OpenContacts, now: Mono) -> Vec<ContactId> {
         if reading.odd || reading.crowded {
             return Vec::new();
@@ -279,7 +281,7 @@ impl Contacts {
             known.missed(id, reading.call + 1, reading.since);
         }
         if !missed.is_empty() {
-            // One more of the kind settles it; where the list is in motion, it may take some.
+            // One more such reading is enough; if the list keeps changing, several may be needed.
             if reading.adds_up() { self.next = now } else { self.read_soon(now) }
         }
         gone
@@ -287,14 +289,15 @@ impl Contacts {
 }
 
 impl Reading {
-    /// Nothing says that anything changed while it was read.
+    /// Whether nothing shows that the list changed during the reading.
     fn adds_up(&self) -> bool {
         !self.disturbed && self.total.is_none_or(|total| total == self.shown)
     }
 
-    /// What it weighs against a contact that it did not show. Where one goes from a page that was read, and another comes, the
-    /// total stays the same, and a third may slip past: only a single page is of one moment. A total that does not fit the rows
-    /// may be wrong for good: time and again, the rows are believed.
+    /// The weight of this reading as evidence against a contact that it did not show. If one contact is removed from a
+    /// page that was read and another is added, the total stays the same, and a third row may move to a page already
+    /// read: only a single page is a snapshot. A total that does not match the rows may be wrong permanently: after
+    /// some readings the rows are trusted.
     fn weight(&self) -> u8 {
         match (self.adds_up(), self.page) {
             (true, 1) => MISSED_ENOUGH,

@@ -1,7 +1,7 @@
-//! What an agent counts, by name: the table of all counters. A counter that is not in it cannot be raised.
+//! All counters of an agent, by name. A counter that is not in this table cannot be raised.
 //!
-//! The counts belong to the agent and not to its task: they go on where a task that failed is started again, so that no
-//! sum ever falls.
+//! The counts belong to the agent, not to its task: a task that failed and starts again continues them, so that no sum
+//! ever falls.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -99,17 +99,17 @@ pub fn markdown() -> String {
 pub struct Counters(Arc<Mutex<BTreeMap<Counter, u64>>>);
 
 impl Counters {
-    /// One more.
+    /// Adds one.
     pub(super) fn count(&self, counter: Counter) {
         self.add(counter, 1);
     }
 
     fn add(&self, counter: Counter, count: u64) {
-        // A count is whole at any moment, whoever panicked.
+        // A count is complete at any moment, even after a panic.
         *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(counter).or_default() += count;
     }
 
-    /// What these counted so far is counted by `others` from now on.
+    /// Adds these counts to `others`, and counts there from now on.
     pub(super) fn hand_to(&mut self, others: Counters) {
         for (counter, count) in std::mem::replace(self, others).by_counter() {
             self.add(counter, count);

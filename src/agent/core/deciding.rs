@@ -1,5 +1,5 @@
-//! Deciding is one step, taken late: when a slot is free, under the policy of that moment, the limits are reserved and
-//! the intent goes on record, all at once.
+//! A decision is made as late as possible, in one step: when a slot is free, the policy that is then in force decides,
+//! the limits are reserved and the intent goes on record.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::ledger::entry::Via;
 use crate::model::{AgentState, Answer, ContactRequest, RequestId, Verdict};
 use crate::policy::{By, Charge, Circumstances, Decision, ErrorKind, Mode, Policy, PolicyHash, shorter};
 
-/// Decisions in one step, before everything else has its turn again.
+/// Most decisions in one step, before all other work gets its turn.
 const STEP_MAX: u32 = 128;
 /// The pause after such a step.
 const STEP_PAUSE: Duration = Duration::from_millis(2);
@@ -27,11 +27,11 @@ const STEP_COST_MAX: u64 = 25_000_000;
 /// A step that took longer than this makes the next one smaller.
 const STEP_TIME_MAX: Duration = Duration::from_millis(100);
 
-/// How many requests are decided in one step, by what a decision costs and by what the last step took.
+/// Sets how many requests are decided in one step, by the cost of a decision and by the time that the last step took.
 #[derive(Debug)]
 pub(super) struct Pace {
     size: u32,
-    /// When the last step began, until it is known how long it took.
+    /// When the last step began; `None` once its time was measured.
     began: Option<Mono>,
     /// No step before then.
     until: Mono,
@@ -49,7 +49,7 @@ impl Pace {
         self.until
     }
 
-    /// Whatever comes after a step tells how long it took.
+    /// The first input after a step measures how long the step took.
     pub(super) fn measure(&mut self, now: Mono) {
         let Some(began) = self.began.take() else { return };
         self.size = match now.since(began) > STEP_TIME_MAX {
@@ -63,18 +63,18 @@ impl Pace {
         u32::try_from(STEP_COST_MAX / cost.max(1)).unwrap_or(u32::MAX).clamp(1, self.size.max(1))
     }
 
-    /// A step is over that decided as many as it might.
+    /// Called after a step that decided as many requests as it was allowed to.
     pub(super) fn full(&mut self, decided: u32, now: Mono) {
         self.began = Some(now);
-        // A small step is followed by the next as soon as everything else had its turn.
+        // After a small step, the next one follows as soon as all other work had its turn.
         self.until = if decided < STEP_MAX { now } else { now + STEP_PAUSE };
     }
 }
 
-/// An answer that is to be sent, and what it rests on.
+/// An answer that is about to be sent, and its grounds.
 struct Intent {
     said: Said,
-    /// The rules that gave it; `None`: a person did, or it is the same once more.
+    /// The policy that gave it; `None` if a person gave it, or if the same answer is sent again.
     policy: Option<PolicyHash>,
     charges: Vec<Charge>,
 }
@@ -112,13 +112,13 @@ impl Core {
         self.config.shadow || policy.is_some_and(|policy| policy.mode == Mode::Shadow)
     }
 
-    /// Whether nothing is to be answered, by configuration.
+    /// Whether the agent is in shadow: it answers nothing.
     pub(super) fn in_shadow(&self) -> bool {
         self.shadow(self.policy.as_deref())
     }
 
-    /// Those among them that find no room and whom a rule answers: they are let in all the same. Under rules that cost much each
-    /// pass looks at some of a page, and the next ones at the others.
+    /// Those of these requests that a rule would answer although the inbox has no room for them: they are taken in all
+    /// the same. Under expensive rules each pass checks only some requests of a page; the next passes check the others.
     pub(super) fn welcome(&self, requests: &[ContactRequest], pass: u64, now: Now) -> HashSet<RequestId> {
         let Some(policy) = self.policy.as_deref().filter(|_| self.may_decide() && !self.in_shadow()) else {
             return HashSet::new();
@@ -155,7 +155,7 @@ impl Core {
                     return;
                 }
                 if said.lasts.is_some() && !self.clock.sound() {
-                    // Nobody could say when it ends.
+                    // Without a sound clock nobody knows when the end of the contact comes.
                     self.inbox.rest(id, None);
                     self.tell_people(id, || OpOutcome::busy(NO_CLOCK));
                     return;
@@ -166,7 +166,7 @@ impl Core {
         }
         let earlier = entry.answer().said().cloned();
         let same_request = entry.is_as_answered();
-        // An agent without rules has no policy: only what a person said goes out.
+        // An agent without rules has no policy: it sends only the answers of people.
         let Some(policy) = self.policy.clone() else {
             self.inbox.rest(id, None);
             return;
@@ -199,7 +199,7 @@ impl Core {
         if let Some(question) = decision.asks.clone() {
             self.ask(id, question, circumstances, now);
         }
-        // Deciding otherwise than an intent that never reached anybody gives that intent up, with what it was charged.
+        // If the decision differs from an intent whose answer never left, that intent and its charges are given up.
         let answered = decision.verdict.answer().filter(|_| decision.due.is_none_or(|due| due <= now.wall) && !shadow);
         self.withdraw(id, answered, now);
         match decision.verdict.answer() {
@@ -209,7 +209,7 @@ impl Core {
                 self.inbox.rest(id, until);
             }
             Some(answer) if shadow => {
-                // The charge is simulated, so that what shadow says is what enforcing would do.
+                // The charge is simulated, so that shadow reports the decisions that would be made without shadow.
                 let verdict = answer.verdict();
                 self.policy_state.reserve(
                     id,
@@ -245,7 +245,7 @@ impl Core {
         }
     }
 
-    /// Puts a decision on record and tells of it, where it says something else than the one before.
+    /// Records and reports a decision if it differs from the previous one.
     fn put_decision(
         &mut self,
         id: &RequestId,
@@ -288,7 +288,7 @@ impl Core {
         }
     }
 
-    /// Takes a slot, and puts the intent on record; the answer goes out when that is certain.
+    /// Takes a slot and records the intent; the answer goes out once the intent is on record.
     fn intend(&mut self, id: &RequestId, intent: Intent, now: Now) {
         let Intent { said, policy, charges } = intent;
         let Said { answer, by, lasts } = said.clone();
@@ -309,7 +309,7 @@ impl Core {
         self.record(Record::Intent { agent, request, answer, by, lasts, policy, charges, counts, attempt, at });
     }
 
-    /// A request is new here: it goes on record, and the policy state hears of it.
+    /// A request is new here: it goes on record and into the policy state.
     pub(super) fn arrived(&mut self, id: &RequestId, seen: Seen, via: Via, received: Option<Mono>, now: Now) {
         self.count(Counter::RequestsSeen);
         let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
@@ -356,7 +356,7 @@ impl Core {
             self.policy_state.asked_by(policy);
         }
         self.contacts.asked_by(self.policy.as_deref(), self.policy_state.doubts().contacts().len());
-        // Until the record has been read again, what it would say is unknown and decides nothing.
+        // Until the record has been read again, its facts are unknown and decide nothing.
         let policy = self.policy.clone();
         self.restore_for(policy.as_deref(), now);
         self.refusals_told.clear();
@@ -376,7 +376,7 @@ impl Core {
         }
     }
 
-    /// What the platform did not allow is tried again.
+    /// Tries again the answers that the platform forbade (403).
     pub(super) fn wake_forbidden(&mut self) {
         let forbidden: Vec<RequestId> = self
             .inbox
@@ -389,7 +389,7 @@ impl Core {
         }
     }
 
-    /// What this request took of a limit, and gives back, goes to the oldest.
+    /// This request gives back its share of a limit: the share goes to the oldest request that waits for it.
     pub(super) fn limits_freed(&mut self, id: &RequestId) {
         self.restore_without(id);
         self.inbox
@@ -409,7 +409,7 @@ impl Core {
         self.inbox.requeue_resting(|_| true);
     }
 
-    /// Answers go out again, and `approvals_max` counts from zero.
+    /// Resumes the agent: answers go out again, and `approvals_max` counts from zero.
     pub(super) fn resume(&mut self, by: String, note: Option<&str>, now: Now) {
         let was = self.policy_state.paused();
         self.policy_state.resume();

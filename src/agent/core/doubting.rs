@@ -1,4 +1,4 @@
-//! What may have happened unseen, as people see it, and what they say of it.
+//! What may have happened unseen, how it is shown to people, and how they settle it.
 
 use std::sync::Arc;
 
@@ -23,17 +23,17 @@ use super::OpOutcome;
 /// Something that may have happened unseen, as the rules in force ask about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenDoubt {
-    /// At whose door.
+    /// The agent that it concerns.
     pub agent: AgentId,
-    /// Whom it concerns; `None`: everybody.
+    /// The owner that it concerns; `None`: everybody.
     pub owner: Option<Arc<str>>,
     /// What is unknown.
     pub fact: Fact,
-    /// Since when.
+    /// Since when it is unknown.
     pub since: Timestamp,
-    /// What it rests on; `None`: there are more doubts than are kept.
+    /// The reason for the doubt; `None`: there are more doubts than we keep.
     pub basis: Option<Basis>,
-    /// When it ends by itself, where that is a moment.
+    /// When the doubt ends by itself, if it does.
     pub ends_at: Option<Timestamp>,
 }
 
@@ -49,7 +49,7 @@ impl Core {
         }
     }
 
-    /// A payload may tell who has the sender's handle.
+    /// A payload may show who has the sender's handle now.
     pub(super) fn told_of_sender(&mut self, request: &ContactRequest, now: Now) {
         if let Some(ids) = &request.ids {
             self.told_who(&request.sender, ids, Basis::OtherSender(request.id.clone()), now);
@@ -65,7 +65,7 @@ impl Core {
 
     fn told_who(&mut self, sender: &Sender, ids: &SenderIds, basis: Basis, now: Now) {
         let Some(handle) = sender.handle() else { return };
-        // Our own id, or our owner's, says whose list it is.
+        // Our own id, or the id of our owner, only shows whose list it is.
         let ours = |id: &SenderId| {
             id.as_str().eq_ignore_ascii_case(self.config.agent.as_str()) || self.own_owner.as_ref() == Some(id)
         };
@@ -100,7 +100,7 @@ impl Core {
         }
     }
 
-    /// The channel was joined: whatever is pending may have ended while nobody listened.
+    /// The channel was joined: each pending request may have ended while the channel was not joined.
     pub(super) fn requests_unwatched(&mut self, since: Timestamp) {
         for entry in self.inbox.entries() {
             if let Some(handle) = entry.request().sender.handle() {
@@ -109,14 +109,14 @@ impl Core {
         }
     }
 
-    /// A request ended, and nobody said how.
+    /// A request ended, and it is not known how.
     pub(super) fn ended_unseen(&mut self, request: &ContactRequest, first_seen: Timestamp, basis: Basis) {
         let Some(handle) = request.sender.handle() else { return };
         let since = request.inserted_at.unwrap_or(first_seen);
         self.policy_state.doubts_mut().ended_unseen(handle, basis, since, self.wall);
     }
 
-    /// The platform says how a request ended of which that was in doubt.
+    /// The platform reports how a request ended, after this was in doubt.
     pub(super) fn end_told(&mut self, id: &RequestId, status: &RequestStatus, now: Now) {
         let Some(owner) = self.policy_state.doubts().owner_by_request(id) else { return };
         let rejected = *status == RequestStatus::Rejected;
@@ -125,7 +125,7 @@ impl Core {
         self.record(Record::Settled { agent, request, status, at: now.wall });
     }
 
-    /// Once after the start, when all that was listed has been decided: how many requests wait for a doubt.
+    /// Reports once, when all requests of the first listing are decided, how many requests wait because of a doubt.
     pub(super) fn tell_doubts(&mut self) {
         if self.doubts_told || self.last_listing.is_none() || self.policy.is_none() || self.inbox.next_ready().is_some()
         {
@@ -177,7 +177,7 @@ impl Core {
         }
     }
 
-    /// A person says what a doubt comes to: of an owner, by a handle, or of a request, by its id.
+    /// A person settles a doubt: about an owner, by a handle, or about a request, by its id.
     pub(super) fn settle(&mut self, target: &Target, said: Said, person: &Person, now: Now) -> OpOutcome {
         let fact = said.fact();
         let needs = HistoryNeeds {

@@ -1,7 +1,7 @@
-//! Guests: whoever was let in for a time, from the answer that let them in until their contact is gone.
+//! Guests: senders who were let in for a time, from the answer that let them in until their contact is removed.
 //!
-//! An end is of one contact: the one that the answer certainly made. Where somebody else may have made it, nothing is removed,
-//! and people are told. An end is held back only by shadow and by a clock that cannot be believed.
+//! An end belongs to one contact: the one that the answer certainly made. If somebody else may have made the contact,
+//! doorman does not remove it and notifies people. Only shadow and a clock that cannot be trusted delay an end.
 
 mod ends;
 
@@ -23,25 +23,26 @@ use crate::platform::CallError;
 pub(super) const GUESTS_MAX: usize = 100_000;
 /// The platform's clock and the one that dates contacts may differ by this.
 const SKEW: SignedDuration = SignedDuration::from_secs(5);
-/// An answer is on its way for no longer than this.
+/// The longest time that an answer is in flight.
 const ANSWER_MAX: SignedDuration = SignedDuration::from_mins(2);
 /// Between two removals, so that a thousand ends of one moment leave room for answers.
 const PACE: Duration = Duration::from_millis(50);
-/// What the platform does not allow is tried again this much later; and what no reading of the contacts has told by then.
+/// A removal that the platform does not allow is tried again after this wait; so is one of unknown outcome, if no
+/// reading of the contacts has shown the outcome by then.
 pub(super) const LONG_WAIT: Duration = Duration::from_secs(3600);
-/// Readings of all contacts that do not show somebody of this handle, before the contact counts as never made.
+/// After this many complete readings without this handle, the contact counts as never made.
 const UNSEEN_MAX: u8 = 3;
-/// Remarks of one kind.
+/// At most this many remarks of one kind are shown.
 const REMARKS_MAX: usize = 3;
 
-/// Let in for a time, and the contact is not known yet.
+/// A guest whose contact is not known yet.
 #[derive(Debug)]
 struct Awaited {
     handle: Handle,
     stay: Stay,
-    /// Readings of the contacts up to this one tell nothing.
+    /// Readings of the contacts up to this number prove nothing about this guest.
     calls: u64,
-    /// Later readings in which nobody of that handle was.
+    /// How many later readings showed nobody with that handle.
     missed: u8,
 }
 
@@ -51,9 +52,9 @@ pub(super) struct Guest {
     pub(super) request: RequestId,
     handle: Option<Handle>,
     stay: Stay,
-    /// Tried again then.
+    /// When its removal is tried again.
     until: Option<Mono>,
-    /// Its removal may have been carried out: a reading after this one tells, before it is tried again.
+    /// Its removal may have been carried out: a reading with a higher number shows that, before the next try.
     reading: Option<u64>,
     failures: u32,
     error: Option<String>,
@@ -64,15 +65,15 @@ pub(super) struct Guest {
 pub(super) struct Guests {
     awaited: BTreeMap<RequestId, Awaited>,
     by_contact: BTreeMap<ContactId, Guest>,
-    /// Those that are removed when their end has come, by that.
+    /// Contacts that are removed at their end, ordered by that end.
     ends: BTreeSet<(Timestamp, ContactId)>,
-    /// Those that are tried again, by when.
+    /// Contacts whose removal is tried again, ordered by the time of the next try.
     waits: BTreeSet<(Mono, ContactId)>,
-    /// Those that are not removed, by their end.
+    /// Contacts that doorman does not remove by itself, ordered by their end.
     doubtful: BTreeSet<(Timestamp, ContactId)>,
     /// The one that is being removed.
     expiring: Option<ContactId>,
-    /// In succession.
+    /// Failures in a row.
     failures: u32,
     not_before: Mono,
 }
@@ -83,7 +84,7 @@ impl Guests {
         self.awaited.len() + self.by_contact.len()
     }
 
-    /// Whether this is the one whose end is being carried out, perhaps by a person's removal of the same moment.
+    /// Whether the end of this contact is being carried out, even if a person removes the contact at the same moment.
     pub(super) fn is_expiring(&self, contact: &ContactId) -> bool {
         self.expiring.as_ref() == Some(contact)
     }
@@ -95,7 +96,7 @@ impl Guests {
         self.by_contact.insert(contact.clone(), guest);
     }
 
-    /// A contact is no more.
+    /// A contact was removed.
     pub(super) fn left(&mut self, contact: &ContactId) -> Option<Guest> {
         let guest = self.by_contact.remove(contact)?;
         let end = (guest.stay.ends_at, contact.clone());
@@ -107,7 +108,8 @@ impl Guests {
         Some(guest)
     }
 
-    /// The contact that an approval for a time made, if this was one; and why that is not certain.
+    /// The approval for a time, if this request had one, made this contact. Returns why that is not certain, if it is
+    /// not.
     fn met(&mut self, request: &RequestId, contact: &Contact) -> Option<Option<GuestDoubt>> {
         let Awaited { handle, mut stay, .. } = self.awaited.remove(request)?;
         stay.doubt = stay.doubt.or(made(&stay, contact));
@@ -120,7 +122,7 @@ impl Guests {
     /// A reading shows a contact with an end: of which request that is, where another contact has its id by now.
     fn another(&mut self, contact: &Contact) -> Option<(RequestId, GuestDoubt)> {
         let guest = self.by_contact.get(&contact.id).filter(|guest| guest.stay.doubt.is_none())?;
-        // What no reading says is no other time.
+        // A missing time is not evidence for another contact.
         contact.inserted_at?;
         let doubt = made(&guest.stay, contact)?;
         let mut guest = self.left(&contact.id)?;
@@ -140,7 +142,7 @@ impl Guests {
         end.into_iter().chain(again).min().map(|due| due.max(self.not_before))
     }
 
-    /// The next whose time has come. Those whose end is newer go first: others may fail for hours.
+    /// Takes the next contact whose time has come. New ends go before retries, since retries may fail for hours.
     fn take(&mut self, now: Now) -> Option<ContactId> {
         let end = self.ends.first().filter(|(end, _)| *end <= now.wall).cloned();
         let again = self.waits.first().filter(|(until, _)| *until <= now.mono).cloned();
@@ -171,7 +173,7 @@ impl Guests {
         self.waits.insert((until, contact.clone()));
     }
 
-    /// Whose end has passed, and who is there still.
+    /// How many guests are still there after their end.
     fn late(&self, wall: Timestamp) -> u64 {
         let past = |order: &BTreeSet<(Timestamp, ContactId)>| order.iter().take_while(|(end, _)| *end <= wall).count();
         let awaited = self.awaited.values().filter(|one| one.stay.ends_at <= wall).count();
@@ -190,7 +192,7 @@ fn made(stay: &Stay, contact: &Contact) -> Option<GuestDoubt> {
 }
 
 impl Core {
-    /// What the record knew of guests at the start.
+    /// Takes over the guests that the record knows at the start.
     pub(super) fn remember_guests(&mut self, guests: Vec<SavedGuest>, now: Now) {
         for SavedGuest { request, sender, contact, stay, removing } in guests {
             let handle = sender.handle().cloned();
@@ -239,7 +241,8 @@ impl Core {
         self.guests.awaited.insert(request.clone(), awaited);
     }
 
-    /// A contact is there, made by this answer: if it was one for a time, and why that is not certain.
+    /// A contact that this answer made is there. For an approval for a time, returns why that is not certain, if it is
+    /// not.
     pub(super) fn guest_met(&mut self, request: Option<&RequestId>, contact: &Contact) -> Option<Option<GuestDoubt>> {
         let request = request?;
         let met = self.guests.met(request, contact)?;
@@ -267,8 +270,9 @@ impl Core {
         self.guest_in_doubt(request, contact, doubt);
     }
 
-    /// A reading of the contacts ended, a `whole` one without a row that may be anybody. Whose removal may have been carried out,
-    /// and who is there still, is removed again; and whose contact time and again is not there never had one.
+    /// A reading of the contacts ended; `whole` means that it has no row that may be anybody. A contact that is still
+    /// there although its removal may have been carried out is removed again. A guest whose contact is missing again
+    /// and again never had one.
     pub(super) fn guests_read(&mut self, call: u64, whole: bool, now: Now) {
         let shown = |contact: &ContactId| self.policy_state.doubts().contacts().seen(contact) == Some(call);
         let asked = self.guests.waits.iter().map(|(_, contact)| contact);
@@ -288,7 +292,7 @@ impl Core {
         let contacts = self.policy_state.doubts().contacts();
         let mut unseen = Vec::new();
         for (request, one) in self.guests.awaited.iter_mut().filter(|(_, one)| one.calls < call) {
-            // One whose handle nobody can read may be theirs.
+            // A contact whose handle cannot be read may belong to this guest.
             if contacts.has_handle(&one.handle) || contacts.nameless_since(one.stay.made_from) {
                 continue;
             }
@@ -303,7 +307,7 @@ impl Core {
         }
     }
 
-    /// When the next contact is to be removed since its end has come.
+    /// When the next contact whose end has come is to be removed.
     pub(super) fn guests_due(&self, now: Now) -> Option<Mono> {
         if !self.may_decide() || self.in_shadow() || !self.clock.sound() {
             return None;
@@ -318,20 +322,20 @@ impl Core {
         }
     }
 
-    /// The removal of a guest's contact came to its end, one way or another.
+    /// The removal of a guest's contact has an outcome.
     pub(super) fn guest_removal_over(&mut self, contact: &ContactId, now: Now) {
         if self.guests.expiring.take_if(|expiring| expiring == contact).is_some() {
             (self.guests.failures, self.guests.not_before) = (0, now.mono + PACE);
         }
     }
 
-    /// It was not carried out: it is tried again.
+    /// The removal was not carried out: it is tried again.
     pub(super) fn guest_removal_failed(&mut self, contact: &ContactId, wait: Option<Duration>, why: &str, now: Now) {
         let until = self.guest_stays(contact, wait, why, now);
         self.guests.wait(contact, until);
     }
 
-    /// It may have been carried out: a reading of the contacts tells.
+    /// The removal may have been carried out: a reading of the contacts shows that.
     pub(super) fn guest_removal_unknown(&mut self, contact: &ContactId, why: &str, now: Now) {
         self.guest_stays(contact, None, why, now);
         self.removal_unknown(contact, now);
@@ -346,7 +350,7 @@ impl Core {
         self.contacts.read_next(now.mono);
     }
 
-    /// Counts the failure, tells of the first, and says when to try again.
+    /// Counts the failure, reports the first one, and returns when to try again.
     fn guest_stays(&mut self, contact: &ContactId, wait: Option<Duration>, why: &str, now: Now) -> Mono {
         self.guests.expiring.take_if(|expiring| expiring == contact);
         self.guests.failures = self.guests.failures.saturating_add(1);
@@ -369,12 +373,12 @@ impl Core {
         now.mono + wait
     }
 
-    /// How many were let in for a time and are there, and how many of them longer than that.
+    /// How many guests there are, and how many of them are still there after their end.
     pub(super) fn guest_counts(&self) -> (u64, u64) {
         (self.guests.len() as u64, self.guests.late(self.wall))
     }
 
-    /// What people should know of those who are there longer than they should be.
+    /// Remarks for people about guests who are there longer than they should be.
     pub(super) fn guest_remarks(&self) -> Vec<String> {
         let guests = &self.guests;
         let name = |contact: &ContactId, guest: &Guest| match &guest.handle {
@@ -426,7 +430,7 @@ fn more(count: usize) -> Option<String> {
     count.checked_sub(REMARKS_MAX).filter(|more| *more > 0).map(|more| format!("… and {more} more of them"))
 }
 
-/// How long to wait after this failure; `None`: as after any.
+/// The wait after this failure; `None`: the usual backoff.
 pub(super) fn wait_after(error: &CallError) -> Option<Duration> {
     use crate::platform::CallFault;
     match error.fault {

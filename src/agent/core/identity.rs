@@ -1,5 +1,6 @@
-//! Whose key it is. A key of another agent's opens another agent's door, and nothing that is read or said there is any of
-//! ours; so nothing is listed and nothing is answered until `GET /agent/me` has said that this very key is our agent's.
+//! Verifies whose key it is. With the key of another agent doorman would read and answer that agent's requests. So
+//! nothing is listed and nothing is answered until `GET /agent/me` has confirmed that this very key belongs to our
+//! agent.
 
 use std::time::Duration;
 
@@ -11,9 +12,9 @@ use crate::model::{AgentId, AgentState};
 #[derive(Debug, Default)]
 pub(super) struct Identity {
     verified: bool,
-    /// When it was asked, until that is answered.
+    /// When the platform was asked; `None` when no question is open.
     asked: Option<Mono>,
-    /// Not asked again before this.
+    /// The next question is not before this.
     next: Mono,
     failures: u32,
 }
@@ -24,13 +25,13 @@ impl Core {
         self.identity.verified
     }
 
-    /// Asks whose the key is.
+    /// Asks the platform whose the key is.
     pub(super) fn ask_me(&mut self, now: Now) {
         self.identity.asked = Some(now.mono);
         self.act(Action::Me);
     }
 
-    /// When to ask: for as long as nobody has said. A refused key has a rhythm of its own.
+    /// When to ask: as long as the owner of the key is not verified. A refused key is tried again by timers of its own.
     pub(super) fn identity_due(&self, now: Now) -> Option<Mono> {
         if self.identity.verified || self.session.state() == AgentState::Refused {
             return None;
@@ -42,13 +43,13 @@ impl Core {
         Some(self.after_quiet(due, now))
     }
 
-    /// Somebody said whose it is.
+    /// The platform reported whose key it is.
     pub(super) fn identity_told(&mut self, whose: &AgentId) {
         let verified = whose.as_str().eq_ignore_ascii_case(self.config.agent.as_str());
         self.identity = Identity { verified, ..Identity::default() };
     }
 
-    /// Nobody could say. What was known of this key still holds.
+    /// The platform could not say whose key it is. What was known of this key still holds.
     pub(super) fn identity_untold(&mut self, now: Now) {
         let wait = self.backoff(self.identity.failures).min(self.config.timing.list_away.max(Duration::from_millis(1)));
         self.identity.asked = None;
@@ -56,7 +57,7 @@ impl Core {
         self.identity.next = now.mono + wait;
     }
 
-    /// There is another key, or the one there is does not work; whose it is has to be verified again.
+    /// There is another key, or the current key does not work: whose key it is has to be verified again.
     pub(super) fn identity_lost(&mut self) {
         self.identity = Identity::default();
     }

@@ -1,4 +1,4 @@
-//! What an agent's core is made of, what it is told, and what it wants done.
+//! The configuration of an agent's core, its inputs and its actions.
 
 use std::sync::Arc;
 
@@ -16,34 +16,34 @@ use crate::policy::ask::{AskFailure, Word};
 use crate::policy::{Circumstances, Policy, Question};
 use crate::secret::Redact;
 
-/// What a core is made of.
+/// The configuration of a core.
 #[derive(Debug, Clone)]
 pub struct CoreConfig {
-    /// Whose door.
+    /// The agent.
     pub agent: AgentId,
-    /// What rules may call it.
+    /// The name under which rules may refer to it.
     pub name: Option<String>,
     /// Yield, take or poll.
     pub connection: ConnectionMode,
-    /// How the socket is told the key.
+    /// How the API key is sent when the WebSocket opens.
     pub credentials: CredentialsMode,
     /// Slots and rate.
     pub answers: Answers,
-    /// The figures.
+    /// Intervals and time limits.
     pub timing: Timing,
     /// `run --shadow`: answer nothing, whatever the policy's mode.
     pub shadow: bool,
     /// Feeds all jitter.
     pub seed: u64,
-    /// Most requests held at once.
+    /// Most requests kept at once.
     pub capacity: usize,
     /// Most entries put on record at once.
     pub batch: usize,
-    /// The keys that nothing on record holds.
+    /// The keys that must not appear in anything on record.
     pub redact: Redact,
 }
 
-/// What happened.
+/// An input of the core: what happened.
 #[derive(Debug)]
 pub enum Input<'a> {
     /// The task begins.
@@ -87,7 +87,7 @@ pub enum Input<'a> {
     Me {
         /// What came.
         reply: Reply<Me>,
-        /// The key that was asked about, and is used from now on, is another than before.
+        /// The key that was asked about, and is used from now on, differs from the previous one.
         changed: bool,
     },
     /// To [`Action::Page`].
@@ -110,7 +110,7 @@ pub enum Input<'a> {
         /// When the request had been written.
         written: Mono,
     },
-    /// To [`Action::Ask`].
+    /// The reply to [`Action::Ask`].
     Told {
         /// About which request.
         request: RequestId,
@@ -125,7 +125,7 @@ pub enum Input<'a> {
     Recorded(Result<(), LedgerError>),
     /// The ledger can, or cannot, be written.
     LedgerHealth(bool),
-    /// Another policy is in force; `None`: none is, the agent is held.
+    /// Another policy is in force; `None`: the agent is without rules.
     Policy(Option<Arc<Policy>>),
     /// To [`Action::Restore`].
     Restored {
@@ -136,12 +136,12 @@ pub enum Input<'a> {
     },
     /// The key was read again.
     KeyRenewed {
-        /// It is another than before, or there was none, or there is none now.
+        /// It differs from the previous one; a missing key counts as different, too.
         changed: bool,
     },
-    /// A person asks for something.
+    /// A person gives a command.
     Op {
-        /// Names the answer.
+        /// Identifies the reply.
         token: u64,
         /// What.
         op: PersonCommand,
@@ -157,11 +157,11 @@ pub enum Input<'a> {
     },
     /// The deadline has come.
     Tick,
-    /// Finish what is in flight, and be done.
+    /// Finish what is in flight, then stop.
     Stop,
 }
 
-/// What is to be done.
+/// An action that the shell carries out.
 #[derive(Debug)]
 pub enum Action {
     /// Open a socket of this number.
@@ -221,9 +221,9 @@ pub enum Action {
         /// A person waits for it.
         for_person: bool,
     },
-    /// Put these on record, in one transaction, and say when it is done. At most one is outstanding.
+    /// Record these entries in one transaction, and report when that is done. At most one such action is outstanding.
     Record(Vec<Record>),
-    /// Read the ledger's memory again: the policy in force asks for more than is remembered.
+    /// Read the ledger again: the policy in force needs more of the past than is in memory.
     Restore {
         /// Names the reading.
         number: u64,
@@ -237,7 +237,7 @@ pub enum Action {
         /// What came of it.
         outcome: OpOutcome,
     },
-    /// Tell whoever listens.
+    /// Pass this notice to the log, the metrics and the observers.
     Tell(Notice),
     /// Everything is finished; nothing follows.
     Done,

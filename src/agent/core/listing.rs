@@ -1,4 +1,4 @@
-//! Reading the platform's list of pending requests, and what follows from a pass that ended.
+//! Reads the platform's list of pending requests, and handles the result of each pass.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl Core {
         let mark = self.inbox.mark();
         let rhythm = self.rhythm();
         if let Some(fetch) = self.inbox.listing.begin(mark, now.mono, rhythm) {
-            // What is on its way now is not yet settled on the pages that follow.
+            // The pages that follow do not show the effect of answers that are in flight now.
             if self.responder.in_flight() > 0 {
                 self.inbox.listing.disturb();
             }
@@ -114,7 +114,8 @@ impl Core {
         self.not_shown(&verified.missing);
         let open = self.forget_unlisted(end, now) || verified.open;
         self.last_listing = Some(now.wall);
-        // Others of an owner whom somebody has let in meanwhile. Once a round, not at each answer: all that rests is looked at.
+        // Other requests of an owner whom somebody has let in meanwhile are decided again. This happens once a round,
+        // not after each answer, since it checks all resting requests.
         let approved = |policy: &Policy| policy.history_needs().approved;
         if std::mem::take(&mut self.let_in) && self.policy.as_deref().is_some_and(approved) {
             self.inbox.requeue_resting(|_| true);
@@ -124,7 +125,7 @@ impl Core {
             self.joined = None;
             self.session_input(Input::Listed, now);
         } else if self.joined.is_none() && self.session.state() == AgentState::Away {
-            // Only REST was out of reach.
+            // The connection was fine; only REST was out of reach.
             self.session_input(Input::Listed, now);
         }
         let mark = self.inbox.mark();
@@ -147,13 +148,13 @@ impl Core {
         }
     }
 
-    /// What became of an answer whose request is listed no more: it was taken, as far as anybody can say.
+    /// The outcome of an answer whose request is no longer listed: the answer is presumed to have been carried out.
     fn presumed(&self, id: &RequestId) -> Outcome {
         let said = self.inbox.entry(id).and_then(|entry| entry.answer().said());
         said.map_or(Outcome::Gone, |said| Outcome::Presumed(said.answer))
     }
 
-    /// A stable listing shows it no more, and we never answered it.
+    /// A stable listing no longer shows the request, and we never answered it.
     fn gone(&mut self, id: &RequestId, now: Now) {
         if self.inbox.entry(id).is_some_and(|entry| entry.answer().may_be_heard()) {
             self.finish(id, Ending::of(self.presumed(id)), now);

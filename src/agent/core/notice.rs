@@ -1,4 +1,4 @@
-//! Everything about an agent that is worth telling, as data: the log, the demo and the tests render it.
+//! Everything about an agent that is worth reporting, as data: the log, the demo and the tests render it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::policy::ask::AskFault;
 use crate::policy::doubts::Basis;
 use crate::policy::{By, Decision, RuleName, Told};
 
-/// One thing to tell.
+/// One notice.
 #[derive(Debug, Clone)]
 pub enum Notice {
     /// The agent's state changed.
@@ -25,7 +25,7 @@ pub enum Notice {
         /// Why.
         why: String,
     },
-    /// Something of the session's own.
+    /// A note of the session.
     Session(Note),
     /// Somebody took the connection.
     Superseded(Supersede),
@@ -45,11 +45,11 @@ pub enum Notice {
         /// Why.
         error: CallError,
     },
-    /// Something between us and the platform answers REST in its place.
+    /// A system between us and the platform answers REST calls in its place.
     InBetween {
         /// What it says.
         error: CallError,
-        /// It said the same the last time.
+        /// Whether it said the same the last time.
         again: bool,
     },
     /// A listing, or the list of contacts, failed.
@@ -59,19 +59,19 @@ pub enum Notice {
         /// How.
         error: CallError,
     },
-    /// A request is new here.
+    /// A request was seen for the first time.
     Seen {
         /// The request.
         request: Arc<ContactRequest>,
-        /// By a live event, rather than by a listing.
+        /// Whether a live event showed it; otherwise a listing did.
         live: bool,
     },
-    /// A settled request is pending again, says the platform.
+    /// The platform shows a settled request as pending again.
     Returned {
         /// The request.
         request: Arc<ContactRequest>,
     },
-    /// The platform says something else of a pending request than before.
+    /// The platform shows a pending request differently than before.
     Changed {
         /// As it is known now.
         request: Arc<ContactRequest>,
@@ -84,7 +84,7 @@ pub enum Notice {
         request: Arc<ContactRequest>,
         /// What was decided.
         decision: Box<Decision>,
-        /// Nothing goes out, by configuration.
+        /// Whether shadow keeps the answer back.
         shadow: bool,
     },
     /// An answer goes out.
@@ -106,7 +106,7 @@ pub enum Notice {
         by: By,
         /// What became of it.
         outcome: Outcome,
-        /// Tries it took.
+        /// How many tries it took.
         attempts: u32,
         /// From the frame received to the answer written; absent for listed requests and retries.
         latency: Option<Duration>,
@@ -121,7 +121,7 @@ pub enum Notice {
         attempts: u32,
         /// How it failed.
         error: Option<CallError>,
-        /// Its fate is unknown: a listing comes first.
+        /// Whether its outcome is unknown: then a listing comes first.
         unknown: bool,
     },
     /// The platform refused an answer (400, 403, 422).
@@ -133,7 +133,7 @@ pub enum Notice {
         /// How.
         error: CallError,
     },
-    /// A request was settled by somebody else, or is gone (`None`).
+    /// Somebody else settled a request, or it is gone (`None`).
     Settled {
         /// Which.
         request: RequestId,
@@ -159,11 +159,12 @@ pub enum Notice {
         /// How many doubts there are.
         doubts: usize,
     },
-    /// A payload told another id for a name of this owner's than was known: somebody else may have the name by now.
+    /// A payload shows another id for a name of this owner's than the known one: somebody else may have the name by
+    /// now.
     OtherHolder {
         /// Whose name.
         owner: StrangerText,
-        /// The request or contact that told.
+        /// The request or contact whose payload shows it.
         basis: Basis,
     },
     /// All contacts of an agent that is new to the record were read.
@@ -187,7 +188,7 @@ pub enum Notice {
         /// Whose it was, if that was known.
         handle: Option<StrangerText>,
     },
-    /// The end of a contact had come, and it is gone.
+    /// A contact was removed because its end had come.
     GuestExpired {
         /// Which.
         contact: ContactId,
@@ -196,7 +197,7 @@ pub enum Notice {
         /// The request whose approval was for a time.
         request: Option<RequestId>,
     },
-    /// The end of a contact has come, and it could not be removed; it is tried again.
+    /// The end of a contact has come, but the contact could not be removed; doorman tries again.
     GuestNotRemoved {
         /// Which.
         contact: ContactId,
@@ -207,7 +208,7 @@ pub enum Notice {
         /// Tries so far.
         attempts: u32,
     },
-    /// A contact with an end is not removed by itself, since somebody else may have made it.
+    /// Doorman does not remove a contact with an end by itself, since somebody else may have made the contact.
     GuestInDoubt {
         /// Who.
         contact: Contact,
@@ -237,7 +238,7 @@ pub enum Notice {
         /// `person:NAME`.
         by: String,
     },
-    /// A person said something about a request.
+    /// A person answered or held a request.
     Person {
         /// The request.
         request: Arc<ContactRequest>,
@@ -250,7 +251,7 @@ pub enum Notice {
     Overdue {
         /// The request.
         request: Arc<ContactRequest>,
-        /// Which entry says so.
+        /// The `[overdue.NAME]` table that applies.
         overdue: RuleName,
     },
     /// A decider said something of a request.
@@ -264,7 +265,7 @@ pub enum Notice {
         /// How long it took.
         took: Duration,
     },
-    /// A decider gave no word, again and again.
+    /// A decider failed repeatedly.
     DeciderFailed {
         /// Which.
         decider: RuleName,
@@ -273,14 +274,14 @@ pub enum Notice {
         /// How often in a row.
         failures: u32,
     },
-    /// A decider that failed gave a word.
+    /// A decider that failed works again.
     DeciderRecovered {
         /// Which.
         decider: RuleName,
     },
     /// The platform refused a call because there were too many.
     Throttled {
-        /// For so long.
+        /// For how long the agent waits.
         wait: Duration,
     },
     /// The key is refused, or there is none.
@@ -288,7 +289,7 @@ pub enum Notice {
         /// Which, and why.
         error: CallError,
     },
-    /// The key belongs to this agent, and it is called so.
+    /// The key belongs to this agent; its handle was read.
     Identified {
         /// Its handle.
         handle: Option<StrangerText>,
@@ -298,7 +299,7 @@ pub enum Notice {
         /// Why.
         why: String,
     },
-    /// The clock is (or is no longer) to be believed.
+    /// The clock can now be trusted, or can no longer be trusted.
     Clock {
         /// Whether it is sound.
         sound: bool,

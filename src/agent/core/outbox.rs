@@ -1,4 +1,4 @@
-//! What waits to go on record, in order and in batches.
+//! The entries that wait to go on record, in order and in batches.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use crate::model::{ContactId, RequestId, RequestStatus};
 
 /// Entries in one batch: one vector for a whole flood would be grown, copied and given back with every flood.
 pub const BATCH_MAX: usize = 512;
-/// Entries that wait before nobody new is let in.
+/// When this many entries wait, no new request is taken in.
 pub const ENTRIES_MAX: usize = 100_000;
 
 /// See the module.
@@ -15,7 +15,8 @@ pub const ENTRIES_MAX: usize = 100_000;
 pub(super) struct Outbox {
     batches: VecDeque<Vec<Record>>,
     len: usize,
-    /// Entries since the start, and those of them that went to the ledger, with and without the last batch.
+    /// Entries pushed since the start; `handed` and `handed_before` are those that went to the ledger, with and without
+    /// the last batch.
     pushed: u64,
     handed: u64,
     handed_before: u64,
@@ -71,8 +72,8 @@ impl Outbox {
     }
 }
 
-/// Whether this is the answer for which the last one was given up: on record is either both or none of it, or a start in between
-/// would know of no answer that binds.
+/// Whether `entry` is the answer that replaces the one just withdrawn. Both go on record in one batch: a start between
+/// them would find no answer that binds the request.
 fn replaces(last: Option<&Record>, entry: &Record) -> bool {
     matches!((last, entry), (Some(Record::Withdrawn { request: before, .. }), Record::Intent { request, .. }) if before == request)
 }
@@ -93,7 +94,7 @@ pub(super) fn removals(batch: &[Record]) -> Vec<ContactId> {
     batch.iter().filter_map(removal).collect()
 }
 
-/// Whether nothing will ever be decided otherwise without this entry.
+/// Whether no decision will ever depend on this entry.
 pub(super) fn may_be_missing(entry: &Record) -> bool {
     matches!(
         entry,

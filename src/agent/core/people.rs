@@ -1,5 +1,5 @@
-//! What a person asks of one agent, and what they are told. A person's word bypasses rules, guards, holds and pauses; it
-//! never bypasses an earlier answer whose fate is open, nor the record.
+//! Commands of people for one agent, and the replies. A person's answer goes out despite rules, guards, holds and
+//! pauses. It still waits for an earlier answer of unknown outcome, and it still needs the record.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use crate::model::{
 use crate::policy::By;
 use crate::policy::doubts::Said as SaidOfDoubt;
 
-/// An end is a moment of this machine's clock.
+/// The end of a contact is measured by this machine's clock.
 pub(super) const NO_CLOCK: &str = "the clock of this machine cannot be believed, so that nobody could say when it ends: \
                                    see `doorman status`, or approve without `--for`";
 
-/// What a person asks of one agent.
+/// A command of a person for one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PersonCommand {
     /// Approve, reject, or hold (`Defer`) a request.
@@ -47,11 +47,11 @@ pub enum PersonCommand {
         /// Which.
         contact: ContactId,
     },
-    /// What a doubt comes to.
+    /// Settle a doubt.
     Settle {
         /// A handle, or the id of a request that a doubt rests on.
         target: Target,
-        /// What the person says.
+        /// The person's statement.
         said: SaidOfDoubt,
     },
     /// Answer nothing until resumed.
@@ -60,10 +60,10 @@ pub enum PersonCommand {
     Resume,
 }
 
-/// What came of it.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpOutcome {
-    /// The request got its answer, or its hold.
+    /// The request was answered or held.
     Answered(PersonAnswered),
     /// These doubts ended.
     Settled(Vec<OpenDoubt>),
@@ -73,29 +73,29 @@ pub enum OpOutcome {
     Failed(OpFailure),
 }
 
-/// How a person's answer ended.
+/// The result of a person's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PersonAnswered {
     /// Which request.
     pub request: RequestId,
-    /// At whose door.
+    /// The agent that received it.
     pub agent: AgentId,
-    /// Whose it is.
+    /// The handle of the sender.
     pub handle: Option<StrangerText>,
-    /// What was said.
+    /// The person's verdict.
     pub verdict: Verdict,
-    /// `held` (it is on hold), `end-moved` or `end-lifted` (of a guest), or an outcome's word.
+    /// `held`, `end-moved` or `end-lifted` (of a guest's contact), or the word of an outcome.
     pub outcome: String,
     /// When the contact is removed, where it was approved for a time.
     pub ends_at: Option<Timestamp>,
 }
 
-/// Why it was not done.
+/// Why a command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpFailure {
     /// `gone`, `changed`, `shadow`, `busy`, `failed`, …: stable.
     pub code: &'static str,
-    /// For people: what to do next.
+    /// A message for people: what to do next.
     pub message: String,
 }
 
@@ -108,7 +108,7 @@ impl OpOutcome {
         Self::error("busy", message)
     }
 
-    /// What cannot be recorded is not done.
+    /// Nothing is done that cannot be recorded.
     pub(super) fn blocked() -> Self {
         let message =
             "the ledger cannot be written now, and nothing is done that is not on record: `doorman status` says why";
@@ -125,7 +125,8 @@ impl OpOutcome {
 }
 
 impl Core {
-    /// The pending requests that a person means here: the one with that id, else all of a handle's and all whose ids begin so.
+    /// The pending requests that a person means: the one with that id, else all requests of a handle and all whose ids
+    /// begin with the text.
     pub fn find(&self, target: &Target) -> Vec<RequestId> {
         if let Some(id) = target.id().filter(|id| self.inbox.entry(id).is_some()) {
             return vec![id];
@@ -160,7 +161,7 @@ impl Core {
         }
     }
 
-    /// `None`: the answer is on its way, and its end will be told.
+    /// `None`: the answer is on its way; the reply comes with its outcome.
     fn person_answers(
         &mut self,
         token: u64,
@@ -212,7 +213,8 @@ impl Core {
         None
     }
 
-    /// Whether the record can be written. People who wait are told where it cannot be: nobody knows for how long.
+    /// Whether the record can be written. If not, the people who wait get a reply at once: nobody knows how long it
+    /// lasts.
     pub(super) fn ledger_health(&mut self, ok: bool) {
         self.ledger_ok = ok;
         if ok {
@@ -261,7 +263,7 @@ impl Core {
         })
     }
 
-    /// `None`: it is on its way, and its end will be told.
+    /// `None`: the removal is on its way; the reply comes with its outcome.
     fn person_removes(&mut self, token: u64, contact: ContactId, person: Person, now: Now) -> Option<OpOutcome> {
         if self.stopping {
             return Some(OpOutcome::busy("doorman is stopping: ask again when it runs"));
@@ -304,7 +306,7 @@ impl Core {
         }
     }
 
-    /// Tells those who waited how the answer ended.
+    /// Replies to those who wait for the outcome of this answer.
     pub(super) fn end_waiting(
         &mut self,
         id: &RequestId,
@@ -318,7 +320,7 @@ impl Core {
     }
 }
 
-/// What is said to a person whose request has another sender by now.
+/// The reply to a person whose request has another sender by now.
 fn changed(request: &ContactRequest, was: &Sender) -> String {
     let name = |sender: &Sender| sender.original().map_or_else(|| "nobody".to_owned(), |text| format!("@{text}"));
     let (was, is) = (name(was).replace("@@", "@"), name(&request.sender).replace("@@", "@"));
@@ -329,7 +331,8 @@ fn changed(request: &ContactRequest, was: &Sender) -> String {
 }
 
 impl Core {
-    /// The platform says something else of these requests than before: it goes on record, and they are decided again.
+    /// The platform shows these requests differently than before: the change goes on record, and they are decided
+    /// again.
     pub(super) fn learn_changes(&mut self, now: Now) {
         for before in self.inbox.take_changed() {
             let id = before.id.clone();
@@ -341,7 +344,8 @@ impl Core {
             self.tell(Notice::Changed { request: request.clone(), before: before.clone() });
             if before.sender != request.sender {
                 self.policy_state.seen(&id, request.sender.handle(), first_seen.min(now.wall));
-                // A person's word was for the sender before: it becomes a hold. Where nobody was known, there is no other.
+                // A person's answer was meant for the previous sender, so it becomes a hold. If no sender was known
+                // before, the sender has not changed.
                 if let Some(Said { by: By::Person(person), .. }) =
                     (before.sender != Sender::Absent).then(|| self.inbox.take_order(&id)).flatten()
                 {
@@ -355,8 +359,8 @@ impl Core {
         }
     }
 
-    /// An answer that may have been carried out is given up for a person's other one, whose intent follows in the same batch:
-    /// the record holds it for open no more.
+    /// An answer that may have been carried out is given up for another answer of a person, whose intent follows in the
+    /// same batch: the record no longer holds the old answer as open.
     pub(super) fn give_up_answer(&mut self, id: &RequestId, now: Now) {
         let handle = self.inbox.entry(id).and_then(|entry| entry.request().sender.handle().cloned());
         self.approval_ended(id, handle.as_ref(), false, now);

@@ -1,4 +1,4 @@
-//! What goes to the ledger, and what came from it at start.
+//! What the core sends to the ledger, and what it reads from the ledger at the start.
 
 use jiff::Timestamp;
 
@@ -16,21 +16,21 @@ use crate::policy::{By, Decision, Mode};
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
     first_seen: Option<Timestamp>,
-    /// When it was sent, as the platform says, and whose it is.
+    /// When it was sent, by the platform's time, and by whom.
     inserted_at: Option<Timestamp>,
     pub(super) sender: Option<Handle>,
     subject: Option<Subject>,
     decided: Option<(Verdict, By, Mode)>,
-    /// The pass under way lists it, in a row of which only the id can be read.
+    /// The current pass lists it in a row with only a readable id.
     listed: bool,
-    /// What the passes in succession weigh that did not list it.
+    /// The total weight of the passes in a row that did not list it.
     missed: u8,
     malformed: Option<Answer>,
 }
 
 impl Core {
-    /// Puts something on record with the next batches. While the ledger cannot be written that may be long, so at the
-    /// bound nobody is let in any more, and what decides nothing is left out.
+    /// Records something with the next batches. While the ledger cannot be written, entries pile up: at the bound no
+    /// new request is taken in, and entries that no decision depends on are left out.
     pub(super) fn record(&mut self, record: Record) {
         if self.outbox.is_full() && outbox::may_be_missing(&record) {
             self.count(Counter::RecordsLeftOut);
@@ -40,7 +40,7 @@ impl Core {
         self.inbox.closed = self.outbox.is_full();
     }
 
-    /// Answers whose fate is open wait for a listing; answers that ended a moment ago are not undone by a stale one.
+    /// Answers of unknown outcome wait for a listing; a stale listing does not undo answers that ended a moment ago.
     pub(super) fn remember(
         &mut self,
         open: Vec<OpenAnswer>,
@@ -48,7 +48,7 @@ impl Core {
         recent: Vec<RecentAnswer>,
         now: Now,
     ) {
-        // Oldest first, so that the newest of one handle is the one whose contact is looked for.
+        // Oldest first, so that of several approvals of one handle the newest waits for the contact.
         for answer in recent.into_iter().rev() {
             if let Some(handle) = answer.unmet.as_ref().and_then(Sender::handle) {
                 self.approval_ended(&answer.request.id, Some(handle), true, now);
@@ -57,7 +57,7 @@ impl Core {
             self.inbox.remember_settled(&answer.request, Some(said), answer.changed, now);
         }
         for answer in refused {
-            // What the platform did not allow (403) is asked again; what it called malformed is not.
+            // A forbidden answer (403) is sent again; one that the platform called malformed is not.
             self.remembered.entry(answer.request).or_default().malformed =
                 (answer.refusal == Some(Refusal::Malformed)).then_some(answer.answer);
         }
@@ -70,7 +70,7 @@ impl Core {
         }
     }
 
-    /// What was pending at the record's last line, `since` then.
+    /// The requests that were pending at the record's last line, which was written at `since`.
     pub(super) fn remember_requests(
         &mut self,
         pending: Vec<SavedRequest>,
@@ -100,8 +100,8 @@ impl Core {
         }
     }
 
-    /// A remembered request is here again: when it was first seen, if the ledger knows, and whether the platform says something
-    /// else of it than is on record.
+    /// A remembered request is listed again: returns when it was first seen, if the ledger knows, and whether the
+    /// platform now shows it differently than the record does.
     pub(super) fn restore(&mut self, request: &ContactRequest) -> (Option<Timestamp>, bool) {
         let (id, now) = (&request.id, Subject::of(request));
         let Some(remembered) = self.remembered.get_mut(id) else { return (None, false) };
@@ -127,14 +127,14 @@ impl Core {
         }
     }
 
-    /// A pass ended. What the ledger held as pending, and passes prove to be so no more, ended while nobody looked. Whether one
-    /// more such pass would prove that of some.
+    /// A pass ended. Requests that the ledger holds as pending, and that passes prove to be no longer pending, ended
+    /// unseen. Returns whether one more such pass would prove that for some requests.
     pub(super) fn forget_unlisted(&mut self, end: &PassEnd, now: Now) -> bool {
-        // One that found no room was shown all the same.
+        // A request for which there was no room was shown all the same.
         let weight = if end.full { 0 } else { end.weight() };
         let (mut gone, mut open) = (Vec::new(), false);
         for (id, remembered) in &mut self.remembered {
-            // One that is here is remembered for its last decision alone, until there is another.
+            // A request that is in the inbox is remembered only for its last decision, until it is decided again.
             if std::mem::take(&mut remembered.listed) || self.inbox.entry(id).is_some() {
                 remembered.missed = 0;
                 continue;

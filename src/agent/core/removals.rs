@@ -1,5 +1,5 @@
-//! Contacts that doorman removes, for a person or because their end has come: the intent goes on record, then the call goes out,
-//! then what became of it goes on record. Who is removed was chosen before, by the contact's id.
+//! Contacts that doorman removes, for a person or because their end has come: first the intent goes on record, then the
+//! call goes out, then its outcome goes on record. The contact to remove was chosen before, by its id.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::ledger::Record;
 use crate::model::{AgentState, ContactId, RemovalOutcome, RemovedBy};
 use crate::platform::{CallError, CallFault, Reply};
 
-/// Where a removal is.
+/// The stage of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Its intent goes on record.
+    /// Its intent is being recorded.
     Recording,
     /// The call is on its way.
     Flight,
@@ -24,7 +24,7 @@ enum Stage {
 #[derive(Debug)]
 struct Removal {
     by: RemovedBy,
-    /// Who wait for its end.
+    /// The people who wait for its outcome.
     tokens: Vec<u64>,
     stage: Stage,
     /// An earlier attempt may have been carried out.
@@ -35,18 +35,18 @@ struct Removal {
 #[derive(Debug, Default)]
 pub(super) struct Removals {
     open: BTreeMap<ContactId, Removal>,
-    /// In the batch under way.
+    /// The removals in the current batch.
     under_way: Vec<ContactId>,
 }
 
 impl Removals {
-    /// An end that may have been carried out before the start.
+    /// Takes over the removal of a contact at its end that may have been carried out before the start.
     pub(super) fn remember(&mut self, contact: &ContactId) {
         let removal = Removal { by: RemovedBy::Expired, tokens: Vec::new(), stage: Stage::Waits, heard: true };
         self.open.insert(contact.clone(), removal);
     }
 
-    /// Whether a contact that is gone now went because its end had come: our call for that is on its way, or may have been
+    /// Whether a contact that is gone now was removed at its end: our call for that is in flight, or may have been
     /// carried out.
     fn expires(&self, contact: &ContactId) -> bool {
         self.open.get(contact).is_some_and(|removal| {
@@ -59,7 +59,7 @@ impl Removals {
         self.open.contains_key(contact)
     }
 
-    /// How many are on their way.
+    /// How many removals are in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.open.values().filter(|removal| removal.stage != Stage::Waits).count()
     }
@@ -71,7 +71,7 @@ impl Removals {
 }
 
 impl Core {
-    /// Puts the intent on record, once; the call follows when that is certain.
+    /// Records the intent, once; the call goes out when the intent is on record.
     pub(super) fn begin_removal(&mut self, contact: ContactId, by: RemovedBy, token: Option<u64>, now: Now) {
         let removal = self.removals.open.entry(contact.clone()).or_insert_with(|| Removal {
             by,
@@ -112,7 +112,7 @@ impl Core {
         let Some(removal) = self.removals.open.get(contact).filter(|removal| removal.stage == Stage::Flight) else {
             return;
         };
-        // The channel told already that it is gone.
+        // The channel already reported the removal.
         let gone = self.contacts.has_left(contact) && self.policy_state.doubts().contacts().seen(contact).is_none();
         let heard = removal.heard;
         let error = match reply.result {
@@ -214,10 +214,10 @@ impl Core {
         }
     }
 
-    /// A contact is gone, as the channel told or a reading proves. Whether it went because its end had come.
+    /// A contact was removed, as the channel reported or a reading proves. Returns whether its end was the reason.
     pub(super) fn gone_by_end(&mut self, contact: &ContactId, now: Now) -> bool {
         let expired = self.removals.expires(contact);
-        // Its reply will come, otherwise.
+        // For a call in flight, the reply will come.
         let waits = self.removals.open.get(contact).is_some_and(|removal| removal.stage == Stage::Waits);
         if waits && expired {
             self.record_removal(contact, RemovalOutcome::Removed, None, now);

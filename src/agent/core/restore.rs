@@ -1,7 +1,8 @@
-//! Reading the record again, for a policy that asks further back than is remembered.
+//! Reads the record again for a policy that looks further back than the memory does.
 //!
-//! What happens from the swap on is remembered at once as the new policy asks; what happened before is read, as soon as all of
-//! it is on record. So nothing is missed between the two. A reading for an older policy than the one in force is ignored.
+//! From the swap on, everything that happens is remembered as the new policy needs it. What happened before is read
+//! from the record, as soon as all of it is recorded. So nothing is missed between the two. The result of a reading for
+//! an older policy is ignored.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -17,9 +18,9 @@ use crate::policy::state::SavedState;
 
 /// How far back charges are remembered at least: a policy that is corrected finds them again.
 const CHARGES_REACH: SignedDuration = SignedDuration::from_hours(24 * 31);
-/// After a reading that failed.
+/// The wait after a failed reading.
 const RETRY: Duration = Duration::from_secs(30);
-/// More than this given back during one reading, and it is begun again.
+/// If more charges than this are given back during one reading, the reading begins again.
 const GIVEN_BACK_MAX: usize = 4_096;
 
 /// See the module.
@@ -32,13 +33,13 @@ pub(super) struct Restore {
 
 #[derive(Debug)]
 struct Wanted {
-    /// Entries that must be on record first, counted from the start.
+    /// How many entries, counted from the start, must be on record first.
     behind: u64,
     not_before: Mono,
-    /// Since when what happens is remembered as this policy asks.
+    /// Since when everything is remembered as this policy needs it.
     since: jiff::Timestamp,
     under_way: bool,
-    /// What was given back since: the record may have been read before it said so.
+    /// The requests whose charges were given back since: the reading may be older than the record of that.
     given_back: HashSet<RequestId>,
 }
 
@@ -70,13 +71,13 @@ impl Core {
         });
     }
 
-    /// What was forgotten of removals is on record, or will be in a moment.
+    /// The removals that memory has forgotten are on record, or soon will be: the record is read again.
     pub(super) fn recall_removed(&mut self, now: Now) {
         let policy = self.policy.clone();
         self.restore_for(policy.as_deref(), now);
     }
 
-    /// What a reading under way may have found is over: it is read again, with all that is to be recorded until now.
+    /// The result of a reading under way is out of date: it is read again, after all entries up to now are on record.
     pub(super) fn restore_again(&mut self) {
         let Some(wanted) = &mut self.restore.wanted else { return };
         self.restore.number += 1;
@@ -85,7 +86,7 @@ impl Core {
         wanted.given_back.clear();
     }
 
-    /// What was reserved for this request is so no more, whatever a reading under way found.
+    /// The charge of this request was given back: a reading under way must not bring it back.
     pub(super) fn restore_without(&mut self, id: &RequestId) {
         if self.restore.wanted.as_ref().is_some_and(|wanted| wanted.given_back.len() >= GIVEN_BACK_MAX) {
             self.restore_again();
@@ -102,14 +103,14 @@ impl Core {
         self.act(Action::Restore { number, reach });
     }
 
-    /// When to read. `None` while the ledger does not have yet what the reading must find.
+    /// When to read; `None` until the ledger has everything that the reading must find.
     pub(super) fn restore_due(&self) -> Option<Mono> {
         let wanted = self.restore.wanted.as_ref()?;
         let recorded = self.outbox.recorded(self.recording) >= wanted.behind;
         (!wanted.under_way && recorded).then_some(wanted.not_before)
     }
 
-    /// What was read; `None`: it could not be.
+    /// The result of a reading; `None`: the record could not be read.
     pub(super) fn restored(&mut self, number: u64, saved: Option<SavedState>, now: Now) {
         if number != self.restore.number {
             return;

@@ -6,7 +6,7 @@ use crate::ledger::Record;
 use crate::model::{ContactRequest, Sender, SenderId, StrangerText};
 use crate::secret::Redact;
 
-/// The entry without keys. Ids and handles were compared before; only what is kept of them changes.
+/// Returns the entry without keys. Ids and handles were compared before; only their copy on record changes.
 pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
     match &mut record {
         Record::Seen { request, .. } | Record::Changed { request, .. } => scrub_request(request, redact),
@@ -41,7 +41,7 @@ pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
         | Record::Settled { .. }
         | Record::ContactRemoved { .. }
         | Record::ContactsRead { .. }
-        // What a person says is without keys when it comes in.
+        // A person's text has no keys: they are removed when it comes in.
         | Record::Settlement { .. }
         | Record::Vouched { .. }
         | Record::GuestEnd { .. }

@@ -1,4 +1,5 @@
-//! The session's side: frames in, plans out, and what the channel's events mean for the inbox.
+//! Connects the session with the rest: frames in, connect plans out, and the effect of the channel's events on the
+//! inbox.
 
 use super::{Action, Core};
 use crate::agent::core::counters::Counter;
@@ -50,7 +51,7 @@ impl Core {
         }
     }
 
-    /// A reload: whatever was not allowed may be allowed by now, under the same rules, too.
+    /// A reload: what the platform forbade may be allowed by now, even under the same rules.
     pub(super) fn key_renewed(&mut self, changed: bool, now: Now) {
         if changed {
             self.key_changed(now);
@@ -63,7 +64,7 @@ impl Core {
     fn key_changed(&mut self, now: Now) {
         self.identity_lost();
         self.session_input(Input::KeyChanged, now);
-        // Pages that are on their way may be another agent's.
+        // Pages that are still to arrive may be those of another agent.
         self.inbox.listing.restart("the key changed", now.mono);
         self.inbox.release_held();
         self.contacts.want(now.mono);
@@ -121,7 +122,8 @@ impl Core {
         self.session_input(Input::KeyRefused(error.to_string()), now);
     }
 
-    /// Something between us and the platform answered in its place. It knows nothing of keys: nothing is refused.
+    /// A system between us and the platform answered in its place. Such a system does not know our keys, so the key
+    /// does not count as refused.
     pub(super) fn in_between(&mut self, error: &CallError, now: Now) {
         self.count(Counter::BlockedInBetween);
         let again = self.between.as_ref() == Some(error);
@@ -130,7 +132,7 @@ impl Core {
         self.session_input(Input::Blocked(error.to_string()), now);
     }
 
-    /// REST worked: a refused agent is one no more.
+    /// A REST call succeeded: a refused agent is no longer refused.
     pub(super) fn key_works(&mut self, now: Now) {
         if self.session.state() == AgentState::Refused {
             self.session_input(Input::KeyAccepted(None), now);
@@ -178,7 +180,7 @@ impl Core {
                 }
                 Output::State(state, why) => self.state_changed(state, why, now),
                 Output::Note(note) => {
-                    // What came while nobody noticed that the connection was dead is on the list alone.
+                    // What arrived while the connection was dead but not yet noticed is only in the list.
                     if note.name == NoteName::ConnectionDead {
                         self.inbox.listing.want("the connection was dead", now.mono);
                     }

@@ -1,4 +1,4 @@
-//! What the simulation comes by too seldom to be relied on: a held agent, which only polls, step by step.
+//! Cases that the simulation reaches too rarely: an agent without rules that only polls, step by step.
 
 use std::time::Duration;
 
@@ -25,14 +25,14 @@ struct Held {
     core: Core,
     at: Duration,
     recorded: Vec<Record>,
-    /// In the order in which it was told.
+    /// In the order of the notices.
     told: Vec<Notice>,
     asked: Vec<Action>,
-    /// Batches stay with the ledger.
+    /// If true, no batch is confirmed.
     stalled: bool,
     /// How far the wall clock is ahead of the time.
     ahead: jiff::SignedDuration,
-    /// Whose key it is, as the platform says; `None`: it cannot say.
+    /// The agent whose key it is, as the platform reports; `None`: the platform cannot tell.
     whose: Option<&'static str>,
 }
 
@@ -97,7 +97,7 @@ impl Held {
         }
     }
 
-    /// By its own clock.
+    /// The time by the agent's own clock.
     fn now(&self) -> Now {
         let Now { mono, wall } = now(self.at);
         Now { mono, wall: wall + self.ahead }
@@ -109,7 +109,7 @@ impl Held {
         Reply { result: self.whose.map(me).ok_or(unreachable), date: None }
     }
 
-    /// The socket that is asked for opens, and what is said on it is answered.
+    /// The requested socket opens, and every message on it gets its reply.
     fn joins(&mut self) -> u64 {
         let conn = self.dials().expect("a socket is asked for");
         self.tell(Input::Opened { conn });
@@ -126,7 +126,7 @@ impl Held {
         conn
     }
 
-    /// The socket that was asked for last.
+    /// The number of the last requested socket.
     fn dials(&self) -> Option<u64> {
         self.asked.iter().rev().find_map(|action| match action {
             Action::Connect { conn, .. } => Some(*conn),
@@ -134,7 +134,7 @@ impl Held {
         })
     }
 
-    /// So much later, the list is asked for, and shows these.
+    /// After `wait`, the list is requested and shows these requests.
     fn listed_after(&mut self, wait: Duration, shown: &[&str]) {
         self.lists_after(wait, &shown.iter().map(|id| request(id)).collect::<Vec<_>>());
     }
@@ -162,13 +162,13 @@ impl Held {
         self.tell_refusing(Input::Op { token: 1, op, person: "ann".into() }, refused);
     }
 
-    /// So much later.
+    /// Lets this much time pass.
     fn wait(&mut self, wait: Duration) {
         self.at += wait;
         self.tell(Input::Tick);
     }
 
-    /// The answer to this request is carried out.
+    /// The platform carries out the answer to this request.
     fn applied(&mut self, id: &str, answer: Answer) {
         let id = RequestId::parse(id).unwrap();
         let reply = Reply { result: Ok(crate::platform::Responded { status: answer.status() }), date: None };
@@ -311,7 +311,7 @@ fn what_somebody_else_outdid_is_bound_to_nothing_should_it_come_back() {
         assert_eq!(held.core.pending().len(), 1);
         let heard = held.core.inbox.entry(&RequestId::parse("r1").unwrap()).unwrap().answer().may_be_heard();
         assert_eq!(heard, bound, "{reply:?}: only what may have been heard binds");
-        // Its end is on record, and no rule says the same: a person has to say it once more.
+        // Its outcome is on record, and no rule gives the same answer: a person has to give it again.
         assert_eq!(held.answers_sent(), 1);
         held.approve("r1", false);
         assert_eq!(held.answers_sent(), 2);
@@ -359,7 +359,7 @@ fn what_comes_back_and_goes_again_has_its_outcome_on_record_already() {
     held.listed_after(MINUTES, &["r1"]);
     held.approve("r1", false);
     held.applied("r1", Answer::Approve);
-    // A stale page shows it, long after; before the same can be said once more, the next one does not.
+    // A stale page shows it long after; before the same answer can be sent again, the next page does not show it.
     held.core.ledger_ok = false;
     held.listed_after(10 * MINUTES, &["r1"]);
     assert_eq!(held.core.pending().len(), 1);

@@ -1,4 +1,5 @@
-//! What an agent does at a moment of its own choice: one table, in which [`Core::due`] says when and [`Core::fire`] what.
+//! What an agent does at a time of its own choice, in one table: [`Core::due`] returns when, and [`Core::fire`] does
+//! it.
 
 use super::Core;
 use super::listing::FAR;
@@ -7,7 +8,8 @@ use crate::phoenix;
 use crate::variants::with_all;
 
 with_all! {
-    /// In the order in which they fire at one moment: nothing is answered before everything else was looked at.
+    /// In the order in which they fire at one moment: deciding and removing come last, after everything that finds out
+    /// more.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Timer {
         /// The session's own timers: reconnects, heartbeats, joins, probes of a refused key.
@@ -22,7 +24,7 @@ with_all! {
         Listing,
         /// Read the contacts.
         Contacts,
-        /// Those who wait to be asked about are decided again.
+        /// Decide the requests again that wait for a question to a decider.
         Ask,
         /// Decide what is ready.
         Decide,

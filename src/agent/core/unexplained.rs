@@ -20,7 +20,8 @@ impl Core {
         self.tell(Notice::ContactUnexplained { contact: contact.clone() });
     }
 
-    /// All contacts of an agent that is new to the record were read: how many there are is said once, and none by itself.
+    /// All contacts of an agent that is new to the record were read: reports their number once, and no contact on its
+    /// own.
     pub(super) fn baseline(&mut self, contacts: usize, now: Now) {
         if std::mem::take(&mut self.new_to_record) {
             self.record(Record::ContactsRead { agent: self.config.agent.clone(), at: now.wall });
@@ -28,7 +29,8 @@ impl Core {
         }
     }
 
-    /// A request ended without an answer of ours: told where that was against the rules in force. In shadow none are.
+    /// A request ended without an answer of ours: reports it if that contradicts the rules in force. In shadow no rules
+    /// are in force.
     pub(super) fn against_policy(&mut self, entry: &Entry, status: Option<&RequestStatus>) {
         let Some(decision) = entry.decision().filter(|decision| decision.verdict != Verdict::Approve) else {
             return;

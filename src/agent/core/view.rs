@@ -1,4 +1,4 @@
-//! How an agent stands, for `status`, `pending` and the metrics. The shell puts it into words.
+//! The current state of an agent, for `status`, `pending` and the metrics. The shell puts it into words.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use crate::policy::ask::AskFault;
 use crate::policy::doubts::Doubt;
 use crate::policy::{By, ErrorKind, RuleName, Told};
 
-/// How an agent stands.
+/// The current state of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentView {
     /// Its id.
     pub id: AgentId,
-    /// Its handle, once the platform said it.
+    /// Its handle, once the platform reported it.
     pub handle: Option<StrangerText>,
-    /// Where it stands.
+    /// The state of its connection.
     pub state: AgentState,
     /// Nothing is answered until `resume`.
     pub paused: bool,
     /// Its rules were refused at start.
     pub without_rules: bool,
-    /// In this state since.
+    /// Since when it is in this state.
     pub since: Timestamp,
     /// Why, for people.
     pub why: String,
-    /// Known and pending with the platform.
+    /// Requests that are known and pending.
     pub pending: u64,
     /// Of these: decided `defer`.
     pub deferred: u64,
@@ -38,15 +38,15 @@ pub struct AgentView {
     pub in_flight: u64,
     /// Doubts that the rules in force ask about.
     pub doubts: u64,
-    /// Let in for a time, and there still.
+    /// Guests that are there now.
     pub guests: u64,
-    /// Of these: for longer than that.
+    /// Of these: after their end.
     pub guests_late: u64,
     /// The end of the last whole listing.
     pub last_listing: Option<Timestamp>,
-    /// What people should know beside the state, a sentence each; escaped.
+    /// Remarks for people beside the state, one sentence each; escaped.
     pub remarks: Vec<String>,
-    /// Deciders that give no word, and why.
+    /// Deciders that fail, and why.
     pub deciders_failing: Vec<(RuleName, AskFault)>,
     /// When the request that has waited longest for a person was first seen.
     pub oldest_deferred: Option<Timestamp>,
@@ -59,17 +59,17 @@ pub struct AgentView {
 pub struct PendingRequest {
     /// The request.
     pub request: Arc<ContactRequest>,
-    /// At whose door.
+    /// The agent that received it.
     pub agent: AgentId,
     /// When it was first seen.
     pub first_seen: Timestamp,
     /// The last decision, if there was one.
     pub verdict: Option<Verdict>,
-    /// What gave it, or keeps it waiting.
+    /// What gave that decision, or what keeps the request waiting.
     pub by: Option<By>,
-    /// What may have happened unseen to its sender's owner, where that made a rule unknown.
+    /// Doubts about the sender's owner that made a rule unknown.
     pub doubts: Vec<Doubt>,
-    /// What deciders said of it, in words.
+    /// The verdicts of deciders about it, in words.
     pub told: Vec<String>,
     /// When it will be answered, where it waits.
     pub due: Option<Timestamp>,
@@ -83,7 +83,7 @@ impl Core {
         self.policy_state.sizes()
     }
 
-    /// How it stands.
+    /// The current state of the agent.
     pub fn status(&self) -> AgentView {
         let resting = |stage: Stage| matches!(stage, Stage::Resting { .. });
         let deferred = self.inbox.entries().filter(|entry| {
@@ -121,7 +121,7 @@ impl Core {
         deferred.map(|entry| entry.first_seen()).min()
     }
 
-    /// What people should know beside the state.
+    /// Remarks for people beside the state.
     fn remarks(&self) -> Vec<String> {
         let blind = self.inbox.listing.blind().map(|blind| {
             format!(
@@ -171,7 +171,7 @@ impl Core {
         room.into_iter().chain(record).chain(contacts)
     }
 
-    /// Its state.
+    /// The state of the connection.
     pub fn state(&self) -> AgentState {
         self.state
     }
@@ -181,7 +181,7 @@ impl Core {
         self.counters.all()
     }
 
-    /// Goes on with what the agent counted in earlier lives of its task.
+    /// Continues the counters of earlier runs of this agent's task.
     pub fn count_on(&mut self, counters: Counters) {
         self.counters.hand_to(counters);
     }
@@ -193,7 +193,7 @@ impl Core {
         entries.into_iter().map(|entry| self.pending_request(entry)).collect()
     }
 
-    /// At most so many of them: who waits for a person before the others, oldest first.
+    /// At most `most` pending requests: those that wait for a person come first, oldest first.
     pub fn pending_first(&self, most: usize) -> Vec<PendingRequest> {
         if most == 0 {
             return Vec::new();
@@ -219,7 +219,7 @@ impl Core {
             first_seen: entry.first_seen(),
             verdict: entry.decision().map(|decision| decision.verdict),
             by: match (entry.answer().said(), entry.decision()) {
-                // What keeps an answered request waiting, rather than what answered it.
+                // What keeps a decided request waiting, rather than what decided it.
                 (Some(_), Some(decision)) if decision.verdict == Verdict::Defer && !entry.said_by_person() => {
                     Some(decision.by.clone())
                 }

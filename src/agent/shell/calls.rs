@@ -26,14 +26,14 @@ const FRAMES_WAITING: usize = 1024;
 /// Frames that wait to be sent: joins, leaves and heartbeats only.
 const SENDS_WAITING: usize = 16;
 
-/// What came back.
+/// The result of a call.
 #[derive(Debug)]
 pub enum Done {
     /// The socket of this number is open, or is not.
     Connected(u64, Result<Box<Socket>, ConnectFailure>),
     /// The socket's task has ended; its last event said so.
     SocketEnded,
-    /// `me`: which question, the key with which it was asked, and what came.
+    /// The reply to `me`: the number of the question, the key that was used, and the reply.
     Me(u64, Box<Result<(Key, AgentRest), String>>, Reply<Me>),
     /// The key, read again for a reload.
     KeyRead(Box<ReadKey>),
@@ -52,7 +52,7 @@ pub enum Done {
         /// When it was written.
         written: Mono,
     },
-    /// What a decider said, or why it did not.
+    /// The verdict of a decider, or why there is none.
     Told {
         /// About which request.
         request: RequestId,
@@ -65,15 +65,15 @@ pub enum Done {
     },
     /// A batch is on record, or is not.
     Recorded(Result<(), LedgerError>),
-    /// What the ledger remembers, read again for a policy that asks for more.
+    /// The ledger's memory, read again for a policy that needs more of it.
     Restored(u64, Result<Box<SavedState>, LedgerError>),
-    /// Something went on record that nobody waits for.
+    /// Something went on record; nothing waits for it.
     Noted,
     /// The reply to the removal of a contact.
     Removed(ContactId, Reply<()>),
 }
 
-/// The key, and the client that carries it; why not, for people, otherwise.
+/// The key and the client that uses it, or an error message for people.
 pub(super) type ReadKey = Result<(Key, AgentRest), String>;
 
 /// Reads the key where blocking is allowed: whatever its file does, only this agent waits for it.
@@ -83,7 +83,7 @@ pub(super) async fn read_key(settings: &AgentSettings, rest: &Rest) -> ReadKey {
     read.unwrap_or_else(|_| Err("it could not be read".to_owned()))
 }
 
-/// Reads the key and makes the client that carries it; why not, for people, otherwise.
+/// Reads the key and makes the client that uses it, or returns an error message for people.
 fn read_key_here(settings: &AgentSettings, rest: &Rest) -> ReadKey {
     let key = secret::read(&settings.key).map_err(|error| error.to_string())?;
     let client = rest.agent(settings.id.clone(), key.clone());
@@ -116,7 +116,7 @@ impl Agent {
             Done::Me(..) => {}
             Done::KeyRead(key) => {
                 let changed = self.take_key(*key);
-                // Whatever was asked about the old one does not matter any more.
+                // Questions about the old key do not matter any more.
                 self.questions += u64::from(changed);
                 self.core.handle(Input::KeyRenewed { changed }, now);
             }
@@ -140,7 +140,7 @@ impl Agent {
         }
     }
 
-    /// What the agent is called goes on record, for commands that run without a daemon. Nothing waits for it.
+    /// Records the handle of the agent, for commands that run without a daemon. Nothing waits for it.
     fn name_on_record(&mut self, reply: &Reply<Me>, at: jiff::Timestamp) {
         let Ok(me) = &reply.result else { return };
         let ours = me.id.as_str().eq_ignore_ascii_case(self.settings.id.as_str());
@@ -149,7 +149,7 @@ impl Agent {
         let handle = self.around.rest.redact().said(handle.raw());
         let (ledger, agent) = (self.around.ledger.clone(), self.settings.id.clone());
         self.tasks.spawn(async move {
-            // Without it only the handle is not known there.
+            // If this fails, only those commands do not know the handle.
             let _ = ledger.commit(vec![Record::Named { agent, handle, at }]).await;
             Done::Noted
         });
@@ -197,7 +197,8 @@ impl Agent {
         let Some(conn) = self.conn.as_ref().filter(|conn| conn.number == number) else { return };
         self.record(|recorder, agent| recorder.frame(agent, number, Dir::Out, &text));
         if conn.commands.try_send(SocketCommand::Send(text)).is_err() {
-            // Sixteen frames that nobody takes: the connection is as good as dead, and its events will say so.
+            // Sixteen frames are waiting and none is taken: the connection is probably dead, and its events will show
+            // it.
             self.conn = None;
             let now = self.now();
             self.core.handle(Input::Closed { conn: number, ended: Ended::default() }, now);
@@ -208,7 +209,7 @@ impl Agent {
         let Some(conn) = self.conn.take_if(|conn| conn.number == number) else { return };
         self.record(|recorder, agent| recorder.closed(agent, number, Dir::Out, Some(1000)));
         if conn.ends.is_none() && conn.commands.try_send(SocketCommand::Close).is_ok() {
-            // The socket's task says goodbye by itself, within its own bound.
+            // The socket's task closes the connection by itself, within a time limit of its own.
             conn.let_go();
         }
     }
@@ -261,7 +262,7 @@ impl Agent {
         });
     }
 
-    /// Asks a decider, beside everything else.
+    /// Asks a decider; the agent's task does not wait.
     pub(super) fn ask(&mut self, request: &ContactRequest, question: Question, circumstances: &Circumstances) {
         let (deciders, metrics) = (self.around.deciders.clone(), self.around.metrics.clone());
         let redact = self.around.rest.redact().clone();
@@ -294,7 +295,7 @@ impl Agent {
         self.tasks.spawn(async move { Done::KeyRead(Box::new(read_key(&settings, &rest).await)) });
     }
 
-    /// Uses this one from now on; whether it is another. No key is never the same.
+    /// Uses this key from now on; returns whether it differs from the previous one. A missing key is always different.
     fn take_key(&mut self, key: Result<(Key, AgentRest), String>) -> bool {
         let before = std::mem::replace(&mut self.key, key);
         match (&before, &self.key) {

@@ -6,12 +6,12 @@ use crate::agent::core::{OpOutcome, PersonCommand};
 use crate::model::{Person, RequestId, Target};
 use crate::ops::control::wire::{AgentStatus, DoubtRow, PendingRow};
 
-/// What an agent's task can be told.
+/// The commands for an agent's task.
 #[derive(Debug)]
 pub enum Command {
     /// Read the key again.
     RenewKey,
-    /// A person asks for something.
+    /// A person gives a command.
     Op {
         /// What.
         op: PersonCommand,
@@ -20,20 +20,20 @@ pub enum Command {
         /// What came of it.
         reply: oneshot::Sender<OpOutcome>,
     },
-    /// How does it stand?
+    /// Returns its current state.
     Status(oneshot::Sender<AgentStatus>),
-    /// What is pending?
+    /// Returns its pending requests.
     Pending(oneshot::Sender<Vec<PendingRow>>),
-    /// What may have happened unseen?
+    /// Returns its doubts.
     Doubts(oneshot::Sender<Vec<DoubtRow>>),
-    /// Which requests does this id or handle mean?
+    /// Returns the requests that this id or handle means.
     Find {
         /// What the person wrote.
         target: Target,
         /// The ids.
         reply: oneshot::Sender<Vec<RequestId>>,
     },
-    /// Which guests' requests does this handle mean?
+    /// Returns the requests of the guests that this handle means.
     FindGuests {
         /// What the person wrote.
         target: Target,
@@ -45,7 +45,7 @@ pub enum Command {
     Panic,
 }
 
-/// Speaks to one agent's task. Cheap to clone.
+/// Sends commands to one agent's task. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AgentHandle {
     commands: mpsc::Sender<Command>,
@@ -56,12 +56,12 @@ impl AgentHandle {
         Self { commands }
     }
 
-    /// Tells it something; `false` where its task has ended.
+    /// Sends a command; `false` if the task has ended.
     pub async fn tell(&self, command: Command) -> bool {
         self.commands.send(command).await.is_ok()
     }
 
-    /// Asks it something; `None` where its task has ended.
+    /// Sends a command and waits for the reply; `None` if the task has ended.
     pub async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
         if !self.tell(command(sender)).await {

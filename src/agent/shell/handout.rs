@@ -1,4 +1,4 @@
-//! Hands out how the agent stands, for the board: at once where its state changed, else at most once a second.
+//! Publishes snapshots of the agent for the board: at once when its state changed, else at most once a second.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use crate::agent::core::Core;
 use crate::model::AgentState;
 use crate::ops::board::AgentSlot;
 
-/// Between two pictures of one state.
+/// The time between two snapshots of one state.
 const RHYTHM: Duration = Duration::from_secs(1);
 
 /// When the next picture is due.
 #[derive(Debug)]
 pub(super) struct Handout {
     slot: AgentSlot,
-    /// The last picture: when, and of which state.
+    /// The last snapshot: when it was made, and in which state.
     last: Option<(Instant, AgentState)>,
-    /// Something may have changed since, so that another picture is due then.
+    /// Something may have changed since the last snapshot: the next one is due then.
     due: Option<Instant>,
 }
 
@@ -32,7 +32,7 @@ impl Handout {
         self.due
     }
 
-    /// The task has turned: hands out a picture, or says when one is due.
+    /// Called after each turn: publishes a snapshot, or notes when one is due.
     pub(super) fn after_turn(&mut self, core: &Core, now: Instant) {
         let state = core.state();
         match self.last {

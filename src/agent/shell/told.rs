@@ -1,4 +1,4 @@
-//! What the core says of an agent, in the words of the control socket.
+//! Converts what the core reports about an agent to the types of the control socket.
 
 use crate::agent::core::{AgentView, OpFailure, OpenDoubt, PendingRequest, PersonAnswered};
 use crate::model::StrangerText;

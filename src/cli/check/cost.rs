@@ -9,11 +9,12 @@ use crate::model::{ContactRequest, RequestId, Sender, StrangerText};
 use crate::policy::state::SavedState;
 use crate::policy::{Circumstances, ClockHealth, Policy, PolicyState};
 
-/// Above this a decision is called slow.
+/// A decision that takes longer than this is reported as slow.
 const SLOW: Duration = Duration::from_millis(5);
 /// Characters of the longest message that the platform takes.
 const CHARACTERS: usize = 500;
-/// Of so many measurements of a text the quickest counts: a machine that is busy with something else is not the file's fault.
+/// Each text is measured this many times and the quickest time counts: other load on the machine is not the file's
+/// fault.
 const TIMES: usize = 3;
 
 /// The longest of several texts.

@@ -11,9 +11,9 @@ use crate::ledger::{Filter, LedgerError, LedgerReader};
 use crate::model::AgentId;
 use crate::policy::{self, Policy, PolicyHash, RuleHistory, RuleName};
 
-/// How far back a rule may have matched.
+/// How far back this looks for a match of a rule.
 const BACK: SignedDuration = SignedDuration::from_hours(24 * 30);
-/// Most changes of policy that are looked back over for one agent; of what is older nothing is said.
+/// Most changes of policy that are examined for one agent; older ones are ignored.
 const CHANGES_MAX: usize = 100;
 
 /// The rules of the policies on record, each read once.
@@ -32,8 +32,8 @@ impl Policies {
     }
 }
 
-/// What is known of each rule that these agents stand under now. Where nobody asked in 30 days, that nothing matched says
-/// nothing, and so is not known.
+/// What is known of each rule in force for these agents. If no request arrived in 30 days, the lack of a match means
+/// nothing: the rule's history is then unknown.
 pub(super) fn rules(
     reader: &LedgerReader,
     agents: &[AgentId],

@@ -23,7 +23,7 @@ use crate::policy::{self, Asked, By, Policy};
 pub(in crate::cli) enum Behind {
     /// A rule.
     Rule(String),
-    /// A person, by doorman.
+    /// A person, with a command of doorman.
     Person(String),
     /// No answer of doorman.
     NobodyHere,
@@ -59,7 +59,7 @@ pub(in crate::cli) fn handle(contact: &RecordedContact) -> Option<Handle> {
     Sender::parse(contact.handle.as_ref().map(|text| text.raw())).handle().cloned()
 }
 
-/// Whose handles the pattern is about, where that is one owner's.
+/// The owner of all handles that the pattern matches, if there is exactly one.
 pub(in crate::cli) fn owner(patterns: &PatternSet) -> Option<String> {
     let PatternSet { literals, agents_of, slugs, globs, .. } = patterns;
     let globs = globs.iter().map(|glob| glob.literal_owner.as_deref());
@@ -74,7 +74,7 @@ pub(in crate::cli) fn owner(patterns: &PatternSet) -> Option<String> {
 pub(in crate::cli) fn fits_handle(patterns: &PatternSet, handle: Option<&str>) -> bool {
     let PatternSet { literals, agents_of, slugs, globs, .. } = patterns;
     if literals.is_empty() && agents_of.is_empty() && globs.is_empty() {
-        // Where only slugs count, hardly any handle need be read: there may be a million.
+        // With slugs only, the handle need not be parsed for most contacts: there may be a million.
         let last = handle.and_then(|handle| handle.rsplit('/').next()).unwrap_or_default();
         if !slugs.iter().any(|slug| slug.eq_ignore_ascii_case(last)) {
             return false;
@@ -83,7 +83,7 @@ pub(in crate::cli) fn fits_handle(patterns: &PatternSet, handle: Option<&str>) -
     Sender::parse(handle).handle().is_some_and(|handle| patterns.contains(handle))
 }
 
-/// Whether one of the patterns is the contact's.
+/// Whether one of the patterns matches the contact.
 pub(in crate::cli) fn fits(patterns: &PatternSet, contact: &RecordedContact) -> bool {
     handle(contact).is_some_and(|handle| patterns.contains(&handle))
 }
@@ -91,7 +91,7 @@ pub(in crate::cli) fn fits(patterns: &PatternSet, contact: &RecordedContact) -> 
 /// One contact, or all of a pattern, as somebody named them.
 #[derive(Debug, Clone)]
 pub(in crate::cli) enum Named {
-    /// One: its handle, its contact id, or the id of the request behind it, by the one rule of [`Target`].
+    /// One contact: its handle, its contact id, or the id of the request behind it, read as [`Target`] says.
     One(String),
     /// All whose handles match.
     Pattern(Arc<PatternSet>),
@@ -102,10 +102,11 @@ impl Named {
         if text.contains('*') { pattern(text).map(Named::Pattern) } else { Ok(Named::One(text.to_owned())) }
     }
 
-    /// Calls `take` with each contact that it names, and with whether it names exactly that one. Whether there was one.
+    /// Calls `take` with each contact that it names, and with whether it names exactly that one. Returns whether there
+    /// was one.
     ///
     /// # Errors
-    /// Exit code 1 where an id begins as several do, 74 where the ledger cannot be read.
+    /// Exit code 1 if an id is abbreviated and several ids begin with it, 74 if the ledger cannot be read.
     fn each(
         &self,
         narrowed: &Narrowed<'_>,
@@ -163,14 +164,14 @@ impl Named {
     }
 }
 
-/// What the options of a command narrow the choice to, by what the record tells.
+/// The contacts to which a command's options limit it, as far as the ledger can tell.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Narrowed<'a> {
     /// Only this agent's.
     pub(in crate::cli) agent: Option<&'a AgentId>,
     /// Only those since then.
     pub(in crate::cli) since: Option<Timestamp>,
-    /// Only those whom this rule let in.
+    /// Only contacts that this rule let in.
     pub(in crate::cli) rule: Option<&'a str>,
     /// Only these; empty: everybody.
     pub(in crate::cli) named: &'a [Named],
@@ -181,7 +182,7 @@ impl<'a> Narrowed<'a> {
         WantedContacts { agent: self.agent, since: self.since, ..WantedContacts::default() }
     }
 
-    /// Reads those, and calls `take` with each whom the rule let in. Whether there was one.
+    /// Reads these contacts, and calls `take` with each that the rule let in. Returns whether there was one.
     fn read(
         &self,
         reader: &LedgerReader,
@@ -197,11 +198,11 @@ impl<'a> Narrowed<'a> {
         read.map(|()| any).map_err(|error| fault(&error))
     }
 
-    /// Calls `take` with each of them, page by page, and with whether somebody named exactly that one. Returns the names that
-    /// are nobody's.
+    /// Calls `take` with each of them, page by page, and with whether the person named exactly that one. Returns the
+    /// names that match no contact.
     ///
     /// # Errors
-    /// As [`Named::each`], and what `take` fails with.
+    /// As [`Named::each`], and the errors of `take`.
     pub(in crate::cli) fn each(
         &self,
         reader: &LedgerReader,
@@ -229,12 +230,12 @@ impl<'a> Narrowed<'a> {
     }
 }
 
-/// The rules that contacts are judged by: of a file, or for each agent those that are in force by the record.
+/// The rules that contacts are judged by: those of a file, or for each agent those in force according to the ledger.
 pub(in crate::cli) struct Rules<'a> {
     reader: &'a LedgerReader,
     given: Option<Arc<Policy>>,
     in_force: HashMap<AgentId, Arc<Policy>>,
-    /// What rules may call each agent.
+    /// The names by which rules may mean each agent.
     asked: HashMap<AgentId, Asked>,
     global: &'a Global,
 }
@@ -252,7 +253,7 @@ impl<'a> Rules<'a> {
     }
 
     /// # Errors
-    /// Exit code 1 where the record knows no rules in force for this agent.
+    /// Exit code 1 if the ledger knows no rules in force for this agent.
     pub(in crate::cli) fn of(&mut self, agent: &AgentId) -> Result<Arc<Policy>, CliError> {
         if let Some(policy) = self.given.as_ref().or_else(|| self.in_force.get(agent)) {
             return Ok(policy.clone());

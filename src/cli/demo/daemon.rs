@@ -1,4 +1,4 @@
-//! The demo's daemon: this program in a process of its own, known by its log alone, so that it can be killed.
+//! The demo's daemon: this program in a process of its own, so that it can be killed. The demo sees of it only its log.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::Failure;
 
-/// After SIGTERM.
+/// How long the daemon may take to end after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(15);
 
 /// A line of the log (`docs/logs.md`), as far as the demo reads it.
@@ -38,12 +38,12 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it on the files of this directory, with nothing of this process's surroundings.
+    /// Starts it on the files of this directory, without the environment of this process.
     pub(super) fn start(directory: &Path) -> Result<Self, Failure> {
         let mut child = command(directory, &["run", "--log-format", "json", "--log-level", "debug"])?
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // A Ctrl-C is for the demo, which ends the daemon.
+            // A Ctrl-C goes to the demo only, and the demo ends the daemon.
             .process_group(0)
             .spawn()?;
         let stderr = child.stderr.take().ok_or("the daemon has no log")?;
@@ -53,11 +53,11 @@ impl Daemon {
     /// The next line of its log; `None` once it has ended.
     pub(super) async fn next(&mut self) -> Option<Line> {
         let text = self.lines.next_line().await.ok().flatten()?;
-        // What is not a line of the log, such as the last words of a daemon that cannot start, is nothing to the demo.
+        // A line that is not a log line, such as the last words of a daemon that cannot start, is ignored.
         Some(serde_json::from_str(&text).unwrap_or_default())
     }
 
-    /// Ends it as a machine that fails does.
+    /// Kills it, like a machine that fails.
     pub(super) async fn kill(&mut self) -> Result<(), Failure> {
         Ok(self.child.kill().await?)
     }

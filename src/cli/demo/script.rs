@@ -1,16 +1,16 @@
-//! The evening itself. Each step waits for what it must bring about.
+//! The script of the demo. Each step waits for its effect.
 
 use super::stage::Stage;
 use super::{AGENT, Failure};
 use crate::sandbox::{Control, NewRequest, Sandbox, Status};
 
-/// Bots of the burst in which the daemon is killed, and how many have their answer then.
+/// Bots in the burst during which the daemon is killed, and how many of them have an answer by then.
 const BOTS: u64 = 40;
 const ANSWERED: usize = 10;
 /// Bots that ask while no daemon runs.
 const MEANWHILE: u64 = 10;
 
-/// Plays it; gives the sandbox that is up at the end.
+/// Plays the script; returns the sandbox that runs at the end.
 pub(super) async fn play(stage: &mut Stage, control: &Control, sandbox: Sandbox) -> Result<Sandbox, Failure> {
     stage.until(|line| line.state.as_deref() == Some("live"), "the agent is live").await?;
     let to = || NewRequest::to(AGENT);

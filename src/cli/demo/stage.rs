@@ -13,7 +13,7 @@ use super::daemon::{Daemon, Line, command};
 use crate::cli::output;
 use crate::sandbox::{Control, RequestState, Status};
 
-/// Nothing in the demo takes longer than this.
+/// No step of the demo takes longer than this.
 const STEP_MAX: Duration = Duration::from_secs(20);
 /// Time to read a sentence, and a line.
 const SENTENCE: Duration = Duration::from_millis(800);
@@ -22,7 +22,7 @@ const LINE: Duration = Duration::from_millis(160);
 const HANDLE: usize = 24;
 const BY: usize = 22;
 
-/// One evening.
+/// One run of the demo.
 pub(super) struct Stage {
     directory: PathBuf,
     daemon: Daemon,
@@ -30,7 +30,7 @@ pub(super) struct Stage {
     /// Decided and not answered yet: verdict, handle, what decided.
     open: BTreeMap<String, Line>,
     by: BTreeMap<(String, String), u32>,
-    /// Of the burst, nobody has a line of their own.
+    /// During a burst the single requests are not printed.
     silent: bool,
     answered: usize,
 }
@@ -55,7 +55,7 @@ impl Stage {
         }
     }
 
-    /// What is about to be shown.
+    /// Announces what is shown next.
     pub(super) async fn scene(&mut self, sentence: &str, more: &str) -> Result<(), Failure> {
         self.pause(SENTENCE / 2).await;
         let bold = Style::new().bold();
@@ -73,7 +73,7 @@ impl Stage {
         Ok(line)
     }
 
-    /// Waits until the log says so.
+    /// Waits for a line of the log that satisfies `is`.
     pub(super) async fn until(&mut self, is: impl Fn(&Line) -> bool, what: &str) -> Result<(), Failure> {
         let waiting = async {
             while !is(&self.next().await?) {}
@@ -82,7 +82,7 @@ impl Stage {
         timeout(STEP_MAX, waiting).await.unwrap_or_else(|_| Err(format!("this did not happen: {what}").into()))
     }
 
-    /// Waits until so many requests are decided, and answered where they are to be.
+    /// Waits until this many requests are decided, and answered unless they were deferred.
     pub(super) async fn decisions(&mut self, count: usize) -> Result<(), Failure> {
         let mut decided = 0;
         while decided < count || !self.open.is_empty() {
@@ -91,7 +91,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits for so many answers of a burst, without a line for each.
+    /// Waits for this many answers of a burst, without a line for each.
     pub(super) async fn answers(&mut self, count: usize) -> Result<usize, Failure> {
         self.silent = true;
         let mut answered = 0;
@@ -207,7 +207,7 @@ impl Stage {
         Ok(())
     }
 
-    /// What the evening came to.
+    /// Prints the totals of the demo.
     pub(super) fn summary(&self, control: &Control) -> Result<(), Failure> {
         let rows = self.by.iter().map(|((verdict, by), count)| vec![verdict.clone(), by.clone(), count.to_string()]);
         let table = crate::cli::table::table(&["VERDICT", "BY", "REQUESTS"], rows.collect());

@@ -1,5 +1,5 @@
-//! What runs beside the agents: the page, metrics, who is told, who is asked. The daemon works without each of them, and so
-//! nobody may notice for long that one does not.
+//! Checks what runs beside the agents: the page, metrics, the targets of notifications, the deciders. The daemon works
+//! without each of them, so a failure may stay unnoticed for long.
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
@@ -18,13 +18,13 @@ use crate::notify;
 use crate::platform::tls;
 use crate::secret;
 
-/// How long something on this machine is waited for, and something elsewhere.
+/// How long to wait for something on this machine, and for something elsewhere.
 const HERE_MAX: Duration = Duration::from_secs(3);
 const THERE_MAX: Duration = Duration::from_secs(8);
-/// Of what answers at a port, so much is read.
+/// Most bytes that are read of the reply at a port.
 const ANSWER_BYTES_MAX: usize = 2 << 20;
 
-/// Looks at all of it. `running`: a daemon runs, so that the ports should be its own.
+/// Checks all of it. `running`: a daemon runs, so the ports should belong to it.
 pub(super) async fn look(settings: &Settings, running: bool, findings: &mut Findings) {
     page(&settings.page, running, findings).await;
     if let Some(at) = settings.metrics.listen {
@@ -49,7 +49,7 @@ pub(super) async fn look(settings: &Settings, running: bool, findings: &mut Find
     }
 }
 
-/// Whether only the service sees it.
+/// Whether only the service can see it.
 fn of_unit(source: &KeySource) -> bool {
     matches!(source, KeySource::Credential(_)) && std::env::var_os("CREDENTIALS_DIRECTORY").is_none()
 }
@@ -88,7 +88,7 @@ async fn page(settings: &PageSettings, running: bool, findings: &mut Findings) {
     }
 }
 
-/// Whether anything at all answers at an address.
+/// Whether anything answers at an address.
 async fn asked(url: &Url) -> Result<(), String> {
     let tls = tls::client_config(None).map_err(|error| error.to_string())?;
     let client = Client::builder()
@@ -109,7 +109,7 @@ async fn asked(url: &Url) -> Result<(), String> {
     })
 }
 
-/// A port is free, or the daemon's: what answers there at `path` says `sign`.
+/// Checks that a port is free or belongs to the daemon: the reply at `path` must then contain `sign`.
 async fn port(
     what: &str,
     at: SocketAddr,
@@ -131,7 +131,7 @@ async fn port(
     if at.port() == 0 {
         return findings.ok(what, "the system chooses the port: the log says which");
     }
-    // An address for all is reached by this machine's own.
+    // An address for all interfaces is tried at this machine's loopback address.
     let (host, port) = (at.ip(), at.port());
     let host = match host.is_unspecified() {
         true => "localhost".to_owned(),
@@ -163,7 +163,7 @@ async fn answer(url: &str) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
-/// A socket is free, or somebody answers there.
+/// Checks that a socket is free, or that something answers there.
 fn socket(path: &Path, what: &str, running: bool, findings: &mut Findings) {
     use std::os::unix::fs::FileTypeExt as _;
     let there = std::fs::symlink_metadata(path);
@@ -186,7 +186,7 @@ fn socket(path: &Path, what: &str, running: bool, findings: &mut Findings) {
     }
 }
 
-/// All at once: each may take a while.
+/// All at the same time, since each may take a while.
 async fn targets(settings: &Settings, findings: &mut Findings) {
     let mut looks = JoinSet::new();
     for (place, target) in settings.notify.iter().enumerate() {
@@ -221,7 +221,7 @@ async fn targets(settings: &Settings, findings: &mut Findings) {
     }
 }
 
-/// What is wrong with how its secrets are kept.
+/// What is wrong with how its secrets are stored.
 fn kept_badly(target: &NotifyTarget) -> Vec<String> {
     let sources = target.way.secret_address().into_iter().chain(&target.secret);
     sources.flat_map(|source| secret::look(source).warnings).collect()

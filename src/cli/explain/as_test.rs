@@ -16,13 +16,14 @@ use crate::policy::rules::SourceText;
 use crate::policy::state::{HistoryKind, SavedState};
 use crate::policy::{self, By, Policy};
 
-/// Most requests of the past that a test tells.
+/// Most past requests that a test lists.
 const PAST_MAX: usize = 200;
 
-/// The table, and what there is to say beside it.
+/// The table, and a warning beside it, if there is one.
 ///
 /// # Errors
-/// Exit code 1 where no test can say what was decided: by a person, a pause, a hold; or from more than the record holds.
+/// Exit code 1 if no test can express the decision: it was made by a person, a pause or a hold, or from data that the
+/// record does not hold.
 pub(super) fn test(
     reader: &LedgerReader,
     recorded: &RecordedRequest,
@@ -44,7 +45,8 @@ pub(super) fn test(
         .map_err(|error| fault(&error))?;
     let past = past(reader, recorded, &policy, &memory, moment.at)?;
     let name = name(&recorded.request.sender, &policy);
-    // What the sender's owner did tells more than everybody who took a place; where that is not enough, all of it.
+    // The requests of the sender's own owner are clearer than those of everybody who counted against a limit. If they
+    // do not give the same decision, the table lists all.
     let theirs: Vec<Past> = past.iter().filter(|one| one.is_by(owner)).cloned().collect();
     let asked = agents::asked(&recorded.agent, global);
     let named = policy.agents();
@@ -58,7 +60,7 @@ pub(super) fn test(
     if let Some(got) = fails(&policy, &table, &name) {
         return Err(no_test(&format!("the record does not hold everything that the decision saw: it would say {got}")));
     }
-    // The file may have changed since.
+    // The rules file may have changed since the decision.
     let file =
         sources::rules_path(None, Some(recorded.agent.as_str()), global).and_then(|path| sources::policy_of(&path));
     let warning = file.ok().filter(|file| file.hash != policy.hash).and_then(|file| {
@@ -84,7 +86,7 @@ impl Past {
     }
 }
 
-/// What the agent remembered, as requests: those of the owner, and whoever took a place or counted.
+/// The policy state of the agent, as requests: those of the owner, and all that counted against a limit.
 fn past(
     reader: &LedgerReader,
     recorded: &RecordedRequest,
@@ -226,7 +228,7 @@ fn length(length: SignedDuration) -> String {
     parts.collect::<Vec<_>>().join(" ")
 }
 
-/// A TOML string in which nothing steers a terminal.
+/// A TOML string without characters that control a terminal.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for character in text.chars() {
@@ -241,7 +243,7 @@ fn quoted(text: &str) -> String {
     out + "\""
 }
 
-/// What the policy says instead, where the test fails in it.
+/// What the policy decides instead, if the test fails under it.
 fn fails(policy: &Policy, table: &str, name: &str) -> Option<String> {
     let mut texts: Vec<SourceText> = policy.texts.clone();
     let first = texts.first_mut()?;

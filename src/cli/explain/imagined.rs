@@ -1,4 +1,4 @@
-//! What would happen: to a request on record that came now, or to one that nobody made.
+//! What would happen to a request on record if it came now, or to a hypothetical request.
 
 use jiff::Timestamp;
 
@@ -35,8 +35,8 @@ fn hypothetical_id() -> Result<RequestId, CliError> {
     RequestId::parse("hypothetical").map_err(|problem| CliError::new(1, problem.to_string()))
 }
 
-/// A request that nobody made, to the agent as it is on record; or, where there is none or it is to be fresh, to one that
-/// has seen nothing.
+/// A hypothetical request to the agent as it is on record. Without a record, or with `--fresh`, to an agent that has
+/// seen nothing.
 pub(super) fn of_hypothetical(
     args: &Args,
     at: Option<Timestamp>,

@@ -12,10 +12,10 @@ use crate::page::words::Told;
 use crate::policy::explain::{Explanation, explain};
 use crate::policy::{Circumstances, ClockHealth};
 
-/// Reads both. Acts on nothing.
+/// Reads both. Changes nothing.
 ///
 /// # Errors
-/// For people: the record cannot be read.
+/// A message for people: the ledger cannot be read.
 pub(crate) fn of(
     reader: &LedgerReader,
     recorded: &RecordedRequest,

@@ -215,7 +215,7 @@ fn short(policy: &str) -> &str {
     &policy[..policy.floor_char_boundary(12)]
 }
 
-/// The time of day where it is today, with the date otherwise.
+/// The time of day; with the date if it is not today.
 fn time(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
     let (at, now) = (zone.to_datetime(at), zone.to_datetime(now));
     let format = if at.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };

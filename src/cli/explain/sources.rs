@@ -1,5 +1,5 @@
-//! Where `explain` and `replay` find what they work on: a policy from its file or from the record, and recorded
-//! requests in the form that the policy replays.
+//! Where `explain` and `replay` get their input: a policy from its file or from the ledger, and recorded requests in
+//! the form that the policy replays.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use crate::model::{AgentId, Outcome};
 use crate::policy::replay::Recorded;
 use crate::policy::{self, By, Circumstances, ClockHealth, Loaded, Policy, PolicyHash};
 
-/// Loads a rules file; a refused one is exit code 78, with everything that is wrong with it.
+/// Loads a rules file. A refused file gives exit code 78 and a message with all its errors.
 pub(in crate::cli) fn policy_of(path: &Path) -> Result<Arc<Policy>, CliError> {
     accepted(path, policy::load_named(path))
 }
 
-/// The agent whose record counts, where nobody said which: the only one with these rules, else the only one on record.
+/// The agent whose record is used if none is named: the only one with these rules, else the only one on record.
 ///
 /// # Errors
 /// Exit code 2 where there are several.
@@ -46,7 +46,7 @@ pub(super) fn only_agent(
     }
 }
 
-/// The policy behind a decision on record; of a rule's answer, the one it was decided under in the end.
+/// The policy behind a decision on record. If a rule answered the request, the policy under which it finally decided.
 pub(super) fn policy_then(
     reader: &LedgerReader,
     recorded: &RecordedRequest,
@@ -56,7 +56,7 @@ pub(super) fn policy_then(
     policy_on_record(reader, answered.unwrap_or(&decision.policy))
 }
 
-/// The policy with this hash, by its texts on record.
+/// The policy with this hash, loaded from its texts in the ledger.
 pub(super) fn policy_on_record(reader: &LedgerReader, hash: &PolicyHash) -> Result<Arc<Policy>, CliError> {
     let texts = reader.policy_texts(hash).map_err(|error| super::super::ledger::fault(&error))?;
     let Some(texts) = texts else {
@@ -67,7 +67,8 @@ pub(super) fn policy_on_record(reader: &LedgerReader, hash: &PolicyHash) -> Resu
     accepted(Path::new(&name), policy::load_texts(Path::new(&name), &texts))
 }
 
-/// What was known beside the request when it was decided. What the record lacks is unknown, the time with it.
+/// The circumstances in which the request was decided. What the record lacks is unknown; then the clock counts as
+/// unsound, too.
 pub(super) fn circumstances_then(recorded: &RecordedRequest, decision: &RecordedDecision) -> Circumstances {
     let unsaid = Circumstances::new(recorded.first_seen, ClockHealth::Unsound);
     decision.facts.circumstances.unwrap_or(unsaid)
@@ -77,7 +78,7 @@ fn accepted(path: &Path, loaded: Loaded) -> Result<Arc<Policy>, CliError> {
     loaded.policy.ok_or_else(|| refused(path, &loaded.report))
 }
 
-/// What there is to say where rules are refused.
+/// The error for rules that are refused.
 pub(in crate::cli) fn refused(path: &Path, report: &Report) -> CliError {
     let report = report.render(std::io::stderr().is_terminal());
     CliError::new(78, format!("`{}` is refused\n\n{}", path.display(), report.trim_end()))

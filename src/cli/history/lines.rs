@@ -27,13 +27,13 @@ const TEXT_MAX: usize = 60;
 /// Fewest characters of an id on a terminal, and most before it is shown whole.
 const SHORT_MIN: usize = 8;
 const SHORT_MAX: usize = 18;
-/// Fewest columns in which a message is worth its place.
+/// A message is shown only if it has at least this many columns.
 const TEXT_MIN: usize = 16;
 
 /// One line of `history --json`. Its keys are public: a change of one is a line in `CHANGELOG.md`.
 ///
-/// Text is as received. What is not ASCII is written as `\u…`, which is the same text to whoever parses it and nothing
-/// to a terminal.
+/// Text is as received. Characters beyond ASCII are written as `\u…`: a JSON parser reads the same text, and a terminal
+/// sees only ASCII.
 pub fn json(request: &RecordedRequest) -> String {
     let raw = |text: Option<&StrangerText>| text.map(|text| text.raw().to_owned());
     let answer = request
@@ -49,7 +49,7 @@ pub fn json(request: &RecordedRequest) -> String {
     let end_moved = request.end_moved.as_ref();
     let end_moved =
         end_moved.map(|one| json!({ "ends_at": one.ends_at, "by": one.by, "at": one.at, "note": one.note }));
-    // In this order, which `json!` would not keep.
+    // `json!` would not keep this order.
     let fields = [
         ("request", json!(request.request.id)),
         ("agent", json!(request.agent)),
@@ -132,16 +132,16 @@ pub fn csv(request: &RecordedRequest) -> String {
 pub struct Page {
     /// Columns of the terminal; `None`: no terminal.
     pub width: Option<usize>,
-    /// Rows come one by one, and one does not know the next.
+    /// Rows are printed one by one, before the next ones are known.
     pub following: bool,
     /// The zone that times are shown in.
     pub zone: TimeZone,
-    /// What is today.
+    /// The current time, which decides what "today" is.
     pub now: Timestamp,
 }
 
 impl Page {
-    /// A time as people read it: only the time of day where it is today and there is a terminal.
+    /// A time for people: on a terminal, only the time of day if it is today.
     pub fn time(&self, at: Timestamp) -> String {
         let (at, now) = (self.zone.to_datetime(at), self.zone.to_datetime(self.now));
         let format = match self.width {
@@ -153,12 +153,12 @@ impl Page {
         at.strftime(format).to_string()
     }
 
-    /// Most characters of a handle: a stranger's long one takes no other column's place.
+    /// Most characters of a handle, so that a long one does not take the room of other columns.
     fn handle_max(&self) -> usize {
         self.width.map_or(HANDLE_MAX, |width| (width / 3).clamp(HANDLE_MIN, HANDLE_MAX))
     }
 
-    /// One row of the table. Each cell is one line of harmless text.
+    /// One row of the table. Each cell is one line of escaped text.
     pub fn row(&self, request: &RecordedRequest) -> [String; COLUMNS] {
         let escaped = |text: &str| StrangerText::new(text).shown(StrangerText::SHOWN_MAX);
         let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| self.time(at));
@@ -168,7 +168,7 @@ impl Page {
             None => "-".to_owned(),
         };
         let said = [&request.request.name, &request.request.message].into_iter().flatten();
-        // What stands in brackets here is doorman's own: no stranger writes such a note.
+        // Brackets mark doorman's own notes here: a stranger's text must not contain them.
         let theirs = said.map(|text| text.in_columns(TEXT_MAX).replace('[', "(").replace(']', ")"));
         let mut said: Vec<String> = vec![theirs.collect::<Vec<_>>().join(": ")];
         let noted = |who: &str, note: &Option<String>| {
@@ -201,7 +201,8 @@ impl Page {
         for row in &mut rows {
             row[REQUEST].truncate(row[REQUEST].floor_char_boundary(length));
         }
-        // What goes first where there is no room; whoever asked names a request where ids are too long to tell it.
+        // The columns in the order in which they are left out. `long`: if ids are too long to be told apart when
+        // shortened, the sender's handle names the request.
         let long = (length > SHORT_MAX).then_some(REQUEST);
         let mut columns: Vec<usize> = (0..COLUMNS).collect();
         for gone in [None, Some(TEXT), Some(0), long, Some(1), Some(2), Some(BY)] {
@@ -231,7 +232,7 @@ impl Page {
         cells.max(HEADER[column].len()).max(self.least()[column])
     }
 
-    /// Least widths, while following.
+    /// Least widths while following.
     fn least(&self) -> [usize; COLUMNS] {
         match (self.following, self.width) {
             (false, _) => [0; COLUMNS],
@@ -241,7 +242,7 @@ impl Page {
     }
 }
 
-/// What became of it, in a word or two.
+/// The outcome, in a word or two.
 fn outcome(request: &RecordedRequest) -> String {
     if request.mode == Mode::Shadow && request.settled.is_none() {
         return "shadow".to_owned();
@@ -255,7 +256,7 @@ fn outcome(request: &RecordedRequest) -> String {
     }
 }
 
-/// How long ids must be to tell these apart.
+/// How long ids must be so that they differ.
 fn short_ids(rows: &[[String; COLUMNS]]) -> usize {
     let mut ids: Vec<&str> = rows.iter().map(|row| row[REQUEST].as_str()).collect();
     ids.sort_unstable();
@@ -267,7 +268,7 @@ fn short_ids(rows: &[[String; COLUMNS]]) -> usize {
     (SHORT_MIN..=SHORT_MAX).find(|length| differ(*length)).unwrap_or(usize::MAX)
 }
 
-/// As much of a text as fits, with a sign that it is not all.
+/// As much of a text as fits, with a mark if it was cut.
 fn fit(text: &str, room: usize) -> String {
     if columns(text) <= room {
         return text.to_owned();
@@ -357,7 +358,7 @@ mod tests {
         21:06:46  21:06:50  acme/3-bot  approve  acme-bots  approved  0192f3c4-9a1
         21:06:46  21:06:50  acme/3-bot  approve  acme-bots  shadow    0192f3c4-9a2
         ");
-        // Ids that only their ends tell apart make room for the times.
+        // Ids that differ only at their ends are left out, which leaves room for the times.
         let long = ["0192f3c4-9a1b-7000-8000-000000000001", "0192f3c4-9a1b-7000-8000-000000000002"];
         insta::assert_snapshot!(shown(&long.map(|id| row(id, "approved")), 80), @r"
         DECIDED   ANSWERED  HANDLE      VERDICT  BY         OUTCOME

@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 use crate::cli::CliError;
 use crate::clock::Clock;
 
-/// What an option says, by this machine's clock and zone.
+/// The moment that an option names, in this machine's clock and zone.
 ///
 /// # Errors
-/// Exit code 2 where it is no moment.
+/// Exit code 2 if it is not a valid moment.
 pub fn option(option: &str, text: Option<&str>) -> Result<Option<Timestamp>, CliError> {
     let parse = |text: &str| {
         let now = Clock::start().now().wall;

@@ -1,4 +1,4 @@
-//! Changes the text of a list file, and puts it in the old one's place.
+//! Changes the text of a list file, and replaces the file.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write as _;
@@ -11,16 +11,16 @@ use crate::files::{self, Reading, Trust};
 use crate::model::Target;
 use crate::policy::{TEXT_MAX, audit};
 
-/// What came of a change.
+/// The result of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) struct Edit {
     /// The whole file.
     pub(super) text: String,
-    /// Entries that were put on the list, or taken off.
+    /// Entries that were added or removed.
     pub(super) changed: Vec<String>,
-    /// Entries that were so already.
+    /// Entries that needed no change.
     pub(super) unchanged: Vec<String>,
-    /// It takes off.
+    /// Whether the change removes entries.
     pub(super) removes: bool,
 }
 
@@ -35,7 +35,7 @@ fn entry(line: &str) -> Option<&str> {
     (!bare.is_empty()).then_some(bare)
 }
 
-/// As all ways to write one are compared, and as one is written.
+/// The form in which entries are compared and written.
 fn canonical(text: &str) -> String {
     text.strip_prefix('@').unwrap_or(text).to_ascii_lowercase()
 }
@@ -52,7 +52,7 @@ fn checked(handle: &str) -> Result<String, String> {
     Ok(canonical(handle))
 }
 
-/// Puts these on the list, below what is there.
+/// Adds these to the list, below the existing entries.
 pub(super) fn add(text: &str, handles: &[&str]) -> Result<Edit, String> {
     let mut edit = Edit { text: text.to_owned(), changed: Vec::new(), unchanged: Vec::new(), removes: false };
     for handle in handles {
@@ -71,7 +71,7 @@ pub(super) fn add(text: &str, handles: &[&str]) -> Result<Edit, String> {
     Ok(edit)
 }
 
-/// Takes these off, with the comments on their lines.
+/// Removes these, with the comments on their lines.
 pub(super) fn remove(text: &str, handles: &[&str]) -> Result<Edit, String> {
     let mut edit = Edit { text: text.to_owned(), changed: Vec::new(), unchanged: Vec::new(), removes: true };
     for handle in handles {
@@ -88,7 +88,7 @@ pub(super) fn remove(text: &str, handles: &[&str]) -> Result<Edit, String> {
     Ok(edit)
 }
 
-/// A file that nobody else edits by doorman meanwhile.
+/// A file that is locked against other doorman processes that would edit it.
 pub(super) struct Locked {
     file: File,
     path: PathBuf,
@@ -101,7 +101,7 @@ pub(super) fn text(path: &Path) -> Result<String, String> {
     String::from_utf8(contents.bytes).map_err(|_| "it is not UTF-8".to_owned())
 }
 
-/// Waits for its turn at the file that is there, for some seconds at most; a link is followed.
+/// Waits some seconds at most for the lock on the existing file; follows a link.
 pub(super) fn lock(path: &Path) -> std::io::Result<Locked> {
     let until = Instant::now() + files::TIME;
     loop {
@@ -119,7 +119,7 @@ pub(super) fn lock(path: &Path) -> std::io::Result<Locked> {
             Err(TryLockError::WouldBlock) => return Err(std::io::Error::other("somebody else is changing it")),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        // Whoever had it before may have put another file in its place.
+        // The process that held the lock before may have replaced the file.
         let (locked, there) = (file.metadata()?, std::fs::metadata(&path)?);
         if (locked.dev(), locked.ino()) == (there.dev(), there.ino()) {
             return Ok(Locked { file, path });
@@ -127,7 +127,7 @@ pub(super) fn lock(path: &Path) -> std::io::Result<Locked> {
     }
 }
 
-/// Puts this text in the file's place, in one step, with its owner and mode.
+/// Replaces the file by this text in one step; keeps its owner and mode.
 pub(super) fn replace(locked: &Locked, text: &str) -> std::io::Result<()> {
     let old = locked.file.metadata()?;
     let directory = locked.path.parent().unwrap_or(Path::new("/"));

@@ -11,7 +11,7 @@ use crate::platform::tls;
 use crate::platform::tls::innermost;
 use crate::sandbox::NewRequest;
 
-/// Where a sandbox listens, if nobody says.
+/// The usual address of a sandbox.
 const USUAL: &str = "http://127.0.0.1:4400";
 /// Longest wait for the sandbox; a burst of 100,000 takes a moment.
 const REPLY_MAX: Duration = Duration::from_secs(60);
@@ -92,7 +92,8 @@ fn configured(global: &Global) -> Result<(Url, Option<String>), CliError> {
     }
 }
 
-/// The number in the burst, as the sandbox writes it. In a help text `{n}` would be a line end.
+/// The placeholder of the number in a burst, as the sandbox spells it. In a help text clap would turn `{n}` into a line
+/// break.
 fn numbered(text: &str) -> String {
     text.replace("{number}", "{n}")
 }

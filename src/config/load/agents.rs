@@ -11,7 +11,7 @@ use crate::diagnostics::Severity;
 use crate::document::shown;
 use crate::model::AgentId;
 
-/// An agent's rules file, where nobody names another.
+/// An agent's rules file, if none is named.
 pub(super) const DEFAULT_RULES: &str = "rules.toml";
 const SOURCES: [&str; 3] = ["api_key_file", "api_key_env", "api_key_credential"];
 
@@ -23,7 +23,7 @@ impl Loading<'_> {
             .flat_map(|key| self.raw.notify.iter().filter_map(move |one| Some(one.get(key)?.value.clone())))
             .collect();
         if raw.is_empty() {
-            // What is wrong with those that are written is told already.
+            // Problems of the agents in the file are reported already.
             return if self.raw.agents_written { None } else { self.environments_agent().map(|agent| vec![agent]) };
         }
         let mut agents: Vec<AgentSettings> = Vec::with_capacity(raw.len());
@@ -97,7 +97,7 @@ impl Loading<'_> {
         Some(AgentSettings { id: id?, name, key, rules, connection: connection? })
     }
 
-    /// One of the three; `take` with a warning.
+    /// One of the three modes; `take` gives a warning.
     fn connection(&mut self, layered: &Layered) -> Option<ConnectionMode> {
         let mode = match self.word("agents.connection", layered, keys::CONNECTIONS)? {
             "take" => ConnectionMode::Take,

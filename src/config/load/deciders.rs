@@ -11,14 +11,14 @@ use crate::config::raw::RawDecider;
 use crate::config::settings::{DeciderPlace, DeciderSettings, loopback_ip};
 use crate::document::{At, duration, shown};
 
-/// `timeout`, `in_flight` and `per_hour` where a decider does not say.
+/// The defaults of `timeout`, `in_flight` and `per_hour`.
 const TIMEOUT: Duration = Duration::from_secs(20);
 const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 const IN_FLIGHT: u32 = 4;
 const PER_HOUR: u32 = 200;
 
 impl Loading<'_> {
-    /// Judges all of them; what is wrong has been reported.
+    /// Checks all of them; problems are reported.
     pub(super) fn deciders(&mut self) -> Vec<DeciderSettings> {
         let raw = std::mem::take(&mut self.raw.deciders);
         raw.iter().filter_map(|one| self.decider(one)).collect()
@@ -74,7 +74,7 @@ impl Loading<'_> {
         Some(DeciderSettings { name: name.value.clone(), place: place?, timeout, in_flight, per_hour, secret })
     }
 
-    /// `http://` on loopback: what strangers say does not leave the machine, and nobody in between answers.
+    /// `http://` on loopback only: strangers' text must not leave the machine, and no other machine may answer.
     fn tcp(&mut self, url: &At<String>) -> Option<DeciderPlace> {
         let parsed = Url::parse(&url.value).ok().filter(|url| url.scheme() == "http" && url.username().is_empty());
         let address = parsed.as_ref().and_then(|url| {

@@ -1,4 +1,4 @@
-//! What the environment and flags say.
+//! The values that the environment and flags give.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::diagnostics::Severity;
 use crate::document::keys::Takes;
 use crate::document::{Problems, nearest, shown};
 
-/// Variables of doorman's that set no scalar of a table.
+/// Variables of doorman that do not set a scalar of a table.
 const OTHERS: [&str; 6] = [
     "DOORMAN_CONFIG",
     "DOORMAN_AGENT_ID",
@@ -18,7 +18,7 @@ const OTHERS: [&str; 6] = [
     "DOORMAN_CONNECTION",
 ];
 
-/// Variables of others that are read, too.
+/// Other programs' variables that are read, too.
 const READ_TOO: [&str; 10] = [
     "HOME",
     "RUNTIME_DIRECTORY",
@@ -32,9 +32,9 @@ const READ_TOO: [&str; 10] = [
     "SSL_CERT_FILE",
 ];
 
-/// The unit's `StateDirectory=`. Whoever may not look into it still sees that it is there.
+/// The unit's `StateDirectory=`. A user without access to it can still see that it exists.
 const UNIT_STATE: &str = "/var/lib/doorman";
-/// Where each user has a `XDG_RUNTIME_DIR` while a session is open, by number.
+/// The directory in which each user has an `XDG_RUNTIME_DIR`, by user id, while a session is open.
 const USERS_RUNTIME: &str = "/run/user";
 
 /// The environment, as the loader sees it.
@@ -45,9 +45,9 @@ pub struct Env {
     unreadable: Vec<String>,
     /// Whether the configuration may come through a pipe.
     pipes: bool,
-    /// Where the unit of systemd keeps its state, where there is such a place and a command looks for it.
+    /// Where the systemd unit keeps its state; only if that directory exists and a command looks for it.
     unit_state: Option<PathBuf>,
-    /// Where sessions of this user have their sockets, where there is such a place and a command looks for one.
+    /// Where this user's sessions have their sockets; only if that directory exists and a command looks for a socket.
     user_runtime: Option<PathBuf>,
 }
 
@@ -56,7 +56,7 @@ impl Env {
     pub fn of_process() -> Self {
         let mut env = Self::default();
         for (name, value) in std::env::vars_os() {
-            // A name that is not UTF-8 is none of those that are read.
+            // All variables that are read have UTF-8 names.
             let Ok(name) = name.into_string() else { continue };
             match value.into_string() {
                 Ok(value) => drop(env.variables.insert(name, value)),
@@ -78,7 +78,7 @@ impl Env {
         Self { pipes: true, unit_state: state, user_runtime: runtime, ..Self::of_process() }
     }
 
-    /// An environment of these.
+    /// An environment with these variables.
     pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let variables = pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Self { variables, ..Self::default() }
@@ -106,7 +106,7 @@ impl Env {
         self.pipes
     }
 
-    /// Refuses variables that cannot be read: what they were meant to set would be something else.
+    /// Refuses variables whose value is not UTF-8: without them the settings would be different from what was meant.
     pub(super) fn refuse_unreadable(&self, problems: &mut Problems) {
         for name in &self.unreadable {
             problems
@@ -119,13 +119,13 @@ impl Env {
         !self.unreadable.is_empty()
     }
 
-    /// A variable's text; what is empty is not set.
+    /// A variable's text; an empty variable counts as not set.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|text| !text.is_empty())
     }
 
-    /// Warns about variables that look like doorman's and are not, so that a typo does not pass for a setting. `named` are those
-    /// that the file speaks of.
+    /// Warns about unknown variables with doorman's prefix, which are probably misspelt. `named`: the variables that
+    /// the file refers to.
     pub(super) fn warn_unknown(&self, named: &[&str], problems: &mut Problems) {
         let mut known: Vec<String> = OTHERS.iter().map(|name| (*name).to_owned()).collect();
         known.extend(scalars().map(|key| variable(&key)));
@@ -147,7 +147,7 @@ impl Env {
 pub struct Overrides(BTreeMap<String, String>);
 
 impl Overrides {
-    /// This key has this value, whatever the file and the environment say.
+    /// Sets the value of this key, whatever the file and the environment say.
     pub fn set(&mut self, key: &str, value: String) {
         self.0.insert(key.to_owned(), value);
     }

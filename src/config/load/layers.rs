@@ -1,5 +1,5 @@
-//! One scalar: who gave it, and what it says in its type. Flags win over `DOORMAN_SECTION_KEY`, those over the file, the
-//! file over the official SDK's names, those over the defaults.
+//! One scalar: where it comes from, and its value in its type. Flags override `DOORMAN_SECTION_KEY`, which overrides
+//! the file, which overrides the official SDK's variables, which override the defaults.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -11,23 +11,23 @@ use crate::diagnostics::Severity;
 use crate::document::keys::Takes;
 use crate::document::{duration, nearest, shown};
 
-/// A value, and who gave it.
+/// A value, and where it comes from.
 #[derive(Debug, Clone)]
 pub(super) struct Layered {
     pub(super) value: String,
     pub(super) layer: Layer,
 }
 
-/// Who gave a value.
+/// Where a value comes from.
 #[derive(Debug, Clone)]
 pub(super) enum Layer {
     /// A flag.
     Flag,
     /// An environment variable, by name.
     Variable(String),
-    /// The file, there.
+    /// The file, at this position.
     File(Range<usize>),
-    /// Nobody.
+    /// The default.
     Default,
 }
 
@@ -65,7 +65,7 @@ impl Loading<'_> {
         Layered { value, layer }
     }
 
-    /// Says that a value is no good, where it stands: `expected` is what stands at the caret.
+    /// Reports an invalid value at its position; `expected` is the text at the caret.
     pub(super) fn refuse(&mut self, key: &str, layered: &Layered, expected: &str, help: Option<String>) {
         let value = shown(&without_secrets(&layered.value));
         if let (Layer::File(span), true) = (&layered.layer, value != shown(&layered.value)) {
@@ -88,7 +88,7 @@ impl Loading<'_> {
         }
     }
 
-    /// Warns of a value where it stands.
+    /// Warns about a value at its position.
     pub(super) fn warn(&mut self, key: &str, layered: &Layered, message: &str, help: &str) {
         let problem = match &layered.layer {
             Layer::File(span) => self.problems.warning(span, message.to_owned()),
@@ -98,7 +98,7 @@ impl Loading<'_> {
         problem.help(help);
     }
 
-    /// A value by a parser that says what it expected.
+    /// A value, read by a parser whose error says what it expected.
     pub(super) fn parsed<T>(
         &mut self,
         key: &str,
@@ -108,7 +108,7 @@ impl Loading<'_> {
         parse(&layered.value).map_err(|why| self.refuse(key, layered, &why, None)).ok()
     }
 
-    /// A whole number within the key's bounds.
+    /// An integer within the key's bounds.
     pub(super) fn number(&mut self, key: &str, default: u32) -> Option<u32> {
         let layered = self.scalar(key, None, &default.to_string());
         let takes = raw::takes(key);
@@ -127,13 +127,13 @@ impl Loading<'_> {
         self.parsed(key, &layered, |text| text.parse().map_err(|_| "expected `true` or `false`".to_owned()))
     }
 
-    /// A length of time, longer than nothing.
+    /// A positive length of time.
     pub(super) fn length(&mut self, key: &str, default: &str) -> Option<Duration> {
         let layered = self.scalar(key, None, default);
         self.length_of(key, &layered)
     }
 
-    /// The same of a value that is at hand.
+    /// The same for a value that has been looked up already.
     pub(super) fn length_of(&mut self, key: &str, layered: &Layered) -> Option<Duration> {
         self.parsed(key, layered, |text| {
             let length = duration(text)?;
@@ -144,7 +144,7 @@ impl Loading<'_> {
         })
     }
 
-    /// One of these words: which.
+    /// The index of the value among these words.
     pub(super) fn word(
         &mut self,
         key: &str,
@@ -161,8 +161,8 @@ impl Loading<'_> {
     }
 }
 
-/// An address without what may be a password or a key in it: all behind its scheme, since where there is one more than the
-/// host's name in it cannot be told in one that is no good.
+/// An address without what could be a password or a key: everything after the scheme is removed, since in an invalid
+/// address it is not certain which part is the host name.
 fn without_secrets(value: &str) -> String {
     match value.split_once("://") {
         Some((scheme, rest)) if rest.contains(['@', '?', '#']) => format!("{scheme}://***"),

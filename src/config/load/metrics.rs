@@ -7,7 +7,8 @@ use crate::config::keys;
 use crate::config::settings::{MetricsSettings, PerAgent, loopback_ip};
 
 impl Loading<'_> {
-    /// Judges the table. An address that other machines reach is warned about: the page names agents and rules.
+    /// Checks the table. An address that other machines can reach gives a warning, since the page names agents and
+    /// rules.
     pub(super) fn metrics(&mut self) -> Option<MetricsSettings> {
         let allow_remote = self.flag("metrics.allow_remote", false);
         let per_agent = self.scalar("metrics.per_agent", None, "auto");

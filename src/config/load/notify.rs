@@ -1,4 +1,4 @@
-//! `[[notify]]`: each table for itself, and the names together.
+//! `[[notify]]`: checks each table, then all names together.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::model::{AgentId, Verdict};
 
 /// Longest name of a target.
 const NAME_MAX: usize = 32;
-/// Messages closer together would be noise.
+/// Messages at a shorter interval would be noise.
 const EVERY_MIN: Duration = Duration::from_secs(1);
 const EVERY_DEFAULT: Duration = Duration::from_secs(300);
 
-/// The keys that belong to some kinds only; the others belong to all.
+/// The keys that only some kinds have; all other keys belong to every kind.
 const OF_KINDS: [(&str, &[&str]); 9] = [
     ("url", &["matrix", "mail"]),
     ("url_file", &["webhook", "slack", "discord", "ntfy"]),
@@ -66,7 +66,7 @@ impl Loading<'_> {
     fn target(&mut self, raw: &RawTable) -> Option<NotifyTarget> {
         let name = layered(raw, "name").and_then(|name| self.parsed("notify.name", &name, target_name));
         let kind = layered(raw, "kind").and_then(|kind| self.word("notify.kind", &kind, keys::NOTIFY_KINDS));
-        // Without a kind the rest could only be misunderstood.
+        // Without a valid kind the other keys would give misleading problems.
         let kind = kind?;
         for (key, kinds) in OF_KINDS {
             if let (Some(at), false) = (raw.get(key), kinds.contains(&kind)) {
@@ -193,7 +193,7 @@ impl Loading<'_> {
         })
     }
 
-    /// The address of a server, which is no secret.
+    /// The address of a server, which is not a secret.
     fn server(&mut self, raw: &RawTable, example: &str, schemes: &[&str]) -> Option<Url> {
         let url = self.needed(raw, if schemes.contains(&"smtp") { "mail" } else { "matrix" }, "url", example)?;
         let server = self.parsed("notify.url", &url, |text| {
@@ -216,7 +216,7 @@ impl Loading<'_> {
         Some(server)
     }
 
-    /// A key that this kind cannot do without.
+    /// A key that this kind requires.
     fn needed(&mut self, raw: &RawTable, kind: &str, key: &str, example: &str) -> Option<Layered> {
         let found = layered(raw, key);
         if found.is_none() {
@@ -272,7 +272,8 @@ impl Loading<'_> {
         Some(events)
     }
 
-    /// What links in messages are good for. A link leads to the page, so there must be one that others find.
+    /// The answers that links in messages allow. A link leads to the page, so there must be a page that others can
+    /// reach.
     fn reply(&mut self, raw: &RawTable) -> Option<Vec<Verdict>> {
         let reply = layered(raw, "reply").unwrap_or_else(|| default("none"));
         let wanted = self.word("notify.reply", &reply, keys::NOTIFY_REPLIES)? == "link";

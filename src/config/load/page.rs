@@ -10,12 +10,12 @@ use super::Loading;
 use crate::config::keys;
 use crate::config::settings::{PageIdentity, PageSettings, SOCKET_PATH_BYTES_MAX, loopback, loopback_ip};
 
-/// Headers that say something else, so that nobody is ever named by them.
+/// Headers that have another meaning, so that they can never name a person.
 const NO_NAMES: [&str; 7] =
     ["host", "origin", "cookie", "x-doorman-proxy", "content-type", "content-length", "user-agent"];
 
 impl Loading<'_> {
-    /// Judges the table. What would let nobody act, or anybody look, is said.
+    /// Checks the table. Warns if nobody could act, or nobody could see the page.
     pub(super) fn page(&mut self, control: &Path) -> Option<PageSettings> {
         let socket = self.scalar("page.socket", None, "");
         let path = Some(self.resolve(&socket.value)).filter(|_| !socket.value.is_empty());

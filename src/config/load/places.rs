@@ -1,5 +1,5 @@
-//! Where things are, for commands that need no more of the configuration than that: they must work while the file is being
-//! corrected, too.
+//! The paths of the daemon's files, for commands that need nothing else of the configuration: they must also work while
+//! the file has errors.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use crate::document::Problems;
 use crate::files::Trust;
 use crate::model::AgentId;
 
-/// Where the daemon keeps things.
+/// The paths of the daemon's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Places {
     /// The configuration, if there is one.
@@ -24,15 +24,15 @@ pub struct Places {
     pub ledger: PathBuf,
     /// The database that holds the ledger in place of the file.
     pub database: Option<DatabaseSettings>,
-    /// Where the control socket may be, likeliest first: one place, where somebody said.
+    /// Possible paths of the control socket, the likeliest first; exactly one if it was configured.
     pub control: Vec<PathBuf>,
     /// The socket for reading of each of these.
     pub read: Vec<PathBuf>,
-    /// Each agent's id, as far as it is one, and its rules.
+    /// The id of each agent with a valid id, and its rules file.
     pub rules: Vec<(String, PathBuf)>,
     /// The ids and names of agents that have a name.
     pub names: Vec<(String, String)>,
-    /// Where the platform is, as far as that can be read.
+    /// The platform's address, if it can be read.
     pub platform: Option<Url>,
 }
 
@@ -85,7 +85,7 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
     Ok(Places { ledger: loading.resolve(&ledger), database, control, read, rules, names, platform, file })
 }
 
-/// As it is in the record, if it is an id at all.
+/// The id as the ledger has it, if it is a valid id.
 fn canonical(id: &str) -> String {
     AgentId::parse(id).map_or_else(|_| id.to_owned(), |id| id.to_string())
 }

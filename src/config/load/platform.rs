@@ -1,4 +1,4 @@
-//! `[platform]`: addresses, and what the socket is told.
+//! `[platform]`: its addresses, and how the socket is opened.
 
 use http::{HeaderName, HeaderValue};
 use url::Url;
@@ -10,9 +10,9 @@ use crate::config::settings::{CredentialsMode, Platform, loopback};
 use crate::diagnostics::Severity;
 
 const DEFAULT_URL: &str = "https://app.band.ai";
-/// What a CDN takes for a client that is meant to be there: sparse ones are refused by some \[docs\].
+/// Looks like a browser, since some CDNs refuse clients with a short `User-Agent` \[docs\].
 const USER_AGENT: &str = concat!("Mozilla/5.0 (compatible; doorman/", env!("CARGO_PKG_VERSION"), ")");
-/// Headers that are set for each request as it needs them.
+/// Headers that each request sets itself.
 const OWN_HEADERS: [&str; 11] = [
     "accept-encoding",
     "connection",
@@ -32,12 +32,14 @@ impl Loading<'_> {
         let url = self.scalar("platform.url", None, DEFAULT_URL);
         let sound = self.parsed("platform.url", &url, address(["https", "http"])).is_some();
         let base = if sound { origin(&url.value) } else { DEFAULT_URL.to_owned() };
-        // The SDK's addresses count where nobody named a platform: else REST would go to another one, with the key.
+        // The SDK's addresses count only if no platform is configured: otherwise REST would go to another platform,
+        // with the key.
         let sdk = |name| matches!(url.layer, Layer::Default).then_some(name);
         let rest = self.scalar("platform.rest_url", sdk("BAND_REST_URL"), &format!("{base}/api/v1"));
         let socket = base.replacen("http", "ws", 1) + "/api/v1/socket/websocket";
         let socket = self.scalar("platform.socket_url", sdk("BAND_WS_URL"), &socket);
-        // The SDK names both or none. Where it names one, the other follows: else the key would go to two platforms.
+        // The SDK's variables name both addresses or neither. If only one is set, the other is derived from it:
+        // otherwise the key would be sent to two platforms.
         let (rest, socket) = match (&rest.layer, &socket.layer) {
             (Layer::Variable(name), Layer::Default) if name == "BAND_REST_URL" && Url::parse(&rest.value).is_ok() => {
                 let value = origin(&rest.value).replacen("http", "ws", 1) + "/api/v1/socket/websocket";
@@ -60,7 +62,7 @@ impl Loading<'_> {
             }
             _ => socket,
         };
-        // What follows from another value is nobody's default.
+        // A derived value must not be reported as a default.
         for (key, place) in [("platform.rest_url", &rest.layer), ("platform.socket_url", &socket.layer)] {
             if let (Layer::Default, Some(told)) = (place, self.origins.iter_mut().find(|(told, ..)| told == key)) {
                 "from `platform.url`".clone_into(&mut told.2);
@@ -91,7 +93,7 @@ impl Loading<'_> {
         let (rest_url, socket_url) = (rest_url?, socket_url?);
         for (part, place) in [(&rest_url, &rest.layer), (&socket_url, &socket.layer)] {
             if matches!(part.scheme(), "http" | "ws") && !loopback(part) {
-                // Both usually follow from `url`.
+                // Both are usually derived from `url`.
                 let place = if matches!(place, Layer::Default) { &url.layer } else { place };
                 let message = "the platform is spoken to without TLS: the key can be read on the way";
                 let problem = match place {
@@ -117,14 +119,14 @@ impl Loading<'_> {
         })
     }
 
-    /// This value follows from another's.
+    /// Records that this value is derived from another one.
     fn follows(&mut self, key: &str, value: &str, origin: &str) {
         if let Some(told) = self.origins.iter_mut().find(|(told, ..)| told == key) {
             (told.1, told.2) = (value.to_owned(), origin.to_owned());
         }
     }
 
-    /// `Name: value`, one a line. What is wrong with one is said without its value, which may be a secret.
+    /// `Name: value`, one a line. Problems are reported without the value, which may be a secret.
     fn headers(&mut self, layered: &Layered) -> Option<Vec<(HeaderName, HeaderValue)>> {
         let mut headers = Vec::new();
         for line in layered.value.lines().filter(|line| !line.trim().is_empty()) {
@@ -157,12 +159,12 @@ impl Loading<'_> {
     }
 }
 
-/// Whether an address says where on its host.
+/// Whether an address has a path.
 fn has_path(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| !matches!(url.path(), "" | "/"))
 }
 
-/// As everybody writes it: the scheme and the host in small letters, without the port that the scheme has anyway.
+/// The usual spelling: scheme and host in lower case, without the default port of the scheme.
 fn usual_spelling(text: &str) -> String {
     Url::parse(text).map_or_else(|_| text.to_owned(), String::from)
 }
@@ -177,7 +179,7 @@ fn socket_origin(text: &str) -> String {
         .to_owned()
 }
 
-/// Without what the loader adds itself.
+/// An address without the parts that the loader adds itself.
 fn origin(text: &str) -> String {
     usual_spelling(text).trim_end_matches('/').trim_end_matches("/api/v1").to_owned()
 }

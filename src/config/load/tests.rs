@@ -92,7 +92,7 @@ fn what_may_be_a_mistake_is_warned_about() {
     insta::assert_snapshot!(loaded.report.render(false));
 }
 
-/// `take` is allowed, and told wherever it is written.
+/// `take` is allowed, but gives a warning wherever it is set.
 #[test]
 fn take_is_warned_about() {
     let file = format!("{AGENT}connection = \"take\"\n");

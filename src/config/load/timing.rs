@@ -1,4 +1,4 @@
-//! `[timing]`, and what in it contradicts itself.
+//! `[timing]`, and values in it that contradict each other.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -33,7 +33,7 @@ impl Loading<'_> {
         (beats && backoff && refused).then_some(timing)
     }
 
-    /// A connection that dies before its next heartbeat could be answered never lives.
+    /// If a connection counts as dead before its next heartbeat can be answered, no connection ever stays alive.
     fn beats_before_death(&mut self, timing: &Timing, figures: &Figures) -> bool {
         let beat = timing.heartbeat.saturating_add(timing.heartbeat / 10);
         if timing.dead_after > beat {
@@ -73,7 +73,7 @@ impl Loading<'_> {
     }
 }
 
-/// Whether somebody chose it.
+/// Whether the value was set and is not the default.
 fn written(figures: &Figures, name: &str) -> bool {
     figures.get(name).is_some_and(|layered| !matches!(layered.layer, Layer::Default))
 }

@@ -1,5 +1,5 @@
-//! Where the daemon keeps things where nobody says: the one place that knows, for the daemon and for the commands that look
-//! for it.
+//! The default paths of the daemon's files. This is the only place that knows them, for the daemon and for the commands
+//! that look for it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use super::Env;
 use crate::config::DEFAULT_FILE;
 use crate::config::settings::CONTROL_NAME;
 
-/// Where the unit of systemd has its control socket.
+/// The directory of the systemd unit's control socket.
 const SYSTEM_RUNTIME: &str = "/run/doorman";
 
 /// The directory of the ledger, for a configuration in the directory `base`. A command that reads the unit's configuration looks where
@@ -21,7 +21,7 @@ pub(super) fn ledger_directory(env: &Env, base: &Path) -> PathBuf {
     }
 }
 
-/// Where this process keeps its state.
+/// The state directory of this process.
 pub(super) fn state_directory(env: &Env) -> PathBuf {
     if let Some(directory) = env.text("STATE_DIRECTORY") {
         return first_of(directory);
@@ -100,10 +100,10 @@ mod tests {
         };
         let (session, state) = ("/run/user/7/doorman/doorman.sock", "/h/.local/state/doorman/doorman.sock");
         let system = "/run/doorman/doorman.sock";
-        // The daemon was started without a session, the command is in one.
+        // The daemon was started without a session, and the command runs in one.
         let there = Env::of([("XDG_RUNTIME_DIR", "/run/user/7"), ("HOME", "/h")]).with_user_runtime("/run/user/7");
         assert_eq!(of(&there), [session, state, system]);
-        // The daemon was started in a session, the command comes from cron.
+        // The daemon was started in a session, and the command runs without one, for example from cron.
         let cron = Env::of([("HOME", "/h")]).with_user_runtime("/run/user/7");
         assert_eq!(of(&cron), [state, session, system]);
         let unit = Env::of([("RUNTIME_DIRECTORY", "/run/doorman"), ("HOME", "/h")]).with_user_runtime("/run/user/7");

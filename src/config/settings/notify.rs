@@ -1,4 +1,4 @@
-//! `[[notify]]`: who is told when somebody waits, by which way, and how much of what strangers wrote goes with it.
+//! `[[notify]]`: who is notified when somebody waits, in which way, and how much of strangers' text is included.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,15 +17,15 @@ pub struct NotifyTarget {
     pub way: NotifyWay,
     /// The signing secret, the access token or the password, if there is one.
     pub secret: Option<KeySource>,
-    /// One more CA, PEM.
+    /// An additional CA, PEM.
     pub ca_file: Option<PathBuf>,
-    /// What it hears of.
+    /// The events that it is notified of.
     pub events: Vec<NotifyEvent>,
-    /// Of which agents; of all where empty.
+    /// Only events of these agents; empty: of all agents.
     pub agents: Vec<AgentId>,
-    /// What the links in its messages are good for; where empty, there are none.
+    /// The answers that the links in its messages allow; empty: no links.
     pub reply: Vec<Verdict>,
-    /// How much of what strangers wrote it gets.
+    /// How much of strangers' text it gets.
     pub text: NotifyText,
     /// The least time between two messages.
     pub every: Duration,
@@ -33,7 +33,7 @@ pub struct NotifyTarget {
     pub max_per_hour: u32,
 }
 
-/// How a target is reached. Addresses that let anybody write there are secrets.
+/// The way to a target. An address that lets everybody write to it is a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotifyWay {
     /// Standard Webhooks.
@@ -82,7 +82,7 @@ pub enum NotifyWay {
 }
 
 impl NotifyWay {
-    /// The word of `kind`.
+    /// The value of `kind`.
     pub fn word(&self) -> &'static str {
         match self {
             NotifyWay::Webhook { .. } => "webhook",
@@ -95,7 +95,7 @@ impl NotifyWay {
         }
     }
 
-    /// Where its address is, where that is a secret.
+    /// Where its address is stored, if the address is a secret.
     pub fn secret_address(&self) -> Option<&KeySource> {
         match self {
             NotifyWay::Webhook { url }
@@ -107,7 +107,7 @@ impl NotifyWay {
     }
 }
 
-/// How much of what strangers wrote a target gets.
+/// How much of strangers' text a target gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum NotifyText {
     /// Nothing: only how many wait, and for which agent.
@@ -121,7 +121,7 @@ pub enum NotifyText {
 
 macro_rules! notify_events {
     ($($variant:ident = $word:literal, $meaning:literal;)*) => {
-        /// What a target can hear of.
+        /// The events that a target can be notified of.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum NotifyEvent {
             $(#[doc = $meaning] $variant,)*

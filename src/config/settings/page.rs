@@ -1,4 +1,4 @@
-//! `[page]`: where the page is served, and how a person is known there.
+//! `[page]`: where the page is served, and how it knows who a person is.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,25 +15,25 @@ pub struct PageSettings {
     pub listen: Option<SocketAddr>,
     /// Whether known people may answer requests.
     pub act: bool,
-    /// How a person is known.
+    /// How the page knows who a person is.
     pub identity: PageIdentity,
-    /// The header in which a proxy says who it is.
+    /// The header in which a proxy names the person.
     pub proxy_user: HeaderName,
     /// The systemd credential with the proxy's secret.
     pub proxy_secret: Option<String>,
-    /// Where browsers find it; without a path.
+    /// The address of the page for browsers; without a path.
     pub url: Option<Url>,
 }
 
 /// `page.identity`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PageIdentity {
-    /// The account at the other end of the Unix socket; over TCP, nobody.
+    /// By the account at the other end of the Unix socket; over TCP the person is unknown.
     #[default]
     Peer,
-    /// Whom the proxy in front says.
+    /// By the name that the proxy in front of the page sends.
     Proxy,
-    /// Whoever logged in by a link of `doorman page login`.
+    /// By a login with a link of `doorman page login`.
     Token,
 }
 

@@ -1,4 +1,4 @@
-//! When whoever a pass does not show is gone, and when that proves nothing.
+//! When a request that a pass does not show is gone, and when the pass proves nothing.
 
 use super::*;
 
@@ -110,7 +110,7 @@ fn what_was_missing_before_the_answer_says_nothing_about_its_fate() {
     assert_eq!(round(&mut inbox, 800), [id("a")]);
 }
 
-/// Somebody is answered while this pass is read, which so proves nothing by itself.
+/// A request is answered during this pass, so the pass alone proves nothing.
 fn disturbed(inbox: &mut Inbox, page: Page<ContactRequest>, now: Now) -> (PassEnd, Verified) {
     inbox.listing.disturb();
     let (_, end) = inbox.page(page, now);

@@ -1,4 +1,4 @@
-//! Who is a contact, since when, and by whose word.
+//! Who is a contact, since when, and who approved the contact.
 
 use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::sql::{self, Connection, Optional as _, Row, Text as _, params};
@@ -6,13 +6,13 @@ use crate::model::{AgentId, ContactId, ContactKind, GuestDoubt, Handle, RequestI
 use crate::policy::By;
 use jiff::Timestamp;
 
-/// So many contacts of one agent are few.
+/// Up to this many contacts of one agent count as few.
 const FEW: i64 = 20_000;
 
 /// A contact that is there, as far as the record knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedContact {
-    /// Whose contact.
+    /// The agent.
     pub agent: AgentId,
     /// The platform's id of it.
     pub contact: ContactId,
@@ -30,36 +30,36 @@ pub struct RecordedContact {
     pub by: Option<By>,
     /// When it is removed.
     pub ends_at: Option<Timestamp>,
-    /// Why it is not removed by itself.
+    /// Why doorman does not remove it by itself.
     pub end_in_doubt: Option<GuestDoubt>,
 }
 
 /// Whether a contact is wanted by its handle, as received.
 pub type Fits<'a> = &'a dyn Fn(Option<&str>) -> bool;
 
-/// Which contacts. Each part narrows the choice, and an index answers it.
+/// Which contacts. Each field narrows the selection, and has an index.
 #[derive(Default)]
 pub struct WantedContacts<'a> {
     /// Only this agent's.
     pub agent: Option<&'a AgentId>,
-    /// Only those since then.
+    /// Only contacts that exist since then or later.
     pub since: Option<Timestamp>,
-    /// Only those whom this let in: a rule's name, `person:NAME`, and so on.
+    /// Only contacts that this let in: a rule's name, `person:NAME`, and so on.
     pub by: Option<&'a str>,
-    /// Only those whom no answer of doorman let in.
+    /// Only contacts that no answer of doorman's let in.
     pub not_by_doorman: bool,
-    /// Only those who ever had a handle of this owner; `fits` says the rest.
+    /// Only contacts that ever had a handle of this owner; `fits` checks the rest.
     pub owner: Option<&'a str>,
     /// Only those whose own id begins so, or that of the request behind them.
     pub id: Option<&'a str>,
-    /// Only so many, the newest.
+    /// Only this many, the newest.
     pub newest: Option<usize>,
     /// Only those whose handle, as received, fits.
     pub fits: Option<Fits<'a>>,
 }
 
 impl WantedContacts<'_> {
-    /// What only the whole row tells.
+    /// Checks the fields that need the whole row.
     pub(super) fn is(&self, contact: &RecordedContact) -> bool {
         let by = contact.by.as_ref().map(ToString::to_string);
         let begins = |id: &str| {
@@ -78,7 +78,7 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
         coalesce(c.handle, (SELECT handle FROM request WHERE n = c.request))";
     const WHOSE: &str = "(CAST(?1 AS text) IS NULL OR c.agent = (SELECT n FROM agent WHERE id = ?1))
         AND (CAST(?2 AS bigint) IS NULL OR coalesce(c.inserted_at, c.added_at) >= ?2) AND c.removed_at IS NULL";
-    // Each begins where the fewest rows are left.
+    // Each query starts with the field that leaves the fewest rows.
     let sql = if wanted.not_by_doorman {
         format!(
             "{COLUMNS} FROM contact c INDEXED BY contact_strange WHERE {WHOSE} AND CAST(?3 AS text) IS NULL AND c.request IS NULL
@@ -141,7 +141,8 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
     Ok(numbers)
 }
 
-/// Whether an agent is meant that has few contacts: they are sorted sooner than all are looked at.
+/// Whether the selection is for an agent with few contacts: then sorting them is faster than going through all
+/// contacts.
 fn few(connection: Connection<'_>, agent: Option<&AgentId>) -> sql::Result<bool> {
     let Some(agent) = agent else { return Ok(false) };
     let sql =

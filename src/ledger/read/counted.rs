@@ -1,4 +1,4 @@
-//! What the newest decisions on record add up to, for a page that is looked at often: at most so many rows are read.
+//! Counts over the newest decisions on record, for a page that is loaded often: a bounded number of rows is read.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,7 +21,7 @@ const READ_MAX: u32 = 10_000;
 pub struct ByHour {
     /// How many of each verdict, as approve, reject, defer, by the number of the hour.
     pub hours: BTreeMap<i64, [u64; 3]>,
-    /// There were more than are counted: the oldest hours show too few.
+    /// There were more decisions than are counted: the counts of the oldest hours are too small.
     pub cut: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What is new since the last look, for `history -f`. Between looks it holds only numbers.
+//! What is new since the last poll, for `history -f`. Between polls it keeps only numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,13 +8,13 @@ use crate::ledger::sql::{self, Connection, params};
 use crate::model::{Outcome, Verdict};
 use crate::policy::By;
 
-/// Most open requests that are watched for their end; of more, the oldest are let go.
+/// Most open requests that are watched for their end; beyond that the oldest are dropped.
 const WATCHED_MAX: usize = 10_000;
 
-/// What is shown of a request, by which "something new" is told.
+/// What was shown of a request; if this differs, there is something new.
 type Shown = (Option<Verdict>, Option<By>, Option<Outcome>, Option<String>);
 
-/// Follows a ledger through daemons that come and go.
+/// Follows a ledger while daemons start and stop.
 #[derive(Debug)]
 pub struct Follow {
     reader: LedgerReader,
@@ -50,7 +50,7 @@ impl Looked {
 const UNORDERED_MAX: usize = 16_384;
 
 impl Follow {
-    /// Begins after what is there now: what is open now is said when it changes.
+    /// Starts after everything that exists now: a request that is open now is shown when it changes.
     ///
     /// # Errors
     /// As [`LedgerReader::open`].
@@ -95,7 +95,7 @@ impl Follow {
         }
         let newest = self.read(|connection| newest(connection, TABLES[0].0))?;
         if newest < self.looked[0].after.last().copied().unwrap_or(self.looked[0].all_to) {
-            // Another ledger, begun again.
+            // This is another ledger, started from empty.
             self.looked = Default::default();
             self.watched.clear();
         }

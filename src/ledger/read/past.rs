@@ -1,8 +1,8 @@
-//! What an agent remembered at a moment of the past, as far as it matters for one owner: what the daemon would load at
-//! start, with only the rows that were there then.
+//! What an agent remembered at a moment in the past, as far as it concerns one owner: what the daemon would load at
+//! start, using only the rows of that time.
 //!
-//! What came first is told by the order in which rows were written, since what is done in one step shares a microsecond
-//! and a clock may jump. Rows of schema 1 do not have that order; there the time decides.
+//! The order in which rows were written shows what came first, since everything in one step has the same microsecond
+//! and a clock may jump. Rows of schema 1 do not have that order; for them the time decides.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -26,9 +26,9 @@ pub struct Moment {
     pub at: Timestamp,
     /// What was written while this was the newest decision, or later, came after; `None`: the time decides.
     decision: Option<i64>,
-    /// Of what was written while it was the newest decision, this came before.
+    /// Rows written while it was the newest decision, but before this time, came before.
     tie: Timestamp,
-    /// What is asked about is the intent of this answer.
+    /// The question is about the intent of this answer.
     answer: Option<i64>,
 }
 
@@ -62,7 +62,7 @@ impl Moment {
 }
 
 impl RecordedRequest {
-    /// Whether an answer that stands or is open was a rule's.
+    /// Whether a rule gave the answer that counts or is open.
     pub fn answered_by_rule(&self) -> bool {
         self.answered_at.is_some() && self.decided_at == self.answered_at && !self.answered_by_person()
     }
@@ -135,7 +135,7 @@ pub fn memory(
     })
 }
 
-/// What deciders said of a request, and when, in order.
+/// The verdicts of deciders about a request, with their times, in order.
 pub fn told_of(connection: Connection<'_>, request: i64) -> sql::Result<Vec<(Timestamp, Told)>> {
     connection
         .prepare_cached("SELECT at, decider, question, verdict, reason FROM told WHERE request = ?1 ORDER BY n")?
@@ -174,7 +174,8 @@ impl Past<'_> {
         (Micros(self.moment.at), self.moment.decision, Micros(self.moment.tie))
     }
 
-    /// SQL that is true for answers that were intended before; with ?6 (the answer that is asked about) besides.
+    /// SQL that is true for answers whose intent came before; in addition to the three, it uses ?6 (the answer in
+    /// question).
     fn answered_before() -> String {
         format!(
             "CASE WHEN CAST(?6 AS bigint) IS NOT NULL THEN w.n < ?6 ELSE {} END",
@@ -239,8 +240,8 @@ impl Past<'_> {
         rows.collect()
     }
 
-    /// Places that were taken then and given back since: the answer came to nothing only later. What they cost stands in
-    /// the decision.
+    /// Places that were taken then and given back since, because the answer failed later. The decision's row has their
+    /// charges.
     fn charges_given_back(&self, since: Timestamp) -> sql::Result<Vec<ChargeRow>> {
         let (at, decision, tie) = self.order();
         let sql = format!(
@@ -269,7 +270,7 @@ impl Past<'_> {
         Ok(charges)
     }
 
-    /// In shadow nothing is answered, and what the owner's requests would have cost stands in their decisions alone.
+    /// In shadow nothing is answered, so only the decisions have the charges of the owner's requests.
     fn charges_in_shadow(&self, owner: &str, except: i64, since: Timestamp) -> sql::Result<Vec<ChargeRow>> {
         let sql = "SELECT r.id, d.at, d.facts FROM request r
                    JOIN decision d ON d.n = (SELECT max(n) FROM decision
@@ -321,7 +322,7 @@ impl Past<'_> {
         rows.collect()
     }
 
-    /// What this owner did and met. Outcomes and removals come in before what is decided in the same step.
+    /// This owner's history. Outcomes and removals come before decisions of the same step.
     fn history(&self, owner: &str, since: Timestamp) -> sql::Result<Vec<HistoryRow>> {
         let mut history = Vec::new();
         let mut take = |sql: &str, kind: Option<HistoryKind>| -> sql::Result<()> {
@@ -385,14 +386,14 @@ impl Past<'_> {
 
 fn charges_of<'a>(facts: &str, request: &'a RequestId, at: Timestamp) -> impl Iterator<Item = ChargeRow> + use<'a> {
     let charges = reasons::from_json(facts).unwrap_or_default().charges;
-    // These answers came to nothing later, or never went out.
+    // These answers failed later, or never left.
     charges.into_iter().map(move |charge| {
         let request = request.clone();
         ChargeRow { request, charge, at, open: true, confirmed: false }
     })
 }
 
-/// The rows of the newest requests of a handle, newest first, at most so many.
+/// The rows of the newest requests of a handle, newest first, at most `most`.
 pub fn of_handle(
     connection: Connection<'_>,
     agent: Option<&AgentId>,

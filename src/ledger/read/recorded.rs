@@ -1,4 +1,4 @@
-//! What a reader is asked for, and what it tells.
+//! The queries to a reader, and its results.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::ledger::reasons::DecisionReasons;
 use crate::model::{AgentId, Answer, ContactRequest, GuestDoubt, Outcome, Verdict};
 use crate::policy::{By, Mode, PolicyHash};
 
-/// One request, and what was said to it in the end.
+/// One request, and its last verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedRequest {
     /// Its row, that of its last decision, and that of its last answer.
@@ -19,7 +19,7 @@ pub struct RecordedRequest {
     pub(crate) answer_row: Option<i64>,
     /// The newest decision of all when the last answer was intended; `None` in rows of schema 1.
     pub(crate) answer_after: Option<i64>,
-    /// Whether what stands in `verdict` was meant to be answered.
+    /// Whether the decision in `verdict` was meant to be answered.
     pub mode: Mode,
     /// The last thing that happened to it: first seen, decided, answered, held, settled.
     pub happened_at: Timestamp,
@@ -33,17 +33,17 @@ pub struct RecordedRequest {
     pub request: ContactRequest,
     /// When doorman first saw it.
     pub first_seen: Timestamp,
-    /// How.
+    /// Whether an event or a listing showed it.
     pub via: Via,
     /// Its text was blanked for its age: handle, name and message are absent because of that.
     pub blanked: bool,
-    /// When what stands in `verdict` was decided.
+    /// When the decision in `verdict` was made.
     pub decided_at: Option<Timestamp>,
-    /// The last word: the answer's where one went out, else the last decision's.
+    /// The last verdict: the answer's if one was sent, else the last decision's.
     pub verdict: Option<Verdict>,
-    /// What gave the verdict.
+    /// Who or what gave the verdict.
     pub by: Option<By>,
-    /// What the person who answered it, or holds it, noted.
+    /// The note of the person who answered or holds it.
     pub note: Option<String>,
     /// Under which policy.
     pub policy: Option<PolicyHash>,
@@ -51,17 +51,17 @@ pub struct RecordedRequest {
     pub answered_at: Option<Timestamp>,
     /// The last answer, if there was one.
     pub answer: Option<AnswerRecord>,
-    /// The platform's word for how it stands; or `gone`, or `elsewhere` where it is not known how.
+    /// The status that the platform reported; or `gone`, or `elsewhere` if it is not known how it was settled.
     pub settled: Option<String>,
     /// What became of it, with an answer of ours or without; `None` while it is pending.
     pub outcome: Option<Outcome>,
-    /// Who removed the contact that came of it, where doorman did.
+    /// The removal of its contact, if doorman removed it.
     pub removed: Option<RemovedRecord>,
     /// For how long it was approved, where that was for a time.
     pub lasts: Option<SignedDuration>,
-    /// When the contact that came of it ends, or ended.
+    /// When its contact ends, or ended.
     pub ends_at: Option<Timestamp>,
-    /// Why it is not removed by itself.
+    /// Why doorman does not remove the contact by itself.
     pub end_in_doubt: Option<GuestDoubt>,
     /// What a person said of that end later.
     pub end_moved: Option<EndMoved>,
@@ -121,15 +121,15 @@ pub struct RemovedRecord {
 /// The last answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerRecord {
-    /// What was said.
+    /// The answer.
     pub answer: Answer,
-    /// What became of it; `None` while that is open.
+    /// Its outcome; `None` while it is open.
     pub outcome: Option<Outcome>,
     /// How often it was sent.
     pub attempts: u32,
     /// When the outcome was known; before that, when it was last sent.
     pub at: Timestamp,
-    /// What the platform said of it. Somebody else's text.
+    /// The platform's text about it, written by others.
     pub detail: Option<String>,
 }
 
@@ -157,7 +157,7 @@ pub struct RecordedDecision {
 /// Which requests. The default is all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Which of a request's times the next two mean.
+    /// Which of a request's times `since` and `until` mean.
     pub time: TimeOf,
     /// Then or later.
     pub since: Option<Timestamp>,
@@ -165,7 +165,7 @@ pub struct Filter {
     pub until: Option<Timestamp>,
     /// Only this agent's.
     pub agent: Option<AgentId>,
-    /// Only this handle, however it is written; `john/*` is all of john's agents.
+    /// Only this handle, in any spelling; `john/*` means all of john's agents.
     pub handle: Option<String>,
     /// Only with this verdict.
     pub verdict: Option<Verdict>,
@@ -173,12 +173,12 @@ pub struct Filter {
     pub by: Option<String>,
     /// Only with this outcome.
     pub outcome: Option<OutcomeFilter>,
-    /// Only the newest so many.
+    /// Only this many, the newest.
     pub limit: Option<usize>,
 }
 
 impl Filter {
-    /// Whether all but [`Filter::limit`] lets this one through.
+    /// Whether the filter, apart from [`Filter::limit`], lets this request through.
     pub fn lets_through(&self, request: &RecordedRequest) -> bool {
         let handle = self.handle.as_deref().map(rows::Wanted::parse);
         rows::within(self, request) && rows::lets_through(self, handle.as_ref(), request)
@@ -191,18 +191,18 @@ pub enum TimeOf {
     /// When it was first seen.
     #[default]
     Received,
-    /// When what stands in its verdict was decided.
+    /// When the decision in its verdict was made.
     Decided,
     /// The last thing that happened to it: received, decided, answered, held, settled.
     Happened,
 }
 
-/// What [`Filter::outcome`] asks for.
+/// The value of [`Filter::outcome`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutcomeFilter {
     /// Still open at the platform, as far as the record knows.
     Pending,
-    /// Came to this.
+    /// Has this outcome.
     Is(Outcome),
 }
 
@@ -213,11 +213,11 @@ pub struct TableSize {
     pub name: String,
     /// Its rows.
     pub rows: u64,
-    /// What it and its indexes take in the file.
+    /// The size of the table and its indexes in the file.
     pub bytes: u64,
 }
 
-/// How many there are of everything.
+/// The number of rows of each kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Totals {
     /// The schema's number.

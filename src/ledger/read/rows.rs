@@ -46,7 +46,7 @@ const SELECT: &str = "
     LEFT JOIN guest g ON g.n = (SELECT max(n) FROM guest WHERE request = r.n)
     LEFT JOIN guest_end x ON x.n = (SELECT max(n) FROM guest_end WHERE request = r.n) ";
 
-/// Rows that are read in one transaction where nobody asks for one moment of the file.
+/// Rows that are read in one transaction, if no single snapshot is needed.
 const PAGE_ROWS: usize = 512;
 
 /// How consistent a reading is.
@@ -70,7 +70,7 @@ pub fn for_each(
     let fits = |request: &RecordedRequest| within(filter, request) && lets_through(filter, handle.as_ref(), request);
     if let Some(limit) = filter.limit {
         let newest = newest(connection, filter, handle.as_ref(), limit, fits)?;
-        // Whether or not all of them were taken.
+        // It does not matter whether all were taken.
         let _ = newest.into_iter().rev().try_for_each(take);
         return Ok(());
     }
@@ -83,7 +83,7 @@ pub fn for_each(
     Ok(())
 }
 
-/// The newest so many that fit, the newest first.
+/// The newest requests that the filter lets through, at most that many, the newest first.
 fn newest(
     connection: Connection<'_>,
     filter: &Filter,
@@ -125,7 +125,7 @@ struct Pages<'a> {
 }
 
 enum Left {
-    /// Whatever comes after this row.
+    /// Everything after this row.
     After(i64),
     /// These rows.
     These(std::collections::btree_set::IntoIter<i64>),
@@ -174,7 +174,7 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// The rows of requests to which something happened in the filter's time, where that is what it goes by.
+/// The rows of requests to which something happened in the filter's time, if the filter uses that time.
 fn touched(connection: Connection<'_>, filter: &Filter) -> sql::Result<Option<BTreeSet<i64>>> {
     match (filter.time, filter.since) {
         (TimeOf::Received, _) | (_, None) => Ok(None),
@@ -184,7 +184,8 @@ fn touched(connection: Connection<'_>, filter: &Filter) -> sql::Result<Option<BT
     }
 }
 
-/// At most so many requests after a row, in the order of their rows, backwards with a limit, as far as an index knows them.
+/// At most `limit` requests after a row, in the order of their rows, backwards with a limit, as far as an index can
+/// select them.
 fn scan(
     connection: Connection<'_>,
     filter: &Filter,
@@ -286,7 +287,7 @@ pub fn one(connection: Connection<'_>, n: i64) -> sql::Result<Option<RecordedReq
     rows.next()?.map(|row| recorded(&row)).transpose()
 }
 
-/// Whether everything but time and agent, which the query sees to, is as the filter wants it.
+/// Whether everything matches the filter except time and agent, which the query checks.
 pub fn lets_through(filter: &Filter, handle: Option<&Wanted>, request: &RecordedRequest) -> bool {
     let outcome = match filter.outcome {
         None => true,
@@ -305,7 +306,7 @@ pub enum Wanted {
     Plain(Handle),
     /// Any agent of this owner's.
     AgentsOf(String),
-    /// Text that is no handle, as received.
+    /// A text that is not a handle, as received.
     Text(String),
 }
 
@@ -373,7 +374,7 @@ fn recorded(row: &Row<'_>) -> sql::Result<RecordedRequest> {
         }
     };
     let answered_at = time(row, 18)?;
-    // An answer that stands, or is open, is the last word; one that came to nothing is only where nothing was decided
+    // An answer that counts, or is open, gives the last verdict; a failed answer does so only if nothing was decided
     // after it.
     let by_answer = answer.as_ref().is_some_and(|answer| match answer.outcome {
         None | Some(Outcome::Unknown | Outcome::Confirmed(_) | Outcome::Presumed(_)) => true,
@@ -501,7 +502,7 @@ pub fn tables(connection: Connection<'_>) -> sql::Result<Vec<TableSize>> {
         .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?
         .collect::<sql::Result<Vec<_>>>()?;
     let table = |(name, bytes): (String, u64)| {
-        // The name is the schema's own, and quoted as one.
+        // The name comes from the schema itself, and is quoted as such.
         let sql = format!("SELECT count(*) FROM \"{}\"", name.replace('"', "\"\""));
         let rows = connection.query_row(&sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs();
         Ok(TableSize { name, rows, bytes })

@@ -1,4 +1,4 @@
-//! Answers: the intent, what it costs, and what became of it.
+//! Answers: the intent, its charges, and its outcome.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -25,7 +25,7 @@ pub(super) struct Intent<'a> {
     pub(super) at: Timestamp,
 }
 
-/// The newest answer to a request, beside what is intended now.
+/// The newest answer to a request, compared with a new intent.
 struct LastRow {
     n: i64,
     same_answer: bool,
@@ -37,7 +37,7 @@ struct LastRow {
 }
 
 impl Recorder<'_> {
-    /// Another answer than the one that is intended, which was carried out, for all that is on record.
+    /// An answer other than the intended one that was carried out according to the record.
     pub(super) fn carried_out(&mut self, intent: &Intent<'_>) -> Result<Option<Said>, Fault> {
         if self.numbers.last_answer(intent.request) != LastAnswer::Unread {
             return Ok(None);
@@ -150,7 +150,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Gives the open answer its outcome and returns what it was.
+    /// Gives the open answer its outcome and returns the answer.
     pub(super) fn end_answer(
         &mut self,
         agent: i64,
@@ -207,8 +207,8 @@ impl Recorder<'_> {
         }
     }
 
-    /// A word of the platform's is final; `gone`, `elsewhere` and the end of an answer of unknown fate are what we think until
-    /// it says one. `elsewhere`: without an answer of ours.
+    /// A status that the platform reports is final. `gone`, `elsewhere` and the presumed end of an answer of unknown
+    /// outcome count only until then. `elsewhere`: without an answer of ours.
     pub(super) fn settled(&mut self, request: i64, word: &str, elsewhere: bool, at: Timestamp) -> Result<(), Fault> {
         self.sql(
             "UPDATE request SET settled = ?2, settled_at = ?3, elsewhere = nullif(?4, 0)

@@ -1,5 +1,5 @@
-//! Contacts: that they are there, by which answer of ours, every owner that they ever had, and that they are gone. And what
-//! people say of doubts about them.
+//! Contacts: that they exist, which answer of ours made them, every owner that they ever had, and their removal; and
+//! how people settle doubts about them.
 
 use jiff::Timestamp;
 
@@ -39,7 +39,7 @@ impl Recorder<'_> {
              ON CONFLICT DO NOTHING",
         )?
         .execute(params![agent, contact.id.as_str()])?;
-        // One that comes again after its removal is what is said of it now.
+        // A contact that appears again after its removal is recorded as it is now.
         let n: i64 = self
             .sql(
             "UPDATE contact SET owner = coalesce(?3, owner), handle = coalesce(?4, handle), name = coalesce(?5, name), kind = ?6,
@@ -109,7 +109,7 @@ impl Recorder<'_> {
         }
     }
 
-    /// Who has a name, as a payload told.
+    /// Who has a name, as a payload showed.
     pub(super) fn identity(
         &mut self,
         agent: &AgentId,
@@ -136,7 +136,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Whoever has this owner's names is no longer in doubt.
+    /// The holders of this owner's names are no longer in doubt.
     pub(super) fn vouched(&self, agent: i64, owner: &str) -> Result<(), Fault> {
         self.sql("UPDATE identity SET doubted = 0 WHERE agent = ?1 AND owner = ?2 AND doubted = 1")?
             .execute(params![agent, owner])?;

@@ -1,4 +1,4 @@
-//! Messages to people, and what became of them.
+//! Messages to people, and their outcomes.
 
 use jiff::Timestamp;
 
@@ -7,11 +7,11 @@ use crate::ledger::columns::{Micros, cut};
 use crate::ledger::deliveries::{DeliveryEnd, Mark};
 use crate::ledger::sql::params;
 
-/// Deliveries that stay on record for each target; older ones that have ended go.
+/// How many deliveries stay on record for each target; older ones that have ended are deleted.
 const KEPT: i64 = 1000;
 
 impl Recorder<'_> {
-    /// A message is to be delivered. That another is under way to the same target is refused by the schema.
+    /// A message has to be delivered. The schema refuses it while another is on its way to the same target.
     pub(super) fn message(
         &mut self,
         target: &str,

@@ -28,7 +28,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// The contact that such an approval made is there.
+    /// The contact of such an approval exists.
     pub(super) fn guest_met(
         &mut self,
         agent: &AgentId,
@@ -56,7 +56,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// A person gave a guest another end, or none: the guest stays.
+    /// A person moved the end of a guest's contact, or removed the end: the guest stays.
     pub(super) fn guest_end(
         &mut self,
         request: i64,
@@ -76,7 +76,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// A contact is gone: if it had an end, that is waited for no more.
+    /// A contact was removed: its end is no longer waited for.
     pub(super) fn guest_left(
         &mut self,
         agent: i64,
@@ -92,7 +92,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// The intent to remove a contact. What came to nothing before is tried again in the same row.
+    /// The intent to remove a contact. A failed removal is tried again in the same row.
     pub(super) fn removing(
         &mut self,
         agent: &AgentId,
@@ -119,7 +119,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// What became of it.
+    /// The outcome of the removal.
     pub(super) fn removal(
         &mut self,
         agent: &AgentId,

@@ -1,5 +1,5 @@
-//! The numbers of rows that many entries name, so that most entries need no look-up. The thread that writes is the only
-//! one that changes the file, and everything in here is forgotten after a rollback, which may have taken rows back.
+//! The numbers of rows that many entries refer to, so that most entries need no look-up. Only the writing thread
+//! changes the file. Everything in here is forgotten after a rollback, which may have removed rows.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,13 @@ use crate::policy::PolicyHash;
 
 /// Most policies whose numbers are kept.
 const POLICIES_MAX: usize = 256;
-/// Most requests whose numbers are kept: more than are ever on their way at once.
+/// Most requests whose numbers are kept: more than are ever in flight at once.
 const REQUESTS_MAX: usize = 1024;
 
 /// The newest answer to a request, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LastAnswer {
-    /// Nobody looked.
+    /// Not read yet.
     Unread,
     /// There is none: the request is new.
     None,

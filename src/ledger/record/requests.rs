@@ -1,4 +1,4 @@
-//! Requests: when one was first seen, what changed of it, and what it is when its id was there before.
+//! Requests: when one was first seen, its changes, and how to treat one whose id is already on record.
 
 use jiff::Timestamp;
 
@@ -36,9 +36,9 @@ impl Known {
 }
 
 impl Recorder<'_> {
-    /// A request was seen. Where its id is on record for one that ended, of another sender or another time, it is another
-    /// request; where that one is pending, it changed; and where only a listing or somebody else's answer ended it, it is
-    /// pending again.
+    /// A request was seen. If its id is on record for a request with another sender or another time that ended, this is
+    /// another request; if that request is pending, it changed. If only a listing or somebody else's answer ended it,
+    /// it is pending again.
     pub(super) fn seen(
         &mut self,
         agent: &AgentId,
@@ -87,7 +87,7 @@ impl Recorder<'_> {
 
     /// A row for this request, unless its id has one.
     fn insert(&mut self, agent: i64, request: &ContactRequest, via: &str, at: Timestamp) -> Result<bool, Fault> {
-        // Not an upsert, which does not tell a new row from one that was there.
+        // Not an upsert, which does not distinguish a new row from an existing one.
         let new = self.connection.insert_new(
             "INSERT INTO request (agent, id, owner, handle, name, message, inserted_at, first_seen, via)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
@@ -121,7 +121,7 @@ impl Recorder<'_> {
              SELECT n, ?2, handle, name, message FROM request WHERE n = ?1",
         )?
         .execute(params![n, Micros(at)])?;
-        // Somebody who changes a name again and again fills no disk: the first changes stay, and the newest.
+        // A sender who changes a name again and again must not fill the disk: the first changes stay, and the newest.
         self.sql(&format!(
             "DELETE FROM request_change WHERE n = (SELECT n FROM request_change WHERE request = ?1 ORDER BY n DESC LIMIT 1 OFFSET 1)
                  AND (SELECT count(*) FROM request_change WHERE request = ?1) > {CHANGES_MAX}"

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::{LedgerError, Reading, file, lock};
 
-/// Copies the ledger at `path` to a new file, private, in one piece: what was committed when it began. Returns its size.
-/// Blocks for as long as that takes, some seconds a gigabyte; the daemon's log grows meanwhile.
+/// Copies the ledger at `path` to a new private file, as one snapshot: everything that was committed when the copy
+/// began. Returns its size. Blocks meanwhile, some seconds for a gigabyte; the daemon's log grows in that time.
 ///
 /// # Errors
 /// [`LedgerError`] where the ledger cannot be read; [`LedgerError::Unusable`] with the copy's path where that is there
@@ -19,13 +19,13 @@ pub fn backup(path: &Path, copy: &Path) -> Result<u64, LedgerError> {
         return Err(unusable("it is there already, and is not replaced".to_owned()));
     }
     let new = lock::beside(copy, ".new");
-    // SQLite makes files that others may read; an empty one that is there it fills.
+    // SQLite creates files that others may read, but it fills an existing empty file.
     let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new);
     made.map_err(|error| unusable(format!("`{}`: {error}", new.display())))?;
     let written = reader.copy_to(&new).and_then(|()| {
         let finished = fs::File::open(&new).and_then(|whole| {
             whole.sync_all()?;
-            // Not over a file that came meanwhile.
+            // Must not replace a file that appeared meanwhile.
             fs::hard_link(&new, copy)?;
             Ok(whole.metadata()?.len())
         });

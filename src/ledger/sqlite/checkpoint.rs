@@ -12,18 +12,18 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{LedgerError, file};
 
-/// From so many pages of log on (8 MiB) the thread is sent, and again after as many more.
+/// When the log has this many pages (8 MiB), the thread starts a checkpoint, and again after as many more.
 const PAGES: i64 = 2048;
-/// From so many on (64 MiB) the writer does it all by itself: the thread does not keep up.
+/// When the log has this many pages (64 MiB), the writer makes the checkpoint itself, because the thread is too slow.
 const PAGES_MAX: i64 = 16_384;
-/// What the thread left because it was written meanwhile is at most so much when the writer finishes it.
+/// The writer finishes a checkpoint if the thread left at most this many pages, written meanwhile.
 const REST_MAX: i64 = 1024;
 
 /// The writer's side of it.
 pub struct Checkpoints {
     wake: Option<mpsc::SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
-    /// Set by the thread when it is through.
+    /// Set by the thread when it has finished.
     through: Arc<AtomicBool>,
     /// How long the log was when the thread was sent.
     sent_at: i64,
@@ -53,7 +53,7 @@ impl Checkpoints {
         let Some((pages, moved)) = checkpoint(connection, "NOOP") else { return };
         let through = self.through.swap(false, Ordering::Acquire);
         if (through && pages - moved <= REST_MAX) || pages >= self.sent_at.max(PAGES) + PAGES_MAX {
-            // With everything moved and nobody reading, the next transaction begins the log again.
+            // If everything is moved and nobody reads, the next transaction starts the log from its beginning.
             checkpoint(connection, "PASSIVE");
             self.sent_at = if through { 0 } else { pages };
         } else if pages < self.sent_at {
@@ -76,13 +76,13 @@ impl Checkpoints {
     pub fn stop(&mut self) {
         self.wake = None;
         if let Some(thread) = self.thread.take() {
-            // The log has its panic already.
+            // A panic of the thread is already in the log.
             let _ = thread.join();
         }
     }
 }
 
-/// How many pages the log has and how many of them are in the file; `None` where that cannot be told.
+/// How many pages the log has and how many of them are in the file; `None` if that is not known.
 fn checkpoint(connection: &Connection, mode: &str) -> Option<(i64, i64)> {
     let sql = format!("PRAGMA wal_checkpoint({mode})");
     let asked = connection

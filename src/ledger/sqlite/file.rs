@@ -1,5 +1,5 @@
-//! The file: made private and whole, opened only where it is sound, ours, and not newer than this doorman; set aside on
-//! request. Nothing in here replaces a file that was there.
+//! The file: created private and complete, and opened only if it is valid, a ledger, and not newer than this doorman;
+//! moved aside on request. Nothing in here replaces an existing file.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -15,17 +15,17 @@ use super::{LedgerError, schema, sql};
 use crate::files::Trust;
 use crate::ops::log::events;
 
-/// `door` in ASCII: how a ledger tells itself from another program's database.
+/// `door` in ASCII: it distinguishes a ledger from another program's database.
 const APPLICATION_ID: i64 = 0x646f_6f72;
 /// A ledger up to this size is checked whole when opened (some 30 ms); of a larger one, both ends of every table and
 /// index, since a daemon must not spend seconds there. `doorman ledger check` reads everything.
 const WHOLE_CHECK_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Which file it is, however it is named: device and inode.
+/// The identity of a file under any name: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity(u64, u64);
 
-/// The identity of what is at `path` now.
+/// The identity of the file that is at `path` now.
 pub fn identity(path: &Path) -> std::io::Result<Identity> {
     fs::metadata(path).map(|data| Identity(data.dev(), data.ino()))
 }
@@ -33,7 +33,7 @@ pub fn identity(path: &Path) -> std::io::Result<Identity> {
 /// Most symbolic links on the way to a ledger, as in the kernel.
 const LINKS_MAX: usize = 40;
 
-/// The ledger's own name, where `path` is a link to it: its lock and its log lie beside that, whoever uses which name.
+/// The ledger's real path, if `path` is a link: its lock and its log are beside the real file, whichever name is used.
 /// Blocks for some seconds at most.
 pub fn real(path: &Path) -> Result<PathBuf, LedgerError> {
     let named = path.to_owned();
@@ -57,12 +57,12 @@ pub fn real(path: &Path) -> Result<PathBuf, LedgerError> {
     found.map_err(|error| unusable(path, error.to_string()))
 }
 
-/// Refuses a place where others could put a ledger, or its log; warns of one where another group or user could.
+/// Refuses a directory in which others could put a ledger or its log; warns if another group or user could.
 pub fn judge_place(path: &Path) -> Result<(), LedgerError> {
     let place = path.to_owned();
     let judged = crate::files::within(path, move || {
         let judged = crate::files::judge_place(&place);
-        // Its mode is made ours below; its owner could change that back.
+        // The mode is set below; the owner of the file could change it back.
         let of_file =
             fs::metadata(&place).ok().and_then(|meta| crate::files::judge(&place, &meta, Trust::File).ok()?);
         Ok(judged.map(|found| found.or(of_file)))
@@ -120,8 +120,8 @@ pub fn connect_as(
     let connection = Connection::open_with_flags(name, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| classify(path, &error))?;
     let ready = connection.busy_timeout(busy).and_then(|()| {
-        // A plan must not depend on the values that are bound, or SQLite compiles a cached statement again each time
-        // that it is run with others.
+        // A query plan must not depend on the bound values; otherwise SQLite compiles a cached statement again each
+        // time it runs with other values.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.set_prepared_statement_cache_capacity(64);
         connection.execute_batch(first)?;
@@ -131,7 +131,7 @@ pub fn connect_as(
     Ok(connection)
 }
 
-/// Whether it is a ledger, and not newer than us. Returns its schema's number.
+/// Checks that it is a ledger and not newer than this doorman. Returns the number of its schema.
 pub fn check_header(connection: &Connection, path: &Path) -> Result<i64, LedgerError> {
     let read = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let application = read("application_id").map_err(|error| classify(path, &error))?;
@@ -148,7 +148,7 @@ pub fn check_header(connection: &Connection, path: &Path) -> Result<i64, LedgerE
     Ok(found)
 }
 
-/// The check at opening: the whole file where it is small, the ends of everything otherwise.
+/// The check when opening: the whole file if it is small, otherwise both ends of everything.
 fn check(connection: &Connection, path: &Path) -> Result<(), LedgerError> {
     let size = fs::metadata(path).map(|data| data.len()).unwrap_or(0);
     let problem = if size <= WHOLE_CHECK_BYTES_MAX {
@@ -212,8 +212,8 @@ fn read_ends(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Makes a whole new ledger under another name and moves it into place, so that an empty or half-made file is never
-/// ours.
+/// Makes a complete new ledger under another name and moves it into place, so that an empty or incomplete file never
+/// becomes the ledger.
 fn create(path: &Path) -> Result<(), LedgerError> {
     let wal = beside(path, "-wal");
     if fs::metadata(&wal).is_ok_and(|data| data.len() > 0) {
@@ -271,7 +271,7 @@ fn make(new: &Path) -> Result<(), LedgerError> {
     connection.close().map_err(|(_, error)| classify(new, &error))
 }
 
-/// What holds for the connection that writes. `wal_autocheckpoint` is off because a thread of its own does that.
+/// The settings of the connection that writes. `wal_autocheckpoint` is off because a separate thread does that.
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(
         "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = FAST; PRAGMA temp_store = MEMORY;
@@ -323,7 +323,7 @@ pub fn reset(path: &Path, now: Timestamp) -> Result<Option<PathBuf>, LedgerError
     Ok(moved)
 }
 
-/// The directory's own entry reaches the disk, where the file system lets us ask for that.
+/// Writes the directory's own entry to disk, if the file system supports that.
 pub fn sync_directory(path: &Path) {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let _ = fs::File::open(parent).and_then(|directory| directory.sync_all());

@@ -1,5 +1,6 @@
-//! One daemon per ledger: an advisory `flock` on a file beside it. Not on the database itself, since closing any
-//! descriptor of that would drop SQLite's own locks. The lock file stays when the lock goes; its text is only a hint.
+//! One daemon for each ledger: an advisory `flock` on a file beside it. It is not on the database itself, since closing
+//! any descriptor of the database would release SQLite's own locks. The lock file stays when the lock is released; its
+//! text is only a hint.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -12,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::LedgerError;
 use crate::files;
 
-/// Held for as long as the ledger is open; the kernel drops it with the process, however that ends.
+/// Held as long as the ledger is open; the kernel releases it when the process ends in any way.
 #[derive(Debug)]
 pub struct Lock {
     file: Flock<File>,
@@ -22,7 +23,7 @@ impl Lock {
     /// Takes the lock of the ledger at `path` without waiting, and writes this process's id into it.
     ///
     /// # Errors
-    /// [`LedgerError::Locked`] where somebody has it, [`LedgerError::Unusable`] where the lock file cannot be made.
+    /// [`LedgerError::Locked`] if another process holds it, [`LedgerError::Unusable`] if the lock file cannot be made.
     pub fn take(path: &Path) -> Result<Self, LedgerError> {
         let beside = lock_path(path);
         let unusable = |why: String| LedgerError::Unusable {

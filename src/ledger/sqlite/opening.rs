@@ -1,4 +1,4 @@
-//! The ways into a ledger for somebody who only reads.
+//! The ways to open a ledger only for reading.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{LedgerError, file, lock};
 
-/// How long a read waits while the daemon holds the file, which it does only for moments.
+/// How long a read waits while the daemon locks the file, which it does only for moments.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Whether there is a write-ahead log.
@@ -15,14 +15,14 @@ pub fn log_is_there(path: &Path) -> bool {
     std::fs::metadata(lock::beside(path, "-wal")).is_ok()
 }
 
-/// The file as it lies: SQLite is promised that it does not change.
+/// Opens the file at rest: SQLite is promised that it does not change.
 pub fn open_at_rest(path: &Path) -> Result<Connection, LedgerError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     file::connect_as(path, &uri(path, "immutable=1"), flags, BUSY, "")
 }
 
-/// With the log's index in shared memory, as the daemon has it. Where that can neither be found nor made (a crash's
-/// leavings on a medium that cannot be written), nobody can be writing: the index is then made in our own memory.
+/// Opens it with the log's index in shared memory, like the daemon. If that index can neither be found nor made (after
+/// a crash, on a read-only medium), nobody can be writing: then the index is made in our own memory.
 pub fn open_beside_daemon(path: &Path) -> Result<Connection, LedgerError> {
     // Opening reads the schema, and with it the log.
     match file::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, BUSY) {

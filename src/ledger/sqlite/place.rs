@@ -1,5 +1,5 @@
-//! Whether the ledger's files are still where they were opened. Others may delete or replace them while doorman runs, and
-//! what is written then nobody will ever read.
+//! Whether the ledger's files are still the ones that were opened. Others may delete or replace them while doorman
+//! runs, and then nobody will ever read what is written.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use crate::ops::log::events;
 /// The files of an open ledger.
 #[derive(Debug)]
 pub struct Place {
-    /// As everybody names it: a link there may come to lead elsewhere.
+    /// The path as given: if it is a link, the link may later point elsewhere.
     named: PathBuf,
     path: PathBuf,
     log: PathBuf,
     database: Option<Identity>,
-    /// Of the write-ahead log, from the first look on: SQLite makes it when it is first used, and keeps it.
+    /// The identity of the write-ahead log, from the first check on: SQLite creates it at the first use, and keeps it.
     of_log: Option<Identity>,
     lock: Lock,
 }
@@ -27,7 +27,7 @@ pub struct Place {
 pub enum Misplaced {
     /// The database.
     Database(String),
-    /// The write-ahead log: what is in it is still known to whoever has it open.
+    /// The write-ahead log: only processes that have it open still see its contents.
     Log(String),
     /// The lock: another doorman may write.
     Lock(String),

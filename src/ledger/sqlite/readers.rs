@@ -1,5 +1,5 @@
-//! Reads what is committed, on threads and connections of their own beside the thread that writes. A read never waits
-//! for a write, and a write never waits for a read.
+//! Reads committed data, on threads and connections separate from the thread that writes. A read never waits for a
+//! write, and a write never waits for a read.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ const THREADS: usize = 2;
 /// A question to the file.
 pub type Read = Box<dyn FnOnce(&Connection) + Send>;
 
-/// The asking side. Cheap to clone.
+/// The side of the callers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Asking(mpsc::Sender<Read>);
 
@@ -64,12 +64,12 @@ impl Readers {
         self.closing.store(true, Ordering::Release);
         if let Some(wake) = self.wake.take() {
             for _ in &self.threads {
-                // A thread that is gone needs no waking.
+                // A thread that has ended does not need to be woken.
                 let _ = wake.send(Box::new(|_| {}));
             }
         }
         for thread in self.threads.drain(..) {
-            // The log has its panic already.
+            // A panic of the thread is already in the log.
             let _ = thread.join();
         }
     }

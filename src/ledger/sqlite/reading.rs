@@ -1,5 +1,5 @@
-//! A file that somebody reads beside the daemon, after a crash, or from a medium that cannot be written. Takes no lock that a
-//! daemon waits for, and makes no file beside the ledger where that can be avoided.
+//! Reads a file beside the daemon, after a crash, or from a read-only medium. Takes no lock for which a daemon waits,
+//! and creates no file beside the ledger if that can be avoided.
 
 use std::path::{Path, PathBuf};
 
@@ -19,9 +19,9 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Opens a ledger that is there.
+    /// Opens an existing ledger.
     ///
-    /// With no write-ahead log beside it nobody has it open, and it is read as it lies, without locks or helper files.
+    /// Without a write-ahead log beside it nobody has it open, so it is read without locks or helper files.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let unusable = |why: String| LedgerError::Unusable { path: path.display().to_string(), why };
         let path = &*file::real(path)?;
@@ -49,23 +49,24 @@ impl Reading {
         Ok(Self { connection, path: path.to_owned(), at_rest })
     }
 
-    /// What it is asked through.
+    /// The connection for its queries.
     pub fn sql(&self) -> sql::Connection<'_> {
         sql::Connection::Sqlite(&self.connection)
     }
 
-    /// Where it is, by its own name.
+    /// Its real path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether a daemon began to write a file that was opened at rest: what is read then may be old, and a new reader
-    /// sees what is new.
+    /// Whether a daemon began to write to a file that was opened at rest: then this reader may return old data, and a
+    /// new reader sees the new data.
     pub fn outdated(&self) -> bool {
         self.at_rest && log_is_there(&self.path)
     }
 
-    /// Whether the daemon that had the file closed it: its log went, and with it what this connection reads from.
+    /// Whether the daemon that had the file closed it: the log was deleted, and with it the data that this connection
+    /// reads.
     pub fn moved(&self) -> bool {
         !self.at_rest && !log_is_there(&self.path)
     }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 
 use crate::ledger::{sql, texts};
 
-/// One step: SQL, and what SQL alone cannot do, in one transaction.
+/// One step, in one transaction: SQL, and code for what SQL alone cannot do.
 struct Step {
     sql: &'static str,
     code: fn(&Connection) -> sql::Result<()>,
@@ -31,9 +31,9 @@ pub fn known() -> i64 {
     i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
 }
 
-/// Takes the steps that are missing, each with its number in one transaction.
+/// Applies the missing steps, each in one transaction with its number.
 pub fn migrate(connection: &mut Connection, found: i64) -> sql::Result<()> {
-    // A table that others refer to is made again only while nobody looks at that: SQLite's own procedure.
+    // A table to which others refer can only be made again while foreign keys are not checked: SQLite's own procedure.
     connection.pragma_update(None, "foreign_keys", false)?;
     let done = usize::try_from(found).unwrap_or(usize::MAX);
     for (number, step) in (1_i64..).zip(STEPS).skip(done) {

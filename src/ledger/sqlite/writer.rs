@@ -29,11 +29,11 @@ type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 pub struct Commit {
     pub batch: Vec<Record>,
     pub reply: Reply<()>,
-    /// Given back when the batch is done with.
+    /// Released when the batch is done.
     pub _room: OwnedSemaphorePermit,
 }
 
-/// What the writer is asked.
+/// A job for the writer.
 pub enum Job {
     Commit(Commit),
     Blank { cutoff: Timestamp, reply: Reply<u64> },
@@ -48,7 +48,7 @@ struct Writer {
     jobs: mpsc::Receiver<Job>,
     health: watch::Sender<Health>,
     waiting: VecDeque<Commit>,
-    /// While blocked: not before this.
+    /// The next try while blocked.
     retry_at: Option<Mono>,
     numbers: Numbers,
     blanking: Option<(Blanking, Reply<u64>)>,
@@ -100,7 +100,7 @@ impl Writer {
                 Ok(job) => job,
                 Err(AllGone) => return self.close(None),
             };
-            // What came meanwhile shares the transaction, up to the first that is something else.
+            // Batches that came meanwhile share the transaction, up to the first job of another kind.
             while let Some(Job::Commit(commit)) = job {
                 self.waiting.push_back(commit);
                 job = if self.waiting.len() < GROUP_BATCHES_MAX { self.jobs.try_recv().ok() } else { None };
@@ -167,7 +167,7 @@ impl Writer {
                     (self.options.committed.0)(self.now().since(begun));
                     self.unblocked();
                     for (commit, result) in self.waiting.drain(..group).zip(results) {
-                        // Who asked may be gone; it is written all the same.
+                        // The caller may be gone; the batch is written all the same.
                         let _ = commit.reply.send(result);
                     }
                     self.checkpoints.after_commit(&self.connection);
@@ -178,8 +178,8 @@ impl Writer {
         }
     }
 
-    /// One transaction with the first `group` batches. `apart`: an entry that is refused takes only the intents of its
-    /// own batch with it, at the price of a savepoint a batch; otherwise it takes all, and nothing is written.
+    /// One transaction with the first `group` batches. `apart`: a refused entry prevents only the intents of its own
+    /// batch, at the cost of one savepoint for each batch; otherwise it prevents the whole transaction.
     fn write(&mut self, group: usize, apart: bool) -> Result<Vec<Result<(), LedgerError>>, Fault> {
         let written = self.write_in_transaction(group, apart);
         if written.is_err() {
@@ -231,7 +231,7 @@ impl Writer {
         self.options.retry * 5
     }
 
-    /// Files that were deleted or replaced are noticed even where nothing is to be written.
+    /// Notices deleted or replaced files even if there is nothing to write.
     fn look_while_idle(&mut self) {
         let due = self.now() >= self.looked_at + self.between_looks() || self.retry_at.is_some();
         if !self.waiting.is_empty() || !due {
@@ -243,12 +243,12 @@ impl Writer {
         }
     }
 
-    /// Files that were deleted or replaced under an open ledger take writes that nobody will ever read.
+    /// Writes to files that were deleted or replaced under an open ledger would never be read.
     fn check_unmoved(&mut self) -> Result<(), String> {
         self.looked_at = self.now();
         self.place.look().map_err(|misplaced| {
             if matches!(misplaced, Misplaced::Log(_)) {
-                // What is only in the log that was deleted goes into the database while somebody still has it open.
+                // Data that is only in the deleted log goes into the database while a process still has it open.
                 self.checkpoints.rescue(&self.connection);
             }
             misplaced.why()
@@ -335,8 +335,8 @@ impl Writer {
 /// All handles were dropped.
 struct AllGone;
 
-/// Of a batch with an entry that was refused, all that tells what happened: only what was about to happen, the intents,
-/// is left out, and does not.
+/// From a batch with a refused entry, writes everything that has already happened. The intents, which have not happened
+/// yet, are left out, so they do not happen.
 fn write_what_happened(transaction: &Transaction<'_>, numbers: &mut Numbers, batch: &[Record]) -> Result<(), Fault> {
     for entry in batch.iter().filter(|entry| !matches!(entry, Record::Intent { .. })) {
         transaction.execute_batch("SAVEPOINT entry")?;

@@ -1,4 +1,4 @@
-//! Messages to people: who waits, how far a target was told, and one message at a time.
+//! Messages to people: which requests wait, up to where a target was notified, and one message at a time.
 
 use super::*;
 use crate::ledger::deliveries::{Delivery, DeliveryEnd, Mark, NAMED_MAX, Wanted};
@@ -40,7 +40,7 @@ async fn who_waits_for_a_person_is_news_once_and_whoever_is_answered_is_none() {
     assert_eq!(new(&ledger, &told, BOTH).await, (vec![], 0, 2), "they wait, and that is no news");
     let looked = Some((waiting.decision, waiting.overdue));
     assert!(ledger.waiting(Vec::new(), told.clone(), BOTH, looked).await.unwrap().is_none(), "nothing happened since");
-    // Decided again, for another reason: it is still the same person who waits.
+    // Decided again, for another reason: the same request still waits.
     ledger.commit(vec![decided("r1", Verdict::Defer, "other", 5)]).await.unwrap();
     assert_eq!(new(&ledger, &told, BOTH).await, (vec![], 0, 2));
     assert_eq!(

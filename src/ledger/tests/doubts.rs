@@ -1,4 +1,4 @@
-//! What the record leaves in doubt about an owner, as a daemon that starts is told.
+//! What the record leaves in doubt about an owner when a daemon starts.
 
 use super::*;
 use crate::model::SenderId;
@@ -16,7 +16,7 @@ fn contact(name: &str, handle: &str, sent: i64, request: Option<&str>) -> Record
     Record::ContactAdded { agent: agent(), contact, request: request.map(id), guest: None, at: at(50) }
 }
 
-/// The requests that ended and nobody said how.
+/// The requests that ended in an unknown way.
 async fn doubted(ledger: &Ledger) -> Vec<String> {
     let doubts = load(ledger, 100).await.policy_state.doubts;
     let mut names: Vec<String> = doubts.iter().map(|doubt| doubt.basis.subject().to_owned()).collect();
@@ -73,13 +73,13 @@ async fn what_ended_and_nobody_said_how_is_in_doubt_until_something_says_it() {
         ])
         .await
         .unwrap();
-    // A contact from before the request, or one that an answer of ours to another made, says nothing of it.
+    // A contact from before the request, or one that our answer to another request made, proves nothing about it.
     assert_eq!(doubted(&ledger).await, ["r2", "r3"]);
     let memory = load(&ledger, 100).await;
     let rejected = |row: &&HistoryRow| row.kind == HistoryKind::Rejected;
     assert_eq!(memory.policy_state.history.iter().find(rejected).unwrap().owner.as_ref(), "gus");
     assert!(memory.pending.iter().any(|one| one.id == id("r6")));
-    // Further back than was asked for, nothing is read.
+    // Nothing is read further back than requested.
     let reach = Reach { history: Some(HistoryReach::Within(SignedDuration::from_secs(10))), ..REACH };
     assert_eq!(ledger.load_agent(&agent(), at(100), reach).await.unwrap().policy_state.doubts, []);
 }
@@ -98,7 +98,7 @@ async fn whoever_was_let_in_and_whose_contact_was_never_recognised_is_remembered
     ledger.commit(batch).await.unwrap();
     assert_eq!(load(&ledger, 3).await.policy_state.unmet, [("ann".into(), at(1))], "since the intent");
     assert_eq!(doubted(&ledger).await, ["r1"], "no contact says that its approval was carried out");
-    // The platform's word goes before what was presumed.
+    // The platform's status counts more than a presumption.
     ledger.commit(vec![settled("r1", Some(RequestStatus::Rejected), 3)]).await.unwrap();
     assert_eq!(doubted(&ledger).await, ["r1"; 0]);
     let history = load(&ledger, 4).await.policy_state.history;
@@ -140,7 +140,7 @@ async fn a_contact_that_an_open_answer_may_have_made_was_let_in_by_nobody_else()
     ledger.commit(batch).await.unwrap();
     let elsewhere = |memory: &SavedAgent| memory.contacts.iter().map(|one| one.elsewhere).collect::<Vec<_>>();
     assert_eq!((doubted(&ledger).await, elsewhere(&load(&ledger, 100).await)), (vec!["r1".to_owned()], vec![false]));
-    // It was not carried out: then somebody else did.
+    // It was not carried out: so somebody else made the contact.
     ledger.commit(vec![outcome("r2", Outcome::Refused, 30)]).await.unwrap();
     assert_eq!((doubted(&ledger).await, elsewhere(&load(&ledger, 100).await)), (vec![], vec![true]));
 }

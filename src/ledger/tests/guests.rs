@@ -10,7 +10,7 @@ fn contact(name: &str) -> ContactId {
     ContactId::parse(name).unwrap()
 }
 
-/// Ann's request is approved for an hour; the contact that came of it is there.
+/// Ann's request is approved for an hour, and its contact exists.
 fn let_in(request: &str, contact_id: &str, doubt: Option<GuestDoubt>) -> Vec<Record> {
     let lasting = match intent(request, Answer::Approve, vec![], 1, 1) {
         Record::Intent { agent, request, answer, by, policy, charges, counts, attempt, at, .. } => {
@@ -71,7 +71,7 @@ async fn an_end_is_remembered_until_the_contact_is_gone_and_counts_for_nobody() 
     let reader = || world.reader();
     assert_eq!(reader().contacts(None).unwrap()[0].ends_at, Some(at(3_602)));
 
-    // On its way, refused, of unknown fate.
+    // In flight, then refused, then with an unknown outcome.
     ledger.commit(vec![removing(RemovedBy::Expired, 3_603)]).await.unwrap();
     assert!(load(&ledger, 3_604).await.guests[0].removing);
     ledger.commit(vec![ended(RemovalOutcome::Refused, 3_605)]).await.unwrap();
@@ -118,7 +118,7 @@ async fn an_end_that_a_person_moved_or_lifted_is_what_counts_after_a_restart() {
     assert_eq!((load(&ledger, 31).await.guests.len(), shown()), (0, None));
     assert_eq!(notes(), ["stays: end lifted by zoe"]);
     assert_eq!(world.reader().contacts(None).unwrap()[0].ends_at, None);
-    // Whoever stays is a contact like others: its removal counts.
+    // A guest who may stay is a contact like others: its removal counts.
     ledger.commit(vec![gone(false, 40)]).await.unwrap();
     assert_eq!(kinds(&load(&ledger, 41).await).last(), Some(&HistoryKind::Removed));
     assert_eq!((recorded().contact_removed_at, notes()), (Some(at(40)), vec!["removed, not by doorman".to_owned()]));

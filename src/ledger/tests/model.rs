@@ -1,4 +1,4 @@
-//! What an agent remembers, whatever was written in whatever order, against a model of a few maps.
+//! What an agent remembers after any entries in any order, compared with a model of a few maps.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// One thing that happens, to one of three requests.
+/// One event, for one of three requests.
 #[derive(Debug, Clone)]
 enum Step {
     Seen(usize),
@@ -49,7 +49,7 @@ fn op() -> impl Strategy<Value = Step> {
 #[derive(Debug, Default, Clone)]
 struct Known {
     first_seen: i64,
-    /// `Some(true)`: the platform's word; `Some(false)`: our presumption that it is gone.
+    /// `Some(true)`: the platform reported it; `Some(false)`: we presume that it is gone.
     settled: Option<Settled>,
     last: Option<Last>,
     charged_at: Option<i64>,
@@ -58,7 +58,7 @@ struct Known {
 }
 
 impl Known {
-    /// What a listing alone calls gone may come back, and is held then.
+    /// A request that is gone only by a listing may be listed again, and is held then.
     fn hold_that_counts(&self) -> Option<&'static str> {
         self.hold.filter(|_| matches!(self.settled, None | Some(Settled::Gone)))
     }
@@ -98,7 +98,7 @@ struct Model {
 }
 
 impl Model {
-    /// Plays one thing; `false` where the ledger has to refuse it.
+    /// Applies one event; `false` if the ledger must refuse it.
     fn play(&mut self, op: &Step, now: i64) -> bool {
         let resumes = self.resumes;
         match op {
@@ -235,7 +235,7 @@ fn entry(op: &Step, now: i64) -> Option<Record> {
     })
 }
 
-/// Compares, in any order of rows.
+/// Compares, without regard to the order of rows.
 fn compare(memory: &SavedAgent, model: &Model) -> Result<(), TestCaseError> {
     fn sorted<T: Ord>(mut rows: Vec<T>) -> Vec<T> {
         rows.sort();

@@ -1,4 +1,4 @@
-//! The texts of policies: kept while something needs them, by what changed.
+//! The texts of policies: kept as long as something needs them, stored by their changes.
 
 use super::*;
 use crate::policy::rules::SourceText;
@@ -35,7 +35,7 @@ fn count(world: &World, sql: &str) -> i64 {
     world.sql().query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-/// A list that a program rewrites all the time, while nobody asks.
+/// A program rewrites a list all the time, while no request comes.
 #[tokio::test]
 async fn a_list_that_is_rewritten_all_the_time_does_not_grow_the_ledger() {
     let world = World::file();
@@ -58,7 +58,7 @@ async fn a_list_that_is_rewritten_all_the_time_does_not_grow_the_ledger() {
     ledger.close().await.unwrap();
 }
 
-/// What a decision names stays, and costs what changed.
+/// The policy of a decision is kept, and needs only the space of its changes.
 #[tokio::test]
 async fn the_texts_behind_a_decision_stay_and_cost_what_changed() {
     let world = World::file();

@@ -1,4 +1,4 @@
-//! What a reader sees is what was committed, while the daemon has the file and after.
+//! A reader sees what was committed, while the daemon has the file open and afterwards.
 
 use std::ops::ControlFlow;
 
@@ -135,7 +135,7 @@ async fn while_a_page_of_output_waits_no_transaction_is_open() {
     for filter in [Filter::default(), limited, since] {
         let mut rows = 0;
         let waiting = |_| {
-            // Somebody looks at the page; meanwhile the daemon writes, and the log can be begun again.
+            // A person reads the page; meanwhile the daemon writes, and the log can start again.
             if rows % 400 == 0 {
                 other.execute_batch("UPDATE request SET via = via WHERE n = 1").unwrap();
                 let sql = "PRAGMA wal_checkpoint(TRUNCATE)";

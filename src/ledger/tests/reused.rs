@@ -34,7 +34,7 @@ async fn another_sender_or_time_under_the_id_of_one_that_ended_is_another_reques
     let mut batch = vec![sent("r1", Some("ann"), 0, 1)];
     batch.extend(approved("r1", 2));
     batch.push(Record::Hold { agent: agent(), request: id("r1"), person: Some("zoe".into()), at: at(2) });
-    // The same once more, its handle written otherwise, or unreadable, is no other.
+    // The same request with its handle in another spelling, or unreadable, is not another request.
     batch.extend([sent("r1", Some("@Ann"), 0, 3), sent("r1", None, 0, 4)]);
     ledger.commit(batch).await.unwrap();
     assert_eq!(rows(&world), [row("ann", true, Some("approved"))]);
@@ -56,7 +56,7 @@ async fn another_sender_or_time_under_the_id_of_one_that_ended_is_another_reques
     assert_eq!(asked, [("ann", false), ("ann", false), ("mallory", true)], "each was made");
     let state = crate::policy::PolicyState::restore(memory.policy_state);
     assert_eq!(state.sizes(), (2, 2));
-    // What is done now is done to the last.
+    // Entries now apply to the last request with this id.
     ledger.commit(vec![intent("r1", Answer::Reject, vec![], 1, 105)]).await.unwrap();
     let reader = world.reader();
     let last = reader.request(&id("r1")).unwrap().unwrap();
@@ -181,7 +181,7 @@ async fn an_open_answer_is_for_whom_it_was_meant_whatever_its_request_became_sin
     assert_eq!(senders(load(&ledger, 3).await), ["bob"]);
     ledger.commit(vec![outcome("r1", Outcome::Unknown, 3), changed("mallory", 4), changed("eve", 5)]).await.unwrap();
     assert_eq!(senders(load(&ledger, 6).await), ["bob"]);
-    // So it stays once its end is known: a page that is behind must not repeat it to somebody else.
+    // This stays when the outcome is known: a stale page must not repeat the answer to somebody else.
     ledger.commit(vec![outcome("r1", Outcome::Presumed(Answer::Approve), 7)]).await.unwrap();
     let recent = load(&ledger, 8).await.recent_answers.remove(0);
     assert_eq!(recent.request.sender.handle().unwrap().as_str(), "bob");
@@ -195,7 +195,7 @@ async fn only_what_an_open_answer_costs_can_be_given_back() {
     let mut batch = vec![sent("r1", Some("ann"), 0, 1), sent("r2", Some("ann"), 0, 1)];
     batch.extend(approved("r1", 2));
     batch.push(intent("r2", Answer::Approve, vec![charge("friends", "ann")], 1, 3));
-    // The id of the one that was let in is another's now, who will be rejected.
+    // The id of the approved request now belongs to another one, which will be rejected.
     batch.extend([sent("r1", Some("bob"), 100, 101), sent("r3", Some("ann"), 100, 101)]);
     ledger.commit(batch).await.unwrap();
     let memory = load(&ledger, 102).await.policy_state;

@@ -1,4 +1,4 @@
-//! The schema's steps, and what the file is set up for.
+//! The schema's steps, and the settings of the file.
 
 use rusqlite::StatementStatus;
 
@@ -19,7 +19,7 @@ fn old_ledger(world: &World) {
     connection.execute_batch(WRITTEN_BY_SCHEMA_1).unwrap();
     connection.pragma_update(None, "application_id", 0x646f_6f72).unwrap();
     connection.pragma_update(None, "user_version", 1).unwrap();
-    // A stranger whose text has what no other engine holds.
+    // A stranger's text with a character that other engines cannot store.
     connection.execute("UPDATE request SET message = ?1 WHERE n = 9", ["y\0\0z"]).unwrap();
 }
 
@@ -54,7 +54,7 @@ async fn a_ledger_of_schema_1_is_brought_up_to_date_with_all_that_it_holds() {
         "what schema 1 called `applied`"
     );
     reader.check().unwrap();
-    // Every row is there, and what one row says of another is true.
+    // Every row is there, and every reference between rows is right.
     let sql = world.sql();
     let count =
         |table: &str| -> i64 { sql.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap() };
@@ -86,7 +86,7 @@ fn the_writer_compiles_no_statement_again_and_reads_nothing_that_it_wrote() {
     let statement = connection.prepare_cached(sql).unwrap();
     assert_eq!(statement.get_status(StatementStatus::Run), 50, "not the statement that the writer runs");
     assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
-    // What the writer wrote itself it does not read again.
+    // The writer does not read again what it wrote itself.
     for (sql, times) in [
         ("SELECT coalesce(max(n), 0) FROM pause WHERE agent = ?1 AND paused = 0", 1),
         ("SELECT n, answer, outcome, \"by\", policy, lasts FROM answer WHERE request = ?1 ORDER BY n DESC LIMIT 1", 0),
@@ -120,7 +120,7 @@ async fn a_read_waits_for_no_write_and_a_write_for_no_read() {
     let world = World::file();
     let ledger = world.open();
     ledger.commit(vec![seen("r1", Some("ann"), 0)]).await.unwrap();
-    // A read that takes as long as it likes, begun and not ended.
+    // A read without a time limit that began and has not ended.
     let (begun, is_begun) = tokio::sync::oneshot::channel();
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let slow = tokio::spawn({
@@ -136,7 +136,7 @@ async fn a_read_waits_for_no_write_and_a_write_for_no_read() {
     });
     is_begun.await.unwrap();
     ledger.commit(vec![seen("r2", Some("ann"), 1)]).await.unwrap();
-    // Somebody else writes, and the writer waits: reading goes on, and sees what was committed.
+    // Another process writes and the writer waits: reading continues, and sees what was committed.
     let other = world.sql();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert_eq!(load(&ledger, 2).await.pending.len(), 2);

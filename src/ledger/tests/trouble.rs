@@ -35,7 +35,7 @@ async fn a_full_disk_makes_everybody_wait_in_order_and_ends_by_itself() {
     let mut batches: Vec<_> = batches.collect();
     let mut writing = batches.remove(batches.len() - 1);
     assert!(blocked(&mut health, &mut writing).await.contains("full"));
-    // Reading goes on meanwhile.
+    // Reading continues meanwhile.
     assert!(load(&ledger, 300).await.pending.iter().any(|one| one.id.as_str() == "r0"));
     world.pages.store(0, Ordering::Relaxed);
     for batch in batches.into_iter().chain([writing]) {
@@ -113,25 +113,26 @@ async fn a_log_that_was_deleted_is_noticed_without_a_write_and_loses_nothing() {
     let gone = |health: &Health| matches!(health, Health::Blocked { why, .. } if why.contains("write-ahead log"));
     health.wait_for(gone).await.unwrap();
     drop(health);
-    // Whoever opens it later finds what was only in the log.
+    // A later reader finds what was only in the log.
     ledger.close().await.unwrap();
     let ledger = world.open();
     assert!(load(&ledger, 1).await.pending.iter().any(|one| one.id == id("r1")));
 }
 
-/// A link is the ledger by another name: its lock and its log are the same, and whoever reads by it reads what is written.
+/// A link is another name of the ledger: its lock and its log are the same, and a reader that uses it sees what is
+/// written.
 #[tokio::test]
 async fn a_ledger_has_one_lock_and_one_log_however_it_is_named() {
     let world = World::file();
     let elsewhere = tempfile::tempdir().unwrap();
     let link = elsewhere.path().join("link.db");
     std::os::unix::fs::symlink(world.path(), &link).unwrap();
-    // It makes the ledger where the link leads, and leaves the link alone.
+    // It creates the ledger at the target of the link, and does not change the link.
     let ledger = Ledger::open(&link, Options::default()).unwrap();
     assert!(link.is_symlink() && world.path().exists());
     assert!(matches!(Ledger::open(&world.path(), Options::default()), Err(LedgerError::Locked { .. })));
     ledger.commit(vec![seen("r1", None, 0)]).await.unwrap();
-    // What is only in the log is read by either name.
+    // Data that is only in the log is read under either name.
     for name in [&link, &world.path()] {
         let reader = LedgerReader::open(name).unwrap();
         assert!(reader.request(&id("r1")).unwrap().is_some(), "{}", name.display());
@@ -140,7 +141,7 @@ async fn a_ledger_has_one_lock_and_one_log_however_it_is_named() {
         crate::ledger::reset(&link, "2026-01-01T00:00:00Z".parse().unwrap()),
         Err(LedgerError::Locked { .. })
     ));
-    // The link comes to lead elsewhere: who reads by it would not see what is written.
+    // The link is changed to point elsewhere: a reader that uses it would not see what is written.
     let mut health = ledger.health();
     std::fs::remove_file(&link).unwrap();
     std::fs::write(&link, "another").unwrap();
@@ -186,7 +187,7 @@ async fn a_lock_file_that_was_deleted_is_made_again_and_held() {
     ledger.commit(vec![seen("r1", None, 0)]).await.unwrap();
     assert!(lock.exists());
     assert!(matches!(lock::Lock::take(&world.path()), Err(LedgerError::Locked { .. })));
-    // Another doorman that was quicker has it: nothing is written beside it.
+    // Another doorman took it first: nothing is written beside it.
     let quicker = || {
         std::fs::remove_file(&lock).unwrap();
         lock::Lock::take(&world.path()).ok()

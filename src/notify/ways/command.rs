@@ -1,4 +1,5 @@
-//! A program of the operator's: the message as JSON on its standard input, ten seconds, and an exit status.
+//! Runs a program of the operator: it gets the message as JSON on its standard input, and must exit with 0 within ten
+//! seconds.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -15,12 +16,12 @@ use crate::files::{self, FileError};
 use crate::model::StrangerText;
 use crate::notify::message::Message;
 
-/// The time for the program.
+/// The time limit of the program.
 const RUN_MAX: Duration = Duration::from_secs(10);
 /// Most bytes of its output that are read; more is an error of its own.
 const OUTPUT_BYTES_MAX: u64 = 64 * 1024;
 const SHOWN_CHARS_MAX: usize = 200;
-/// For the rest of what it said, once it has ended.
+/// How long to read the rest of its output after it ended.
 const SAID_MAX: Duration = Duration::from_millis(200);
 
 pub(super) async fn deliver(
@@ -42,7 +43,7 @@ pub(super) async fn deliver(
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        // With its own children, which must not outlive it.
+        // A process group, so that its children do not outlive it.
         .process_group(0)
         .kill_on_drop(true);
     let unusable = |error: &std::io::Error| Undelivered::new(format!("`{}` cannot be run: {error}", program.display()));
@@ -62,7 +63,7 @@ pub(super) async fn deliver(
     }
 }
 
-/// Who may write the program decides what runs as doorman.
+/// Whoever may write the program decides what runs as doorman, so its file is checked.
 pub(super) async fn trusted(program: &Path) -> Result<(), Undelivered> {
     let path = program.to_owned();
     let judged = tokio::task::spawn_blocking(move || {
@@ -80,13 +81,13 @@ pub(super) async fn trusted(program: &Path) -> Result<(), Undelivered> {
     }
 }
 
-/// Hands the message over and waits for the end; what the program says on standard error comes back.
+/// Sends the message to the program and waits until it ends; returns its standard error.
 async fn talk(child: &mut Child, message: String) -> std::io::Result<(std::process::ExitStatus, String)> {
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let mut said = Vec::new();
     let write = async {
         if let Some(mut stdin) = stdin {
-            // A program that does not read it is no worse for that.
+            // A program that does not read the message may still succeed.
             let _ = stdin.write_all(message.as_bytes()).await;
         }
     };
@@ -100,7 +101,7 @@ async fn talk(child: &mut Child, message: String) -> std::io::Result<(std::proce
         tokio::select! {
             biased;
             _ = &mut both => child.wait().await?,
-            // What it started may still hold its standard error: that is not waited for.
+            // A process that it started may still hold its standard error open; this does not wait for that.
             status = child.wait() => {
                 let _ = tokio::time::timeout(SAID_MAX, both).await;
                 status?
@@ -110,7 +111,7 @@ async fn talk(child: &mut Child, message: String) -> std::io::Result<(std::proce
     Ok((status, String::from_utf8_lossy(&said).into_owned()))
 }
 
-/// The program's process group, killed when this goes.
+/// The program's process group, which is killed when this is dropped.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -122,7 +123,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // It may be gone, which is what is wanted.
+            // It may have ended already, which is fine.
             let _ = killpg(group, Signal::SIGKILL);
         }
     }

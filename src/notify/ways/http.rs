@@ -1,4 +1,5 @@
-//! Webhooks, chats and topics: one POST or PUT each. No redirect is followed, and of what comes back only the beginning is read.
+//! Webhooks, chats and topics: one POST or PUT each. Redirects are not followed, and only the beginning of the reply is
+//! read.
 
 use std::error::Error as _;
 
@@ -22,9 +23,9 @@ const CONNECT_MAX: std::time::Duration = std::time::Duration::from_secs(5);
 /// Most bytes of an answer that are read, and most characters that are shown.
 const ANSWER_BYTES_MAX: usize = 4096;
 const ANSWER_CHARS_MAX: usize = 200;
-/// Discord refuses more (characters).
+/// Discord refuses more characters than this.
 const DISCORD_CHARS_MAX: usize = 2000;
-/// ntfy makes a file of more (bytes).
+/// ntfy turns a message of more bytes into a file.
 const NTFY_BYTES_MAX: usize = 4000;
 /// Slack cuts at 40,000 characters, Matrix refuses events of more than 65,535 bytes.
 const CHAT_BYTES_MAX: usize = 30_000;
@@ -55,7 +56,7 @@ pub(super) async fn deliver(
     Err(Undelivered { why, after: after.filter(|_| asked), gone: status == StatusCode::GONE })
 }
 
-/// What calls a target, with its own authority.
+/// The HTTP client for a target, with the target's own CA.
 pub(super) async fn client(target: &NotifyTarget, secrets: &Secrets) -> Result<Client, Undelivered> {
     Client::builder()
         .tls_backend_preconfigured(tls_of(target, secrets).await?)
@@ -67,7 +68,7 @@ pub(super) async fn client(target: &NotifyTarget, secrets: &Secrets) -> Result<C
         .map_err(|error| failure(&error))
 }
 
-/// The beginning of what came back.
+/// The beginning of the reply.
 pub(super) async fn beginning(response: &mut Response, most: usize) -> Vec<u8> {
     let mut body = Vec::new();
     while body.len() < most
@@ -78,7 +79,7 @@ pub(super) async fn beginning(response: &mut Response, most: usize) -> Vec<u8> {
     body
 }
 
-/// The machine's roots and the target's own authority, where TLS is spoken at all.
+/// The TLS settings, if TLS is used: the machine's root certificates and the target's own CA.
 async fn tls_of(target: &NotifyTarget, secrets: &Secrets) -> Result<rustls::ClientConfig, Undelivered> {
     let over_tls = match &target.way {
         NotifyWay::Matrix { server, .. } => server.scheme() == "https",
@@ -146,7 +147,7 @@ fn request(
             Ok(client.post(address(secrets)?).json(&body))
         }
         NotifyWay::Discord { .. } => {
-            // 4: no previews of links.
+            // 4: do not show previews of links.
             let content = render::discord(&whole, DISCORD_CHARS_MAX);
             let content = render::own_links(content, message);
             let body = json!({"content": content, "allowed_mentions": {"parse": []}, "flags": 4});
@@ -167,7 +168,7 @@ fn request(
                 .map_err(|()| Undelivered::new("the homeserver's address has no path"))?
                 .pop_if_empty()
                 .extend(["_matrix", "client", "v3", "rooms", room, "send", "m.room.message", id]);
-            // Without a mention nobody is called by what a stranger wrote.
+            // With empty mentions a stranger's text cannot notify anybody.
             let body = json!({"msgtype": "m.notice", "body": render::cut(&whole, CHAT_BYTES_MAX), "m.mentions": {}});
             let token = secrets.keys.first().ok_or_else(|| Undelivered::new("there is no access token"))?;
             Ok(client.request(Method::PUT, url).bearer_auth(token.expose()).json(&body))
@@ -176,7 +177,7 @@ fn request(
     }
 }
 
-/// What a webhook gets: [`Message`], under a type and a time as Standard Webhooks has them.
+/// The body for a webhook: [`Message`], with a type and a time as Standard Webhooks defines them.
 fn webhook_body(message: &Message, now: Timestamp) -> String {
     let kind = if message.test { "doorman.test" } else { "doorman.news" };
     let body: Value = json!({"type": kind, "timestamp": now, "data": message});
@@ -189,7 +190,7 @@ pub(super) fn address(secrets: &Secrets) -> Result<Url, Undelivered> {
     url.ok_or_else(|| Undelivered::new("what is kept as its address is not an address that begins with `https://`"))
 }
 
-/// A topic's address taken apart: ntfy takes JSON at the server's own.
+/// Splits a topic's address: ntfy accepts JSON at the root of the server.
 pub(super) fn topic(url: Url) -> Result<(Url, String), Undelivered> {
     let unusable = || Undelivered::new("expected a topic's address, such as `https://ntfy.example.org/TOPIC`");
     let mut server = url;

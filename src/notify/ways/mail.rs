@@ -1,4 +1,4 @@
-//! Mail over SMTP. What strangers wrote is in the body only, as plain text.
+//! Mail over SMTP. Strangers' text is only in the body, as plain text.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::files::{self, Reading, Trust};
 use crate::notify::message::Message;
 use crate::notify::render;
 
-/// For each command of the conversation.
+/// The time limit for each SMTP command.
 const COMMAND_MAX: Duration = Duration::from_secs(10);
 const CA_BYTES_MAX: usize = 1 << 20;
 
@@ -33,7 +33,7 @@ pub(super) async fn deliver(
     transport.send(mail).await.map(drop).map_err(|error| failure(&error))
 }
 
-/// Says hello to the server, logs in where there is a password, and says goodbye.
+/// Connects to the server, logs in if there is a password, and disconnects.
 pub(super) async fn greet(target: &NotifyTarget, server: &Url, secrets: &Secrets) -> Result<(), Undelivered> {
     match transport(target, server, secrets).await?.test_connection().await {
         Ok(true) => Ok(()),
@@ -42,7 +42,7 @@ pub(super) async fn greet(target: &NotifyTarget, server: &Url, secrets: &Secrets
     }
 }
 
-/// What went wrong, with its causes.
+/// What failed, with its causes.
 fn failure(error: &lettre::transport::smtp::Error) -> Undelivered {
     let mut why = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -59,7 +59,7 @@ fn failure(error: &lettre::transport::smtp::Error) -> Undelivered {
 fn mail(from: &str, to: &[String], id: &str, message: &Message) -> Result<Mail, Undelivered> {
     let unusable = |what: &str| Undelivered::new(format!("the mail could not be made: {what}"));
     let mailbox = |text: &str| text.parse::<Mailbox>().map_err(|_| unusable("an address"));
-    // Nobody's out-of-office answers it.
+    // Keeps out-of-office programs from replying.
     let automatic = HeaderName::new_from_ascii_str("Auto-Submitted");
     let mut mail = Mail::builder()
         .from(mailbox(from)?)
@@ -102,7 +102,7 @@ async fn transport(
     let password = secrets.keys.first();
     let tls = match (wrapped, password.is_some() && !loopback(server)) {
         (true, _) => Tls::Wrapper(parameters),
-        // A password does not go out in the clear.
+        // A password is never sent unencrypted.
         (false, true) => Tls::Required(parameters),
         (false, false) => Tls::Opportunistic(parameters),
     };
@@ -115,7 +115,7 @@ async fn transport(
     Ok(builder.build())
 }
 
-/// A user of an address, which may itself be a mail address (`doorman%40example.org`).
+/// The user of a server address, who may be a mail address (`doorman%40example.org`).
 fn percent_decoded(text: &str) -> String {
     url::form_urlencoded::parse(format!("u={}", text.replace('+', "%2B")).as_bytes())
         .next()

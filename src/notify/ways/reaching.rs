@@ -1,4 +1,4 @@
-//! Whether a target can be reached, for `doorman doctor`: as much as can be seen without telling anybody anything.
+//! Whether a target can be reached, for `doorman doctor`: as far as that can be checked without sending a message.
 
 use reqwest::header;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ struct Rooms {
     joined_rooms: Vec<String>,
 }
 
-/// What could be seen of it. Takes at most some 15 s.
+/// What the check of the target found. Takes at most about 15 s.
 pub(in crate::notify) async fn reach(target: &NotifyTarget, redact: &Redact) -> Result<&'static str, Undelivered> {
     let tried = async {
         let secrets = read_secrets(target, redact).await?;
@@ -41,7 +41,7 @@ pub(in crate::notify) async fn reach(target: &NotifyTarget, redact: &Redact) -> 
         .map_err(|undelivered| Undelivered { why: redact.scrub(&undelivered.why).into_owned(), ..undelivered })
 }
 
-/// Asks the server's own address for nothing: the target's might take any call for a message.
+/// Sends a request to the root of the server: the target's own address might take any call for a message.
 async fn server(target: &NotifyTarget, secrets: &Secrets) -> Result<&'static str, Undelivered> {
     let mut url = http::address(secrets)?;
     if matches!(target.way, NotifyWay::Ntfy { .. }) {
@@ -54,7 +54,7 @@ async fn server(target: &NotifyTarget, secrets: &Secrets) -> Result<&'static str
     Ok("its server answers")
 }
 
-/// Asks whether the token's account is in the room.
+/// Asks whether the token's account has joined the room.
 async fn joined(
     target: &NotifyTarget,
     secrets: &Secrets,

@@ -18,7 +18,7 @@ use crate::ops::health::Health;
 const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Longer than the server waits for the daemon.
 const REPLY_MAX: Duration = Duration::from_secs(150);
-/// Longest wait for an answer about health, which asks nobody.
+/// Longest wait for a reply about health, for which the daemon waits for nothing.
 const HEALTH_MAX: Duration = Duration::from_secs(5);
 
 /// Why a command could not be carried out.
@@ -29,37 +29,37 @@ pub enum ClientError {
         "no doorman is running here (looked at {places}): start it with `doorman run` or `systemctl start doorman`, or say where it is with `--socket PATH`"
     )]
     Absent {
-        /// Where it was looked for, in backticks.
+        /// The paths that were tried, in backticks.
         places: String,
     },
-    /// The socket is there, but not for us.
+    /// The socket exists, but this user may not use it.
     #[error(
         "you may not use the control socket `{0}`: be root (`sudo doorman …`), the daemon's own user, or a member of its group (`control.group`)"
     )]
     Forbidden(PathBuf),
-    /// The daemon said nothing, or something that cannot be read.
+    /// The daemon sent no reply, or one that cannot be read.
     #[error("the control socket `{path}` failed: {why}")]
     Broken {
-        /// Which.
+        /// The socket's path.
         path: PathBuf,
-        /// How.
+        /// What went wrong.
         why: String,
     },
-    /// The daemon said no.
+    /// The daemon refused.
     #[error(transparent)]
     Refused(#[from] OpError),
 }
 
-/// What a call that was not waited for comes to.
+/// The result of a call whose effect was not waited for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submitted {
     /// Done, and this is the answer.
     Reply(Box<OpReply>),
-    /// The daemon has it, and will say what came of it in its log.
+    /// The daemon has the call, and will log its result.
     Accepted,
 }
 
-/// A daemon's socket that somebody answered on. Each call is a connection of its own.
+/// A daemon's socket on which something answered. Each call uses a connection of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
     path: PathBuf,
@@ -67,10 +67,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// The first of these places where a daemon answers.
+    /// The first of these paths on which a daemon answers.
     ///
     /// # Errors
-    /// [`ClientError::Absent`]; [`ClientError::Forbidden`] where a socket is there that may not be used.
+    /// [`ClientError::Absent`]; [`ClientError::Forbidden`] if a socket exists that this user may not use.
     pub async fn find(places: &[PathBuf]) -> Result<Self, ClientError> {
         let mut forbidden = None;
         for path in places {
@@ -85,13 +85,13 @@ impl Client {
         if let Some(path) = forbidden {
             return Err(ClientError::Forbidden(path));
         }
-        // The socket for reading stands beside one that is named already.
+        // The error message leaves out the socket for reading: it is in the same directory as the other one.
         let named = places.iter().filter(|path| !path.ends_with(CONTROL_READ_NAME));
         let places: Vec<String> = named.map(|path| format!("`{}`", path.display())).collect();
         Err(ClientError::Absent { places: places.join(", ") })
     }
 
-    /// The same, and this is said of whoever asks.
+    /// The same client, which also sends this claim about the person who asks.
     #[must_use]
     pub fn saying(self, who: Claim) -> Self {
         Self { who, ..self }
@@ -108,7 +108,7 @@ impl Client {
         }
     }
 
-    /// Asks; with `wait` for the answer, otherwise only until the daemon has the call.
+    /// Asks. With `wait`, waits for the reply; otherwise only until the daemon has the call.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -119,7 +119,8 @@ impl Client {
         }
     }
 
-    /// Whether the daemon is alive, or with `ready` whether it is ready. The daemon answers from what it has at hand.
+    /// Whether the daemon is alive, or with `ready` whether it is ready. The daemon answers from its board, without
+    /// waiting.
     ///
     /// # Errors
     /// See [`ClientError`].

@@ -12,7 +12,7 @@ const READ: &str = "read";
 const METRICS: &str = "metrics";
 const PAGE: &str = "page";
 
-/// What was handed over; those that were not are made by doorman itself, if at all.
+/// The sockets that were passed. doorman makes the others itself, if it needs them.
 #[derive(Debug, Default)]
 pub struct Inherited {
     /// The socket for everything.
@@ -21,7 +21,7 @@ pub struct Inherited {
     pub read: Option<UnixListener>,
     /// The ports that serve metrics and health, in place of `metrics.listen`.
     pub metrics: Vec<TcpListener>,
-    /// Where the page is served, in place of `page.socket` and `page.listen`.
+    /// The sockets that serve the page, in place of `page.socket` and `page.listen`.
     pub page: Vec<GivenPage>,
 }
 
@@ -35,12 +35,12 @@ pub enum GivenPage {
 }
 
 impl Inherited {
-    /// Takes over what this process was started with. Once, and before it has threads.
+    /// Takes over the sockets that this process was started with. Call it once, and before there are threads.
     ///
     /// # Errors
-    /// For people: a socket that doorman has no use for, or that is of another kind.
+    /// For people: a socket that doorman cannot use, or that is of the wrong kind.
     pub fn take() -> Result<Self, String> {
-        // Read first: taking them over forgets the names.
+        // Read the names first: taking the sockets over removes the variable.
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut sockets = ListenFd::from_env();
         let names: Vec<&str> = names.split(':').collect();
@@ -67,7 +67,8 @@ impl Inherited {
                     taken.page.extend(found);
                     continue;
                 }
-                // A single one without a name of ours is the control socket, as `systemd-socket-activate` hands it over.
+                // A single socket without one of our names is the control socket, as `systemd-socket-activate` passes
+                // it.
                 _ if sockets.len() == 1 => &mut taken.control,
                 other => {
                     return Err(format!(

@@ -1,5 +1,5 @@
-//! Keeps a socket's file where it was made: others may delete what is in a runtime directory, and nobody would reach a daemon that
-//! is well.
+//! Makes sure that a socket's file stays where it was made: others may delete what is in a runtime directory, and then
+//! nobody could reach a running daemon.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::socket::{Bound, SocketError};
 
-/// How often the file is looked at.
+/// How often the file is checked.
 const LOOK_RHYTHM: Duration = Duration::from_secs(2);
 
-/// What was seen at a look.
+/// The result of a check.
 #[derive(Debug)]
 pub enum Seen<'a> {
-    /// The file was gone, and was made again.
+    /// The file was gone, and has been made again.
     Remade(&'a Path),
-    /// It is gone, and cannot be made again; said once for each reason.
+    /// The file is gone, and cannot be made again; reported once for each reason.
     Missing(&'a SocketError),
 }
 
-/// Looks at the socket's file until `stop`, and removes it then. Where it was deleted or replaced, another is made in its
-/// place, and its listener is handed to `made`.
+/// Checks the socket's file until `stop`, and removes it then. If the file was deleted or replaced, makes another
+/// socket in its place and sends its listener to `made`.
 pub async fn keep_in_place(
     socket: Bound,
     made: mpsc::Sender<UnixListener>,
@@ -33,7 +33,7 @@ pub async fn keep_in_place(
     stop: CancellationToken,
 ) {
     let mut socket = Arc::new(socket);
-    // Why there is none, so that it is said once.
+    // Why the socket is missing, so that this is logged once.
     let mut missing = None;
     let mut looks = interval_at(Instant::now() + LOOK_RHYTHM, LOOK_RHYTHM);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,5 +1,5 @@
-//! Who is at the other end of the control socket. The system says which account it is. Where that is a shared one (root, the
-//! daemon's own), the login behind it is the person; what only the other end says is marked as claimed.
+//! Who is at the other end of the control socket. The system says which account it is. For a shared account (root, or
+//! the daemon's own) the person is the login behind it. A name that only the other end states is marked as claimed.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ impl Peer {
         self.uid == 0 || self.uid == geteuid().as_raw()
     }
 
-    /// Whom the record names. Reads files, so it blocks.
+    /// The person for the record. Reads files, so it blocks.
     pub fn person(self, claim: &Claim) -> Person {
         let login = self.pid.filter(|_| self.is_ours()).and_then(|pid| login_of(&format!("/proc/{pid}")));
         let name = named(self, login, claim, &account);
@@ -32,11 +32,12 @@ impl Peer {
     }
 }
 
-/// The name for the record, from what is known (`login`) and what is claimed.
+/// The name for the record, from the known `login` and the claim.
 fn named(peer: Peer, login: Option<u32>, claim: &Claim, account: &dyn Fn(u32) -> String) -> String {
     let own = account(peer.uid);
     let known = login.filter(|login| *login != peer.uid).map(account);
-    // `sudo` tells root's processes for whom they act, and root needs no lie.
+    // `sudo` sets a variable for root's processes that says for whom they act. Root is trusted with it, since root
+    // could be anybody.
     let told = claim.login.as_ref().filter(|login| peer.is_ours() && **login != own && Person::may_be_claimed(login));
     let (name, by) = match (known, told) {
         (Some(known), _) => (format!("{known} (as {own})"), format!("{known} as {own}")),
@@ -50,7 +51,7 @@ fn named(peer: Peer, login: Option<u32>, claim: &Claim, account: &dyn Fn(u32) ->
     }
 }
 
-/// The user who logged in, in whose session this process runs; `directory` is its own below `/proc`.
+/// The user whose login session this process belongs to; `directory` is the process's directory below `/proc`.
 fn login_of(directory: &str) -> Option<u32> {
     let text = fs::read_to_string(format!("{directory}/loginuid")).ok()?;
     text.trim().parse().ok().filter(|uid| !NO_LOGIN.contains(uid))

@@ -1,6 +1,6 @@
-//! The daemon's side of the control sockets. It lets in root and the daemon's own user, and whoever may use the file where a
-//! group was given it; turns each request into a
-//! [`Call`] for the supervisor, and knows nothing else. Everything is bounded: connections, headers, bodies, waiting.
+//! The daemon's side of the control sockets. It accepts root and the daemon's own user, and if a group was given the
+//! file, everybody who may use the file. It turns each request into a [`Call`] for the supervisor, and knows nothing
+//! else. Everything is bounded: connections, headers, bodies, waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,13 +33,13 @@ use crate::secret::Redact;
 pub const CONNECTIONS_MAX: usize = 32;
 /// Most bytes of a request's body.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
-/// A client must have said everything by then.
+/// A client must have sent its whole request within this time.
 const SPEAK_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for the supervisor: a reload of many large lists, an answer that is retried.
 const REPLY_MAX: Duration = Duration::from_secs(120);
-/// Between tries when the system cannot accept (no descriptors left).
+/// Pause after the system could not accept a connection (no descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
-/// After `stop`, calls that are under way may end.
+/// How long calls that have begun may go on after `stop`.
 const STOP_MAX: Duration = Duration::from_secs(2);
 
 /// What a socket is for.
@@ -47,7 +47,7 @@ const STOP_MAX: Duration = Duration::from_secs(2);
 pub enum Purpose {
     /// Everything.
     Everything,
-    /// Only what changes nothing.
+    /// Only operations that change nothing.
     Reading,
 }
 
@@ -59,8 +59,8 @@ struct Door {
     shared: bool,
 }
 
-/// Serves the socket until `stop`, and removes it then. A call that is under way at that moment may end within 2 s.
-/// A socket whose file was deleted or replaced is made again.
+/// Serves the socket until `stop`, and removes it then. A call that has begun at that moment has 2 s to end. If the
+/// socket's file is deleted or replaced, the socket is made again.
 ///
 /// # Errors
 /// The listener cannot be used with this runtime.
@@ -111,7 +111,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Tells what happened to the socket's file.
+/// Logs what happened to the socket's file.
 fn tell(seen: Seen<'_>) {
     match seen {
         Seen::Remade(path) => {
@@ -126,10 +126,10 @@ fn tell(seen: Seen<'_>) {
     }
 }
 
-/// The next connection and its place. Without descriptors it waits for some: the socket must come back by itself.
+/// The next connection and its permit. If there are no descriptors left, waits: the socket must work again by itself.
 async fn accept(listener: &UnixListener, places: &Arc<Semaphore>) -> (tokio::sync::OwnedSemaphorePermit, UnixStream) {
     loop {
-        // The semaphore is never closed, so this waits and cannot fail for good.
+        // The semaphore is never closed, so this only waits and does not fail.
         let Ok(place) = Arc::clone(places).acquire_owned().await else {
             std::future::pending::<()>().await;
             continue;
@@ -161,7 +161,7 @@ async fn connection(stream: UnixStream, router: Router) {
 }
 
 impl Door {
-    /// Whoever is not allowed is told so, and the log as well.
+    /// Refuses a peer that is not allowed, and logs that.
     fn check(self, peer: Peer) -> Result<(), Refused> {
         if self.shared || peer.is_ours() {
             return Ok(());
@@ -205,7 +205,7 @@ fn router(calls: mpsc::Sender<Call>, readings: Readings) -> Router {
         .with_state(calls)
 }
 
-/// What only reads the board is for the same people as everything else here.
+/// The routes that only read the board are open to the same accounts as everything else here.
 async fn only_allowed(
     Extension(peer): Extension<Peer>,
     Extension(door): Extension<Door>,
@@ -245,7 +245,8 @@ async fn operate(
         let reply = answer(reply).await?;
         Ok(json(&reply))
     } else {
-        // Somebody must want the reply until it is there: dropping it says that nobody does.
+        // A task holds the receiver until the reply is there: if it were dropped, the supervisor would see that nobody
+        // waits.
         tokio::spawn(answer(reply));
         Ok((StatusCode::ACCEPTED, json(&serde_json::json!({ "accepted": true }))).into_response())
     }
@@ -268,7 +269,8 @@ async fn nothing() -> Refused {
 
 type Reply = oneshot::Receiver<Result<OpReply, OpError>>;
 
-/// No reply holds a key, whatever the platform said. In JSON one is at most escaped, and is masked where it stands.
+/// No reply contains a key, whatever the platform said. JSON changes at most a key's escapes, and the key is masked
+/// where it stands.
 async fn without_keys(State(redact): State<Redact>, response: Response) -> Response {
     let (mut head, body) = response.into_parts();
     let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {
@@ -311,7 +313,7 @@ async fn call(
     }
 }
 
-/// Waits for what the supervisor says.
+/// Waits for the supervisor's reply.
 async fn answer(reply: Reply) -> Result<OpReply, Refused> {
     match tokio::time::timeout(REPLY_MAX, reply).await {
         Ok(Ok(Ok(reply))) => Ok(reply),
@@ -338,7 +340,7 @@ impl<S: Send + Sync> axum::extract::FromRequest<S> for Body {
     }
 }
 
-/// Strangers' text is in many a reply, and whoever asks by hand sees it on a terminal.
+/// Many replies contain strangers' text, and a person who uses `curl` sees it on a terminal.
 fn json(body: &impl Serialize) -> Response {
     match serde_json::to_string(body) {
         Ok(text) => ([(header::CONTENT_TYPE, "application/json")], ascii_json(&text)).into_response(),

@@ -1,5 +1,5 @@
-//! Where the control socket is, and how it comes to be: never reachable by others, not even for a moment; never taken
-//! from a daemon that still answers on it.
+//! Where the control socket is, and how it is made: other users can never reach it, not even for a moment; and it is
+//! never taken from a daemon that still answers on it.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -17,10 +17,10 @@ use crate::ops::log::events;
 /// Why there is no control socket.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Somebody answers on it.
+    /// Another process answers on it.
     #[error("another doorman answers at `{0}`: stop it first, or give this one another `control.path`")]
     Taken(PathBuf),
-    /// Others could take the socket's place.
+    /// Others could replace the socket.
     #[error(
         "the directory `{0}` belongs to somebody else or others may write to it: give the control socket a directory of its own with mode 0700"
     )]
@@ -28,7 +28,7 @@ pub enum SocketError {
     /// Others could replace a directory on the way to it, and so the socket.
     #[error("{0}")]
     Exposed(String),
-    /// There is no such group, or it cannot be given the socket.
+    /// There is no such group, or the socket cannot be given to it.
     #[error("the control socket cannot be given to the group `{group}`: {why}")]
     Group {
         /// Which.
@@ -36,25 +36,25 @@ pub enum SocketError {
         /// Why.
         why: String,
     },
-    /// Its members cannot come near.
+    /// Members of the group cannot reach the socket.
     #[error(
         "the group `{group}` cannot pass through `{directory}` to the control socket: put the socket into a directory that it can enter, for example `/run/doorman`, with `control.path` and `control.read_path`"
     )]
     OutOfReach {
-        /// Whose members.
+        /// The group.
         group: String,
-        /// Which directory keeps them out.
+        /// The directory that they cannot pass through.
         directory: PathBuf,
     },
-    /// The path is something else.
+    /// Something that is not a socket is at the path.
     #[error("`{0}` exists and is not a socket: remove it, or choose another `control.path`")]
     NotASocket(PathBuf),
-    /// A Unix socket's path is short.
+    /// The path is longer than a Unix socket's path may be.
     #[error(
         "the control socket's path `{0}` is longer than {SOCKET_PATH_BYTES_MAX} bytes: choose a shorter `control.path`"
     )]
     TooLong(PathBuf),
-    /// The system refused.
+    /// The system reported an error.
     #[error("the control socket `{path}` cannot be made: {why}")]
     Io {
         /// Which.
@@ -73,12 +73,12 @@ pub struct Bound {
     identity: Option<(u64, u64)>,
     /// The file's mode says who may use it.
     shared: bool,
-    /// Whose members may use it.
+    /// The group whose members may use it.
     group: Option<Box<str>>,
 }
 
 impl Bound {
-    /// The same, and the members of this group may use it: the file is theirs, with mode 0660.
+    /// The same, but members of this group may use it, too: the file gets this group and mode 0660.
     ///
     /// # Errors
     /// See [`SocketError`].
@@ -90,7 +90,7 @@ impl Bound {
         let missing = path.parent().filter(|directory| !directory.exists()).map(Path::to_owned);
         let mut bound = Self::bind(path)?;
         if let Some(directory) = missing {
-            // Made just now, for this socket: others may pass through it, and see nothing.
+            // The directory was made just now for this socket: others may pass through it, but not list it.
             fs::set_permissions(&directory, Permissions::from_mode(0o711))
                 .map_err(|why| SocketError::Io { path: directory.clone(), why })?;
         }
@@ -105,7 +105,8 @@ impl Bound {
         Ok(bound)
     }
 
-    /// A socket that the service manager made. Whoever its mode lets through may use it, and the file is not ours to remove.
+    /// A socket that the service manager made. Everybody whom its mode allows may use it, and doorman does not remove
+    /// the file.
     ///
     /// # Errors
     /// The listener cannot be used.
@@ -120,8 +121,8 @@ impl Bound {
         self.shared
     }
 
-    /// Binds `path`. Its directory is made with mode 0700 if it is missing; otherwise it must belong to this user or to
-    /// root, and nobody else may write to it. A socket that nobody answers on is replaced.
+    /// Binds `path`. If its directory is missing, makes it with mode 0700; otherwise the directory must belong to this
+    /// user or to root, and nobody else may write to it. Replaces a socket on which nothing answers.
     ///
     /// # Errors
     /// See [`SocketError`].
@@ -151,8 +152,8 @@ impl Bound {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io(error)),
         }
-        // Bound inside a directory that only we can enter, then moved: the socket is private before it can be reached,
-        // and takes an abandoned one's place in one step.
+        // Binds in a directory that only this user can enter, then moves the socket: it is private before others can
+        // reach it, and it replaces an abandoned socket in one step.
         let nursery = Nursery::make(directory).map_err(io)?;
         let born = nursery.0.join("s");
         if born.as_os_str().len() > SOCKET_PATH_BYTES_MAX || path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
@@ -167,24 +168,24 @@ impl Bound {
         Ok(Self { listener: Some(listener), path: path.to_owned(), identity, shared: false, group: None })
     }
 
-    /// Where it is.
+    /// The path of its file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether this socket's file is still where it was made. Blocks on the file system.
+    /// Whether the file at the path is still this socket's. Blocks on the file system.
     fn in_place(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|found| Some((found.dev(), found.ino())) == self.identity)
     }
 
-    /// Another one in its place, for the same users, where its file is no longer there. A file that somebody else made is theirs
-    /// to look after. Blocks on the file system.
+    /// If its file is gone, makes another socket in its place for the same users. A file that another process made is
+    /// not made again. Blocks on the file system.
     pub(super) fn made_again(&self) -> Option<Result<Self, SocketError>> {
         let lost = self.identity.is_some() && !self.in_place();
         lost.then(|| Self::bind_for(&self.path, self.group.as_deref()))
     }
 
-    /// The listener, once; it does not block.
+    /// The listener, which is given out once; it is non-blocking.
     pub(crate) fn take_listener(&mut self) -> Option<UnixListener> {
         self.listener.take()
     }
@@ -222,7 +223,7 @@ impl Drop for Nursery {
     }
 }
 
-/// Makes the directory, or says whether the one that is there keeps others out.
+/// Makes the directory, or returns whether the existing one is closed to others.
 fn private_directory(directory: &Path) -> io::Result<bool> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Ok(()) => {}

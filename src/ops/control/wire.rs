@@ -1,4 +1,4 @@
-//! What goes over the control socket, as JSON, and what the supervisor is asked. The same types serve `--json`.
+//! The JSON types of the control socket, which are also the questions to the supervisor. The same types serve `--json`.
 
 mod status;
 
@@ -13,33 +13,34 @@ use crate::policy::doubts::Said;
 
 pub use status::{AgentStatus, ConfigurationStatus, NotifyState, NotifyStatus, PageStatus, PolicyStatus, Status};
 
-/// One question to the supervisor and where its answer goes.
+/// One question to the supervisor, with the channel for its reply.
 #[derive(Debug)]
 pub struct Call {
     /// What is asked.
     pub op: ControlOp,
     /// Who asks: the user behind the socket's peer.
     pub person: Person,
-    /// Where the answer goes; dropping it is an internal error to the client. Nobody may want it any more by then.
+    /// The channel for the reply. If it is dropped, the client gets an internal error. By then the client may have
+    /// gone.
     pub reply: oneshot::Sender<Result<OpReply, OpError>>,
 }
 
-/// What goes over the socket: an operation, and what is said of whoever asks.
+/// The body of a request: an operation, and a claim about the person who asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     /// What is asked.
     #[serde(flatten)]
     pub op: ControlOp,
-    /// What the other end says of itself.
+    /// What the other end claims about itself.
     #[serde(default, skip_serializing_if = "Claim::is_empty")]
     pub who: Claim,
 }
 
-/// What somebody who asks says of themselves; nobody can prove it.
+/// What the person who asks claims about themselves; doorman cannot verify it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
-    /// The login behind a shared account, as `SUDO_USER` or the session says.
+    /// The login behind a shared account, according to `SUDO_USER` or the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<String>,
     /// `--as NAME`.
@@ -55,7 +56,7 @@ impl Claim {
         *self == Self::default()
     }
 
-    /// Why it cannot be put on record.
+    /// Why the claim cannot be recorded.
     pub fn problem(&self) -> Option<String> {
         if self.name.as_ref().is_some_and(|name| !Person::may_be_claimed(name)) {
             return Some(format!(
@@ -68,7 +69,7 @@ impl Claim {
     }
 }
 
-/// What can be asked.
+/// The operations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "kebab-case")]
 pub enum ControlOp {
@@ -81,20 +82,20 @@ pub enum ControlOp {
     },
     /// `doorman approve|reject|defer ID or HANDLE`; see [`crate::model::Target`].
     Answer {
-        /// What a person says.
+        /// What the person wants: approve, reject or hold.
         verdict: Verdict,
         /// A request id or a handle.
         target: String,
         /// Only this agent's.
         agent: Option<AgentId>,
-        /// For how long an approval lets in, in milliseconds; absent: for good.
+        /// For how long an approval gives access, in milliseconds; absent: without an end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         for_ms: Option<u64>,
-        /// The target is the whole id of a request, whatever it looks like.
+        /// The target is the complete id of a request, even if it looks like something else.
         #[serde(default)]
         exact: bool,
     },
-    /// `doorman revoke`: removes these contacts. Which they are was chosen, and shown, before.
+    /// `doorman revoke`: removes these contacts. The command has chosen and shown them before.
     Revoke {
         /// Whom.
         contacts: Vec<ChosenContact>,
@@ -103,16 +104,16 @@ pub enum ControlOp {
     Reload {
         /// Take lists that lost more than half of their entries.
         accept_shrunk: bool,
-        /// Or only what somebody took off one list.
+        /// Or accept only the removal of these entries from one list.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         removed: Option<RemovedEntries>,
     },
-    /// `doorman notify test`: sends a message that says it is a test, and waits for what comes of it.
+    /// `doorman notify test`: sends a message that says it is a test, and waits for the result.
     NotifyTest {
         /// Which target.
         target: String,
     },
-    /// `doorman notify retry`: tries at once what is under way.
+    /// `doorman notify retry`: tries at once to deliver the message that did not arrive yet.
     NotifyRetry {
         /// Which target.
         target: String,
@@ -124,7 +125,7 @@ pub enum ControlOp {
     },
     /// `doorman page logout`.
     PageLogout {
-        /// Whom; everybody, where absent.
+        /// The person's name; absent: everybody.
         name: Option<String>,
     },
     /// `doorman doubts`.
@@ -136,7 +137,7 @@ pub enum ControlOp {
     Settle {
         /// A handle, or the id of a request that a doubt rests on, or its beginning.
         target: String,
-        /// What a person says of it.
+        /// What the person says happened.
         said: Said,
         /// Only this agent's.
         agent: Option<AgentId>,
@@ -154,7 +155,7 @@ pub enum ControlOp {
 }
 
 impl ControlOp {
-    /// Whether it changes nothing: such an operation may go over the socket for reading.
+    /// Whether the operation changes nothing, so that the socket for reading accepts it.
     pub fn only_reads(&self) -> bool {
         match self {
             ControlOp::Status | ControlOp::Pending { .. } | ControlOp::Doubts { .. } => true,
@@ -171,7 +172,7 @@ impl ControlOp {
         }
     }
 
-    /// The word on the wire and in the log.
+    /// The operation's name on the wire and in the log.
     pub fn name(&self) -> &'static str {
         match self {
             ControlOp::Status => "status",
@@ -191,7 +192,7 @@ impl ControlOp {
     }
 }
 
-/// What `doorman list remove` took off a list.
+/// The entries that `doorman list remove` removed from a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedEntries {
     /// The list's file.
@@ -200,7 +201,7 @@ pub struct RemovedEntries {
     pub entries: usize,
 }
 
-/// What is answered.
+/// The replies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum OpReply {
@@ -228,7 +229,7 @@ pub enum OpReply {
     LoggedOut(LoggedOut),
 }
 
-/// Each answer by itself; an error is the reply that is not of this kind.
+/// Takes a reply of one kind out; a reply of another kind is the error.
 macro_rules! replies {
     ($($reply:ident($of:ty)),+ $(,)?) => {$(
         impl TryFrom<OpReply> for $of {
@@ -275,7 +276,7 @@ pub struct Doubts {
 /// To [`ControlOp::Settle`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
-    /// The doubts that a person's word ended.
+    /// The doubts that this statement ended.
     pub ended: Vec<DoubtRow>,
 }
 
@@ -289,11 +290,11 @@ pub struct Done {
 /// One contact of [`ControlOp::Revoke`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChosenContact {
-    /// Whose contact.
+    /// The agent whose contact it is.
     pub agent: AgentId,
-    /// Which.
+    /// The contact's id.
     pub contact: ContactId,
-    /// What it is called, for the log and for people; as received.
+    /// Its handle, for the log and for people; as received.
     pub handle: Option<String>,
 }
 
@@ -309,9 +310,9 @@ pub struct Revoked {
 /// One row of `doubts --json`: something that may have happened unseen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DoubtRow {
-    /// At whose door.
+    /// The agent.
     pub agent: AgentId,
-    /// Whom it concerns; `*` is everybody.
+    /// The owner whom it concerns; `*` means everybody.
     pub owner: String,
     /// What is unknown: `removed`, `rejected`, `identity`.
     pub fact: String,
@@ -322,14 +323,14 @@ pub struct DoubtRow {
     pub basis: String,
     /// The id of that contact or request; empty for `too-many`.
     pub subject: String,
-    /// The same for people.
+    /// `basis` and `subject` in words, for people.
     pub rests_on: String,
-    /// When it ends by itself, where that is a moment; otherwise it ends when the contact is seen or missed, or a person
-    /// says.
+    /// When the doubt ends by itself, if that is at a fixed time. Otherwise it ends when the contact is seen, when a
+    /// complete listing does not show the contact, or when a person settles it.
     pub ends_at: Option<Timestamp>,
 }
 
-/// Why it was not done.
+/// Why the operation was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct OpError {
@@ -350,11 +351,11 @@ pub struct Notified {
 /// To [`ControlOp::PageLogin`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageLink {
-    /// Whom it logs in.
+    /// The person whom it logs in.
     pub name: String,
-    /// The link. Whoever has it can use it, so it is a secret.
+    /// The link. Everybody who has it can use it, so it is a secret.
     pub url: String,
-    /// It is good until then, and once.
+    /// The link is valid until then, and only once.
     pub ends: Timestamp,
 }
 
@@ -384,21 +385,21 @@ pub struct PendingRow {
     pub name: Option<String>,
     /// As received, at most 500 characters.
     pub message: Option<String>,
-    /// The platform's time, if it made sense.
+    /// The platform's time, if it is plausible.
     pub inserted_at: Option<Timestamp>,
     /// When doorman first saw it.
     pub first_seen: Timestamp,
     /// The last decision, if there was one.
     pub verdict: Option<Verdict>,
-    /// What gave it.
+    /// What decided it: the rule, guard or other reason.
     pub by: Option<String>,
-    /// What may have happened unseen to its sender's owner, where that made a rule unknown.
+    /// What may have happened to its sender's owner without doorman seeing it, if that made a rule unknown.
     #[serde(default)]
     pub doubts: Vec<String>,
     /// What deciders said of it: `NAME says VERDICT: REASON`, escaped.
     #[serde(default)]
     pub told: Vec<String>,
-    /// When it will be answered, where it waits.
+    /// When it will be answered, if it waits for that time.
     pub due: Option<Timestamp>,
     /// `waiting`, `deferred`, `shadow`, `in-flight`, `unknown`, `refused`, `retrying`.
     pub stage: String,
@@ -407,15 +408,15 @@ pub struct PendingRow {
 /// To [`ControlOp::Answer`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answered {
-    /// Which request.
+    /// The request's id.
     pub request: String,
     /// Whose door.
     pub agent: AgentId,
     /// As received.
     pub handle: Option<String>,
-    /// What was said.
+    /// What the person said.
     pub verdict: Verdict,
-    /// `held` (it is on hold), `end-moved` or `end-lifted` (of a guest), or an outcome's word.
+    /// `held` (the request is on hold), `end-moved` or `end-lifted` (of a guest), or an outcome.
     pub outcome: String,
     /// When the contact is removed, where it was approved for a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -423,7 +424,7 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// Whether what the person wanted is so now.
+    /// Whether the person got what they asked for.
     pub fn is_done(&self) -> bool {
         let taken = matches!(Outcome::parse(&self.outcome), Some(Outcome::Confirmed(_) | Outcome::Presumed(_)));
         taken || matches!(self.outcome.as_str(), "held" | "end-moved" | "end-lifted")
@@ -433,12 +434,12 @@ impl Answered {
 /// To [`ControlOp::Reload`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// Whether everything was taken (or was the same as before).
+    /// Whether everything was accepted (or was unchanged).
     pub ok: bool,
-    /// One a rules file.
+    /// One for each rules file.
     pub policies: Vec<PolicyStatus>,
     /// Settings that changed and need a restart, by name.
     pub needs_restart: Vec<String>,
-    /// Everything that was wrong or warned about, rendered.
+    /// All errors and warnings, rendered.
     pub problems: Option<String>,
 }

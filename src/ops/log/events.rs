@@ -1,5 +1,5 @@
-//! The events and fields of the log: a contract. Code emits events by these constants; `docs/logs.md` is held to the
-//! tables in here by a test. To change one is to break somebody's alerts: add, and say so in the changelog.
+//! The events and fields of the log: a contract. Code emits events by these constants, and a test compares
+//! `docs/logs.md` with the tables in here. A change breaks somebody's alerts: only add, and record it in the changelog.
 
 use tracing::Level;
 
@@ -8,7 +8,7 @@ use tracing::Level;
 pub struct EventDoc {
     /// The value of the field `event`.
     pub name: &'static str,
-    /// The level it is given at; [`EventDoc::softer`] names another it may have.
+    /// The level of the event; [`EventDoc::softer`] may name a second level.
     pub level: Level,
     /// A second level, where the event has two meanings.
     pub softer: Option<Level>,
@@ -255,7 +255,7 @@ pub fn markdown() -> String {
     out
 }
 
-/// The word for a level in every format.
+/// The name of a level in every format.
 pub fn word(level: Level) -> &'static str {
     match level {
         Level::ERROR => "error",

@@ -1,4 +1,4 @@
-//! The values of a line: taken from spans and events, scrubbed of keys, escaped and cut. Nothing gets into a line but
+//! The values of a line: taken from spans and events, with keys removed, escaped and cut. Every value of a line goes
 //! through [`Fields`].
 
 use std::fmt::{self, Write as _};
@@ -14,9 +14,9 @@ pub const VALUE_CHARS_MAX: usize = 1_000;
 pub const PROBLEMS_CHARS_MAX: usize = 16_000;
 /// Most fields of one line; more are dropped.
 pub const FIELDS_MAX: usize = 40;
-/// The one field whose lines are kept apart: what is wrong with a file, rendered.
+/// The only field that keeps its line breaks: the rendered problems of a file.
 pub const PROBLEMS: &str = "problems";
-/// Bytes looked at of one value.
+/// Most bytes of one value that are examined.
 const RAW_BYTES_MAX: usize = 64 * 1024;
 
 /// One value, ready to be shown.
@@ -24,13 +24,13 @@ const RAW_BYTES_MAX: usize = 64 * 1024;
 pub enum Value {
     /// Escaped and cut.
     Text(String),
-    /// A whole number.
+    /// An integer.
     Whole(i64),
-    /// A whole number beyond the signed ones.
+    /// An integer too large for `i64`.
     Natural(u64),
-    /// A fraction; never infinite.
+    /// A floating-point number; always finite.
     Fraction(f64),
-    /// Yes or no.
+    /// A boolean.
     Truth(bool),
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for Value {
 pub struct Fields(pub Vec<(&'static str, Value)>);
 
 impl Fields {
-    /// Adds or replaces.
+    /// Adds a value or replaces it.
     pub fn set(&mut self, name: &'static str, value: Value) {
         match self.0.iter().position(|(known, _)| *known == name) {
             Some(at) => self.0[at].1 = value,
@@ -67,14 +67,14 @@ impl Fields {
     }
 }
 
-/// Collects what a span or an event carries.
+/// Collects the fields of a span or an event.
 pub struct Collect<'a> {
     fields: &'a mut Fields,
     redact: &'a Redact,
 }
 
 impl<'a> Collect<'a> {
-    /// Into these fields, scrubbed of these keys.
+    /// Collects into `fields`, with the keys of `redact` removed.
     pub fn new(fields: &'a mut Fields, redact: &'a Redact) -> Self {
         Self { fields, redact }
     }
@@ -87,7 +87,7 @@ impl<'a> Collect<'a> {
 
 impl Visit for Collect<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // Six digits are a microsecond's share of a second and keep lines short.
+        // Six decimals: a microsecond as a part of a second. That keeps lines short.
         let rounded = (value * 1e6).round() / 1e6;
         if rounded.is_finite() {
             self.fields.set(field.name(), Value::Fraction(rounded));
@@ -128,7 +128,7 @@ impl Visit for Collect<'_> {
     }
 }
 
-/// A text that stops growing.
+/// A text buffer with a maximal length.
 #[derive(Default)]
 struct Bounded(String);
 
@@ -140,7 +140,7 @@ impl fmt::Write for Bounded {
     }
 }
 
-/// Scrubs, escapes and cuts one value.
+/// Removes keys from one value, escapes it and cuts it.
 pub fn clean(name: &str, text: &str, redact: &Redact) -> String {
     let text = &text[..text.floor_char_boundary(RAW_BYTES_MAX)];
     let text = redact.scrub(text);
@@ -159,7 +159,7 @@ pub fn clean(name: &str, text: &str, redact: &Redact) -> String {
             character if character.is_ascii() || hides(character) => out.extend(character.escape_default()),
             character => out.push(character),
         }
-        // An escaped character counts with all of its signs, so that no line is longer than it may be.
+        // An escaped character counts with its whole escape sequence, so that no line becomes longer than allowed.
         used += if out.len() - before > 4 { out.len() - before } else { 1 };
         if used > max {
             out.truncate(before);

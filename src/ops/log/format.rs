@@ -1,4 +1,4 @@
-//! A line in each format, from values that are clean already.
+//! Writes a line in each format; its values are sanitized already.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use tracing::Level;
 use super::events::word;
 use super::fields::{Fields, PROBLEMS, Value};
 
-/// How lines look.
+/// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     /// For people.
@@ -18,16 +18,16 @@ pub enum Look {
     },
     /// One JSON object a line.
     Json,
-    /// One datagram of journald's own protocol.
+    /// One datagram in journald's protocol.
     Journald,
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Debug)]
 pub struct Line {
-    /// When.
+    /// The time.
     pub ts: Timestamp,
-    /// How loud.
+    /// The level.
     pub level: Level,
     /// The event's stable name.
     pub event: String,
@@ -38,7 +38,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// The line in this look; ends in a newline where lines do.
+    /// The line in this format; it ends in a newline if the format has lines.
     pub fn render(&self, look: Look) -> Vec<u8> {
         match look {
             Look::Human { colour } => self.human(colour).into_bytes(),
@@ -72,7 +72,8 @@ impl Line {
             }
         }
         out.push('\n');
-        // A file's problems stand below their line, each line marked, so that none can pass for a line of the log.
+        // A file's problems follow below their line. Each of their lines has a mark, so that none can look like a log
+        // line.
         for (_, value) in self.fields.0.iter().filter(|(name, _)| *name == PROBLEMS) {
             for line in value.to_string().lines() {
                 let _ = writeln!(out, "    {}|{:#} {line}", dim.0, dim.1);
@@ -102,7 +103,7 @@ impl Line {
         out
     }
 
-    /// `NAME`, newline, length as 64 bits little-endian, value, newline: no value can pass for another field.
+    /// `NAME`, newline, length as 64 bits little-endian, value, newline: a value cannot imitate another field.
     fn journald(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
         let mut put = |name: &str, value: &str| {
@@ -124,7 +125,7 @@ impl Line {
     }
 }
 
-/// Whether a text can stand without quotes and be taken for nothing else.
+/// Whether a text is unambiguous without quotes.
 fn plain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || "-_./:@+%#,…".contains(c))
 }

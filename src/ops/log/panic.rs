@@ -1,4 +1,4 @@
-//! Panics become a line of the log like any other: escaped, cut and scrubbed, not raw text on stderr.
+//! Panics become a normal log line: escaped, cut and without keys, instead of raw text on stderr.
 
 use std::panic::PanicHookInfo;
 

@@ -1,5 +1,6 @@
-//! The queue between the daemon and whoever reads its log: bounded, never waited for. A reader that stalls costs lines,
-//! and a line says how many; it never costs a request its answer, for the ledger is the record and the log is not.
+//! The queue between the daemon and the reader of its log. It is bounded, and the daemon never waits for it. If the
+//! reader stalls, lines are lost, and a later line says how many. An answer never waits for the log: the durable record
+//! is the ledger, not the log.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -18,18 +19,18 @@ use crate::clock::Clock;
 /// Most bytes waiting to be written. From a half on, debug and trace lines are dropped; warnings and errors may use a
 /// quarter more.
 pub const QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// What waits costs this much beside its bytes.
+/// The cost of each waiting line, in addition to its bytes.
 const LINE_OVERHEAD: usize = 48;
-/// Lines are written together up to so many bytes.
+/// Lines are written together, up to this many bytes.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// Where rendered lines go.
+/// The receiver of rendered lines.
 pub trait Sink: Send + Sync + 'static {
     /// Takes one line. Must not block.
     fn line(&self, level: Level, bytes: Vec<u8>);
 }
 
-/// For tests: everything, in memory.
+/// For tests: keeps everything in memory.
 impl Sink for Arc<Mutex<Vec<u8>>> {
     fn line(&self, _level: Level, mut bytes: Vec<u8>) {
         self.lock().unwrap_or_else(PoisonError::into_inner).append(&mut bytes);
@@ -52,7 +53,7 @@ impl Target {
         Ok(Target::Datagram(socket))
     }
 
-    /// Errors are swallowed: there is nowhere left to report them to.
+    /// Errors are ignored: there is no place left to report them.
     fn write(&mut self, lines: impl Iterator<Item = Vec<u8>>) {
         match self {
             Target::Stream(stream) => {
@@ -75,7 +76,7 @@ impl Target {
     }
 }
 
-/// The queue. Clones share it.
+/// The queue. Clones share its contents.
 #[derive(Clone)]
 pub(super) struct Queue {
     shared: Arc<Shared>,
@@ -83,9 +84,9 @@ pub(super) struct Queue {
 
 struct Shared {
     state: Mutex<State>,
-    /// Something to do for the writer.
+    /// Signals that there is something to write.
     work: Condvar,
-    /// Everything was written.
+    /// Signals that everything was written.
     idle: Condvar,
     max: usize,
 }
@@ -100,7 +101,7 @@ struct State {
 }
 
 impl Queue {
-    /// A queue whose thread writes to `target`, in `look` for what it says itself.
+    /// A queue whose thread writes to `target`; `look` is the format of the thread's own messages.
     ///
     /// # Errors
     /// The thread could not be started.
@@ -168,7 +169,7 @@ impl Shared {
             }
             let lines = std::mem::take(&mut state.lines);
             let dropped = std::mem::take(&mut state.dropped);
-            // What is being written still counts: a stalled reader must not double the bound.
+            // Bytes that are being written still count: a stalled reader must not double the bound.
             state.writing = true;
             drop(state);
             let written: usize = lines.iter().map(|line| line.len() + LINE_OVERHEAD).sum();
@@ -184,7 +185,7 @@ impl Shared {
     }
 }
 
-/// What the log says of its own losses.
+/// The line that says how many lines were lost.
 fn report(dropped: u64, clock: &Clock) -> Line {
     let mut fields = Fields::default();
     fields.set("lines", Value::Natural(dropped));
@@ -203,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    /// A reader that takes nothing until it is told to.
+    /// A reader that takes nothing until the test allows it.
     struct Stalled {
         go: mpsc::Receiver<()>,
         began: mpsc::Sender<()>,

@@ -1,5 +1,6 @@
-//! Metrics and health over TCP, at `[metrics] listen` or at a port that the service manager opened, for whoever may reach the port. It only reads, and only the board: a
-//! flood of scrapes costs answers nothing. A port that cannot be bound is tried again and never stops the daemon.
+//! Metrics and health over TCP, at `[metrics] listen` or at a port that the service manager opened, for everybody who
+//! can reach the port. It only reads, and reads only the board: many scrapes do not delay answers. A port that cannot
+//! be bound is tried again, and never stops the daemon.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::ops::watchdog::Watchdog;
 
 /// Most connections at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 8;
-/// A client must have said everything by then, and must have read the answer by then.
+/// Within this time a client must have sent its request, and then read the reply.
 const SPEAK_MAX: Duration = Duration::from_secs(2);
 const READ_MAX: Duration = Duration::from_secs(10);
 /// Most bytes of a request.
@@ -40,7 +41,7 @@ pub struct Readings {
 }
 
 impl Readings {
-    /// Reads these.
+    /// Reads from these two.
     pub fn new(metrics: Metrics, watchdog: Watchdog) -> Self {
         Self { metrics, watchdog }
     }
@@ -54,7 +55,7 @@ impl Readings {
     }
 }
 
-/// The routes; the control socket has them as well.
+/// The routes; the control socket serves them, too.
 pub fn routes<S: Clone + Send + Sync + 'static>(readings: Readings) -> Router<S> {
     Router::new()
         .route("/metrics", get(metrics))
@@ -92,7 +93,7 @@ pub enum Port {
     Given(std::net::TcpListener),
 }
 
-/// Serves there until `stop`.
+/// Serves metrics and health there until `stop`.
 pub async fn serve(port: Port, readings: Readings, stop: CancellationToken) {
     let listener = match port {
         Port::At(address) => tokio::select! {

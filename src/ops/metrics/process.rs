@@ -1,4 +1,4 @@
-//! What the operating system says of this process. What it does not say is left out.
+//! What the operating system reports about this process. Values that it does not report are left out.
 
 use std::fmt;
 

@@ -18,7 +18,7 @@ use crate::model::AgentState;
 use crate::ops::board::{AgentBoard, Board};
 use crate::ops::control::wire::NotifyState;
 
-/// A longer page is made again without the series by agent.
+/// If a page is longer, it is made again without the series by agent.
 const PAGE_BYTES_MAX: usize = 16 << 20;
 
 /// How a page is written.
@@ -31,7 +31,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// By the `Accept` of the request: OpenMetrics only where it is asked for.
+    /// By the `Accept` header of the request: OpenMetrics only if the client asks for it.
     pub fn accepted(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") { Format::OpenMetrics } else { Format::Text }
     }
@@ -46,7 +46,7 @@ impl Format {
 }
 
 impl Metrics {
-    /// The whole page. `tasks` are those of the runtime.
+    /// The whole page. `tasks`: the number of tasks of the runtime.
     ///
     /// # Errors
     /// Never with the metrics of this module: the encoder writes to memory.
@@ -75,7 +75,7 @@ impl Metrics {
     }
 }
 
-/// What is read rather than counted.
+/// The values that are read and not counted.
 #[derive(Debug, Clone)]
 struct Scrape {
     board: Arc<Board>,
@@ -193,7 +193,7 @@ fn truth(yes: bool) -> f64 {
     f64::from(u8::from(yes))
 }
 
-/// Writes metrics by their rows.
+/// Writes metrics as their rows in the table describe them.
 pub(super) struct Page<'a> {
     encoder: DescriptorEncoder<'a>,
 }
@@ -224,14 +224,14 @@ impl Page<'_> {
             Kind::Gauge => MetricType::Gauge,
             Kind::Histogram => MetricType::Histogram,
         };
-        // The registry puts a full stop behind what is registered with it; a collector writes as it is told.
+        // The registry appends a full stop to the help of registered metrics; a collector must do so itself.
         self.encoder.encode_descriptor(row.name, &format!("{}.", row.help), None, kind)
     }
 }
 
 /// Values read at the scrape are counters or gauges.
 fn value_of(row: Row, value: f64, encoder: MetricEncoder<'_>) -> fmt::Result {
-    // Whole numbers are written as such.
+    // Integers are written as integers.
     let whole = value as i64;
     match row.kind {
         Kind::Counter if whole as f64 == value => ConstCounter::new(whole.unsigned_abs()).encode(encoder),

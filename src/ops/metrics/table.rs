@@ -3,19 +3,19 @@
 
 use std::fmt::Write as _;
 
-/// What kind of number it is.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows while the process lives; its name ends in `_total` where it is scraped.
+    /// Only increases while the process lives; a scrape shows its name with `_total`.
     Counter,
-    /// Goes up and down.
+    /// Increases and decreases.
     Gauge,
-    /// Counts by size.
+    /// Counts by size, in buckets.
     Histogram,
 }
 
 impl Kind {
-    /// The word for it.
+    /// The name of the kind.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Counter => "counter",
@@ -28,9 +28,9 @@ impl Kind {
 /// One metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
-    /// As it is registered: a counter without `_total`.
+    /// The registered name: a counter without `_total`.
     pub name: &'static str,
-    /// What kind.
+    /// Its kind.
     pub kind: Kind,
     /// Its labels.
     pub labels: &'static [&'static str],
@@ -39,7 +39,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// The name of the family where it is scraped as text.
+    /// The name of the family in a scrape as text.
     pub fn family(&self) -> String {
         match self.kind {
             Kind::Counter => format!("{}_total", self.name),

@@ -16,7 +16,7 @@ const LINKS_MAX: usize = 2_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::page) struct Offer {
     hash: String,
-    /// Whom it was sent to.
+    /// The target to which it was sent.
     pub(in crate::page) target: String,
     pub(in crate::page) agent: AgentId,
     pub(in crate::page) request: String,
@@ -27,17 +27,17 @@ pub(in crate::page) struct Offer {
 /// Why a link is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::page) enum Problem {
-    /// Nobody was given it, or it is forgotten.
+    /// It was never given out, or it is forgotten.
     Unknown,
-    /// Too many such were tried.
+    /// Too many invalid links were tried.
     TooMany,
     /// It is older than a day.
     Old,
-    /// It was used for this, then.
+    /// It was used for this answer, at that time.
     Used(Verdict, Timestamp),
-    /// It is not good for that answer.
+    /// It does not allow that answer.
     NotAllowed,
-    /// It could not be written down that it is used.
+    /// Its use could not be stored.
     NotNow,
 }
 
@@ -60,7 +60,7 @@ impl Kept {
         self.0.push(offer);
     }
 
-    /// The one behind this link, where it is still good.
+    /// The entry of this link, if it is still valid.
     pub(super) fn find(&self, link: &str, now: Timestamp) -> Result<Offer, Problem> {
         let offer = &self.0[self.place(link).ok_or(Problem::Unknown)?];
         match offer.used {
@@ -70,7 +70,7 @@ impl Kept {
         }
     }
 
-    /// Uses it up.
+    /// Uses up the link.
     pub(super) fn take(&mut self, link: &str, verdict: Verdict, now: Timestamp) -> Result<Offer, Problem> {
         let offer = self.find(link, now)?;
         if let Some(place) = self.place(link) {
@@ -79,19 +79,19 @@ impl Kept {
         Ok(offer)
     }
 
-    /// Nobody got these.
+    /// Removes links that were not given out.
     pub(super) fn take_back(&mut self, offers: &[Offer]) {
         self.0.retain(|one| !offers.iter().any(|offer| offer.hash == one.hash));
     }
 
-    /// It is good again.
+    /// Makes the link valid again.
     pub(super) fn give_back(&mut self, offer: &Offer) {
         if let Some(one) = self.0.iter_mut().find(|one| one.hash == offer.hash) {
             one.used = None;
         }
     }
 
-    /// Compares with each, whichever is the one.
+    /// Compares with every entry, so that the time does not depend on which one matches.
     fn place(&self, link: &str) -> Option<usize> {
         let wanted = hash(link);
         let mut found = None;

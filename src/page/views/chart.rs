@@ -1,4 +1,4 @@
-//! Decisions by the hour as a drawing of bars, made here: a browser runs nothing.
+//! Decisions by the hour as a bar chart, drawn on the server: the browser runs no script.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -9,7 +9,7 @@ use crate::ledger::read::ByHour;
 const WIDTH: u64 = 720;
 const HEIGHT: u64 = 120;
 
-/// All of it.
+/// The whole chart.
 pub(super) struct Chart {
     pub(super) bars: Vec<Bar>,
     pub(super) most: u64,
@@ -23,7 +23,7 @@ pub(super) struct Chart {
 /// One hour.
 pub(super) struct Bar {
     pub(super) hour: String,
-    /// Its name below the bar: every sixth has one.
+    /// Its label below the bar; every sixth bar has one.
     pub(super) mark: String,
     pub(super) counts: [u64; 3],
     pub(super) x: u64,
@@ -68,7 +68,7 @@ impl Chart {
     }
 }
 
-/// One above the other; what is there at all is at least two units high.
+/// The parts of a bar, one above the other; a count that is not zero is at least two units high.
 fn parts(counts: [u64; 3], most: u64) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut floor = HEIGHT;

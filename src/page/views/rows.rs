@@ -1,4 +1,4 @@
-//! From what is known to what a template shows: texts, and nothing to be computed there.
+//! Turns data into what a template shows: texts only, so that templates compute nothing.
 
 use std::collections::HashMap;
 
@@ -47,7 +47,7 @@ fn ago(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A moment on this machine's clock.
+/// A moment in this machine's time zone.
 pub(in crate::page) fn clock(at: Timestamp) -> String {
     let zone = TimeZone::system();
     format!("{} {}", zone.to_datetime(at).strftime("%Y-%m-%d %H:%M:%S"), zone.to_offset_info(at).abbreviation())
@@ -58,7 +58,7 @@ pub(in crate::page) fn path_of(id: &str) -> String {
     form_urlencoded::byte_serialize(id.as_bytes()).collect()
 }
 
-/// What each agent is called, for pages that name many.
+/// The display name of each agent, for pages that name several.
 pub(in crate::page) fn names(page: &Page) -> HashMap<AgentId, String> {
     let board = page.board.borrow();
     board.agents.iter().map(|agent| (agent.status.id.clone(), called(agent))).collect()
@@ -76,7 +76,7 @@ fn name_of(names: &HashMap<AgentId, String>, agent: &AgentId) -> String {
     names.get(agent).cloned().unwrap_or_else(|| agent.to_string())
 }
 
-/// A `by`, in words where it is one of doorman's own.
+/// A `by`; in words if it is one of doorman's own values.
 fn why(by: Option<&str>) -> String {
     match by {
         None => "not decided yet".to_owned(),
@@ -107,7 +107,7 @@ pub(in crate::page) struct AgentRow {
     pub(in crate::page) called: String,
     pub(in crate::page) id: String,
     pub(in crate::page) state: &'static str,
-    /// Somebody should look.
+    /// Whether somebody should look.
     pub(in crate::page) bad: bool,
     pub(in crate::page) marks: Vec<&'static str>,
     pub(in crate::page) why: String,
@@ -140,7 +140,7 @@ impl AgentRow {
     }
 }
 
-/// Somebody pending.
+/// A pending request.
 pub(in crate::page) struct PendingCard {
     pub(in crate::page) id: String,
     pub(in crate::page) path: String,
@@ -151,7 +151,7 @@ pub(in crate::page) struct PendingCard {
     pub(in crate::page) message: String,
     pub(in crate::page) since: When,
     pub(in crate::page) why: String,
-    /// Where it waits for something else than a person.
+    /// The stage, if it waits for something other than a person.
     pub(in crate::page) stage: Option<String>,
     pub(in crate::page) held: bool,
     /// Whose handle is plain may be let in for a time.
@@ -236,7 +236,7 @@ fn texts(one: &RecordedRequest, most: usize) -> (String, String, String) {
     (handle, text(one.request.name.as_ref(), NAME_CHARS), text(one.request.message.as_ref(), most))
 }
 
-/// One request, then and now.
+/// One request: as decided then, and under the rules in force now.
 #[derive(Default)]
 pub(in crate::page) struct RequestPage {
     pub(in crate::page) id: String,
@@ -253,21 +253,21 @@ pub(in crate::page) struct RequestPage {
     pub(in crate::page) then: Option<Side>,
     pub(in crate::page) now: Option<Side>,
     pub(in crate::page) no_now: Option<String>,
-    /// Where it is pending now.
+    /// The pending request, if it is pending now.
     pub(in crate::page) card: Option<PendingCard>,
 }
 
-/// One side of it.
+/// The reasons of one time: then or now.
 pub(in crate::page) struct Side {
     pub(in crate::page) said: String,
     pub(in crate::page) at: When,
     pub(in crate::page) policy: String,
-    /// Those that had or may have had a say.
+    /// The rules that had a say or may have had one.
     pub(in crate::page) spoke: Vec<ReasonRow>,
     pub(in crate::page) silent: Vec<ReasonRow>,
 }
 
-/// One rule's say.
+/// What one rule said.
 pub(in crate::page) struct ReasonRow {
     pub(in crate::page) rule: String,
     pub(in crate::page) then: &'static str,
@@ -334,7 +334,7 @@ pub(in crate::page) fn read_request_of(
     recorded.filter(|one| one.agent == *agent).map(|one| shown_of(page, reader, one, now)).transpose()
 }
 
-/// Reads what `explain` shows.
+/// Reads the data that `explain` shows.
 pub(in crate::page) fn read_request(
     page: &Page,
     reader: &LedgerReader,
@@ -381,7 +381,7 @@ fn shown_of(
 }
 
 impl RequestPage {
-    /// One who waits and is not on record yet.
+    /// A pending request that is not on record yet.
     pub(super) fn not_on_record(card: PendingCard) -> Self {
         Self {
             id: card.id.clone(),
@@ -449,7 +449,7 @@ pub(in crate::page) struct ContactRow {
     pub(in crate::page) by: String,
     /// The request that made it.
     pub(in crate::page) path: Option<String>,
-    /// When it is removed, and why not by itself.
+    /// When it is removed; or why doorman does not remove it by itself.
     pub(in crate::page) ends: Option<String>,
     pub(in crate::page) end_in_doubt: bool,
 }

@@ -1,5 +1,5 @@
-//! One topic on one socket: whether it is joined, under which ref, and when to join again. A join is known by its ref
-//! and by nothing else, so that what is said of an earlier join touches no later one.
+//! One topic on one socket: whether it is joined, under which ref, and when to join again. A join is identified only by
+//! its ref, so that messages about an earlier join never affect a later one.
 
 use fastrand::Rng;
 
@@ -11,7 +11,7 @@ use crate::phoenix::frame::Ref;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Channel {
-    /// What is joined.
+    /// The topic.
     pub(super) topic: String,
     join: Join,
     /// Its tries are the joins that failed in a row; back to none after a join that lasted.
@@ -20,14 +20,14 @@ pub(super) struct Channel {
 
 #[derive(Debug, Clone, Copy)]
 enum Join {
-    /// Requested, and not answered since.
+    /// The join was requested; no reply yet.
     Requested { reference: u64, at: Mono },
     /// Joined.
     Joined { reference: u64, at: Mono },
-    /// Asked, and not answered in time. A slow server may still answer: the late word counts until the join is asked again,
-    /// since the next join ends the one before.
+    /// The join was requested, and no reply came in time. A slow server may still reply: the late reply counts until
+    /// the join is requested again, since the next join ends the previous one.
     Late { reference: u64, again: Mono },
-    /// To be asked again then.
+    /// To be requested again at this time.
     Again { at: Mono },
     /// Not on this socket.
     Never,
@@ -40,12 +40,12 @@ impl Channel {
         Self { topic, join: Join::Requested { reference, at: now }, backoff }
     }
 
-    /// A join goes out with this ref, fresh for each.
+    /// A join goes out with this ref; each join has a new one.
     pub(super) fn ask(&mut self, reference: u64, now: Mono) {
         self.join = Join::Requested { reference, at: now };
     }
 
-    /// The ref of the join that is asked for or stands.
+    /// The ref of the requested or current join.
     pub(super) fn reference(&self) -> Option<u64> {
         match self.join {
             Join::Requested { reference, .. } | Join::Late { reference, .. } | Join::Joined { reference, .. } => {
@@ -55,7 +55,7 @@ impl Channel {
         }
     }
 
-    /// Whether this is the answer that is waited for.
+    /// Whether this is the expected reply.
     pub(super) fn awaits(&self, answer: u64) -> bool {
         matches!(self.join, Join::Requested { reference, .. } | Join::Late { reference, .. } if reference == answer)
     }
@@ -73,7 +73,7 @@ impl Channel {
         matches!(self.join, Join::Joined { .. })
     }
 
-    /// The join that was asked for stands.
+    /// The requested join succeeded.
     pub(super) fn accept(&mut self, now: Mono) {
         if let Join::Requested { reference, .. } | Join::Late { reference, .. } = self.join {
             self.join = Join::Joined { reference, at: now };
@@ -91,7 +91,7 @@ impl Channel {
         self.backoff.tries()
     }
 
-    /// The join was not answered in time: it is asked again after as long once more. Says how many failed in a row.
+    /// The join got no reply in time: it is requested again after the same time. Returns how many failed in a row.
     pub(super) fn late(&mut self, timing: &Timing, rng: &mut Rng, now: Mono) -> u32 {
         let wait = self.backoff.wait(rng).max(timing.join_timeout);
         if let Join::Requested { reference, .. } = self.join {
@@ -105,12 +105,12 @@ impl Channel {
         self.join = Join::Never;
     }
 
-    /// Whether the join went out, and neither was answered nor took too long yet.
+    /// Whether the join was requested, and has neither a reply nor timed out.
     pub(super) fn is_requested(&self) -> bool {
         matches!(self.join, Join::Requested { .. })
     }
 
-    /// When the join will have been unanswered for too long, or is to be asked again.
+    /// When the join times out, or is requested again.
     pub(super) fn due(&self, timing: &Timing) -> Option<Mono> {
         match self.join {
             Join::Requested { at, .. } => Some(at + timing.join_timeout),

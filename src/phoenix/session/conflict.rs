@@ -1,5 +1,5 @@
-//! Who may have the one connection of an agent. It remembers how connections were lost and rules what a loss means:
-//! a plain failure, our own ghost, or somebody else to whom we yield.
+//! Which client may have the one connection of an agent. It remembers how connections were lost and decides what a loss
+//! means: a plain failure, our own ghost, or another client to which we yield.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,33 +7,33 @@ use std::time::Duration;
 use crate::clock::Mono;
 use crate::config::settings::{ConnectionMode, Timing};
 
-/// Losses are counted over this long.
+/// Losses within this time are counted together.
 const SPAN: Duration = Duration::from_secs(10 * 60);
-/// So many losses within [`SPAN`] are no accident.
+/// This many losses within [`SPAN`] are no accident.
 const LOSSES_MAX: usize = 3;
 /// The gaps of one day that are remembered: one more than is usual.
 const GAPS_MAX: usize = 3;
-/// Gaps are counted over this long.
+/// Gaps within this time are counted together.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// How often the wait is doubled where each of our tries throws the other off.
+/// How often the wait is doubled if each of our attempts disconnects the other client.
 const DOUBLINGS_MAX: u32 = 4;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Conflict {
     mode: ConnectionMode,
-    /// When a connection of ours ended without the platform knowing for sure.
+    /// When a connection of ours ended and the platform may not have noticed.
     dropped_at: Option<Mono>,
-    /// The last losses that may have been somebody's doing; at most [`LOSSES_MAX`].
+    /// The last losses that another client may have caused; at most [`LOSSES_MAX`].
     losses: VecDeque<Mono>,
-    /// The pattern was seen, and no connection has outlived it since: the next short one settles it. How many tries it
-    /// has cost the other since.
+    /// The pattern was seen, and no connection has outlived it since: the next short connection confirms it. The number
+    /// counts how often our attempts disconnected the other client since.
     suspicious: Option<u32>,
-    /// The platform has shown that it knows `on_conflict`: then only its own word says that somebody took the place.
+    /// The platform supports `on_conflict`: then only its own message shows that another client took the connection.
     knows: bool,
     /// When the place was lost to another and found free again, within the last day; at most [`GAPS_MAX`].
     gaps: VecDeque<Mono>,
-    /// Whether the place is with another now.
+    /// Whether another client has the connection now.
     yielded: bool,
 }
 
@@ -48,7 +48,7 @@ pub(super) enum Ruling {
     Yield,
     /// The same, on a platform where our tries throw them off: this many times the usual wait.
     YieldFor(u32),
-    /// Somebody else wants it as much as we do.
+    /// Another client insists on the connection as much as we do.
     Fight,
 }
 
@@ -72,7 +72,7 @@ impl Conflict {
         self.knows = true;
     }
 
-    /// A connection of ours stands: the place was free. After it was lost to somebody, that is a gap of theirs.
+    /// We have a connection: it was free. If another client had it before, this is a gap of that client.
     pub(super) fn found_free(&mut self, now: Mono) {
         if !std::mem::take(&mut self.yielded) {
             return;
@@ -83,7 +83,7 @@ impl Conflict {
         self.gaps.push_back(now);
     }
 
-    /// Whether the agent's own client seems to come and go; what to do about it.
+    /// Whether the agent's own client seems to connect and disconnect repeatedly; says what to do about it.
     pub(super) fn remark(&self, now: Mono) -> Option<String> {
         let often = self.gaps.len() == GAPS_MAX && self.gaps.front().is_some_and(|at| now.since(*at) < DAY);
         (often && self.mode != ConnectionMode::Poll).then(|| {
@@ -115,7 +115,7 @@ impl Conflict {
         }
     }
 
-    /// The platform said that somebody took the connection.
+    /// The platform reported that another client took the connection.
     pub(super) fn superseded(&mut self, now: Mono) -> Ruling {
         self.knows = true;
         match self.mode {
@@ -127,9 +127,9 @@ impl Conflict {
         }
     }
 
-    /// The platform closed an open connection with 1000 or 1001, which an older platform does to whoever loses it. One that
-    /// is closed before it is proven may have been taken by somebody. A platform that knows `on_conflict` says so when
-    /// somebody takes the place; there such a close means a restart, and nothing else.
+    /// The platform closed an open connection with 1000 or 1001. An older platform does this to the client that loses
+    /// the connection. A connection that is closed before it is proven may have been taken by another client. A
+    /// platform that supports `on_conflict` reports that separately, so there such a close only means a restart.
     pub(super) fn ended(&mut self, joined_at: Option<Mono>, timing: &Timing, now: Mono) -> Ruling {
         let Some(joined_at) = joined_at else {
             return Ruling::Passing;

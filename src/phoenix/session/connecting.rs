@@ -19,7 +19,7 @@ const CLOSE_POLICY: u16 = 1008;
 /// A frame was too large for the platform.
 const CLOSE_TOO_LARGE: u16 = 1009;
 
-/// What raises the wait above plain backoff.
+/// The minimum wait beyond plain backoff.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Floor {
     /// Nothing.
@@ -28,9 +28,9 @@ pub(super) enum Floor {
     Restart,
     /// Overload: 30 to 60 s; shorter only where [`Timing::backoff_max`] is.
     Overloaded,
-    /// The platform does not want this connection: as seldom as plain backoff ever gets.
+    /// The platform does not want this connection: the longest wait of plain backoff.
     Slowest,
-    /// The platform said how long.
+    /// The wait that the platform asked for.
     RetryAfter(Duration),
 }
 
@@ -52,7 +52,7 @@ impl Session {
                 self.phase = Phase::Open(Box::new(socket));
             }
             Phase::Open(_) => {}
-            // Nobody asked for this socket, or nobody does any more.
+            // This socket was not requested, or is no longer wanted.
             Phase::Idle | Phase::Polling | Phase::Waiting { .. } | Phase::Refused { .. } | Phase::Stopped => {
                 self.outputs.push_back(Output::Close);
             }
@@ -65,14 +65,14 @@ impl Session {
         }
         let floor = match (refusal.retry_after, refusal.status) {
             (Some(wait), _) => Floor::RetryAfter(wait),
-            // A bare 429 is the brake's affair, which all agents of the process share.
+            // The limiter, which all agents of the process share, handles a bare 429.
             (None, _) => Floor::None,
         };
         let mut ruling = Ruling::Passing;
         if refusal.asked {
             self.conflict.dropped(now);
         }
-        // What something in between says is no word about the key, and none about who has the connection.
+        // An answer of a system in between says nothing about the key, and nothing about who has the connection.
         let own = !matches!(refusal.by, RefusedBy::Between(_));
         match (refusal.status, own) {
             (Some(409), true) => {
@@ -179,7 +179,7 @@ impl Session {
         }
     }
 
-    /// There is no socket: says what that means for the state, and when there will be another try.
+    /// There is no socket: sets the state and the time of the next try.
     fn wait(&mut self, ruling: Ruling, floor: Floor, why: String, now: Mono) {
         let timing = &self.config.timing;
         let told = match floor {
@@ -191,7 +191,7 @@ impl Session {
                 let jitter = self.backoff.wait(&mut self.rng);
                 let wait = match floor_range(floor, timing) {
                     Some((from, to)) => jitter.max(between(from, to, &mut self.rng)),
-                    // Told or not, it is jittered: many agents may have been told the same.
+                    // The wait is jittered even if the platform asked for it: many agents may have got the same value.
                     None => told.saturating_add(jitter),
                 };
                 (AgentState::Away, why, wait)

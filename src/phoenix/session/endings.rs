@@ -1,12 +1,12 @@
-//! What the ends of connections have in common: a pattern that nobody sees in single lines of a log. It is said once, and
-//! stands in `status` until a connection breaks it.
+//! Detects a pattern in the ends of connections, which nobody would see in single log lines. It is reported once, and
+//! `status` shows it until a connection breaks it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::clock::Mono;
 
-/// So many ends in a row are a pattern.
+/// This many similar ends in a row are a pattern.
 const ALIKE: usize = 4;
 /// Shorter connections say nothing about a time limit.
 const AFTER_MIN: Duration = Duration::from_secs(3);
@@ -35,8 +35,8 @@ enum Pattern {
 }
 
 impl Endings {
-    /// A connection that lasted this long was ended by somebody else, or for a frame that is too large. What they have in
-    /// common, where that is new.
+    /// A connection that lasted this long was ended by the other side, or because a frame was too large. Returns the
+    /// pattern if it is new.
     pub(super) fn ended(&mut self, opened_at: Mono, too_large: bool, now: Mono) -> Option<String> {
         if self.last.len() == ALIKE {
             self.last.pop_front();
@@ -53,7 +53,7 @@ impl Endings {
         if news { self.remark() } else { None }
     }
 
-    /// What they have in common, for people.
+    /// The pattern, for people.
     pub(super) fn remark(&self) -> Option<String> {
         self.pattern.map(|pattern| match pattern {
             Pattern::TooLarge => format!(

@@ -1,5 +1,5 @@
-//! The heartbeat of one socket: when to beat, and whether anybody answers. Beats are answered by ref; what else comes
-//! in proves nothing, since a server pushes into a connection that it no longer reads.
+//! The heartbeat of one socket: when to send it, and whether it is answered. Replies are matched by ref; other messages
+//! prove nothing, since a server may send on a connection that it no longer reads.
 
 use std::collections::VecDeque;
 
@@ -9,16 +9,16 @@ use crate::clock::Mono;
 use crate::config::settings::Timing;
 use crate::phoenix::backoff::between;
 
-/// Most beats whose answers are still waited for.
+/// Most heartbeats that wait for a reply.
 const UNANSWERED_MAX: usize = 16;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     next: Mono,
-    /// The last answer, or the upgrade.
+    /// When the last reply came; at first, the time of the upgrade.
     last_answer: Mono,
-    /// Refs of beats without an answer, oldest first.
+    /// Refs of unanswered heartbeats, oldest first.
     unanswered: VecDeque<u64>,
 }
 
@@ -28,12 +28,12 @@ impl Heartbeat {
         Self { next: now + pause(timing, rng), last_answer: now, unanswered: VecDeque::new() }
     }
 
-    /// When to beat.
+    /// When to send the next heartbeat.
     pub(super) fn next(&self) -> Mono {
         self.next
     }
 
-    /// A beat goes out with this ref. The next is counted from now: what was missed is not made up for.
+    /// A heartbeat goes out with this ref. The next one is scheduled from now: missed ones are not sent later.
     pub(super) fn beat(&mut self, reference: u64, timing: &Timing, rng: &mut Rng, now: Mono) {
         if self.unanswered.len() == UNANSWERED_MAX {
             self.unanswered.pop_front();
@@ -42,7 +42,7 @@ impl Heartbeat {
         self.next = now + pause(timing, rng);
     }
 
-    /// Whether this ref is a beat's; if so, the connection lives.
+    /// Whether this ref belongs to a heartbeat; if so, the connection is alive.
     pub(super) fn answered(&mut self, reference: u64, now: Mono) -> bool {
         let Some(at) = self.unanswered.iter().position(|&beat| beat == reference) else {
             return false;
@@ -52,7 +52,7 @@ impl Heartbeat {
         true
     }
 
-    /// When nobody will have answered for too long.
+    /// When the connection counts as dead, if no reply comes.
     pub(super) fn dead_at(&self, timing: &Timing) -> Mono {
         self.last_answer + timing.dead_after
     }

@@ -1,5 +1,5 @@
-//! What the server says on an open socket. Replies are matched by ref, the ends of channels
-//! and their events by `join_ref`: on the wire, an old join's last words come after the new join's first \[phx\].
+//! Handles what the server sends on an open socket. Replies are matched by ref, the ends of channels and their events
+//! by `join_ref`: on the wire, the last messages of an old join come after the first of the new join \[phx\].
 
 use serde_json::Value;
 
@@ -9,10 +9,10 @@ use crate::clock::Mono;
 use crate::phoenix::frame::{self, Frame, FrameProblem, PushReply, Ref};
 use crate::platform::payload;
 
-/// So many failed joins of the contacts in a row, and a new socket is tried.
+/// After this many failed joins of the contacts in a row, a new socket is tried.
 const JOINS_FAILED_MAX: u32 = 5;
-/// The one refusal of the control channel that may pass \[phx\]. After any other it is not there, or not for us, and is
-/// left alone for the life of the socket.
+/// The only refusal of the control channel that may be temporary \[phx\]. After any other refusal the channel does not
+/// exist or is not for us, and is not joined again on this socket.
 const REASON_CRASHED: &str = "join crashed";
 /// Most characters shown of a name that came over the wire.
 const NAME_SHOWN_MAX: usize = 64;
@@ -56,7 +56,7 @@ impl Session {
             }
             Some(Ref::Foreign) | None => None,
         };
-        // Leaves, joins that were given up, and whatever else is not waited for.
+        // Replies to leaves and to joins that were given up, and other replies that nothing waits for.
         let Some(which) = answered else {
             return self.debug(NoteName::ReplyUnmatched, "a reply that nobody waits for was ignored".to_owned());
         };
@@ -82,7 +82,7 @@ impl Session {
                 self.relist.due = None;
                 self.outputs.push_back(Output::List("joined"));
             }
-            // Whoever takes the place is announced here.
+            // This channel announces the client that takes the connection.
             Which::Control => self.conflict.knows(),
         }
     }
@@ -116,8 +116,8 @@ impl Session {
             return;
         };
         let which = socket.by_topic(&frame.topic);
-        // Without a join_ref it can only be taken for the current join: to join once too often is harmless, never to
-        // join again is not.
+        // Without a `join_ref` the message can only belong to the current join: an unnecessary join is harmless, a
+        // missing join is not.
         let current = which.filter(|&which| {
             let channel = socket.channel(which);
             channel.reference().is_some() && channel.speaks_of_this(frame.join_ref)
@@ -204,7 +204,7 @@ impl Session {
         }
     }
 
-    /// A name off the wire, made harmless.
+    /// A name from the wire, escaped and cut.
     fn shown(&self, name: &str) -> String {
         self.config.redact.said(name).shown(NAME_SHOWN_MAX)
     }

@@ -1,5 +1,5 @@
-//! What is known of the key: how the socket is told it, whether REST takes it, and whose it is. Only REST says that a
-//! key is refused; a refused upgrade alone proves nothing. No key is in here.
+//! What is known about the key: how it is sent, whether REST accepts it, and whose it is. Only REST proves that a key
+//! is refused; a refused upgrade alone proves nothing. The key itself is not stored here.
 
 use std::time::Duration;
 
@@ -13,25 +13,25 @@ use crate::phoenix::backoff::between;
 #[derive(Debug)]
 pub(super) struct KeyStatus {
     mode: CredentialsMode,
-    /// What `auto` has found out about the query, for this key.
+    /// What `auto` has found out about sending this key in the query.
     query: QueryTry,
     /// The upgrade under way has the key in the query.
     asked_in_query: bool,
     /// The last upgrade with the header was refused as the platform refuses a key: 403 with an empty body.
     header_refused: bool,
-    /// When it was asked whose the key is, until that is answered.
+    /// When the platform was asked whose the key is; `None` when no question is open.
     asked_at: Option<Mono>,
     /// How long to wait after the next refusal.
     refused_wait: Duration,
 }
 
-/// How far `auto` has come with the key in the query. A key in a URL ends up in access logs, so it is put there once, and
-/// stays there only where that helps.
+/// The progress of `auto` with the key in the query. A key in a URL ends up in access logs, so it is tried once, and
+/// kept there only if that works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum QueryTry {
     /// Not tried.
     Untried,
-    /// The next upgrade has it there, or the one under way.
+    /// The next upgrade, or the current one, has the key in the query.
     Trying,
     /// It was accepted there.
     Works,
@@ -62,7 +62,7 @@ impl KeyStatus {
         }
     }
 
-    /// An upgrade is asked for now; whether with the key in the query.
+    /// An upgrade is requested now; returns whether the key goes into the query.
     pub(super) fn ask(&mut self) -> bool {
         self.asked_in_query = self.in_query();
         self.asked_in_query
@@ -81,8 +81,8 @@ impl KeyStatus {
         }
     }
 
-    /// An upgrade came to nothing. `as_key` is whether it was refused as the platform refuses a key. True where the query
-    /// was no use, so that the header is used again.
+    /// An upgrade failed. `as_key` is whether it was refused in the way in which the platform refuses a key. Returns
+    /// true if the query did not help, so that the header is used again.
     pub(super) fn upgrade_failed(&mut self, as_key: bool) -> bool {
         self.header_refused = as_key && !self.asked_in_query;
         let useless = match self.query {
@@ -115,7 +115,7 @@ impl KeyStatus {
         ))
     }
 
-    /// The key did what it is for: the next refusal is a new one.
+    /// The key worked: the next refusal starts with the shortest wait.
     pub(super) fn proven(&mut self, timing: &Timing) {
         self.refused_wait = timing.refused_min;
     }
@@ -139,7 +139,7 @@ impl KeyStatus {
 }
 
 impl Session {
-    /// Asks whose the key is, unless that is being asked already.
+    /// Asks whose the key is, unless such a question is already open.
     pub(super) fn identify(&mut self, now: Mono) {
         let patience = self.config.timing.patience();
         if self.key.asked_at.is_none_or(|at| now.since(at) >= patience) {
@@ -152,8 +152,8 @@ impl Session {
         self.outputs.push_back(Output::Identify);
     }
 
-    /// Some call was accepted. Only `GET /agent/me` says whose the key is, so only that ends a refusal: a foreign key is
-    /// accepted everywhere, too, and an answer that was under way may be older than the refusal.
+    /// Some call was accepted. Only `GET /agent/me` shows whose the key is, so only that ends a refusal: a foreign key
+    /// is accepted everywhere, too, and a reply that was in flight may be older than the refusal.
     pub(super) fn key_accepted(&mut self, whose: Option<AgentId>, now: Mono) {
         let Some(whose) = whose else {
             return;
@@ -179,10 +179,10 @@ impl Session {
         }
     }
 
-    /// The key is no good, or is somebody else's: no socket until a probe says otherwise.
+    /// The key does not work, or belongs to another agent: no socket until a probe succeeds.
     pub(super) fn key_refused(&mut self, why: String, now: Mono) {
         self.key.asked_at = None;
-        // Calls that were under way say the same once more; only the probe's answer lengthens the wait.
+        // Calls that were in flight report the same refusal; only the reply to the probe lengthens the wait.
         if !matches!(self.phase, Phase::Refused { probing: false, .. }) {
             self.drop_socket(now);
             let wait = self.key.wait(&self.config.timing);
@@ -206,7 +206,7 @@ impl Session {
         }
     }
 
-    /// Asks with the key read again. Should nobody answer, it asks again.
+    /// Asks with the key read again. Without a reply, it asks again.
     pub(super) fn probe(&mut self, now: Mono) {
         if let Phase::Refused { probe_at, probing, .. } = &mut self.phase {
             *probe_at = now + self.key.refused_wait;

@@ -1,9 +1,9 @@
-//! What the session wants said in the log, each note under a name of the log's contract.
+//! The session's messages for the log, each under a name of the log's contract.
 
-/// What the session wants said.
+/// A message for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// How loud.
+    /// Its level.
     pub level: NoteLevel,
     /// What it is about.
     pub name: NoteName,
@@ -11,10 +11,10 @@ pub struct Note {
     pub detail: String,
 }
 
-/// How loud a note is.
+/// The level of a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoteLevel {
-    /// For whoever looks into the session.
+    /// For people who study the session.
     Debug,
     /// Somebody may have to look.
     Warn,
@@ -22,7 +22,7 @@ pub enum NoteLevel {
 
 macro_rules! notes {
     ($($note:ident = $name:literal;)*) => {
-        /// What a note is about. Each is an event of the log, where its meaning stands.
+        /// What a note is about. Each is an event of the log, where its meaning is explained.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum NoteName { $(#[doc = concat!("`", $name, "`")] $note),* }
 

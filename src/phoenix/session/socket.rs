@@ -12,13 +12,13 @@ use crate::phoenix::frame::{self, HEARTBEAT_TOPIC, Push};
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Socket {
-    /// The last ref given out; never given out twice.
+    /// The last ref that was used; a ref is never used twice.
     last_ref: u64,
-    /// `agent_contacts`: what doorman is here for.
+    /// `agent_contacts`: the contact requests and contacts.
     pub(super) contacts: Channel,
-    /// `agent_control`: tells who takes the connection; older platforms do not have it.
+    /// `agent_control`: reports a client that takes the connection; older platforms do not have it.
     pub(super) control: Channel,
-    /// Whether anybody is there.
+    /// Whether the server still answers.
     pub(super) heartbeat: Heartbeat,
     /// When it was opened.
     pub(super) opened_at: Mono,
@@ -41,7 +41,7 @@ impl Which {
     /// Both.
     pub(super) const ALL: [Which; 2] = [Which::Contacts, Which::Control];
 
-    /// The topic without whose it is.
+    /// The topic without the agent's id.
     pub(super) fn name(self) -> &'static str {
         match self {
             Which::Contacts => "agent_contacts",

@@ -1,4 +1,4 @@
-//! A session under stepped time, with the platform played by the test.
+//! A session under stepped time; the test plays the platform.
 
 mod conflict;
 mod heartbeats;
@@ -29,7 +29,7 @@ fn refusal(status: Option<u16>) -> ConnectFailure {
     ConnectFailure { status, code: None, by, retry_after: None, asked: false, why: format!("http {status:?}") }
 }
 
-/// A session, the time, and everything that came out since it was last looked at.
+/// A session, the time, and everything that it has output since the last check.
 struct Stage {
     session: Session,
     now: Mono,
@@ -57,7 +57,7 @@ impl Stage {
         Self::new(connection, CredentialsMode::Auto, 1)
     }
 
-    /// One that has been told to start, and has asked for a socket.
+    /// A session that has started and has requested a socket.
     fn dialling(connection: ConnectionMode) -> Self {
         let mut stage = Self::of(connection);
         stage.give(Input::Start);
@@ -86,7 +86,7 @@ impl Stage {
         assert!(self.session.joined());
     }
 
-    /// Answers the joins that stand in `out` with ok, and forgets them.
+    /// Replies ok to the joins in `out`, and removes them.
     fn answer_joins(&mut self) {
         for frame in self.take_sent() {
             if frame[3] != "phx_join" {
@@ -117,13 +117,13 @@ impl Stage {
         self.frame(json!([join_ref, null, topic, event, payload]));
     }
 
-    /// Jumps straight there, as a suspended machine does.
+    /// Jumps by this time at once, like a suspended machine.
     fn jump(&mut self, by: Duration) {
         self.now = self.now + by;
         self.give(Input::Tick);
     }
 
-    /// Lets so much time pass, from deadline to deadline.
+    /// Lets this much time pass, from deadline to deadline.
     fn pass(&mut self, by: Duration) {
         let end = self.now + by;
         for _ in 0..100_000 {
@@ -150,7 +150,7 @@ impl Stage {
         self.out.retain(|output| !matches!(output, Output::Send(text) if text.contains("heartbeat")));
     }
 
-    /// Passes to the next connect, and says how long that took.
+    /// Lets time pass until the next connect, and returns how long that took.
     fn until_connect(&mut self) -> Duration {
         let from = self.now;
         self.out.clear();

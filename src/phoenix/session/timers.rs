@@ -1,5 +1,5 @@
-//! What a session does at a moment of its own choice: one table, in which [`Session::due`] says when and [`Session::fire`]
-//! what. However late it is, each thing is done once.
+//! What a session does at a time of its own choice, in one table: [`Session::due`] returns when, and [`Session::fire`]
+//! does it. Each timer fires once, however late.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ with_all! {
     /// of nothing lasts until the next input.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Timer {
-        /// A listing that was asked for.
+        /// A listing that was requested.
         Relist,
         /// Connect again.
         Connect,
-        /// Give up a dial.
+        /// Give up a connection attempt.
         DialTimeout,
         /// Ask whether a refused key is good by now.
         Probe,
-        /// Nobody answered a heartbeat for too long.
+        /// Heartbeats got no reply for too long.
         Dead,
         /// Send a heartbeat.
         Heartbeat,
-        /// The join of the contacts took too long, or is to be asked again.
+        /// The join of the contacts timed out, or is to be requested again.
         JoinContacts,
         /// The same for `agent_control`.
         JoinControl,

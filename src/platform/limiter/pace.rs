@@ -1,9 +1,9 @@
-//! The arithmetic of the brake: how many calls a second a host is given, and when the next may go. Pure: time and chance
-//! are arguments.
+//! The arithmetic of the limiter: how many calls a second a host gets, and when the next may go out. Pure: time and
+//! randomness are arguments.
 //!
-//! Until a host refuses a call (429, or 503 with `Retry-After`), answers are not paced; everything else begins with
-//! [`RATE_MIN_START`] calls in the first second and doubles each second up to a maximum. From the first refusal on all
-//! calls share one rate, which goes down by a factor at a refusal and up by a step each second without one.
+//! Until a host refuses a call (429, or 503 with `Retry-After`), answers are not paced; all other calls begin with
+//! [`RATE_MIN_START`] in the first second and double each second up to a maximum. From the first refusal on all calls
+//! share one rate, which falls by a factor at each refusal and rises by a step in each second without one.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use fastrand::Rng;
 pub(crate) const RATE_MIN_START: f64 = 5.0;
 /// The rate never falls below this, however often the host refuses: the waits grow instead.
 const RATE_MIN: f64 = 0.5;
-/// What a refusal leaves of the rate.
+/// A refusal multiplies the rate by this.
 const DECREASE: f64 = 0.6;
 /// The least that a second without a refusal adds; a tenth of the rate where that is more.
 const STEP_MIN: f64 = 0.4;
-/// The first wait after a refusal that does not say how long; it doubles with each refusal in a row.
+/// The first wait after a refusal without a wait of its own; it doubles with each refusal in a row.
 const WAIT_MIN: Duration = Duration::from_millis(250);
 /// The longest such wait.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -28,7 +28,7 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 const SPREAD_ABOVE: f64 = RATE_MIN_START;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What kind of call wants to go.
+/// The kind of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// An answer to a request, or a call that a person waits for.
@@ -44,14 +44,14 @@ pub struct Pace {
     rate_max: f64,
     /// Added each second without a refusal; `None` until the host has refused: then the rate doubles.
     step: Option<f64>,
-    /// The second that is counted now, and what went in it.
+    /// The current second, and how many calls went out in it.
     second: Duration,
     used: f64,
     /// The next call may go then.
     next: Duration,
     /// Nothing goes before this.
     paused_until: Duration,
-    /// When the last refusal that counted came.
+    /// When the last refusal came that was counted.
     refused_at: Option<Duration>,
     /// Refusals in a row, with no good call between.
     in_a_row: u32,
@@ -80,7 +80,7 @@ impl Pace {
         }
     }
 
-    /// A call may go now, or not before the moment that is given.
+    /// A call may go out now, or not before the returned time.
     pub fn take(&mut self, class: Class, now: Duration) -> Result<(), Duration> {
         self.grow(now);
         if self.paused_until > now {
@@ -104,7 +104,7 @@ impl Pace {
         Ok(())
     }
 
-    /// Calls are evenly spread; what a late timer cost is made up for, a little.
+    /// Spreads calls evenly; a delay by a late timer is partly made up.
     fn spread(&mut self, now: Duration) -> Result<(), Duration> {
         if self.next > now {
             return Err(self.next);
@@ -119,8 +119,8 @@ impl Pace {
         self.in_a_row = 0;
     }
 
-    /// The host refused a call that was sent at `sent`; `wait` is what it said. Says for how long nothing goes, where that
-    /// is news: calls that were under way already say nothing new.
+    /// The host refused a call that was sent at `sent`; `wait` is the wait that it asked for. Returns for how long no
+    /// call goes out, if that is new: calls that were already in flight tell nothing new.
     pub fn refused(
         &mut self,
         sent: Duration,
@@ -134,7 +134,7 @@ impl Pace {
         }
         let going = match self.step {
             Some(_) => self.rate,
-            // What really went is what the host could not take.
+            // The number of calls that really went out was too high for the host.
             None => (self.recent.iter().filter(|at| **at + SECOND > now).count() as f64).max(1.0),
         };
         self.rate = (going * DECREASE).clamp(RATE_MIN.min(self.rate_max), self.rate_max);
@@ -160,7 +160,7 @@ impl Pace {
             let busy = self.recent.back().is_some_and(|at| *at + SECOND >= self.second);
             self.rate = match self.step {
                 None => self.rate * 2.0,
-                // What nobody uses proves nothing.
+                // A rate that is not used proves nothing.
                 Some(step) if busy && self.paused_until <= now => self.rate + step,
                 Some(_) => self.rate,
             }
@@ -171,7 +171,7 @@ impl Pace {
         }
     }
 
-    /// Calls a second, now.
+    /// The current rate, in calls a second.
     pub fn rate(&self) -> f64 {
         self.rate
     }
@@ -181,7 +181,7 @@ impl Pace {
         self.step.is_some()
     }
 
-    /// Until when nothing goes.
+    /// The end of the pause.
     pub(crate) fn paused_until(&self) -> Duration {
         self.paused_until
     }

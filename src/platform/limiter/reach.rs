@@ -1,5 +1,5 @@
-//! Whether a host is reached at all. While it is not, the answers of all agents wait for one that tries it, longer each time.
-//! Pure: time and chance are arguments.
+//! Whether a host can be reached at all. If not, one answer tries it and the answers of all agents wait for the result,
+//! longer each time. Pure: time and randomness are arguments.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use fastrand::Rng;
 const WAIT_MIN: Duration = Duration::from_millis(250);
 /// The longest wait.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// The one that tries is waited for at most this long.
+/// The other answers wait at most this long for the one that tries.
 const TRY_MAX: Duration = Duration::from_secs(5);
 
 /// See the module. Moments are counted from an origin of the caller's.
@@ -32,12 +32,12 @@ impl Reach {
         if self.until > now {
             return Err(self.until - now);
         }
-        // This one tries; the others wait for what comes of it.
+        // This answer tries the host; the others wait for the result.
         self.until = now + TRY_MAX;
         Ok(())
     }
 
-    /// A call that was sent at `sent` found nobody.
+    /// A call that was sent at `sent` did not reach the host.
     pub(super) fn failed(&mut self, sent: Duration, now: Duration, rng: &mut Rng) {
         if self.failures > 0 && sent <= self.failed_at {
             return;
@@ -48,7 +48,7 @@ impl Reach {
         self.until = now + ceiling.mul_f64(0.5 + rng.f64() / 2.0);
     }
 
-    /// The host said something, whatever it was.
+    /// The host replied, with any status.
     pub(super) fn reached(&mut self) {
         self.failures = 0;
     }

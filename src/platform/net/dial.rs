@@ -1,5 +1,5 @@
-//! One connection: the name's addresses, of which the next is tried while one before it is silent (RFC 8305), TLS, and the
-//! way through a proxy.
+//! One connection: the addresses of a name, which are tried one after the other as long as none responds (RFC 8305),
+//! TLS, and the way through a proxy.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,11 +27,11 @@ use crate::platform::tls;
 
 /// A next address is tried when the one before has not answered for this long (RFC 8305, section 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
-/// The same where TLS belongs to the answer.
+/// The same if the response includes TLS.
 const NEXT_ADDRESS_TLS: Duration = Duration::from_millis(500);
 /// Most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
-/// A name's addresses are good for this long: a thousand agents that come back together ask once.
+/// The addresses of a name are reused for this long, so that a thousand agents that come back together make one query.
 const NAME_GOOD: Duration = Duration::from_secs(5);
 /// An address that failed after it had accepted a connection is the last choice for this long.
 const SUSPECT_FOR: Duration = Duration::from_secs(300);
@@ -61,7 +61,7 @@ impl Suspects {
         }
     }
 
-    /// Those without suspicion first, otherwise in the same order.
+    /// Moves suspected addresses to the end; otherwise the order stays.
     fn last(&self, addresses: &mut [SocketAddr]) {
         let suspects = self.lock();
         addresses.sort_by_key(|address| suspects.get(address).is_some_and(|since| since.elapsed() < SUSPECT_FOR));
@@ -79,7 +79,7 @@ pub struct Route {
     port: u16,
     name: Option<ServerName<'static>>,
     pub(super) proxy: Option<Proxy>,
-    /// HTTP/2 may be agreed upon; a proxy may be told whole addresses.
+    /// HTTP/2 may be negotiated, and a proxy may get whole addresses.
     pub(super) http: bool,
     net: Net,
 }
@@ -120,12 +120,12 @@ impl Route {
         Ok(Self { host, port, name, proxy, http, net: net.clone() })
     }
 
-    /// Which proxy is used, in words.
+    /// A description of the proxy, if one is used.
     pub fn proxy(&self) -> Option<String> {
         self.proxy.as_ref().map(Proxy::describe)
     }
 
-    /// What a proxy wants to see on each request that it is told whole.
+    /// The header that a proxy needs on each request that it forwards.
     pub(in crate::platform) fn forwarding_header(&self) -> Option<(HeaderName, HeaderValue)> {
         let proxy =
             self.proxy.as_ref().filter(|proxy| self.name.is_none() && matches!(proxy.kind, Kind::Http { .. }))?;
@@ -149,7 +149,7 @@ impl Route {
             return Ok(Wire::new(Box::new(tcp), peer, suspects.clone()));
         };
         let connector = self.net.connector(self.http).await;
-        // Whoever accepts a connection and then is silent has not answered.
+        // A peer that accepts a connection and then is silent has not responded.
         let reached = StdMutex::new(false);
         let reached = &reached;
         let open = |address| {
@@ -171,7 +171,7 @@ impl Route {
         Ok(Wire::new(Box::new(stream), peer, suspects.clone()).agreed(h2, false))
     }
 
-    /// A failure names the variable that names the proxy: whoever reads it knows where to look.
+    /// The error names the variable that names the proxy, so that the reader knows where to look.
     async fn through(&self, proxy: &Proxy, until: Instant, limit: Duration) -> Result<Wire, DialFailure> {
         let failed = |failure: DialFailure| {
             let why = format!("{} (through {})", failure.why, proxy.describe());
@@ -212,7 +212,7 @@ impl Route {
     }
 }
 
-/// An address whose TLS has not come about; dropped so, it is a suspect.
+/// An address whose TLS handshake has not finished; if dropped in this state, the address becomes suspect.
 struct Doubt(Option<(SocketAddr, Suspects)>);
 
 impl Drop for Doubt {
@@ -225,7 +225,7 @@ impl Drop for Doubt {
 
 async fn tcp(address: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
     let tcp = TcpStream::connect(address).await?;
-    // It only makes things quicker.
+    // This only makes things faster.
     let _ = tcp.set_nodelay(true);
     Ok((tcp, address))
 }
@@ -235,7 +235,7 @@ impl Net {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        // Held while asking, so that one asks for all; who waits is bounded by its own limit.
+        // Held during the query, so that one query serves all; each waiting caller is bounded by its own limit.
         let mut names = self.names.lock().await;
         names.retain(|_, known| known.since.elapsed() < NAME_GOOD);
         let key = format!("{host}:{port}");
@@ -277,7 +277,7 @@ async fn phase<T>(
     Err(DialFailure { phase, why })
 }
 
-/// The families in turn, in the order the system gave them: where one family leads nowhere, the other is next.
+/// The address families in turn, otherwise in the order of the system: if one family does not work, the other is next.
 fn interleave(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let found: Vec<_> = found.collect();
     let first_is_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
@@ -371,8 +371,8 @@ mod tests {
         assert_eq!(began.elapsed().as_millis(), 250);
     }
 
-    /// Real sockets: an address that accepts and says nothing is left for the next, with TLS at once, without it by the next
-    /// dial.
+    /// With real sockets: an address that accepts and then is silent is given up for the next one; with TLS at once,
+    /// without TLS at the next connection attempt.
     #[tokio::test]
     async fn a_silent_first_address_is_left_for_one_that_speaks() {
         let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,8 +1,8 @@
 //! Which proxy the environment names for which address, and the way through it.
 //!
-//! The variables are those of curl: `HTTPS_PROXY` for `https` and `wss`, `HTTP_PROXY` for `http` and `ws`, `ALL_PROXY` for
-//! all of them where the other is not set, and `NO_PROXY`; each also in lower case, which wins. This machine is never asked
-//! through a proxy.
+//! The variables are those of curl: `HTTPS_PROXY` for `https` and `wss`, `HTTP_PROXY` for `http` and `ws`, `ALL_PROXY`
+//! for all of them if the other is not set, and `NO_PROXY`. Each also exists in lower case, which wins. Connections to
+//! this machine never use a proxy.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -19,7 +19,7 @@ use url::Url;
 use super::wire::Bytes;
 use crate::config::settings::loopback;
 
-/// How the proxy is spoken to.
+/// The protocol of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `http://`, or over TLS `https://`.
@@ -88,8 +88,8 @@ pub(super) fn proxy_for(url: &Url, env: impl Fn(&str) -> Option<String>) -> Resu
     parse(variable, &text).map(Some)
 }
 
-/// `NO_PROXY` as the matcher reads it. Programs differ in what may stand there: a name with a dot at its end, an address in
-/// brackets, `*.name` for `.name`, and a port, which must then be the one that is asked for.
+/// `NO_PROXY` in the form that the matcher reads. Programs differ in what it may contain: a name with a dot at its end,
+/// an address in brackets, `*.name` for `.name`, and a port, which must then be the requested one.
 fn usual_spelling(without: &str, asked: Option<u16>) -> String {
     let entry = |entry: &str| {
         let entry = entry.trim();
@@ -132,7 +132,7 @@ fn parse(variable: &str, text: &str) -> Result<Proxy, ProxyProblem> {
     Ok(Proxy { variable: variable.to_owned(), kind, host, port: url.port().unwrap_or(port), auth })
 }
 
-/// `%41` is `A`.
+/// Decodes `%41` to `A`.
 fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut out = Vec::with_capacity(text.len());
@@ -149,17 +149,17 @@ fn percent_decoded(text: &str) -> Option<String> {
 }
 
 impl Proxy {
-    /// Whether it is spoken to over TLS.
+    /// Whether the connection to it uses TLS.
     pub(super) fn is_secure(&self) -> bool {
         self.kind == (Kind::Http { secure: true })
     }
 
-    /// In words: which variable, and where.
+    /// A description: the variable and the address.
     pub(super) fn describe(&self) -> String {
         format!("the proxy of `{}` ({}:{})", self.variable, self.host, self.port)
     }
 
-    /// Whether it looks names up itself.
+    /// Whether the proxy resolves names itself.
     pub(super) fn looks_names_up(&self) -> bool {
         match self.kind {
             Kind::Http { .. } => true,
@@ -177,7 +177,7 @@ impl Proxy {
         Some(value)
     }
 
-    /// A way through it to this host, over a connection to it.
+    /// Opens a tunnel to this host, over an open connection to the proxy.
     pub(super) async fn through(&self, io: Box<dyn Bytes>, host: &str, port: u16) -> io::Result<Box<dyn Bytes>> {
         let bracketed =
             if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) { format!("[{host}]") } else { host.to_owned() };
@@ -210,7 +210,7 @@ impl Proxy {
     }
 }
 
-/// A connector whose connection is there already.
+/// A connector that returns an existing connection.
 struct AlreadyOpen(Option<TokioIo<Box<dyn Bytes>>>);
 
 impl Service<Uri> for AlreadyOpen {

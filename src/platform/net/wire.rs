@@ -1,5 +1,5 @@
-//! A connection's bytes, whatever carries them. It notices a peer that takes bytes and never says any: its address is not
-//! the first choice for a while.
+//! The bytes of a connection, over any transport. It notices a peer that accepts bytes and never sends any: its address
+//! is not the first choice for a while.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::dial::Suspects;
 
-/// What carries bytes.
+/// A transport for bytes.
 pub(in crate::platform) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
@@ -20,9 +20,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 /// A connection: TCP, TLS, or either through a proxy.
 pub struct Wire {
     io: Box<dyn Bytes>,
-    /// HTTP/2 was agreed upon.
+    /// Whether HTTP/2 was negotiated.
     h2: bool,
-    /// It leads to a proxy that is told the whole address of each request.
+    /// Whether it leads to a proxy that gets the whole address of each request.
     forwards: bool,
     peer: SocketAddr,
     suspects: Suspects,
@@ -36,13 +36,13 @@ impl Wire {
         Self { io, h2: false, forwards: false, peer, suspects, wrote: false, heard: false }
     }
 
-    /// Where it leads.
+    /// The peer's address.
     #[cfg(test)]
     pub(super) fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// What it was agreed to be.
+    /// Sets what was negotiated.
     pub(super) fn agreed(mut self, h2: bool, forwards: bool) -> Self {
         (self.h2, self.forwards) = (h2, forwards);
         self
@@ -57,7 +57,8 @@ impl fmt::Debug for Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        // It accepted a connection and bytes, and never answered: the next dial begins elsewhere, if it can.
+        // The peer accepted a connection and bytes, and never sent any: the next attempt starts with another address,
+        // if there is one.
         if self.wrote && !self.heard {
             self.suspects.add(self.peer);
         }

@@ -22,7 +22,7 @@ async fn respond(rest: &AgentRest) -> Reply<Responded> {
     rest.respond(&RequestId::parse("r-1").unwrap(), Answer::Approve).await
 }
 
-/// The fault of an answer to `respond`, after a look for the key in everything that can be shown.
+/// The fault of a reply to `respond`, after a check that nothing that can be shown contains the key.
 fn fault<T: std::fmt::Debug>(reply: &Reply<T>) -> CallFault {
     let error = reply.result.as_ref().unwrap_err();
     for shown in [format!("{reply:?}"), error.to_string()] {
@@ -145,7 +145,7 @@ async fn what_may_have_been_sent_is_not_taken_for_unsent() {
 
 #[tokio::test]
 async fn what_was_never_sent_says_so() {
-    // Bound and not listening: nobody else gets the port, and nobody answers.
+    // Bound but not listening: no other process gets the port, and no connection is accepted.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let reply = respond(&rest(&testing::platform(socket.local_addr().unwrap()), LONG)).await;
@@ -159,7 +159,7 @@ async fn bodies_are_cut_off_at_their_bound() {
     let large = |size: usize| format!(r#"{{"data":{{"status":"approved"}},"x":"{}"}}"#, "x".repeat(size)).into_bytes();
     let fits = Raw::reply("200 OK", "", &large(BODY_BYTES_MAX - 100)).await;
     assert!(respond(&at(&fits)).await.result.is_ok());
-    // The end of these never comes: only a client that counts lets go.
+    // These bodies never end: only a client that counts bytes stops reading.
     let most = testing::head("200 OK", "", usize::MAX >> 2);
     let endless = Raw::serve(vec![most.clone(), large(BODY_BYTES_MAX)], Then::Stall).await;
     let reply = respond(&at(&endless)).await;
@@ -210,7 +210,8 @@ async fn what_grows_when_decompressed_is_counted_decompressed() {
     assert!(reply.result.unwrap_err().to_string().contains("larger than 65536 bytes"));
     let reply = at(&Raw::reply("200 OK", gzip, &large).await).requests(1, 50).await;
     assert!(reply.result.unwrap_err().to_string().contains("more than 8388608 bytes"));
-    // A bomb under a refusal changes nothing about it, but is not the platform's word about a key either.
+    // A bomb in the body of a refusal does not change the refusal, but is not the platform's statement about a key
+    // either.
     assert_eq!(fault(&respond(&at(&Raw::reply("409 x", gzip, &small).await)).await), CallFault::Conflict);
     assert_eq!(fault(&respond(&at(&Raw::reply("401 x", gzip, &small).await)).await), CallFault::InBetween(401));
 }

@@ -1,4 +1,4 @@
-//! What can go wrong below HTTP, and the reading of bodies that may have no end.
+//! Errors below HTTP, and the reading of bodies that may have no end.
 
 use std::future::Future;
 use std::io::Read as _;
@@ -43,7 +43,7 @@ impl Service<Uri> for Connector {
 /// Why a body was not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// It is larger than this many bytes.
+    /// It has more than this many bytes.
     TooLarge(usize),
     /// The connection ended, time ran out, or it cannot be decompressed.
     Broken,
@@ -62,7 +62,7 @@ impl Cut {
     }
 }
 
-/// The body, decompressed and counted so, so that nothing small can become large.
+/// The decompressed body, counted after decompression, so that a small body cannot become large.
 pub(super) async fn bounded(response: Response<Incoming>, most: usize) -> Result<Vec<u8>, Cut> {
     let gzip = response.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding == "gzip");
     let mut incoming = response.into_body();
@@ -80,21 +80,21 @@ pub(super) async fn bounded(response: Response<Incoming>, most: usize) -> Result
 fn unpacked(packed: &[u8], most: usize) -> Result<Vec<u8>, Cut> {
     let mut body = Vec::new();
     let read = flate2::read::MultiGzDecoder::new(packed).take(most as u64 + 1).read_to_end(&mut body);
-    // What had to be unpacked counts, even where the rest cannot be.
+    // The decompressed part counts, even if the rest cannot be decompressed.
     if body.len() > most {
         return Err(Cut::TooLarge(most));
     }
     read.map(|_| body).map_err(|_| Cut::Broken)
 }
 
-/// An error before any answer came. Only where no connection was made is it certain that nothing was sent; every other
-/// one is taken for sent.
+/// An error before any reply. Only if no connection was made is it certain that nothing was sent; after any other error
+/// the call counts as sent.
 pub(super) fn no_answer(error: &legacy::Error) -> CallError {
     let message = tls::explain(error).unwrap_or_else(|| tls::innermost(error));
     if error.is_connect() { unsent(&message) } else { fault(CallFault::NoAnswer, &message) }
 }
 
-/// It was sent, and nothing came in time.
+/// The call was sent, and no reply came in time.
 pub(super) fn time_ran_out() -> CallError {
     fault(CallFault::NoAnswer, "time ran out")
 }

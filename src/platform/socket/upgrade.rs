@@ -1,7 +1,7 @@
-//! The WebSocket upgrade: what is asked for, and what a refusal says.
+//! The WebSocket upgrade: the request, and the reading of a refusal.
 //!
-//! The request is made with an HTTP client and not with tungstenite's, which reads of a refusal's body only what came
-//! together with its head: the code and `retry_after` would be lost whenever they come a packet later.
+//! The request is made with an HTTP client and not with that of tungstenite, which reads only the part of a refusal's
+//! body that came together with its head: the code and `retry_after` would be lost if they came a packet later.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -35,7 +35,7 @@ const BUFFER_BYTES: usize = 8 << 10;
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Most bytes of a refusal's body.
 const REFUSAL_BYTES_MAX: usize = 64 << 10;
-/// A refusal's body is waited for this long; the status is known without it.
+/// How long to wait for a refusal's body; the status is known without it.
 const REFUSAL_WAIT: Duration = Duration::from_secs(2);
 /// Most characters of the platform's code.
 const CODE_SHOWN_MAX: usize = 64;
@@ -72,7 +72,7 @@ async fn try_open(
     limit: Duration,
 ) -> Result<Socket, ConnectFailure> {
     let wire = dialer.route.dial(limit).await.map_err(|failure| refusal(failure.to_string()))?;
-    // What the platform says is shown to people, and a careless one repeats the key in it.
+    // The platform's text is shown to people, and might repeat the key.
     let redact = Redact::default();
     redact.add(key.expose());
     let nonce = generate_key();
@@ -133,13 +133,13 @@ fn request(
     if !plan.key_in_query {
         request = request.header("x-api-key", key.header());
     }
-    // The url may hold the key, so no error of its parsing is passed on.
+    // The URL may contain the key, so no error of its parsing is passed on.
     request.body(Empty::new()).map_err(|_| refusal("upgrade: the url cannot be used".to_owned()))
 }
 
-/// What came back over HTTP.
+/// The reply over HTTP.
 enum Answered {
-    /// 101: the bytes are a WebSocket's from here on, beginning with those read ahead.
+    /// 101: from here on the bytes belong to the WebSocket, beginning with those read ahead.
     Upgraded { head: Response<()>, wire: Wire, ahead: Vec<u8> },
     /// Anything else, with its body if that could be read.
     Refused { head: Response<()>, body: Option<Bytes> },
@@ -203,7 +203,7 @@ fn refusal(why: String) -> ConnectFailure {
     ConnectFailure { status: None, code: None, by: RefusedBy::Unknown, retry_after: None, asked: false, why }
 }
 
-/// The platform was asked, and may have said yes.
+/// The request was sent, and the platform may have accepted it.
 fn unanswered(why: String) -> ConnectFailure {
     ConnectFailure { asked: true, ..refusal(why) }
 }
@@ -218,7 +218,7 @@ fn refused(head: &Response<()>, body: Option<&[u8]>, redact: &Redact) -> Connect
         (None, _) => RefusedBy::Unknown,
         (Some(classify::Words::None), _) => RefusedBy::Empty,
         (Some(classify::Words::Platform), _) => RefusedBy::Platform,
-        // A Phoenix server says of its own accord what it could not do with the request \[phx\].
+        // A Phoenix server itself reports a request that it could not process \[phx\].
         (Some(classify::Words::Between(_)), 400) => RefusedBy::Unknown,
         (Some(classify::Words::Between(page)), _) => RefusedBy::Between(page.to_string()),
     };

@@ -1,6 +1,6 @@
-//! The certificate authorities of this machine, where the environment names others than the usual ones. `SSL_CERT_FILE` and
-//! `SSL_CERT_DIR` are OpenSSL's: one of a shell or of an image may lead nowhere, and the platform's certificate would then be
-//! told as unknown.
+//! The certificate authorities of this machine, if the environment names others than the usual ones. `SSL_CERT_FILE`
+//! and `SSL_CERT_DIR` are OpenSSL's variables: a shell or an image may set them to a path that does not exist, and then
+//! the platform's certificate would be reported as unknown.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ const DIRECTORIES: &str = "SSL_CERT_DIR";
 /// Most bytes of the file: some thousand certificates.
 const FILE_BYTES_MAX: usize = 16 << 20;
 
-/// The variables that name certificate authorities here, in words for people.
+/// A description of the variables that name certificate authorities here.
 pub(super) fn named() -> Option<String> {
     named_by(|name| std::env::var_os(name))
 }
@@ -32,7 +32,7 @@ fn named_by(env: impl Fn(&str) -> Option<OsString>) -> Option<String> {
 /// Looks at what the variables name. Blocks for some seconds at most.
 ///
 /// # Errors
-/// A variable leads to nothing that could be used.
+/// A variable names nothing usable.
 pub(super) fn look() -> Result<(), TlsError> {
     look_at(|name| std::env::var_os(name))
 }
@@ -67,7 +67,7 @@ fn look_at(env: impl Fn(&str) -> Option<OsString>) -> Result<(), TlsError> {
     }
 }
 
-/// Refuses a file without any certificate. Those of a machine may hold some that nobody can use: they do not matter.
+/// Refuses a file without any certificate. Unusable certificates in a machine's file do not matter.
 fn holds_certificates(path: &Path) -> Result<(), String> {
     let bytes = super::pem(path, FILE_BYTES_MAX)?;
     let found = CertificateDer::pem_slice_iter(&bytes).flatten();

@@ -1,4 +1,4 @@
-//! Whatever is fed to the compiler, it answers with diagnostics: no panic, no hang, no policy out of rubbish.
+//! The compiler answers any input with diagnostics: it does not panic or hang, and malformed input gives no policy.
 
 use std::path::Path;
 
@@ -32,7 +32,7 @@ fn of(text: &str) -> Loaded {
     with_list(text, "ann\n")
 }
 
-/// Pieces that files are made of, and some that they are not.
+/// Pieces of valid files, and some invalid ones.
 fn piece() -> impl Strategy<Value = String> {
     let known = prop::sample::select(vec![
         "version = 1\n",

@@ -30,7 +30,7 @@ pub(in crate::policy) struct Included {
     /// Its path, from the first file.
     pub(in crate::policy) name: String,
     pub(in crate::policy) text: Arc<str>,
-    /// Which text of the report it is.
+    /// The index of its text in the report.
     pub(in crate::policy) source: usize,
 }
 
@@ -42,11 +42,11 @@ struct Gathering<'a> {
     /// How often a file was read, and the bytes of all.
     reads: usize,
     bytes: usize,
-    /// One file too many has been told.
+    /// The error that there are too many files has been reported.
     full: bool,
 }
 
-/// Reads a rules file, the first text of the report, and whatever it includes. `None` where the first is no TOML.
+/// Reads a rules file, the first text of the report, and all files that it includes. `None` if the first is not TOML.
 pub(in crate::policy) fn gather(
     path: &Path,
     text: &Arc<str>,
@@ -69,13 +69,13 @@ pub(in crate::policy) fn gather(
     Some(gathered)
 }
 
-/// The path of a file that another one names, from the first rules file: as it is written there, behind the directory of
-/// the one that names it.
+/// The path of a file that another one names, relative to the first rules file: the path as written, after the
+/// directory of the file that names it.
 pub fn joined(directory: &Path, written: &str) -> String {
     if directory.as_os_str().is_empty() { written.to_owned() } else { directory.join(written).to_string_lossy().into() }
 }
 
-/// A path without `.` and, as far as its text tells, without `..`: only for saying that two are the same.
+/// A path without `.` and, as far as the text alone shows, without `..`: only for comparing two paths.
 fn plain(path: &Path) -> String {
     use std::path::Component;
     let mut parts: Vec<Component<'_>> = Vec::new();
@@ -164,7 +164,7 @@ impl Gathering<'_> {
 }
 
 impl Gathering<'_> {
-    /// Told once.
+    /// Reported once.
     fn too_much(&mut self, file: &At<String>) {
         if !std::mem::replace(&mut self.full, true) {
             self.problems
@@ -174,7 +174,7 @@ impl Gathering<'_> {
     }
 }
 
-/// Puts what has a name in order, and refuses a name that two files have; the first one stays.
+/// Sorts the named items, and refuses a name that two files have; the first one stays.
 fn refuse_clashes<T>(what: &str, all: &mut Vec<Named<T>>, problems: &mut Problems) {
     let mut first: HashMap<String, std::ops::Range<usize>> = HashMap::new();
     all.retain(|one| match first.get(&one.name.value) {
@@ -195,7 +195,7 @@ fn refuse_clashes<T>(what: &str, all: &mut Vec<Named<T>>, problems: &mut Problem
 }
 
 impl Included {
-    /// For the record.
+    /// Its text, for the record.
     pub(in crate::policy) fn text(&self) -> SourceText {
         SourceText { name: self.name.clone(), text: self.text.clone() }
     }

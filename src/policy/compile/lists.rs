@@ -1,4 +1,4 @@
-//! `[lists.NAME]`: entries and files together, held against what they were in the running policy.
+//! `[lists.NAME]`: entries and files together, compared with the same list in the running policy.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::policy::rules::{List, OnBadLine, PatternSet, Policy, SourceText};
 
 /// The lines of a file.
 pub(crate) struct FileLines {
-    /// Which text of the report it is.
+    /// The index of its text in the report.
     pub(crate) source: usize,
     pub(crate) lines: Vec<At<String>>,
 }
@@ -38,8 +38,8 @@ pub(super) struct FileText {
     refused: bool,
 }
 
-/// Refuses `on_bad_line = "skip"` where an entry that is left out could let somebody in: a list that stands anywhere
-/// but in `when` of approve rules.
+/// Refuses `on_bad_line = "skip"` where a skipped entry could let somebody in: for every list that is used anywhere but
+/// in `when` of approve rules.
 pub(super) fn only_let_in(raw: &[Named<RawList>], policy: &Policy, problems: &mut Problems) {
     let used = used(policy);
     for Named { name, value } in raw {
@@ -94,14 +94,14 @@ impl Compiling<'_> {
         }
     }
 
-    /// A file's path from the rules file: it is written beside the file in which it stands.
+    /// A file's path relative to the rules file: it is written relative to the file that names it.
     fn name_of_file(&self, at: &At<String>) -> String {
         let (source, _) = self.problems.locate(&at.span);
         self.directories.get(&source).map_or_else(|| at.value.clone(), |directory| joined(directory, &at.value))
     }
 
-    /// The texts of a file with one a line, trimmed, with their places in that file; lines that begin with `#` and empty
-    /// ones are left out. `None` where there is no text, which is reported.
+    /// The texts of a file that has one on each line, trimmed, with their places in that file; empty lines and lines
+    /// that begin with `#` are left out. `None` if there is no text, which is reported.
     pub(crate) fn lines_of(&mut self, at: &At<String>) -> Option<FileLines> {
         let file = self.open(at)?;
         let mut lines = Vec::new();
@@ -126,7 +126,7 @@ impl Compiling<'_> {
         Some(FileLines { source, lines })
     }
 
-    /// The whole text of a file, and which text of the report it is.
+    /// The whole text of a file, and its index in the report.
     pub(crate) fn text_of(&mut self, at: &At<String>) -> Option<(usize, Arc<str>)> {
         let file = self.open(at)?;
         let found = (file.source, file.text.clone());
@@ -194,7 +194,7 @@ impl Compiling<'_> {
         if let Some(was) = before.get(name.value.as_str()) {
             let default = if was.restricts { MAX_SHRINK_RESTRICTING } else { MAX_SHRINK };
             let most = raw.max_shrink.unwrap_or(default);
-            // Whoever is not kept out any more matters, however many others are kept out instead.
+            // Entries that no longer keep somebody out count, however many new entries there are.
             let lost = if was.restricts {
                 was.list.patterns.missing_from(&patterns)
             } else {
@@ -249,7 +249,7 @@ impl Compiling<'_> {
                         }
                     }
                 },
-                // A last line without an end may be half of one that is still written.
+                // A last line without a line end may be incomplete, because the file is still being written.
                 Err(problem) if on_bad_line == OnBadLine::Skip && start <= text.len() => {
                     skipped += 1;
                     if !file.warned && skipped <= TOLD_MAX {
@@ -286,7 +286,7 @@ impl Compiling<'_> {
         len
     }
 
-    /// Adds a pattern of the rules file; `false` where it is not one, or was there already, which is reported.
+    /// Adds a pattern of the rules file; `false` if it is invalid or a duplicate, which is reported.
     pub(crate) fn pattern(&mut self, text: &At<String>, patterns: &mut PatternSet) -> bool {
         let pattern = match HandlePattern::parse(&text.value) {
             Ok(pattern) => pattern,

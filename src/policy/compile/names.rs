@@ -59,7 +59,7 @@ impl Compiling<'_> {
         date
     }
 
-    /// The dates of a file; what is wrong in it is reported at its place there.
+    /// The dates of a file; errors are reported at their place in that file.
     fn dates_of_file(&mut self, file: &At<String>) -> Vec<Date> {
         if file.value.to_ascii_lowercase().ends_with(".ics") {
             let Some((source, text)) = self.text_of(file) else { return Vec::new() };
@@ -83,7 +83,7 @@ impl Compiling<'_> {
         dates
     }
 
-    /// The lists of these names. Names that do not exist are reported.
+    /// The lists with these names. Unknown names are reported.
     pub(crate) fn lists_named(&mut self, names: &[At<String>]) -> Vec<Arc<List>> {
         let mut lists = Vec::with_capacity(names.len());
         for name in names {
@@ -100,7 +100,7 @@ impl Compiling<'_> {
         lists
     }
 
-    /// The windows of these names. Names that do not exist are reported.
+    /// The windows with these names. Unknown names are reported.
     pub(crate) fn windows_named(&mut self, names: &[At<String>]) -> Vec<Arc<Window>> {
         let mut windows = Vec::with_capacity(names.len());
         for name in names {
@@ -133,7 +133,7 @@ impl Compiling<'_> {
     }
 }
 
-/// `2026-12-25`, and nothing else.
+/// Parses `2026-12-25`, and no other form.
 fn date(text: &str) -> Option<Date> {
     (text.len() == 10).then(|| text.parse().ok()).flatten()
 }
@@ -146,7 +146,7 @@ fn time_zone(name: &str) -> Option<TimeZone> {
     TimeZone::get(name).ok().filter(known).or_else(bundled)
 }
 
-/// By the whole name, or by the city alone.
+/// The nearest time zone, by the whole name or by the city alone.
 fn nearest_zone<'a>(written: &str, known: &'a [String]) -> Option<&'a str> {
     let lower = written.to_lowercase();
     let city = lower.rsplit('/').next().unwrap_or_default().replace(' ', "_");

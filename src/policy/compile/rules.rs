@@ -1,4 +1,4 @@
-//! `[rules.NAME]` and `[overdue.NAME]`: what a rule may say, and what it must.
+//! `[rules.NAME]` and `[overdue.NAME]`: which keys a rule may have, and which it must have.
 
 use jiff::SignedDuration;
 use jiff::civil::Time;
@@ -15,7 +15,7 @@ use crate::policy::rules::{Overdue, OverdueThen, Rule, RuleName, Table, When};
 
 /// The shortest `for`.
 const LASTS_MIN: SignedDuration = SignedDuration::from_mins(1);
-/// `max_per_hour` where a rule does not say.
+/// The default of `max_per_hour`.
 const OVERDUE_MAX_PER_HOUR: u32 = 20;
 
 impl Compiling<'_> {
@@ -82,7 +82,7 @@ impl Compiling<'_> {
         Some(if rule.ask.is_some() { ask::named(rule) } else { rule })
     }
 
-    /// Who is asked about what the rule defers; `None` where that is wrong, which has been reported.
+    /// The decider that the rule asks; `None` if that is wrong, which has been reported.
     #[expect(clippy::option_option, reason = "the outer one is what was reported")]
     fn ask(&mut self, then: Verdict, raw: &RawRule) -> Option<Option<Ask>> {
         let Some(ask) = &raw.ask else {
@@ -134,7 +134,7 @@ impl Compiling<'_> {
         }))
     }
 
-    /// After how long the contact ends: not before anybody could use it.
+    /// After how long the contact ends; a time that is too short to use the contact is refused.
     fn lasts(&mut self, raw: &RawRule) -> Option<SignedDuration> {
         let At { value, span } = raw.lasts.as_ref()?;
         if *value < LASTS_MIN {

@@ -12,10 +12,10 @@ use crate::policy::regexes::Use;
 use crate::policy::rules::{Folded, Pattern, Table};
 use crate::policy::text::fold;
 
-/// What a regular expression looks like that somebody wrote where a literal belongs.
+/// Signs that somebody wrote a regular expression where a literal belongs.
 const REGEX_SIGNS: [&str; 9] = [".*", ".+", "(?", r"\b", r"\d", r"\s", r"\w", r"\.", "]+"];
 
-/// Finds a condition that says who is let in; else what comes nearest to it.
+/// Finds a condition that says who is let in; else the condition that is closest to that.
 pub(super) fn says_who(raw: &RawTable, table: &Table) -> Result<(), Option<LeftOpen>> {
     let mut nearest = None;
     for (written, condition) in raw.conditions.iter().zip(&table.conditions) {
@@ -46,7 +46,7 @@ impl Compiling<'_> {
         Some(table)
     }
 
-    /// Warns about values that stand twice.
+    /// Warns about duplicate values.
     pub(crate) fn twice(&mut self, texts: &[At<String>]) {
         let mut seen = std::collections::HashSet::new();
         for text in texts.iter().filter(|text| !seen.insert(text.value.as_str())) {
@@ -61,7 +61,7 @@ impl Compiling<'_> {
         (parts.len() == texts.len()).then_some(parts)
     }
 
-    /// Literal texts; `regex_key` is the key for those who meant a regular expression.
+    /// Literal texts; `regex_key` is the key to suggest if a regular expression was meant.
     pub(crate) fn literals(&mut self, key: &str, regex_key: &str, texts: &[At<String>]) -> Option<Vec<Folded>> {
         let mut literals = Vec::with_capacity(texts.len());
         for text in texts {

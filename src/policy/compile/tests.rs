@@ -1,4 +1,4 @@
-//! `[tests.NAME]`: what a test may speak of.
+//! `[tests.NAME]`: what a test may refer to.
 
 use jiff::SignedDuration;
 
@@ -11,10 +11,10 @@ use crate::policy::ask::Told;
 use crate::policy::raw::{RawFile, RawRule, RawTest, RawTestHistory};
 use crate::policy::rules::{RuleName, TestHistory, TestRequest};
 
-/// Most rules times tests of one file: each test asks the rules.
+/// The largest product of rules and tests of one file: each test evaluates all rules.
 const QUESTIONS_MAX: usize = 50_000_000;
 
-/// What tests may speak of, by name.
+/// What tests may refer to, by name.
 struct Known<'a> {
     rules: HashMap<&'a str, Option<&'a RawRule>>,
     overdue: HashSet<&'a str>,
@@ -140,7 +140,7 @@ impl Compiling<'_> {
         })
     }
 
-    /// What deciders say in a test; those that no rule asks are reported.
+    /// The verdicts of deciders in a test; a decider that no rule asks is reported.
     fn told(&mut self, test: &RawTest, known: &Known<'_>) -> Vec<Told> {
         let mut all = Vec::with_capacity(test.told.len());
         for (name, verdict) in &test.told {
@@ -163,7 +163,7 @@ impl Compiling<'_> {
             return None;
         };
         let then = rule.and_then(|rule| rule.then.as_ref()).map(|then| then.value);
-        // The word of its decider may have been the answer.
+        // The answer may have come from the verdict of its decider.
         let may =
             rule.and_then(|rule| rule.may.as_ref()).is_some_and(|may| may.value.contains(&verdict.value.as_str()));
         if then.is_some_and(|then| then != verdict.value) && !may {
@@ -174,7 +174,7 @@ impl Compiling<'_> {
         RuleName::parse(&by.value)
     }
 
-    /// What a test expects to give the verdict.
+    /// Checks the `by` that a test expects.
     fn check_by(&mut self, by: &At<String>, known: &Known<'_>) {
         let (kind, name) = by.value.split_once(':').unwrap_or(("", &by.value));
         let rule = known.rules.get(name);

@@ -1,4 +1,5 @@
-//! `agents`: which agent is asked, for rules that several agents share. Unknown where nobody said which one it is.
+//! `agents`: which agent received the request, for rules that several agents share. Unknown if it is not known which
+//! agent that is.
 
 use std::sync::Arc;
 
@@ -17,12 +18,12 @@ use crate::policy::rules::RuleName;
 #[derive(Debug)]
 pub struct Agents(pub Vec<Arc<str>>);
 
-/// The agent that is asked, by what rules may call it.
+/// The agent that received the request, with the names that rules may use for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Asked {
     /// Its id, and its `name` in `doorman.toml`.
     pub called: Vec<Arc<str>>,
-    /// Whether that is all it is called: another word then means another agent.
+    /// Whether `called` is complete: any other name then means another agent.
     pub complete: bool,
 }
 
@@ -32,7 +33,7 @@ impl Asked {
         Self { called: std::iter::once(id).chain(name).map(Into::into).collect(), complete: true }
     }
 
-    /// By its id; nobody knows what its name is.
+    /// From its id; its name is not known.
     pub fn unnamed(id: &str) -> Self {
         Self { called: vec![id.into()], complete: false }
     }

@@ -1,12 +1,11 @@
-//! Comparing conditions with each other: whether one table holds wherever another does. It may miss that; it never says
-//! so wrongly.
+//! Compares conditions: whether one table holds wherever another does. It may miss this, but never claims it wrongly.
 
 use crate::model::Handle;
 use crate::policy::rules::{HandleGlob, Pattern, PatternSet, Rule, Table, When};
 
 use super::Condition;
 
-/// Comparisons that one file may cost; beyond it nothing is found any more.
+/// Most comparisons for one file; beyond that, nothing more is found.
 pub(crate) const BUDGET: u32 = 2_000_000;
 
 /// A sender or a group of them, as a condition names it.
@@ -29,7 +28,7 @@ impl<'a> Group<'a> {
         literals.chain(agents).chain(slugs).chain(set.globs.iter().map(Group::Glob))
     }
 
-    /// Whose they are, if they are all one owner's.
+    /// The owner of all of them, if there is only one.
     pub(super) fn owner(self) -> Option<&'a str> {
         match self {
             Group::Handle(handle) => Some(handle.owner()),
@@ -71,7 +70,7 @@ fn implies(narrow: &Condition, broad: &Condition, budget: &mut u32) -> bool {
     })
 }
 
-/// Whether the senders that `narrow` names are each undone by one of these tables, and it takes several: which ones.
+/// Whether these tables together (and not one alone) undo every sender that `narrow` names; returns which ones.
 pub(crate) fn undone_together(tables: &[&Table], narrow: &Table, budget: &mut u32) -> Option<Vec<usize>> {
     let naming = narrow.conditions.iter().filter_map(|condition| condition.0.groups());
     for groups in naming {
@@ -107,7 +106,7 @@ pub(crate) fn never_meet(one: &Condition, other: &Condition, budget: &mut u32) -
     }) && some
 }
 
-/// Whether nobody is in both groups.
+/// Whether no sender is in both groups.
 fn apart(one: Group<'_>, other: Group<'_>) -> bool {
     let owners = one.owner().zip(other.owner());
     let kinds = one.only_agents().zip(other.only_agents());
@@ -150,7 +149,7 @@ pub(super) fn regexes_follow(narrow: &[Pattern], broad: &[Pattern]) -> bool {
     narrow.iter().all(|one| broad.iter().any(|of| of.text == one.text))
 }
 
-/// A name and its values, in an order that does not depend on how they were written.
+/// A name and its values, sorted so that the order in the file does not matter.
 pub(super) fn sorted<'a>(name: &str, texts: impl Iterator<Item = &'a str>) -> String {
     let mut texts: Vec<_> = texts.collect();
     texts.sort_unstable();

@@ -1,5 +1,5 @@
-//! `contact`: whether the sender, or somebody of the sender's owner, is a contact of the agent now. Unknown while the list
-//! of contacts cannot tell.
+//! `contact`: whether the sender, or anybody of the sender's owner, is a contact of the agent now. Unknown as long as
+//! the list of contacts does not show it.
 
 use super::{Compile, Condition, ConditionKind, Needs, OfContact, Who, row};
 use crate::document::keys::{Key, Takes, key};
@@ -12,7 +12,7 @@ use crate::policy::raw::RawCondition;
 /// `contact = "owner"` or `"self"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IsContact {
-    /// Somebody of the sender's owner: the owner, or any agent of theirs, the sender too.
+    /// Anybody of the sender's owner: the owner or any of their agents, including the sender.
     OfOwner,
     /// This very handle.
     Sender,

@@ -36,8 +36,8 @@ pub(super) fn by_handle(inputs: &Inputs<'_>, holds: impl FnOnce(&Handle) -> bool
     inputs.handle.map_or(Evaluation::UNKNOWN, |handle| Evaluation::fact(holds(handle)))
 }
 
-/// The same for rights that somebody has by name: their handle, their owner, a list that names them. Unknown where the
-/// name may belong to somebody else by now.
+/// The same for rights by name: a handle, an owner, or a list that contains one. Unknown if somebody else may have the
+/// name by now.
 pub(super) fn by_name(inputs: &Inputs<'_>, holds: impl FnOnce(&Handle) -> bool) -> Evaluation {
     let evaluation = by_handle(inputs, holds);
     let doubts = &inputs.policy_state.history.doubts;
@@ -46,7 +46,7 @@ pub(super) fn by_name(inputs: &Inputs<'_>, holds: impl FnOnce(&Handle) -> bool) 
 }
 
 impl HandleIn {
-    /// The patterns as written, all of which are sound.
+    /// The patterns as written, without the invalid ones.
     pub(super) fn written<'a>(&self, raw: &'a RawCondition) -> impl Iterator<Item = HandlePattern> + use<'a> {
         raw.texts().into_iter().flatten().filter_map(|text| HandlePattern::parse(&text.value).ok())
     }

@@ -1,4 +1,4 @@
-//! `history = { … }`: what the sender's owner did and met before. Its keys are ANDed.
+//! `history = { … }`: what happened to the sender's owner before. Its keys are ANDed.
 
 use jiff::SignedDuration;
 
@@ -35,7 +35,7 @@ impl Over {
     }
 
     fn follows_from(self, narrow: Over) -> bool {
-        // Of all of the owner's there are at least as many as of one handle.
+        // The count of the owner is at least the count of one handle.
         narrow.quota.per <= self.quota.per
             && narrow.quota.count >= self.quota.count
             && (narrow.by_handle == self.by_handle || narrow.by_handle)

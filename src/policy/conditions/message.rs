@@ -41,7 +41,7 @@ pub struct MessageAbsent(pub bool);
 #[derive(Debug)]
 pub struct MessageLongerThan(pub usize);
 
-/// Only where there is no message can `message_absent = true` hold.
+/// `message_absent = true` can only hold if there is no message.
 fn not_absent(written: &RawCondition, table: &Written<'_>, problems: &mut Problems) {
     if table.get::<MessageAbsent>().is_some_and(|(_, absent)| absent.0) {
         let both = format!("`message_absent = true` and `{}`", written.key);

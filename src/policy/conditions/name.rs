@@ -1,4 +1,5 @@
-//! `name`, `name_contains`, `name_regex`: what the sender calls itself. An absent name is a fact: nothing fits it.
+//! `name`, `name_contains`, `name_regex`: the sender's display name. An absent name is a known fact: nothing matches
+//! it.
 
 use super::compared::{regexes_follow, sorted};
 use super::{Compile, Condition, ConditionKind, row};

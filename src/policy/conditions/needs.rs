@@ -1,4 +1,4 @@
-//! What a policy's conditions need to have been remembered or listed, whoever asks.
+//! Which remembered or listed facts a policy's conditions need, for any request.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use super::Condition;
 #[derive(Debug, Default)]
 pub(crate) struct Needs<'a> {
     pub(crate) history: HistoryNeeds,
-    /// The numbers of contacts that are asked for.
+    /// The numbers of contacts that conditions compare with.
     pub(crate) contact_counts: Vec<u64>,
-    /// Whether somebody is a contact now is asked.
+    /// Whether some condition asks who is a contact now.
     pub(crate) contacts: bool,
     /// The agents that rules name.
     pub(crate) agents: Vec<&'a str>,
-    /// The lists that rules speak of.
+    /// The lists that rules use.
     pub(crate) lists: Vec<&'a List>,
 }
 
@@ -28,7 +28,7 @@ impl<'a> Needs<'a> {
 }
 
 impl Policy {
-    /// The conditions of all rules and of what happens to what stays pending, in no order.
+    /// The conditions of all rules and of all `overdue` entries, in no order.
     pub(crate) fn conditions(&self) -> impl Iterator<Item = &Condition> {
         let when = self.rules.iter().filter_map(|rule| match &rule.when {
             When::Table(table) => Some(table),

@@ -1,4 +1,4 @@
-//! What a file is refused for.
+//! The reasons for which a file is refused.
 
 use super::{Case, Loaded, compiled, rendered};
 
@@ -165,7 +165,7 @@ fn a_list_that_keeps_somebody_out_loses_a_tenth_at_most() {
         let loaded = compiled(&file(left, more, rule), Some(&running));
         assert_eq!((loaded.policy.is_some(), loaded.shrunk), (taken, !taken), "{rule} {more} {left}");
     }
-    // As many as before, but others: those who were kept out are not any more.
+    // The number of entries is the same, but the entries differ: those who were kept out no longer are.
     let running = compiled(&file(20, "", rejects), None).policy.expect("sound");
     let others = file(20, "", rejects).replace("\"a1", "\"b1");
     assert!(compiled(&others, Some(&running)).shrunk);

@@ -1,4 +1,4 @@
-//! What a file is taken with, and `check --strict` refuses.
+//! Warnings: the file is accepted, but `check --strict` refuses it.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,4 +1,4 @@
-//! About whom something changed, so that what rests of theirs is decided again.
+//! The owners for whom something changed, so that their resting requests are decided again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Changed {
     }
 }
 
-/// Whose facts changed.
+/// The owners whose facts changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Concerned {
     /// Of these owners.

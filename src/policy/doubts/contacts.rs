@@ -1,8 +1,8 @@
 //! Who is a contact, and by which reading of the platform's list that is known.
 //!
 //! Each contact remembers every owner whose handle it ever had: a removal counts for all of them. A contact is in doubt
-//! while the last reading that showed it began before the last moment at which nobody watched. Readings are counted, so no
-//! clock is needed. Bound: [`OPEN_MAX`] contacts, [`OWNERS_MAX`] owners each.
+//! if the last reading that showed it began before the last moment at which the contacts were not watched. Readings are
+//! numbered, so no clock is needed. Bound: [`OPEN_MAX`] contacts, [`OWNERS_MAX`] owners each.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,19 +37,19 @@ pub struct OpenContact {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct OpenContacts {
-    /// Not a `HashMap`: with contacts that come and go, that doubles.
+    /// Not a `HashMap`, which doubles as contacts come and go.
     open: BTreeMap<ContactId, Open>,
     /// By owner, and contact. `None` is before all of an owner's.
     owners: BTreeSet<(Arc<str>, Option<ContactId>)>,
     /// Those that never had a readable handle.
     nameless: BTreeSet<ContactId>,
-    /// What was shown by an earlier reading than this one may have gone since.
+    /// A contact that was last shown by an earlier reading than this one may have been removed since.
     floor: u64,
-    /// Since when nobody watched, where a reading of that number is still to come.
+    /// Since when the contacts were not watched, if a reading with that number is still to come.
     unwatched: Timestamp,
     /// How many are in doubt: where none is, a question about an owner of many contacts looks at none of them.
     doubtful: usize,
-    /// Some contact was not kept for want of room.
+    /// Some contact was not kept, because there was no room.
     crowded: bool,
     /// Removed lately, oldest first.
     parted: VecDeque<(ContactId, Gone)>,
@@ -65,12 +65,12 @@ struct Open {
     elsewhere: bool,
     /// The last reading that showed it, or during which it came.
     seen: u64,
-    /// It is known to be there as of this reading: it was shown, or a person said so.
+    /// The reading as of which it is known to exist: it was shown, or a person said so.
     proven: u64,
     /// An earlier reading than this is not enough, and since when.
     wanted: u64,
     wanted_since: Timestamp,
-    /// What the readings in succession weigh that were without it.
+    /// The total weight of the readings in a row that missed it.
     missed: u8,
     /// Its handle could be read when it was last shown.
     readable: bool,
@@ -84,14 +84,14 @@ impl Open {
         self.proven < floor.max(self.wanted)
     }
 
-    /// The same where this owner is asked about: a person's word may be enough.
+    /// The same for a question about this owner: a person's statement may be enough.
     fn is_doubtful_for(&self, owner: &str, floor: u64) -> bool {
         let word = self.word.as_ref().filter(|word| *word.0 == *owner).map_or(0, |word| word.1);
         self.proven.max(word) < floor.max(self.wanted)
     }
 }
 
-/// What came of adding a contact.
+/// The result of adding a contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Added {
     /// It is new.
@@ -104,7 +104,7 @@ pub(crate) enum Added {
     NoRoom,
 }
 
-/// A contact that is no more.
+/// A contact that was removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::policy) struct Gone {
     /// Its last known handle.
@@ -114,7 +114,7 @@ pub(in crate::policy) struct Gone {
 }
 
 impl OpenContacts {
-    /// What is open on record when a daemon starts: in doubt, all of it, since the record's last line.
+    /// Takes over what is open on record when a daemon starts: all of it is in doubt since the record's last line.
     pub(crate) fn on_record(&mut self, contacts: Vec<OpenContact>, since: Timestamp) {
         for OpenContact { id, handle, owners, since: came, elsewhere } in contacts {
             if self.open.contains_key(&id) {
@@ -158,7 +158,7 @@ impl OpenContacts {
         self.open.is_empty()
     }
 
-    /// Whether some contact was not kept for want of room.
+    /// Whether some contact was not kept, because there was no room.
     pub(crate) fn crowded(&self) -> bool {
         self.crowded
     }
@@ -192,7 +192,7 @@ impl OpenContacts {
         open.filter(|open| theirs(open)).any(|open| open.elsewhere && open.since >= since)
     }
 
-    /// No answer of ours made this contact, whose first owner this is: when it came to be.
+    /// No answer of ours made this contact, and this is its first owner: returns when it was made.
     pub(super) fn made_elsewhere(&mut self, id: &ContactId, owner: &str) -> Option<Timestamp> {
         let open = self.open.get_mut(id)?;
         open.elsewhere = true;
@@ -205,14 +205,15 @@ impl OpenContacts {
         from.take_while(move |(of, _)| *of == owner).filter_map(|(_, id)| id.as_ref())
     }
 
-    /// Nobody watched from this moment on: only a reading of this number, or a later one, shows who is still there.
+    /// The contacts were not watched from this moment on: only a reading with this number or a later one shows who is
+    /// still there.
     pub fn unwatched(&mut self, reading: u64, since: Timestamp) {
         self.floor = self.floor.max(reading);
         self.unwatched = since;
         self.doubtful = self.open.values().filter(|open| open.is_doubtful(self.floor)).count();
     }
 
-    /// Changes this contact, and counts whether it is in doubt by that.
+    /// Changes this contact, and updates the count of contacts in doubt.
     fn change(&mut self, id: &ContactId, change: impl FnOnce(&mut Open, u64)) {
         let Some(open) = self.open.get_mut(id) else { return };
         self.doubtful -= usize::from(open.is_doubtful(self.floor));
@@ -220,8 +221,9 @@ impl OpenContacts {
         self.doubtful += usize::from(open.is_doubtful(self.floor));
     }
 
-    /// Nobody watches now, and somebody of this owner asks: only a reading of this number shows who is still there. Whether
-    /// there is anybody to look for: `unmet` owners may be any that never had a readable handle.
+    /// The contacts are not watched now, and somebody of this owner asks: only a reading with this number shows who is
+    /// still there. Returns whether there is a contact to look for: an `unmet` owner may have any contact that never
+    /// had a readable handle.
     pub(super) fn wanted(&mut self, owner: &str, unmet: bool, reading: u64, since: Timestamp) -> bool {
         let nameless = self.nameless.iter().filter(|_| unmet);
         let ids: Vec<ContactId> = self.of(owner).chain(nameless).cloned().collect();
@@ -251,7 +253,7 @@ impl OpenContacts {
         (owner, sender)
     }
 
-    /// Whether somebody who is not among them is none: nobody was left out, and no handle is unreadable.
+    /// Whether a sender who is not among them is certainly no contact: none was left out, and every handle is readable.
     pub(crate) fn tells_absence(&self) -> bool {
         !self.crowded && self.nameless.is_empty()
     }
@@ -287,7 +289,7 @@ impl OpenContacts {
         self.of(owner).filter(|id| !vouched(id)).find_map(|id| self.doubt(id))
     }
 
-    /// One that never had a readable handle, likewise.
+    /// The same for a contact that never had a readable handle.
     pub(super) fn nameless_in_doubt(&self) -> Option<(&ContactId, Timestamp)> {
         self.nameless.iter().filter(|_| self.doubtful > 0).find_map(|id| self.doubt(id))
     }
@@ -310,7 +312,7 @@ impl OpenContacts {
         self.nameless.iter().filter_map(|id| self.open.get(id)).any(|open| open.since >= then)
     }
 
-    /// It is there, as of this reading; and whether it was in doubt until now.
+    /// It exists, as of this reading. Also returns whether it was in doubt until now.
     pub(super) fn add(&mut self, contact: &Contact, reading: u64, now: Timestamp) -> (Added, bool) {
         let room = self.open.len() < OPEN_MAX;
         let handle = contact.sender.handle();
@@ -383,7 +385,7 @@ impl OpenContacts {
         self.open.get(id).map_or(&[], |open| &open.owners)
     }
 
-    /// It is gone.
+    /// It was removed.
     pub(in crate::policy) fn remove(&mut self, id: &ContactId) -> Option<Gone> {
         let open = self.open.remove(id)?;
         self.doubtful -= usize::from(open.is_doubtful(self.floor));
@@ -412,13 +414,14 @@ impl OpenContacts {
         });
     }
 
-    /// Those that this reading did not show, with what the readings in succession weigh that missed them, to be added to.
+    /// The contacts that this reading did not show, each with the total weight of the readings in a row that missed it,
+    /// to be increased.
     pub(crate) fn not_shown(&mut self, reading: u64) -> impl Iterator<Item = (&ContactId, &mut u8)> {
         self.open.iter_mut().filter(move |(_, open)| open.seen != reading).map(|(id, open)| (id, &mut open.missed))
     }
 }
 
-/// Takes in what is known of one more: one that is outweighs all, and one that may be outweighs those that are not.
+/// Combines with one more contact: if one is a contact, the result is true; else if one is in doubt, it is unknown.
 fn also(known: &mut Option<bool>, is: Option<bool>) {
     *known = match (*known, is) {
         (Some(true), _) | (_, Some(true)) => Some(true),

@@ -1,4 +1,4 @@
-//! A doubt: whom it concerns, what is unknown, what it rests on, and what a person says of it.
+//! A doubt: the owner, what is unknown, the reason, and what a person may say about it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -100,7 +100,7 @@ impl Said {
     }
 }
 
-/// What a doubt rests on.
+/// The reason of a doubt.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Basis {
     /// This contact is open on record, and was not seen since.
@@ -109,11 +109,11 @@ pub enum Basis {
     NamelessContact(ContactId),
     /// This request was pending, and nothing has shown it since.
     Unlisted(RequestId),
-    /// This request vanished: nobody said how it ended.
+    /// This request vanished: it is not known how it ended.
     Vanished(RequestId),
-    /// Somebody else answered this request, and nobody said how.
+    /// Somebody else answered this request, and it is not known how.
     SettledElsewhere(RequestId),
-    /// An answer of unknown fate presumably let this request in, and no contact has shown it.
+    /// An answer of unknown outcome presumably let this sender in, and no contact has appeared.
     Presumed(RequestId),
     /// This request's sender has the owner's name, and another id.
     OtherSender(RequestId),
@@ -153,7 +153,7 @@ impl Basis {
         }
     }
 
-    /// The request or contact that it is about.
+    /// The request or contact that is the reason.
     pub fn subject(&self) -> &str {
         match self {
             Basis::Contact(id) | Basis::NamelessContact(id) | Basis::OtherContact(id) => id.as_str(),
@@ -165,7 +165,7 @@ impl Basis {
         }
     }
 
-    /// The request that it is about, if it is about one.
+    /// The request that is the reason, if it is a request.
     pub fn request(&self) -> Option<&RequestId> {
         match self {
             Basis::Contact(_) | Basis::NamelessContact(_) | Basis::OtherContact(_) => None,
@@ -201,9 +201,9 @@ impl fmt::Display for Basis {
 /// Something that may have happened unseen to somebody who is on record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubt {
-    /// Whom it concerns.
+    /// The owner that it concerns.
     pub owner: Arc<str>,
-    /// Who sent the request that it rests on.
+    /// The sender of the request that is its reason.
     pub sender: Option<Handle>,
     /// What is unknown about them.
     pub fact: Fact,
@@ -226,7 +226,7 @@ impl Doubt {
         Some(after(self.until?, reach?)).filter(|end| *end < Timestamp::MAX)
     }
 
-    /// Whether a question of a policy with these needs can touch it now.
+    /// Whether it matters now to a question of a policy with these needs.
     pub(super) fn matters(&self, needs: &HistoryNeeds, now: Timestamp) -> bool {
         let reach = match self.fact {
             Fact::Removed => needs.removed_reach(),
@@ -236,7 +236,7 @@ impl Doubt {
         reach.is_some_and(|reach| self.until.is_none_or(|until| after(until, reach) > now))
     }
 
-    /// Whether all that `short` makes unknown is unknown by this one, too.
+    /// Whether this doubt covers everything that `short` makes unknown.
     pub(super) fn outlasts(&self, short: &Doubt) -> bool {
         self.fact == short.fact
             && self.until.unwrap_or(Timestamp::MAX) >= short.until.unwrap_or(Timestamp::MAX)

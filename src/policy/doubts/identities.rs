@@ -1,8 +1,8 @@
-//! Who has a handle: the ids that payloads told, where they told any.
+//! Who has a handle: the ids that payloads show, if they show any.
 //!
-//! A handle may be given to somebody else once it is free. A first id for a name is believed; another one for the same name
-//! makes it unknown whether its holder is who was let in, until a person says. The owner's id outweighs the agent's: an owner
-//! who makes an agent anew is the same owner.
+//! A handle may be given to somebody else once it is free. The first id for a name is believed. Another id for the same
+//! name makes it unknown whether the holder is the one that was let in, until a person settles it. The owner's id
+//! counts more than the agent's: an owner who deletes an agent and makes it again is the same owner.
 //!
 //! Names and ids are kept as 64 bits of a digest. Bound: [`IDS_MAX`] pairs; beyond them a new name is not watched.
 
@@ -17,15 +17,15 @@ use crate::model::{Handle, SenderId, SenderIds};
 
 /// Most pairs of a name and an id.
 pub const IDS_MAX: usize = 500_000;
-/// Most ids of one owner's names that are in doubt at once.
+/// Most ids in doubt at once for the names of one owner.
 const DOUBTED_MAX: usize = 16;
 
-/// A name, and an id that a payload told for it.
+/// A name, and an id that a payload showed for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     /// An owner (`john`), or the handle of an agent (`john/bot`).
     pub name: Arc<str>,
-    /// Whose it is now.
+    /// The id of its holder.
     pub id: SenderId,
     /// Another id was known for this name, and no person said since whose it is.
     pub doubted: bool,
@@ -47,10 +47,10 @@ pub(super) struct Identities {
     doubted: BTreeMap<Arc<str>, Doubted>,
 }
 
-/// A name, and whose a payload says it is.
+/// A name, and the id of its holder by a payload.
 type Claim<'a> = (&'a str, &'a SenderId);
 
-/// What is known of a pair.
+/// How a pair compares with what is known.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Standing {
     /// No id was known for this name.
@@ -63,7 +63,7 @@ fn digest(text: &str) -> u64 {
     Sha256::digest(text.as_bytes()).iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// The names whose ids a payload tells. A user's own id is that of an owner.
+/// The names whose ids a payload shows. A user's own id is the id of an owner.
 fn names<'a>(handle: &'a Handle, ids: &'a SenderIds) -> (Option<Claim<'a>>, Option<Claim<'a>>) {
     let own = ids.sender.as_ref().filter(|_| handle.slug().is_none());
     let owner = ids.owner.as_ref().or(own).map(|id| (handle.owner(), id));
@@ -83,7 +83,7 @@ impl Identities {
         }
     }
 
-    /// A payload tells who has this handle: what of it is new, and whether its owner's name is in doubt since now.
+    /// A payload shows who has this handle: returns what is new, and whether the owner's name is now in doubt.
     pub(super) fn told(&mut self, handle: &Handle, ids: &SenderIds, basis: Basis, now: Timestamp) -> (Vec<Told>, bool) {
         let (owner, agent) = names(handle, ids);
         let of_owner = owner.map(|(name, id)| self.standing(name, id));
@@ -91,7 +91,7 @@ impl Identities {
         let mut begins = false;
         for ((name, id), is_agent) in owner.map(|one| (one, false)).into_iter().chain(agent.map(|one| (one, true))) {
             let standing = self.standing(name, id);
-            // The same owner made the agent anew.
+            // The same owner made the agent again.
             let vouched = is_agent && of_owner == Some(Standing::Same);
             let doubted = standing == Standing::Other && !vouched;
             if standing == Standing::Same || !self.take(handle.owner(), name, id, doubted, &basis, now) {
@@ -103,12 +103,12 @@ impl Identities {
         (new, begins)
     }
 
-    /// What the record knows of a name.
+    /// Takes over what the record knows about a name.
     pub(super) fn on_record(&mut self, owner: &str, told: &Told, basis: Basis, at: Timestamp) {
         self.take(owner, &told.name, &told.id, told.doubted, &basis, at);
     }
 
-    /// Whether that is new.
+    /// Returns whether it is new.
     fn take(&mut self, owner: &str, name: &str, id: &SenderId, doubted: bool, basis: &Basis, at: Timestamp) -> bool {
         let pair = (digest(name), digest(id.as_str()));
         if !doubted {
@@ -126,7 +126,7 @@ impl Identities {
         new
     }
 
-    /// A person says that this owner's names are still theirs. Whether that was in doubt.
+    /// A person says that this owner's names still belong to the owner. Returns whether that was in doubt.
     pub(super) fn vouched(&mut self, owner: &str) -> bool {
         let Some(doubted) = self.doubted.remove(owner) else { return false };
         self.known.extend(doubted.pairs);

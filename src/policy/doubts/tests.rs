@@ -46,7 +46,7 @@ fn a_word_for_one_owner_of_a_contact_says_nothing_to_another() {
     assert!(!removed(&doubts, "bob") && removed(&doubts, "rob") && removed(&doubts, "ann"));
     let owners: Vec<_> = doubts.list(&all(), noon()).iter().map(|doubt| doubt.owner.to_string()).collect();
     assert_eq!(owners, ["ann", "rob"]);
-    // Nobody watches any more: the word was of the time before.
+    // The contacts are no longer watched: the person's statement was about the time before.
     doubts.contacts_mut().unwatched(2, noon() + hours(1));
     assert!(removed(&doubts, "bob") && removed(&doubts, "rob"));
 }
@@ -63,7 +63,7 @@ fn after_a_start_only_owners_of_open_contacts_are_in_doubt_until_each_was_seen()
     let changed = doubts.take_changed().unwrap();
     assert!(changed.contains("bob") && changed.contains("rob") && !changed.contains("ann"));
     assert_eq!(doubts.take_changed(), None);
-    // The channel was lost and joined again: what it showed before says nothing.
+    // The channel was lost and joined again: earlier readings prove nothing.
     doubts.contacts_mut().unwatched(2, noon() + hours(1));
     assert!(removed(&doubts, "bob"));
     doubts.contact_seen(&contact("b", Some("bob")), 1, noon());
@@ -177,7 +177,7 @@ fn what_vanished_is_in_doubt_for_as_long_as_a_rule_looks_back() {
     assert_eq!(doubts.len, 2);
     let gaps = doubts.prune(&all(), noon() + hours(24));
     assert_eq!((doubts.len, gaps.get(&Fact::Rejected)), (1, Some(&(noon() - hours(1)))));
-    // Somebody else let them in: what was rejected before was not.
+    // Somebody else let them in: the earlier request was not rejected.
     let mut came = contact("c", Some("ann"));
     came.inserted_at = Some(noon() - hours(1));
     doubts.contact_seen(&came, 1, noon() + hours(24));

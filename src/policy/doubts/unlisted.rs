@@ -1,4 +1,4 @@
-//! Requests that were pending when somebody last looked, and that nothing has shown since: their end may have gone unseen.
+//! Requests that were pending when they were last seen, and that nothing has shown since: they may have ended unseen.
 //!
 //! Bound: as many as the inbox and the record hold for pending.
 
@@ -18,7 +18,7 @@ pub(super) struct Unlisted {
 }
 
 impl Unlisted {
-    /// Nobody has seen this owner's request since then. Whether that is new.
+    /// This owner's request was not seen since then. Returns whether that is new.
     pub(super) fn insert(&mut self, owner: &str, id: &RequestId, since: Timestamp) -> bool {
         if self.by_id.contains_key(id) {
             return false;
@@ -29,14 +29,14 @@ impl Unlisted {
         true
     }
 
-    /// It was seen, or its end is known: whose it is.
+    /// It was seen, or its end is known: returns its owner.
     pub(super) fn remove(&mut self, id: &RequestId) -> Option<Arc<str>> {
         let (owner, _) = self.by_id.remove(id)?;
         self.by_owner.remove(&(owner.clone(), Some(id.clone())));
         Some(owner)
     }
 
-    /// This owner's first, and since when.
+    /// The first request of this owner, and since when it was not seen.
     pub(super) fn of(&self, owner: &str) -> Option<(&RequestId, Timestamp)> {
         let owner: Arc<str> = owner.into();
         let (of, id) = self.by_owner.range((owner.clone(), None)..).next()?;
@@ -44,7 +44,7 @@ impl Unlisted {
         self.by_id.get(id).map(|(_, since)| (id, *since))
     }
 
-    /// All owners of such requests; one may come more than once.
+    /// The owners of all these requests; an owner may appear more than once.
     pub(super) fn owners(&self) -> impl Iterator<Item = &Arc<str>> {
         self.by_owner.iter().map(|(owner, _)| owner)
     }

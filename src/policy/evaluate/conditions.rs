@@ -13,7 +13,7 @@ use crate::policy::rules::{Condition, Rule, Table, When};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Evaluation {
     pub(crate) truth: Truth,
-    /// `None`: not by time.
+    /// `None`: time alone does not change it.
     pub(crate) flips: Option<Timestamp>,
 }
 
@@ -55,7 +55,7 @@ impl std::ops::Not for Evaluation {
     }
 }
 
-/// The earlier of two moments that may not come.
+/// The earlier of two optional moments.
 pub(crate) fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
@@ -117,7 +117,7 @@ pub(crate) fn table(table: &Table, inputs: &Inputs<'_>) -> Evaluation {
     evaluation
 }
 
-/// Whether the rule still lasts: a condition on time like any other.
+/// Whether the rule has not ended yet: a condition on time like any other.
 pub(crate) fn until(rule: &Rule, inputs: &Inputs<'_>) -> Evaluation {
     match rule.until {
         None => Evaluation::TRUE,

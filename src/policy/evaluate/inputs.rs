@@ -7,10 +7,10 @@ use crate::model::{ContactRequest, Handle, StrangerText};
 use crate::policy::text::Forms;
 use crate::policy::{Circumstances, ClockHealth, PolicyState};
 
-/// How far in the future `inserted_at` may lie and still be believed: the platform's clock is not ours.
+/// How far in the future `inserted_at` may be and still be accepted: the platform's clock may differ from ours.
 const SKEW_MAX: SignedDuration = SignedDuration::from_mins(5);
 
-/// All that conditions may ask about.
+/// Everything that conditions may use.
 pub(crate) struct Inputs<'a> {
     pub(crate) request: &'a ContactRequest,
     pub(crate) handle: Option<&'a Handle>,
@@ -44,7 +44,7 @@ impl<'a> Inputs<'a> {
         Self { request, handle: request.sender.handle(), circumstances, policy_state, now, name, message }
     }
 
-    /// Regular expressions look at so many bytes of a text, and no further.
+    /// Regular expressions search only this many bytes of a text.
     pub(crate) fn searching(mut self, bytes: usize) -> Self {
         for forms in [&mut self.name, &mut self.message].into_iter().flatten() {
             forms.search_at_most(bytes);

@@ -1,4 +1,4 @@
-//! The semantics, sentence by sentence; and what must hold of every policy.
+//! The semantics, sentence by sentence, and the properties of every policy.
 
 mod properties;
 mod quotas;

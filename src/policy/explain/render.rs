@@ -17,8 +17,8 @@ const RED: Style = AnsiColor::Red.on_default();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
 
 impl Explanation {
-    /// A tree of text, ending in a newline; `time` says when something is. The same without `colour`, minus the escape
-    /// sequences.
+    /// A tree of text that ends in a newline; `time` renders a time. Without `colour` the text is the same, without
+    /// escape sequences.
     pub fn render(&self, colour: bool, time: &dyn Fn(Timestamp) -> String) -> String {
         let paint = |style: Style, text: &str| {
             if colour { format!("{style}{text}{style:#}") } else { text.to_owned() }

@@ -12,13 +12,13 @@ use crate::policy::text::Forms;
 
 /// Most values of one key that are shown.
 const VALUES_MAX: usize = 5;
-/// Said wherever the clock is unsound.
+/// The text for an unsound clock.
 pub(crate) const CLOCK: &str = "the clock is unsound";
-/// Said where the past that is asked for is not known.
+/// The text for a part of the past that is not known.
 pub(crate) const RECORD: &str = "the record does not reach back far enough";
 pub(crate) const ABSENT: &str = "absent";
 
-/// Whom the request says it is from.
+/// The sender as the request names it.
 pub(crate) fn sender(request: &ContactRequest) -> String {
     request.sender.original().map_or_else(|| "a sender without a handle".to_owned(), ToString::to_string)
 }
@@ -35,7 +35,7 @@ pub(crate) fn handle(inputs: &Inputs<'_>) -> String {
     }
 }
 
-/// That it is in doubt who has the sender's name, where it is.
+/// A remark if it is in doubt who has the sender's name.
 pub(crate) fn other_holder(inputs: &Inputs<'_>) -> Option<String> {
     let doubt = inputs.policy_state.history.doubts.of(inputs.handle?.owner(), Fact::Identity).next()?;
     Some(format!("in doubt since {}: {}", moment(doubt.since), doubt.basis))
@@ -45,12 +45,12 @@ pub(crate) fn now(inputs: &Inputs<'_>) -> String {
     if inputs.clock_is_sound() { moment(inputs.now) } else { CLOCK.to_owned() }
 }
 
-/// To the second.
+/// A time, to the second.
 pub(crate) fn moment(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
 
-/// As a rules file writes it, in days where it is whole days.
+/// A duration as a rules file writes it, in days if it is a whole number of days.
 pub(crate) fn duration(length: SignedDuration) -> String {
     const DAY: i64 = 86_400;
     if length.as_secs() >= DAY && length.as_secs() % DAY == 0 {

@@ -1,7 +1,7 @@
-//! What happened to owners how often: approvals, rejections, removals, each with its time and its handle.
+//! How often something happened to an owner: approvals, rejections, removals, each with its time and its handle.
 //!
-//! Bounds: [`COUNTED_MAX`] of each kind; past it the older half is let go, and of one owner all but the newest that the
-//! policy counts. What was let go is a gap, and a question that reaches into it is unknown.
+//! Bounds: [`COUNTED_MAX`] of each kind; beyond that the older half is dropped, and for one owner everything but the
+//! newest that the policy counts. Dropped events are a gap, and a question that reaches into it is unknown.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use crate::policy::evaluate::inputs::after;
 
 /// Most that are remembered, of each kind.
 pub const COUNTED_MAX: usize = 100_000;
-/// Of one owner, as many are kept at least, where a policy counts at all.
+/// At least this many are kept for one owner, if a policy counts at all.
 const PER_OWNER_MIN: usize = 64;
-/// Most of one owner before a policy has said how many it asks for.
+/// Most events of one owner, before a policy has set the number.
 const PER_OWNER_MAX: usize = 1_024;
 
-/// One kind of things that happened.
+/// Events of one kind.
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     owners: HashMap<Arc<str>, OfOwner>,
@@ -36,7 +36,7 @@ pub(super) struct Counted {
 struct OfOwner {
     /// In order of time.
     happened: Vec<Happened>,
-    /// The newest that was let go for this owner's own bound.
+    /// The newest event that was dropped because of the bound for one owner.
     gap: Option<Timestamp>,
 }
 
@@ -59,7 +59,7 @@ impl Happened {
 }
 
 impl Counted {
-    /// It happened. `needs` is what the policy counts: `None` before there is one.
+    /// Adds an event. `needs` is what the policy counts; `None` before there is a policy.
     pub(super) fn add(
         &mut self,
         owner: &str,
@@ -101,14 +101,14 @@ impl Counted {
         }
     }
 
-    /// Another request has this id from now on: what the one before met stays.
+    /// Another request has this id from now on: the events of the earlier one stay.
     pub(super) fn came_again(&mut self, owner: &str, request: &RequestId) {
         for one in self.owners.get_mut(owner).into_iter().flat_map(|of_owner| &mut of_owner.happened) {
             one.request.take_if(|known| known == request);
         }
     }
 
-    /// Lets go what happened at or before this moment.
+    /// Drops what happened at or before this moment.
     fn drop_until(&mut self, until: Timestamp) {
         let mut newest = None;
         self.owners.retain(|_, of_owner| {
@@ -130,7 +130,7 @@ impl Counted {
         self.owners.shrink_to_fit();
     }
 
-    /// Nothing at or before this moment can be relied on but what is there.
+    /// Nothing at or before this moment is reliable, except what is there.
     pub(super) fn unreliable(&mut self, until: Timestamp) {
         self.gap = Some(until);
     }
@@ -141,12 +141,12 @@ impl Counted {
         self.owners.values_mut().for_each(|of_owner| of_owner.gap = None);
     }
 
-    /// The newest that was let go, or never read.
+    /// The newest event that was dropped, or never read.
     pub(super) fn gap(&self) -> Option<Timestamp> {
         self.gap
     }
 
-    /// This is missing, too.
+    /// Adds this gap.
     pub(super) fn in_doubt(&mut self, gap: Option<Timestamp>) {
         self.gap = self.gap.max(gap);
     }
@@ -157,7 +157,7 @@ impl Counted {
         (certain.len(), possible.len())
     }
 
-    /// The times, newest first: of what certainly counts, and of what may.
+    /// The times, newest first: those that certainly count, and those that may count.
     fn times(&self, handle: &Handle, over: Over, now: Timestamp) -> (Vec<Timestamp>, Vec<Timestamp>) {
         let happened = self.owners.get(handle.owner()).map_or(&[][..], |of_owner| &of_owner.happened);
         let first = happened.partition_point(|one| after(one.at, over.quota.per) <= now);
@@ -171,7 +171,7 @@ impl Counted {
     pub(super) fn over(&self, handle: &Handle, over: Over, now: Timestamp) -> Evaluation {
         let (certain, possible) = self.times(handle, over, now);
         let (nth, per) = (over.quota.count as usize, over.quota.per);
-        // The newest `count + 1` are what it rests on: when the oldest of them slides out, it no longer holds.
+        // The newest `count + 1` events make it true: when the oldest of them leaves the window, it no longer holds.
         if let Some(oldest) = certain.get(nth) {
             return Evaluation::until(Truth::True, after(*oldest, per));
         }
@@ -184,7 +184,7 @@ impl Counted {
         }
     }
 
-    /// Whether every question that reaches so far back can be answered now.
+    /// Whether every question that looks back this far can be answered now.
     pub(super) fn covers(&self, needs: Option<SignedDuration>, now: Timestamp) -> bool {
         needs.is_none_or(|per| self.gap.is_none_or(|gap| after(gap, per) <= now))
     }

@@ -1,4 +1,4 @@
-//! How much of the past a policy asks for.
+//! How much of the past a policy needs.
 
 use jiff::SignedDuration;
 
@@ -14,7 +14,7 @@ pub struct HistoryNeeds {
     pub rejected: Option<SignedDuration>,
     /// `removed_within`: the longest.
     pub removed: Option<SignedDuration>,
-    /// `approved_before`: reaches back for ever.
+    /// `approved_before`: looks back for ever.
     pub approved: bool,
     /// `approved_over`.
     pub approvals: Option<Counting>,
@@ -42,7 +42,7 @@ impl Counting {
 }
 
 impl HistoryNeeds {
-    /// Takes in what one `history` condition asks for.
+    /// Adds the needs of one `history` condition.
     pub(crate) fn add(&mut self, history: &History) {
         self.approved |= history.approved_before.is_some();
         self.rejected = self.rejected.max(history.rejected_within);
@@ -66,7 +66,7 @@ impl HistoryNeeds {
         self.rejected.max(self.rejections.map(|counting| counting.per))
     }
 
-    /// The furthest of all; [`SignedDuration::MAX`] is for ever.
+    /// The longest of all; [`SignedDuration::MAX`] means for ever.
     pub fn reach(&self) -> Option<SignedDuration> {
         let for_ever = self.approved.then_some(SignedDuration::MAX);
         let counted = [self.approvals, self.rejections, self.removals].into_iter().flatten().map(|one| one.per).max();
@@ -75,7 +75,7 @@ impl HistoryNeeds {
 }
 
 impl Policy {
-    /// What of the history of owners this policy asks about.
+    /// Which part of the owners' history this policy needs.
     pub fn history_needs(&self) -> HistoryNeeds {
         self.needs().history
     }

@@ -1,5 +1,5 @@
-//! A hash map from a handle, an owner, a slug or a folded name to the sets of patterns it may stand in: as many look-ups
-//! as there are kinds, however many rules and list entries there are. A collision only costs one rule asked in vain.
+//! A hash map from a handle, an owner, a slug or a folded name to the sets of patterns that may contain it: one look-up
+//! for each kind, however many rules and list entries there are. A collision only evaluates one rule unnecessarily.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher, Hasher};
@@ -65,7 +65,7 @@ impl Anchors {
     }
 }
 
-/// A hasher for what is a hash already.
+/// A hasher for values that are already hashes.
 #[derive(Debug, Default)]
 pub(super) struct Ready(u64);
 

@@ -1,5 +1,5 @@
 //! One combined matcher for each family of patterns: regular expressions over handles, names and messages, globs over
-//! handles, literals in messages. Each says which rules (or sets) may match, in one pass over the text.
+//! handles, literals in messages. Each returns the rules (or sets) that may match, in one pass over the text.
 
 use aho_corasick::AhoCorasick;
 use globset::{Candidate, Glob, GlobSet};
@@ -14,8 +14,8 @@ const CACHE_SIZE_MAX: usize = 8 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Regexes {
     plain: Sets,
-    /// Patterns with word boundaries. Beyond ASCII these run without an automaton, hundreds of times slower together
-    /// than one by one: there, each is asked by itself.
+    /// Patterns with word boundaries. Beyond ASCII these run without an automaton, and together are hundreds of times
+    /// slower than one by one: there, each is checked alone.
     words: Sets,
     word_rules: Vec<u32>,
 }
@@ -23,7 +23,7 @@ pub(super) struct Regexes {
 #[derive(Debug, Default)]
 struct Sets {
     sets: Vec<(RegexSet, Box<[u32]>)>,
-    /// Rules whose patterns would not go into any set: always asked.
+    /// Rules whose patterns do not fit into any set: always evaluated.
     alone: Vec<u32>,
 }
 

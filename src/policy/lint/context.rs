@@ -12,13 +12,13 @@ use crate::policy::load::{Loaded, text_of};
 use crate::policy::raw::{RawCondition, RawFile, RawTable, RawWhen};
 use crate::policy::rules::{Policy, RuleName};
 
-/// A rule that is idle, or only tried, for longer than this is worth a word.
+/// A rule that does not match, or is in shadow, for longer than this gets a warning.
 const LONG: SignedDuration = SignedDuration::from_hours(24 * 30);
 
-/// What the file does not say.
+/// Facts that are not in the file.
 #[derive(Debug, Clone, Default)]
 pub struct LintContext {
-    /// The time; without it, nothing about time is said.
+    /// The time; without it, there are no warnings about time.
     pub now: Option<Timestamp>,
     /// How long the ledger keeps what `history` asks for.
     pub keep: Option<SignedDuration>,
@@ -26,14 +26,14 @@ pub struct LintContext {
     pub agents: Option<Vec<String>>,
     /// The names of the deciders of doorman.toml, where that was read.
     pub deciders: Option<Vec<String>>,
-    /// What the ledger remembers of rules, by name; of those that are missing nothing is said.
+    /// What the ledger remembers about rules, by name; a missing rule gets no warning.
     pub rules: BTreeMap<RuleName, RuleHistory>,
 }
 
 /// What the ledger remembers of one rule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RuleHistory {
-    /// In force since.
+    /// Since when it is in force.
     pub since: Option<Timestamp>,
     /// In force as a shadow rule, without a break, since.
     pub shadow_since: Option<Timestamp>,

@@ -1,5 +1,6 @@
-//! Approve rules that can never approve, other than by one rule over them: the guard holds all whom they mean, conditions
-//! contradict each other, or several rules together undo them. It may miss one; it never says so wrongly.
+//! Approve rules that can never approve, for other reasons than one rule that overrides them: the guard defers all
+//! senders that they mean, conditions contradict each other, or several rules together override them. It may miss a
+//! rule, but never names one wrongly.
 
 use super::Both;
 use crate::document::Problems;
@@ -46,7 +47,7 @@ pub(super) fn together<'a>(blockers: &[&Both<'a>], approve: &Both<'_>, budget: &
     Some(which.into_iter().filter_map(|at| names.get(at).copied()).collect())
 }
 
-/// Whether all whom the rule lets in look like somebody in `protect`, and it names none of them literally.
+/// Whether all senders that the rule lets in look like somebody in `protect`, and it names none of them literally.
 fn guarded(alikes: &LookAlikes, table: &Table) -> Option<Never> {
     if table.conditions.iter().any(|condition| condition.0.groups().is_some()) {
         return None;

@@ -12,7 +12,7 @@ const RULES: &str = "version = 1\n[lists.friends]\nfile = \"friends.txt\"\n[rule
 struct Dir(tempfile::TempDir);
 
 impl Dir {
-    /// With sound rules and a list.
+    /// A directory with valid rules and a list.
     fn new() -> Self {
         let dir = Self(tempfile::tempdir().unwrap());
         dir.write("rules.toml", RULES);
@@ -144,12 +144,12 @@ fn a_list_file_that_shrank_needs_a_word() {
     assert!(loaded.policy.is_none());
     assert!(loaded.report.render(false).contains("2 of 3 entries are gone, 1 are there now"));
     assert!(load(&path, Some(&running), &Shrunk::Accept).policy.is_some());
-    // What somebody took off one list is accepted there, and nothing that went with it.
+    // The entries that a person removed from one list are accepted there; other lost entries are not.
     let removed = |file: &str, entries| Shrunk::Removed { files: vec![dir.path(file)], entries };
     let taken = |shrunk| load(&path, Some(&running), &shrunk).policy.is_some();
     assert!(taken(removed("friends.txt", 2)));
     assert!(!taken(removed("friends.txt", 1)) && !taken(removed("others.txt", 2)));
-    // However they name it.
+    // The same under any name of the file.
     std::os::unix::fs::symlink(dir.path("friends.txt"), dir.path("link.txt")).unwrap();
     assert!(!taken(removed("link.txt", 2)));
     let known = || [dir.path("rules.toml"), dir.path("friends.txt")];

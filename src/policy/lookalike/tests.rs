@@ -1,4 +1,4 @@
-//! Who looks like whom, in cases and in numbers.
+//! Which texts look like which owners, in cases and in numbers.
 
 use std::collections::BTreeMap;
 
@@ -169,7 +169,7 @@ const LAST: &str = "Smith Johnson Williams Brown Garcia Martinez Müller Schmidt
 const BOTS: &str = "weatherly helper-bot support billing sales-assistant research news-digest calendar travel-planner code-review translator \
     data-pipeline invoices hr-desk northstar kubeflow contosoft acmelabs johannes johnny leonard lena hasanabi bandwidth bandits";
 
-/// Real-looking names and handles, 5,000 of them, which pass beside the protected owners of the table.
+/// 5,000 realistic names and handles that must not look like the protected owners of the table.
 #[test]
 fn who_looks_like_nobody_passes() {
     let owners =

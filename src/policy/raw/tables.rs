@@ -18,7 +18,7 @@ use crate::policy::decision::Mode;
 use crate::policy::keys;
 use crate::policy::rules::{Limit, LimitBy, OnBadLine, OverdueThen, Quota};
 
-/// When a test plays that does not say.
+/// The default time of a test.
 const TEST_AT: Timestamp = Timestamp::constant(1_767_614_400, 0);
 
 /// Reads the whole tree of an included file, in which some keys have no place.
@@ -83,7 +83,7 @@ pub(crate) fn file(tree: &Spanned<DeTable<'_>>, problems: &mut Problems) -> RawF
     }
 }
 
-/// The tables by name under a key. Names that are none are refused, and kept for those that speak of them.
+/// The tables by name under a key. Invalid names are refused, and kept so that references to them get no second error.
 fn named<T>(
     file: &TableReader<'_, '_>,
     key: &str,

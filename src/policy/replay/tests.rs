@@ -7,7 +7,7 @@ use crate::policy::Policy;
 use crate::policy::rules::{LimitBy, OverdueThen, Quota, When};
 use crate::policy::testkit::*;
 
-/// One request, seen so many minutes after noon, with what the record says of it.
+/// One request, seen this many minutes after noon, with its record.
 fn recorded(which: &str, from: &str, minute: i64, verdict: Verdict, by: &str) -> Recorded {
     let first_seen = noon() + minutes(minute);
     let answered = (verdict != Verdict::Defer).then_some(first_seen);

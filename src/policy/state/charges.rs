@@ -1,8 +1,8 @@
 //! Charges against limits, by rule and bucket, in order of time.
 //!
-//! Bound: [`CHARGES_MAX`]; past it the older half is let go, and the rules it belonged to count as full for as long as
-//! their windows reach back that far. The same holds for what `Charges::prune` lets go: a limit never counts less than
-//! there was.
+//! Bound: [`CHARGES_MAX`]; beyond that the older half is dropped, and the limits of the rules that it belonged to count
+//! as full as long as their windows reach back that far. The same holds for what `Charges::prune` drops: a limit never
+//! counts less than there was.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -30,18 +30,18 @@ pub(crate) struct Charges {
 
 #[derive(Debug, Default)]
 struct OfRule {
-    /// In order of time. Ordered by bucket, so that all handles of one owner lie together.
+    /// In order of time. Sorted by bucket, so that all handles of one owner are next to each other.
     buckets: BTreeMap<Arc<str>, Vec<(Timestamp, RequestId)>>,
-    /// The newest charge that was let go.
+    /// The newest charge that was dropped.
     gap: Option<Timestamp>,
 }
 
-/// How a limit stands for one request.
+/// The state of a limit for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Used {
     /// Places taken by other requests within the window.
     pub(crate) count: usize,
-    /// Whether there is none left; also where it cannot be told.
+    /// Whether no place is left; also true if that is not known.
     pub(crate) full: bool,
     /// When a place gets free, where none is.
     pub(crate) frees: Option<Timestamp>,
@@ -78,7 +78,7 @@ impl Charges {
         bucket.map_or(0, |bucket| bucket.iter().filter(|(at, holder)| holder == request && *at >= since).count())
     }
 
-    /// How a limit stands for this handle at this moment, `except`'s own places since then aside.
+    /// The state of a limit for this handle at this moment, without the places that `except` took since then.
     pub(crate) fn used(
         &self,
         rule: &RuleName,
@@ -141,7 +141,7 @@ impl Charges {
         Some(holders)
     }
 
-    /// Lets go what is past the reach of each rule's limit; of a rule without a limit, everything.
+    /// Drops the charges beyond the reach of each rule's limit, and all charges of a rule without a limit.
     pub(crate) fn prune(&mut self, reach: impl Fn(&RuleName) -> Option<SignedDuration>, now: Timestamp) {
         for (name, of_rule) in &mut self.rules {
             let horizon = reach(name).map_or(Timestamp::MAX, |per| now.checked_sub(per).unwrap_or(Timestamp::MIN));
@@ -163,13 +163,13 @@ impl Charges {
         }
     }
 
-    /// Forgets that anything was let go, because all that came after `unread` was read from the record.
+    /// Forgets the gaps, because everything after `unread` was read from the record.
     pub(crate) fn complete_since(&mut self, unread: Option<Timestamp>) {
         self.rules.values_mut().for_each(|of_rule| of_rule.gap = None);
         self.unread = unread;
     }
 
-    /// Whether nothing that this rule's limit counts was let go, or never read.
+    /// Whether all charges that this rule's limit counts are known: none was dropped, or never read.
     pub(crate) fn covers(&self, rule: &RuleName, limit: &Limit, now: Timestamp) -> bool {
         self.gap(rule).is_none_or(|gap| after(gap, limit.quota.per) <= now)
     }
@@ -183,7 +183,7 @@ impl Charges {
     }
 }
 
-/// The bucket of a limit that counts by handle: with its `@`, so that it is never taken for an owner's.
+/// The bucket of a limit that counts by handle: with its `@`, so that it cannot be an owner's bucket.
 pub(crate) fn handle_bucket(handle: &Handle) -> String {
     format!("@{handle}")
 }
@@ -204,7 +204,7 @@ impl OfRule {
             }
         }
         if by == LimitBy::Owner {
-            // `0` is what follows `/` in ASCII: between the two lie the handles of this owner's agents.
+            // `0` follows `/` in ASCII: the handles of this owner's agents are between the two.
             let (from, to) = (format!("@{owner}/"), format!("@{owner}0"));
             let agents = self.buckets.range::<str, _>((Bound::Included(&*from), Bound::Excluded(&*to)));
             agents.filter(|(name, _)| ***name != *at_handle).for_each(|(_, bucket)| ask(bucket));

@@ -1,4 +1,4 @@
-//! What a person said, and what was said to people: holds, pauses, notices of `overdue`.
+//! What people decided, and the notices for people: holds, pauses, notices of `overdue`.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::{PolicyState, RuleName};
 use crate::model::{Handle, RequestId};
 use crate::policy::ask::{Question, Told};
 
-/// Most words on one request that are kept.
+/// Most decider verdicts that are kept for one request.
 const WORDS_MAX: usize = 8;
 
 impl PolicyState {
@@ -18,7 +18,7 @@ impl PolicyState {
         };
     }
 
-    /// Who holds this request, if somebody does.
+    /// The person who holds this request, if there is one.
     pub fn hold_of(&self, request: &RequestId) -> Option<&Arc<str>> {
         self.holds.get(request)
     }
@@ -53,7 +53,8 @@ impl PolicyState {
         self.notified.get(request).is_some_and(|names| names.contains(overdue))
     }
 
-    /// A decider said this of a request. Its newest word to each question counts: who goes back to a rule asks nothing again.
+    /// A decider gave this verdict about a request. Its newest verdict for each question counts, so going back to an
+    /// earlier rule asks nothing again.
     pub fn told(&mut self, request: &RequestId, told: Told) {
         let words = self.told.entry(request.clone()).or_default();
         words.retain(|word| word.decider != told.decider || word.key != told.key);
@@ -63,12 +64,12 @@ impl PolicyState {
         words.push(told);
     }
 
-    /// What was said to this question.
+    /// The verdict for this question.
     pub fn word_on(&self, request: &RequestId, question: &Question) -> Option<&Told> {
         self.told.get(request)?.iter().find(|word| word.answers(question))
     }
 
-    /// All that deciders said of this request.
+    /// All verdicts of deciders about this request.
     pub fn words_on(&self, request: &RequestId) -> &[Told] {
         self.told.get(request).map_or(&[], Vec::as_slice)
     }
@@ -80,8 +81,8 @@ impl PolicyState {
         self.gone(request);
     }
 
-    /// A request came whose id may have been another's before: what that one cost, and that it was made, still counts, and
-    /// this one's counts besides.
+    /// A request came whose id may have belonged to an earlier one: the charges and the history of the earlier one
+    /// still count, in addition to those of the new one.
     pub fn came_again(&mut self, request: &RequestId, handle: Option<&Handle>) {
         self.open.remove(request);
         if let Some(handle) = handle {
@@ -89,7 +90,7 @@ impl PolicyState {
         }
     }
 
-    /// The platform gave this id to another request: what people said of the one before is not said of this one.
+    /// The platform gave this id to another request: what people decided about the earlier one does not apply to it.
     pub fn id_reused(&mut self, request: &RequestId) {
         self.forget(request);
         for (_, rejected) in self.overdue.values_mut().flatten() {
@@ -97,7 +98,7 @@ impl PolicyState {
         }
     }
 
-    /// A listing shows this request no more. It may be a stale one, so what a person holds stays held.
+    /// A listing no longer shows this request. The listing may be stale, so a person's hold stays.
     pub fn gone(&mut self, request: &RequestId) {
         self.notified.remove(request);
     }

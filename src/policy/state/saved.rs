@@ -1,4 +1,4 @@
-//! What a policy state is rebuilt from: the rows that the ledger keeps of it.
+//! What a policy state is rebuilt from: the rows in the ledger.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ pub struct ChargeRow {
     pub charge: Charge,
     /// Since when.
     pub at: Timestamp,
-    /// Whether the answer that it pays for may still come to nothing, so that the place would be given back. Never that of an
-    /// earlier request of the same id.
+    /// Whether the answer that it pays for may still fail, so that the place would be given back. Never true for an
+    /// earlier request with the same id.
     pub open: bool,
-    /// Whether the platform confirmed that answer: it is not only presumed to be carried out.
+    /// Whether the platform confirmed that answer, rather than it being presumed.
     pub confirmed: bool,
 }
 
@@ -44,9 +44,9 @@ pub enum HistoryKind {
 /// One row of history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryRow {
-    /// Whose.
+    /// The owner.
     pub owner: Arc<str>,
-    /// By which handle, where it is known.
+    /// The handle, if it is known.
     pub handle: Option<Handle>,
     /// By which request; `None` for removals.
     pub request: Option<RequestId>,
@@ -63,14 +63,14 @@ pub struct ApprovalRow {
     pub request: RequestId,
     /// When its intent was recorded.
     pub at: Timestamp,
-    /// Whether that answer may still come to nothing; as [`ChargeRow::open`].
+    /// Whether that answer may still fail; see [`ChargeRow::open`].
     pub open: bool,
 }
 
 /// All that a policy state is rebuilt from.
 #[derive(Debug, Clone, Default)]
 pub struct SavedState {
-    /// Live charges.
+    /// Current charges.
     pub charges: Vec<ChargeRow>,
     /// History, as far back as the policy asks.
     pub history: Vec<HistoryRow>,
@@ -84,13 +84,13 @@ pub struct SavedState {
     pub paused: bool,
     /// Rejections by `overdue` rules in the last hour.
     pub overdue_rejects: Vec<(RuleName, Timestamp)>,
-    /// Owners that were let in, since when, and of whom no contact was ever recognised.
+    /// Owners that were let in, since when, and whose contact was never recognised.
     pub unmet: Vec<(Arc<str>, Timestamp)>,
     /// The last removal of a contact that never had a readable handle.
     pub nameless: Option<(ContactId, Timestamp)>,
-    /// Requests that ended, and nobody said how; for a decision of the past, all that was in doubt then.
+    /// Requests that ended in an unknown way; for a decision in the past, everything that was in doubt then.
     pub doubts: Vec<Doubt>,
-    /// What deciders said.
+    /// The verdicts of deciders.
     pub told: Vec<(RequestId, Told)>,
     /// `overdue` notices already given.
     pub notified: Vec<(RequestId, RuleName)>,

@@ -1,4 +1,4 @@
-//! REST calls under a transcript: each gets the answer that the same call got then, in the same order.
+//! REST calls during a replay: each gets the reply that the same call got in the transcript, in the same order.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl Calls {
         Self { recorded, came: HashMap::new() }
     }
 
-    /// The recorded call that this one repeats, and whether it comes once more than it did then.
+    /// The recorded call that this one repeats, and whether it has arrived more often than in the transcript.
     fn next(&mut self, same: &Same) -> Option<(usize, bool)> {
         let places = self.recorded.get(same)?;
         let came = self.came.entry(same.clone()).or_default();
@@ -74,7 +74,8 @@ pub(super) async fn answer(
     body: &[u8],
 ) -> Result<Reply, Cut> {
     if path == "agent/me" {
-        // It is to hear its own id, which only its socket says; a client that opens none is told the recorded one.
+        // The reply must contain the client's own id, which only its socket tells; a client that opens no socket gets
+        // the recorded one.
         let _ = tokio::time::timeout(KNOWN_WAIT, stage.known.cancelled()).await;
     }
     let body: Option<Value> = serde_json::from_slice(body).ok();
@@ -118,7 +119,7 @@ pub(super) async fn answer(
     Ok(reply)
 }
 
-/// The answer where the transcript has none.
+/// The reply if the transcript has none.
 fn by_default(stage: &Stage, same: &Same, action: Option<&str>) -> Reply {
     let totals = json!({ "total": 0, "total_pages": 0 });
     match same.path.as_str() {

@@ -1,4 +1,4 @@
-//! One connection under a transcript.
+//! One connection during a replay.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,12 +26,12 @@ use crate::sandbox::server::header as header_text;
 const FRAME_MAX: usize = 1 << 20;
 /// Most bytes of a frame that is malformed.
 const GARBLED_MAX: u64 = 4 << 20;
-/// How long what followed an answer waits for a client that gives none.
+/// How long the events after an answer wait for a client that sends no answer.
 const ANSWERS_WAIT: Duration = Duration::from_secs(5);
-/// Most frames of the client that nothing has waited for yet.
+/// Most frames of the client that are stored because no step has waited for them yet.
 const HEARD_MAX: usize = 1024;
 
-/// Answers an upgrade as the next recorded one was answered.
+/// Answers an upgrade like the next recorded one.
 pub(super) async fn upgrade(
     mut request: Request<hyper::body::Incoming>,
     stage: &Arc<Stage>,
@@ -102,7 +102,7 @@ struct Over;
 struct Player<'a> {
     socket: WebSocketStream<TokioIo<Upgraded>>,
     stage: &'a Stage,
-    /// What the client has sent and nothing has waited for.
+    /// Frames of the client that no step has waited for yet.
     heard: VecDeque<[Value; 5]>,
     /// The client's refs by the recorded ones, as JSON.
     refs: HashMap<String, Value>,
@@ -118,7 +118,7 @@ impl<'a> Player<'a> {
     }
 
     async fn play(mut self, conn: &Conn, number: usize) {
-        // A client that leaves at the end of a transcript was told to: all has been said before.
+        // A client that leaves at the end of a transcript was ordered to: everything was played before.
         let leaves = |what: &What| matches!(what, What::Await { event, .. } if event == "phx_leave");
         let last = conn.steps.iter().position(|step| leaves(&step.what)).unwrap_or(conn.steps.len());
         let (before, leaving) = conn.steps.split_at(last);
@@ -132,7 +132,7 @@ impl<'a> Player<'a> {
         if self.steps(leaving).await.is_err() {
             return;
         }
-        // What comes now was never said: heartbeats are answered, nothing else.
+        // What arrives now has no recorded reply: only heartbeats are answered.
         if !matches!(conn.steps.last().map(|step| &step.what), Some(What::End(_))) {
             while self.listen(None).await.is_ok() {
                 self.heard.clear();
@@ -161,7 +161,7 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// Waits until the client has answered as many requests as it had then, unless it does not.
+    /// Waits until the client has answered as many requests as the recorded client had, or until it takes too long.
     async fn answered(&mut self, count: usize) -> Result<(), Over> {
         let mut answers = self.stage.answers.subscribe();
         let until = Instant::now() + ANSWERS_WAIT;
@@ -208,13 +208,13 @@ impl<'a> Player<'a> {
     async fn end(&mut self, code: Option<u16>) -> Result<(), Over> {
         let Some(code) = code.map(CloseCode::from).filter(|code| code.is_allowed()) else { return Ok(()) };
         let _ = self.socket.close(Some(CloseFrame { code, reason: "".into() })).await;
-        // Until the client has seen it.
+        // Waits until the client has read the close frame.
         let until = Instant::now() + Duration::from_secs(2);
         while self.listen(Some(until)).await.is_ok() && Instant::now() < until {}
         Ok(())
     }
 
-    /// Takes the client's next frame, if one comes in time. Heartbeats are answered if they were then.
+    /// Reads the client's next frame, if one arrives in time. Answers a heartbeat if the recorded one was answered.
     async fn listen(&mut self, until: Option<Instant>) -> Result<(), Over> {
         let message = match until {
             None => self.socket.next().await,

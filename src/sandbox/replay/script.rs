@@ -1,5 +1,5 @@
-//! From lines to what is played: the platform's side of each connection with the places where it waits for the client, and
-//! the calls with their answers.
+//! Turns the lines of a transcript into a script: the platform's side of each connection, with the points at which it
+//! waits for the client, and the calls with their replies.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::transcript::{Dir, Line, Rest, Upgrade};
 
-/// No recorded pause is longer when it is played.
+/// A longer recorded pause is shortened to this when it is played.
 const PAUSE_MAX: Duration = Duration::from_secs(600);
 
 /// The path of the client's answers.
@@ -23,12 +23,12 @@ pub enum ScriptError {
     /// It has no such agent.
     #[error("there is no agent `{0}` in it")]
     Unknown(String),
-    /// Nothing was said.
+    /// It contains nothing to play.
     #[error("the platform says nothing in it")]
     Empty,
 }
 
-/// What is played.
+/// The script.
 #[derive(Debug, Clone, Default)]
 pub struct Script {
     /// The recorded agent.
@@ -37,14 +37,14 @@ pub struct Script {
     pub(super) calls: Vec<Exchange>,
 }
 
-/// One recorded connection, or a refused try at one.
+/// One recorded connection, or a refused attempt.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Conn {
     pub(super) answer: Upgrade,
     pub(super) steps: Vec<Step>,
     /// For each heartbeat of the client, whether it was answered.
     pub(super) beats: Vec<bool>,
-    /// When its last line was said.
+    /// The time of its last line.
     last: Option<u64>,
     /// The refs of the heartbeats.
     beat_refs: Vec<Value>,
@@ -52,9 +52,9 @@ pub(super) struct Conn {
 
 #[derive(Debug, Clone)]
 pub(super) struct Step {
-    /// Since the line before.
+    /// The pause since the line before.
     pub(super) pause: Duration,
-    /// How many answers of the client's had gone out before.
+    /// How many answers of the client had been sent before.
     pub(super) after: usize,
     pub(super) what: What,
 }
@@ -68,11 +68,11 @@ pub(super) enum What {
     Frame(Vec<Value>),
     /// Sends a text as it is.
     Text(String),
-    /// Sends so many bytes that are no JSON.
+    /// Sends this many bytes that are not JSON.
     Garbled(u64),
-    /// Sends so many bytes in a binary frame.
+    /// Sends this many bytes in a binary frame.
     Binary(u64),
-    /// Ends the connection, with this code or without a word.
+    /// Ends the connection, with this code or without a close frame.
     End(Option<u16>),
 }
 
@@ -85,7 +85,7 @@ pub(super) struct Exchange {
 }
 
 impl Script {
-    /// What one agent's platform said; the only one's, where `agent` is left out.
+    /// The script for one agent; if `agent` is left out, the transcript must have only one.
     ///
     /// # Errors
     ///
@@ -272,7 +272,7 @@ mod tests {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/phoenix");
         let text = std::fs::read_to_string(folder.join("malformed.jsonl")).unwrap();
         for end in (0..text.len()).filter(|&end| text.is_char_boundary(end)) {
-            // Cut off at the end, and then at the beginning too.
+            // Cuts off the end, and then also the beginning.
             for part in [&text[..end], text[..end].split_once('\n').map_or("", |(_, rest)| rest)] {
                 if let Ok(lines) = read(part) {
                     let _ = Script::of(&lines, None);

@@ -8,7 +8,7 @@ use crate::sandbox::reply::{Reply, error, json_text, json_value, problem};
 use crate::sandbox::store::{PageWanted, Rows};
 
 impl Call<'_> {
-    /// `agent/peers`, `agent/chats` and what is below it; `None` for what is not imitated.
+    /// `agent/peers`, `agent/chats` and the paths below; `None` for paths that are not imitated.
     pub(super) fn chats(&self, path: &str) -> Option<Reply> {
         let parts: Vec<&str> = path.strip_prefix("agent/")?.split('/').collect();
         let get = self.parts.method == Method::GET;
@@ -76,7 +76,7 @@ impl Call<'_> {
         }
     }
 
-    /// Something was said in a room where nobody listens.
+    /// The reply to a message in a room where nobody listens.
     fn said(&self, mut data: Value) -> Reply {
         data["id"] = uuid::Uuid::new_v4().to_string().into();
         json_value(201, &json!({ "data": data }))

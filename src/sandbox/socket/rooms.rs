@@ -1,4 +1,4 @@
-//! The topics of a room: an agent may join them, and nothing is ever pushed there.
+//! The topics of rooms: an agent may join them, but nothing is ever pushed on them.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::Message;
@@ -10,7 +10,7 @@ use crate::sandbox::hub::Order;
 const PREFIXES: [&str; 2] = ["chat_room", "room_participants"];
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
-    /// Whether the topic is one of a room's, anybody's.
+    /// Whether the topic is that of any room.
     pub(super) fn is_room(&self, topic: &str) -> bool {
         topic.split_once(':').is_some_and(|(prefix, _)| PREFIXES.contains(&prefix))
     }

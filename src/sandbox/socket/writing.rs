@@ -1,4 +1,4 @@
-//! What goes out, and when: as it is, or as a fault wants it.
+//! Writes frames: unchanged, or as a fault requires.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::sandbox::hub::{Channel, Order};
 use crate::sandbox::malformed;
 use crate::sandbox::shared::STALL;
 
-/// A held frame goes out after this long, unless told otherwise.
+/// A frame that is held back is sent after this long, unless the fault says otherwise.
 pub(super) const HELD_MS: u64 = 1000;
 const LATE_MAX: usize = 10_000;
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
-    /// Writes a frame as a fault wants it.
+    /// Writes a frame, changed by the fault.
     pub(super) async fn deliver(&mut self, fault: Option<Fault>, frame: String, topic: &str) -> Result<(), Order> {
         if let Some(fault) = fault {
             let right = Message::text(frame.as_str());
@@ -54,7 +54,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         self.flush().await
     }
 
-    /// Nothing moves, unless the connection is to end. What was written before is on its way.
+    /// Nothing is written or read until the pause is over or the connection must end. Earlier writes are flushed.
     pub(super) async fn stall(&mut self, pause: Duration) -> Result<(), Order> {
         self.flush().await?;
         tokio::select! {
@@ -64,7 +64,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         }
     }
 
-    /// What a fault does to this very connection.
+    /// What a fault does to this connection itself.
     pub(super) fn strike_self(&self, fault: &Fault) -> Option<Order> {
         match fault.what {
             Do::Close => Some(crate::sandbox::shared::close(fault)),
@@ -85,7 +85,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         }
     }
 
-    /// Writes a frame, and then the held ones that waited for one.
+    /// Writes a frame, then the held frames that were waiting for one.
     pub(super) async fn write(&mut self, message: Message) -> Result<(), Order> {
         self.feed(message).await?;
         if self.late.is_empty() { Ok(()) } else { self.release(|_, until_next| until_next).await }

@@ -15,12 +15,12 @@ pub(super) struct ContactRow {
     /// The other side, where it is of this world.
     other: Option<PartyIndex>,
     handle: Option<String>,
-    /// What is listed in place of the handle, where a tester changed that.
+    /// The handle that is listed instead, if a tester changed it.
     listed: Option<Option<String>>,
     name: Option<String>,
     kind: PartyKind,
     inserted_at: Timestamp,
-    /// As the request that made it said, where a tester had it say so.
+    /// The sender's id from the request that made it, if a tester gave one.
     sender_id: Option<String>,
     owner_id: Option<String>,
 }
@@ -41,7 +41,7 @@ impl Store {
         self.contact_by_handle.contains_key(&(party, self.parties[other].handle.clone()))
     }
 
-    /// Both sides of an approved request become contacts, unless they are.
+    /// Makes both sides of an approved request contacts, unless they are contacts already.
     pub(super) fn make_contacts(&mut self, request: usize, now: Now, pushed: &mut Vec<PushedEvent>) {
         let row = &self.requests[request];
         let (to, from) = (row.to, row.from);
@@ -115,8 +115,8 @@ impl Store {
         }
     }
 
-    /// Contacts of `party`, oldest first. `online` says who has a connection; of strangers to this world that is null, as
-    /// the handle is of somebody without one.
+    /// Contacts of `party`, oldest first. `online` says who has a connection; for a party outside this world that is
+    /// null, and so is the handle of a party without one.
     pub(crate) fn list_contacts(
         &self,
         party: PartyIndex,
@@ -143,7 +143,7 @@ impl Store {
         Ok(())
     }
 
-    /// Ends a relation, by the other's handle or the record's id; both sides are told.
+    /// Ends a relation, by the other side's handle or the record's id; both sides get an event.
     pub fn remove_contact(
         &mut self,
         party: PartyIndex,

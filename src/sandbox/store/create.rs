@@ -1,4 +1,4 @@
-//! Requests come into being: a tester's, many at once, or by the platform's own `contacts/add`.
+//! Creates requests: one or many for a tester, or one for the platform's own `contacts/add`.
 
 use std::collections::hash_map;
 
@@ -24,7 +24,7 @@ struct Draft {
 }
 
 impl Store {
-    /// Makes the requests numbered `numbers` of what `new` describes; with `new.push`, also says whom to tell.
+    /// Makes the requests numbered `numbers` that `new` describes; with `new.push`, also returns the events to push.
     pub fn create(
         &mut self,
         new: &NewRequest,
@@ -127,7 +127,7 @@ impl Store {
         PushedEvent { to: row.to, event: "contact_request_received", payload, request: Some(index) }
     }
 
-    /// The platform's `contacts/add`: asks, or approves the inverse request that waits.
+    /// The platform's `contacts/add`: makes a request, or approves the inverse request if one is pending.
     pub fn add(
         &mut self,
         by: PartyIndex,

@@ -1,4 +1,4 @@
-//! Pages of requests: what is shown, in which order.
+//! Pages of requests: their contents and order.
 
 use jiff::Timestamp;
 
@@ -7,7 +7,7 @@ use crate::clock::Mono;
 use crate::sandbox::wire::Status;
 use crate::sandbox::world::PartyKind;
 
-/// How many and which of a list to show.
+/// Which page of a list, and its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageWanted {
     /// From 1.
@@ -26,7 +26,7 @@ impl PageWanted {
     }
 }
 
-/// Rows of a page, as JSON, and how many there are in all.
+/// The rows of a page, as JSON, and the total number.
 #[derive(Debug, Default)]
 pub struct Rows {
     /// JSON, one a row.

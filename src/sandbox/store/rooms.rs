@@ -28,7 +28,7 @@ impl Room {
 }
 
 impl Store {
-    /// A new room of this agent, which hears of it.
+    /// Makes a room of this agent, which gets an event.
     pub(crate) fn make_room(
         &mut self,
         agent: PartyIndex,
@@ -61,7 +61,7 @@ impl Store {
         Rows { rows, total: all.len() }
     }
 
-    /// Who is in a room of this agent's: itself.
+    /// The participants of this agent's rooms: only the agent itself.
     pub fn participants(&self, agent: PartyIndex) -> Value {
         let party = &self.parties[agent];
         json!([{

@@ -1,19 +1,19 @@
-//! A text as those see it who undo its escapes, and where each byte of that stands in the text.
+//! A text after its escapes are undone, and the position of each of its bytes in the original text.
 
 use std::ops::Range;
 
-/// Escapes are undone so many times.
+/// Escapes are undone this many times.
 const DEPTH_MAX: usize = 3;
 
-/// See the module. A key is visible ASCII, so bytes do.
+/// See the module. Works on bytes, since a key is visible ASCII.
 #[derive(Debug)]
 pub(super) struct Decoded {
     pub(super) bytes: Vec<u8>,
-    /// Of each byte, in the text.
+    /// For each byte, its position in the original text.
     places: Vec<Range<usize>>,
 }
 
-/// What undoes escapes: how long the one at the beginning is, and what it stands for.
+/// Undoes one escape: the length of the escape at the beginning, and the byte that it means.
 type Undo = fn(&[u8]) -> Option<(usize, u8)>;
 
 impl Decoded {
@@ -23,14 +23,14 @@ impl Decoded {
         Self { bytes, places }
     }
 
-    /// Where this piece stands in the text.
+    /// The position of this piece in the original text.
     pub(super) fn place(&self, piece: Range<usize>) -> Range<usize> {
         let first = self.places.get(piece.start).map_or(0, |place| place.start);
         let last = piece.end.checked_sub(1).and_then(|last| self.places.get(last));
         first..last.map_or(first, |place| place.end)
     }
 
-    /// Calls `look` with the text, and with what it is when escapes are undone, in whatever order, up to three times.
+    /// Calls `look` with the text, and with every result of undoing escapes, in any order, up to three times.
     pub(super) fn each(self, mut look: impl FnMut(&Decoded)) {
         self.look(&mut look, DEPTH_MAX);
     }
@@ -69,7 +69,7 @@ impl Decoded {
     }
 }
 
-/// A visible ASCII character by the number that these digits write.
+/// The visible ASCII character with the code that these digits give.
 fn visible(digits: &[u8], radix: u32) -> Option<u8> {
     let number = u32::from_str_radix(std::str::from_utf8(digits).ok()?, radix).ok()?;
     u8::try_from(number).ok().filter(u8::is_ascii)
@@ -110,7 +110,7 @@ fn entity(text: &[u8]) -> Option<(usize, u8)> {
     Some((length + 1, byte))
 }
 
-/// The runs of base64 or hexadecimal that hold something of so many bytes at least.
+/// The runs of base64 or hexadecimal whose decoded bytes satisfy `holds`, with at least `least` bytes.
 pub(super) fn runs(text: &[u8], least: usize, holds: impl Fn(&[u8]) -> bool) -> impl Iterator<Item = Range<usize>> {
     let run_min = least.saturating_mul(4).div_ceil(3);
     let mut at = 0;
@@ -127,15 +127,15 @@ pub(super) fn runs(text: &[u8], least: usize, holds: impl Fn(&[u8]) -> bool) -> 
     })
 }
 
-/// Whether this run holds something, wherever in it that begins.
+/// Whether this run contains it, at any offset.
 fn is_in_run(run: &[u8], holds: &impl Fn(&[u8]) -> bool) -> bool {
     let base64 = (0..4).any(|skipped| holds(&joined(&run[skipped.min(run.len())..], 6, sextet)));
-    // Hexadecimal may stand behind other letters (`0x`, `key_`).
+    // Other characters may precede the hexadecimal digits (`0x`, `key_`).
     let mut digits = run.split(|byte| nibble(*byte).is_none());
     base64 || digits.any(|digits| (0..2).any(|skipped| holds(&joined(digits.get(skipped..).unwrap_or(&[]), 4, nibble))))
 }
 
-/// The bytes that these digits write; up to the first that is none.
+/// The decoded bytes of these digits, up to the first character that is not a digit.
 fn joined(digits: &[u8], bits: u32, value: fn(u8) -> Option<u8>) -> Vec<u8> {
     let (mut bytes, mut held, mut count) = (Vec::with_capacity(digits.len()), 0_u32, 0);
     for digit in digits.iter().map_while(|digit| value(*digit)) {

@@ -1,4 +1,4 @@
-//! What to say to somebody whose id or handle does not name exactly one pending request.
+//! The messages for an id or handle that does not name exactly one pending request.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -14,10 +14,10 @@ use crate::policy::doubts::{Fact, SHOWN_MAX};
 
 /// Most requests that are named in one message.
 const NAMED_MAX: usize = 5;
-/// How far back an answer is looked for.
+/// How far back this looks for an answer.
 const LATELY: SignedDuration = SignedDuration::from_hours(24 * 7);
 
-/// Several requests have this handle, or ids that begin so.
+/// Several requests have this handle, or ids with this beginning.
 pub(super) fn ambiguous(target: &str, rows: &[&PendingRow], now: Timestamp) -> String {
     let line = |row: &&PendingRow| {
         let text = |text: Option<&str>, max: usize| text.map(|text| StrangerText::new(text).shown(max));
@@ -33,7 +33,7 @@ pub(super) fn ambiguous(target: &str, rows: &[&PendingRow], now: Timestamp) -> S
     format!("`{target}` names {} pending requests: say which by its id{or}\n{}{more}", rows.len(), lines.join("\n"))
 }
 
-/// What is meant by the beginning of an id that a doubt rests on: that id, where it is the only one.
+/// The id that a person means by its beginning, if only one id that a doubt rests on begins so.
 pub(super) fn doubted(target: Target, rows: &[DoubtRow]) -> Result<Target, String> {
     let ids: BTreeSet<&str> =
         rows.iter().filter(|row| row.fact == Fact::Rejected.as_str()).map(|row| row.subject.as_str()).collect();
@@ -42,7 +42,7 @@ pub(super) fn doubted(target: Target, rows: &[DoubtRow]) -> Result<Target, Strin
     let begins: Vec<&str> = ids.iter().filter(|id| id.starts_with(beginning)).take(2).copied().collect();
     match begins.as_slice() {
         [] => Ok(target),
-        // Another one may begin so among those that are left out.
+        // Among the ids that are left out, another one may have this beginning.
         [_] if rows.iter().any(|row| rows.iter().filter(|other| other.agent == row.agent).count() >= SHOWN_MAX) => {
             Err(format!("there are too many doubts to say which one `{shown}` is the beginning of: write the whole id"))
         }
@@ -51,7 +51,7 @@ pub(super) fn doubted(target: Target, rows: &[DoubtRow]) -> Result<Target, Strin
     }
 }
 
-/// The handle is one that a command cannot name, as those of requests in need of a person often are.
+/// The handle is not valid, so no command can name it. Requests that need a person often have such handles.
 pub(super) fn not_typed(target: &str, rows: &[PendingRow]) -> Option<String> {
     let bare = target.strip_prefix('@').unwrap_or(target);
     let same = |handle: &str| {
@@ -68,7 +68,7 @@ pub(super) fn not_typed(target: &str, rows: &[PendingRow]) -> Option<String> {
     Some(format!("`{target}` is not a plain handle, so it cannot name a request: use the id, {}", ids.join(" or ")))
 }
 
-/// Who answered it already, and when, by the record. Reads the ledger, so it blocks.
+/// Who answered it already, and when, according to the ledger. Reads the ledger, so it blocks.
 /// `for_a_time`: an approval with an end was wanted.
 pub(super) fn already(
     path: &At,
@@ -163,7 +163,7 @@ fn removed(recorded: &RecordedRequest, now: Timestamp) -> Option<String> {
     }
 }
 
-/// In one unit.
+/// An age in one unit.
 fn age(at: Timestamp, now: Timestamp) -> String {
     match now.duration_since(at).as_secs().max(0) {
         seconds @ 0..60 => format!("{seconds} s"),

@@ -1,4 +1,4 @@
-//! What is written, and what is not.
+//! What a recording contains, and what it must not contain.
 
 use super::*;
 use crate::transcript::{Line, read};

@@ -14,16 +14,17 @@ use super::daemon::Daemon;
 use super::kills::number;
 use super::site::{AGENT, Site};
 
-/// Courses at once in a test run, unless `DOORMAN_COURSES` says otherwise.
+/// Number of courses in a test run, unless `DOORMAN_COURSES` says otherwise.
 const COURSES: u64 = 6;
-/// Happenings in each.
+/// Events in each course.
 const STEPS: u32 = 60;
 
 async fn course(seed: u64) -> Result<Counts, String> {
     let mut rng = Rng::with_seed(seed);
     let mut site = Site::start().await;
     let mut faults = super::matrix::faults();
-    // An old page may hide that an answer of unknown fate was not carried out; that is found out a minute later.
+    // A stale page may hide that an answer with an unknown outcome was not carried out; the daemon finds out a minute
+    // later.
     faults.retain(|fault| fault.what != Do::StaleList);
     let mut daemon = site.daemon();
     for step in 0..STEPS {
@@ -43,7 +44,7 @@ async fn course(seed: u64) -> Result<Counts, String> {
                 pause(&mut rng, 400).await;
                 daemon.signal(Signal::SIGCONT);
             }
-            // Before it is up, the signal would end it.
+            // Before the daemon is running, the signal would end it.
             13 if daemon.count("started") > 0 => daemon.signal(Signal::SIGHUP),
             14 => {
                 site.crash_platform().await;
@@ -69,7 +70,7 @@ async fn end(site: &Site, daemon: Daemon) -> Result<Counts, String> {
     if let Some(line) = lines.iter().find(|line| ["panic", "internal"].iter().any(|event| line["event"] == *event)) {
         return Err(format!("a fault of its own: {line}"));
     }
-    // An answer that arrives after its sender died may have it say the same again.
+    // If an answer arrives after the daemon that sent it died, the next daemon may send the same answer again.
     nothing_lost_nothing_twice(site, true)?;
     Ok(site.control.counts())
 }

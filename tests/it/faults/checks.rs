@@ -1,4 +1,4 @@
-//! What must hold after everything that went wrong, by the sandbox's own record and by the ledger.
+//! What must hold after every fault, according to the sandbox and the ledger.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,14 +9,14 @@ use doorman::sandbox::{Control, Status};
 use super::daemon::Daemon;
 use super::site::{AGENT, Site};
 
-/// Whether everybody who is to be answered is.
+/// Whether every request that must be answered is answered.
 pub fn all_decided(control: &Control) -> bool {
     control.state().requests.iter().all(|request| due(request).is_none_or(|_| request.status != Status::Pending))
 }
 
-/// What a request is to become; nothing for those that wait for a person.
+/// The status that a request must get; `None` if it waits for a person.
 fn due(request: &RequestState) -> Option<Status> {
-    // At another agent's door nobody of ours stands.
+    // doorman answers nothing for other agents.
     if request.to != AGENT {
         return None;
     }
@@ -27,8 +27,8 @@ fn due(request: &RequestState) -> Option<Status> {
     }
 }
 
-/// Nothing lost, nothing answered otherwise than by the rules, nothing answered with two verdicts; answered twice only where
-/// `twice` allows it. Each answer has its intent on record.
+/// No request is lost, answered against the rules, or answered with two verdicts. A request is answered twice only if
+/// `twice` allows it. Each answer has a recorded intent.
 pub fn nothing_lost_nothing_twice(site: &Site, twice: bool) -> Result<(), String> {
     nothing_twice(site, twice)?;
     let intents = intents(&site.path("ledger.db"))?;
@@ -39,7 +39,7 @@ pub fn nothing_lost_nothing_twice(site: &Site, twice: bool) -> Result<(), String
     }
 }
 
-/// The same, but for the record.
+/// The same, without a check of the ledger.
 pub fn nothing_twice(site: &Site, twice: bool) -> Result<(), String> {
     for request in site.control.state().requests {
         let said = || format!("{request:?}");
@@ -64,17 +64,17 @@ pub fn nothing_twice(site: &Site, twice: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// The requests for which an answer is on record.
+/// The requests that have a recorded answer.
 pub fn intents(ledger: &Path) -> Result<HashSet<String>, String> {
     Ok(read(ledger, "SELECT r.id FROM answer w JOIN request r ON r.n = w.request")?.into_iter().collect())
 }
 
-/// How many requests are on record.
+/// The number of recorded requests.
 pub fn on_record(site: &Site) -> usize {
     read(&site.path("ledger.db"), "SELECT id FROM request").map_or(0, |ids| ids.len())
 }
 
-/// How many answers the ledger holds whose end is not known.
+/// The number of answers in the ledger without a known outcome.
 pub fn open_answers(site: &Site) -> Result<usize, String> {
     Ok(read(
         &site.path("ledger.db"),
@@ -83,7 +83,7 @@ pub fn open_answers(site: &Site) -> Result<usize, String> {
     .len())
 }
 
-/// Whether each contact that the platform has is on record as made by the answer of ours that made it.
+/// Whether the ledger says of each of the platform's contacts that our own answer made it.
 pub fn contacts_are_ours(site: &Site) -> bool {
     let ours = "SELECT c.id FROM contact c JOIN request r ON r.n = c.request
                 WHERE c.removed_at IS NULL AND r.handle = c.handle";
@@ -103,7 +103,7 @@ fn read(ledger: &Path, sql: &str) -> Result<Vec<String>, String> {
     read().map_err(|error: rusqlite::Error| format!("the ledger cannot be read: {error}"))
 }
 
-/// Joined, listed, and hearing what is pushed: somebody new is answered.
+/// Waits until the daemon has joined, has listed, and gets pushed events: a new request is answered.
 pub async fn live_again(site: &Site, daemon: &Daemon, batch: &str) -> Result<(), String> {
     let joined = |control: &Control| {
         let live = control.overview().live;

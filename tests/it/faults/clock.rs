@@ -44,13 +44,14 @@ impl Doorman {
         timeout(TIME, wait).await.expect("it was never told");
     }
 
-    /// Somebody asks; returns once it is decided.
+    /// Sends a request, and returns after it is decided.
     async fn ask(&mut self, handle: &str) {
         self.site.control.request(&NewRequest::to(AGENT).from(handle).id(handle)).unwrap();
         self.until(|notice| matches!(notice, Notice::Decided { request, .. } if request.id.as_str() == handle)).await;
     }
 
-    /// Somebody who is sent away at any time asks; returns once they are. Whatever else was due is past.
+    /// Sends a request that is rejected at any time, and returns after it is rejected. Everything that was due before
+    /// is then done.
     async fn send_away(&mut self, handle: &str) {
         self.site.control.request(&NewRequest::to(AGENT).from(handle).id(handle)).unwrap();
         self.until(|notice| matches!(notice, Notice::Answered { request, .. } if request.id.as_str() == handle)).await;
@@ -62,7 +63,8 @@ impl Doorman {
     }
 }
 
-/// No jump opens a limit or ends a wait, whichever way it goes; what does not depend on time is answered throughout.
+/// No jump, in either direction, opens a limit or ends a wait. Requests whose decision does not depend on time are
+/// answered throughout.
 #[tokio::test]
 async fn a_clock_that_jumps_lets_nobody_in() {
     let site = Site::start().await;
@@ -86,7 +88,7 @@ async fn a_clock_that_jumps_lets_nobody_in() {
         doorman.send_away(&format!("foes/back-{turn}")).await;
         assert_eq!(doorman.approved(), let_in, "back from {hours} h");
     }
-    // A start under a wrong clock knows no better.
+    // A daemon that starts with a wrong clock does not know better.
     for hours in [3, -3] {
         let Doorman { daemon, site, .. } = doorman;
         daemon.stop().await;

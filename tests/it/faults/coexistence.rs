@@ -11,9 +11,9 @@ use super::daemon::Daemon;
 use super::site::{AGENT, KEY, Site};
 use crate::sandbox::harness::Client;
 
-/// So long between listings that only what is pushed can be answered meanwhile.
+/// Such a long time between listings that only pushed requests can be answered in between.
 const PUSHED_ONLY: &str = "list_live = \"1h\"\n";
-/// No connection is given up for a machine that is busy: here each has its meaning.
+/// Limits long enough that a busy machine ends no connection: in these tests every end has a meaning.
 const PATIENT: &str = "dead_after = \"60s\"\njoin_timeout = \"60s\"\n";
 
 /// The agent's own connection, as the official client makes it: it joins its channels and stays.
@@ -44,13 +44,13 @@ impl Agent {
 const REJECT: &str = "&on_conflict=reject";
 const SUPERSEDE: &str = "&on_conflict=supersede";
 
-/// The daemon's own connects; the agents of these tests and the second daemon bring nothing of the kind asked for.
+/// The daemon's own connects; the other clients in these tests make none that match.
 fn connects(control: &Control, of: impl Fn(&Connect) -> bool) -> usize {
     control.overview().connects.iter().filter(|connect| of(connect)).count()
 }
 
-/// Somebody asks, and the next round of listing has them answered. A round is three passes at most, and begins 30 s ± 20 %
-/// after the one before, so that this is within 45 s.
+/// Sends requests; the next round of listing answers them. A round has at most three passes, and begins 30 s ± 20 %
+/// after the one before, so that takes at most 45 s.
 async fn answered_by_the_next_listing(site: &Site, daemon: &Daemon, batch: &str) {
     let passes = |control: &Control| -> Vec<u64> {
         control.overview().lists.into_iter().filter(|list| list.page == 1).map(|list| list.at_us).collect()
@@ -61,12 +61,12 @@ async fn answered_by_the_next_listing(site: &Site, daemon: &Daemon, batch: &str)
     let answers = site.control.state().requests.into_iter().filter(|request| request.id.starts_with(batch));
     let last = answers.flat_map(|request| request.answers).map(|answer| answer.at_us).max().unwrap();
     let since: Vec<u64> = passes(&site.control)[before..].iter().copied().filter(|at| *at <= last).collect();
-    // One more may have been under way while they asked.
+    // One more pass may have been running when the requests came.
     assert!((1..=4).contains(&since.len()), "{since:?}\n{}", daemon.tail(25));
 }
 
-/// The default. The agent comes by its client's default and takes the connection; doorman gives way, answers by listing,
-/// asks for the socket without ever taking it, and has it again once the agent is gone.
+/// The default mode. The agent's client takes the connection by default. doorman yields, answers by listing, asks for
+/// the socket without ever taking it, and gets it back after the agent has left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn yield_gives_way_and_comes_back() {
     let site = Site::start().await;
@@ -107,8 +107,8 @@ async fn yield_never_takes_the_connection_from_an_agent_that_has_it() {
     nothing_lost_nothing_twice(&site, false).unwrap();
 }
 
-/// `take` has the connection from whoever holds it. Against somebody who takes it back each time it stops after three
-/// losses, says so, and leaves the other alone for a while; what comes meanwhile is answered by listing.
+/// `take` takes the connection from any client. If a client takes it back each time, doorman stops after three losses,
+/// says so, and does not disturb that client for a while; requests in that time are answered by listing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn take_takes_and_does_not_fight_for_long() {
     let site = Site::start().await;
@@ -136,7 +136,7 @@ async fn take_takes_and_does_not_fight_for_long() {
     nothing_lost_nothing_twice(&site, false).unwrap();
 }
 
-/// `poll` never opens a socket, so that an agent that only connects where nobody is can.
+/// `poll` never opens a socket, so that an agent can connect that refuses to replace another connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn poll_leaves_the_socket_alone() {
     let site = Site::start().await;
@@ -148,7 +148,7 @@ async fn poll_leaves_the_socket_alone() {
     answered_by_the_next_listing(&site, &daemon, "with").await;
     assert!(agent.is_connected());
     agent.leave().await;
-    // It comes back as the official client does: only a first connect asks.
+    // It reconnects like the official client: only the first connect asks.
     let agent = Agent::connect(site.address, SUPERSEDE).await.unwrap_or_else(|status| panic!("{status}"));
     answered_by_the_next_listing(&site, &daemon, "after").await;
     assert!(agent.is_connected());
@@ -157,8 +157,8 @@ async fn poll_leaves_the_socket_alone() {
     nothing_lost_nothing_twice(&site, false).unwrap();
 }
 
-/// Its own ghost is not taken for the agent, is tried at the documented pace (15 to 20 s), and the first try after its
-/// end gets in: so it is back within 20 s of that.
+/// The daemon does not mistake its own ghost connection for the agent. It retries at the documented interval (15 to 20
+/// s), and the first attempt after the ghost's end succeeds, so at most 20 s later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn its_own_ghost_is_outwaited() {
     let site = Site::start().await;
@@ -178,7 +178,7 @@ async fn its_own_ghost_is_outwaited() {
         .filter_map(|line| line["why"].as_str()?.strip_prefix("trying again in ")?.split(' ').next()?.parse().ok())
         .collect();
     assert!(!waits.is_empty(), "{waits:?}\n{}", daemon.tail(40));
-    // Shown to a tenth of a second.
+    // The log shows tenths of a second.
     assert!(waits.iter().all(|wait| (0.1..=0.2).contains(wait)), "{waits:?}");
     let tries: Vec<u16> = site.control.overview().connects.into_iter().map(|connect| connect.status).collect();
     assert_eq!(tries.iter().filter(|status| **status == 101).count(), 2, "{tries:?}");
@@ -188,7 +188,8 @@ async fn its_own_ghost_is_outwaited() {
     nothing_lost_nothing_twice(&site, false).unwrap();
 }
 
-/// A platform that ignores `on_conflict` and says nothing of who took the connection: three short-lived connections tell.
+/// A platform that ignores `on_conflict` and does not say who took the connection: after three short connections
+/// doorman knows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_platform_is_known_by_its_closes() {
     let site = Site::of(SandboxOptions { older: true, ..SandboxOptions::default() }).await;
@@ -213,8 +214,8 @@ async fn an_older_platform_is_known_by_its_closes() {
     nothing_lost_nothing_twice(&site, false).unwrap();
 }
 
-/// Two daemons, each with a ledger of its own: one has the socket, both answer, and nobody is answered twice. When the
-/// first goes, the second has the socket.
+/// Two daemons, each with its own ledger: one has the socket, both answer, and no request is answered twice. When the
+/// first one ends, the second gets the socket.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_doormen_do_no_harm() {
     for connection in ["connection = \"yield\"", "connection = \"take\""] {
@@ -246,7 +247,7 @@ async fn two_doormen_do_no_harm() {
             first.stop().await.unwrap();
         }
         second.stop().await.unwrap();
-        // Each may say the same at the same moment: the platform takes one, and refuses the other.
+        // Both may send the same answer at the same time: the platform accepts one, and refuses the other.
         nothing_twice(&site, true).unwrap();
     }
 }

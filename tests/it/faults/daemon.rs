@@ -27,7 +27,7 @@ pub async fn here(config: &Path, clock: Clock) -> (doorman::daemon::Daemon, Noti
     (doorman::daemon::Daemon::start(loaded.settings, options).await.unwrap(), notices)
 }
 
-/// What [`here`] tells.
+/// The notices of [`here`].
 pub type Notices = mpsc::UnboundedReceiver<(AgentId, Notice)>;
 
 /// A running daemon, killed when it is dropped.
@@ -73,30 +73,30 @@ impl Daemon {
         Self { child, log, reader: Some(reader) }
     }
 
-    /// Takes lines that it says elsewhere than on stderr.
+    /// Returns a function that adds log lines from other places than stderr.
     pub fn ear(&self) -> impl Fn(Value) + Send + 'static {
         let log = self.log.clone();
         move |line| log.put(line)
     }
 
-    /// Everything that was said so far.
+    /// All log lines so far.
     pub fn lines(&self) -> Vec<Value> {
         self.log.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How often this was said.
+    /// How often this event was logged.
     pub fn count(&self, event: &str) -> usize {
         self.lines().iter().filter(|line| line["event"] == event).count()
     }
 
-    /// The state of the agent, as last said.
+    /// The state of the agent that was logged last.
     pub fn state(&self) -> String {
         let lines = self.lines();
         let last = lines.iter().rev().find(|line| line["event"] == "state_changed");
         last.and_then(|line| line["state"].as_str()).unwrap_or("starting").to_owned()
     }
 
-    /// Waits until this holds of the log.
+    /// Waits until the log satisfies `so`.
     pub async fn until(&self, what: &str, so: impl Fn(&[Value]) -> bool) -> Result<(), String> {
         let wait = async {
             loop {
@@ -110,13 +110,13 @@ impl Daemon {
         timeout(TIME, wait).await.map_err(|_| format!("never said: {what}; the log's end:\n{}", self.tail(25)))
     }
 
-    /// Waits until this was said, and so often.
+    /// Waits until this event was logged this many times.
     pub async fn said(&self, event: &str, times: usize) -> Result<(), String> {
         let said = |lines: &[Value]| lines.iter().filter(|line| line["event"] == event).count() >= times;
         self.until(event, said).await
     }
 
-    /// Waits until the agent's state is this.
+    /// Waits until the agent is in this state.
     pub async fn stands(&self, state: &str) -> Result<(), String> {
         let stands = |lines: &[Value]| {
             lines.iter().rev().find(|line| line["event"] == "state_changed").is_some_and(|line| line["state"] == state)
@@ -138,17 +138,17 @@ impl Daemon {
         kill(self.pid(), signal).unwrap();
     }
 
-    /// Ends it without a chance.
+    /// Kills it.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 
-    /// How it ends by itself.
+    /// Waits until it ends by itself; returns its exit code.
     pub async fn ends(&mut self) -> Option<i32> {
         self.ended().await.code()
     }
 
-    /// The same, where it may have been a signal. Its last words have been read, too.
+    /// The same, if a signal may have ended it. Its last lines have been read, too.
     pub async fn ended(&mut self) -> std::process::ExitStatus {
         let status = timeout(TIME, self.child.wait()).await.unwrap().unwrap();
         if let Some(reader) = self.reader.take() {
@@ -157,13 +157,13 @@ impl Daemon {
         status
     }
 
-    /// Ends it in good order.
+    /// Stops it with SIGTERM and waits for its end.
     pub async fn stop(mut self) -> Result<Vec<Value>, String> {
         self.signal(Signal::SIGTERM);
         match self.ends().await {
             Some(0) => {
                 let lines = self.lines();
-                // What is not JSON is a log for people.
+                // A line that is not JSON would be in the format for people.
                 let broken =
                     lines.iter().filter(|line| line.is_object()).find_map(|line| crate::logs::check_line(line).err());
                 broken.map_or(Ok(lines), Err)

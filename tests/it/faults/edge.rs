@@ -1,4 +1,4 @@
-//! What stands between doorman and the platform, and rows that cannot be read, against the real binary.
+//! Intermediaries between doorman and the platform, and rows that cannot be read, tested with the real binary.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn a_page_in_between_is_not_taken_for_the_platform() {
         let why = |line: &serde_json::Value| line["why"].as_str().unwrap_or_default().to_owned();
         let told: Vec<_> = lines.iter().filter(|line| line["event"] == "blocked_in_between").map(why).collect();
         assert!(told[0].contains("403") && told[0].contains("error code: 1010"), "{told:?}");
-        // Several more tries, each as careful as the first.
+        // Several more attempts, each as careful as the first.
         daemon
             .until("more tries", |lines| lines.iter().filter(|line| line["event"] == "blocked_in_between").count() > 3)
             .await
@@ -40,7 +40,8 @@ async fn a_page_in_between_is_not_taken_for_the_platform() {
     }
 }
 
-/// A row with a readable id costs no other row; one without proves nobody's absence, and `status` names it.
+/// A bad row with a readable id affects no other row. With a bad row without an id, no absence is certain, and `status`
+/// reports that row.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_cannot_be_read_costs_no_other() {
     for code in 0..=3 {
@@ -49,7 +50,7 @@ async fn a_row_that_cannot_be_read_costs_no_other() {
         site.ask("others", 3, false);
         let daemon = site.daemon();
         daemon.stands("live").await.unwrap();
-        // The first row alone waits: of three friends and three foes, five at least are answered.
+        // Only the first row waits: of three friends and three foes at least five are answered.
         let settled = |control: &Control| {
             control.state().requests.iter().filter(|request| request.status != Status::Pending).count()
         };
@@ -61,7 +62,7 @@ async fn a_row_that_cannot_be_read_costs_no_other() {
     }
 }
 
-/// The platform's reason for a close is shown.
+/// The log shows the platform's reason for a close.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_reason_of_a_close_is_shown_and_1008_is_no_end() {
     let site = Site::start().await;
@@ -78,7 +79,7 @@ async fn the_reason_of_a_close_is_shown_and_1008_is_no_end() {
     daemon.stop().await.unwrap();
 }
 
-/// A balancer in front: everybody shares what it gives, and one line says so.
+/// A balancer in front of the platform: all agents share the calls that it allows, and one log line says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_balancer_that_refuses_calls_is_met_with_one_brake() {
     let site = Site::start().await;

@@ -1,4 +1,4 @@
-//! A flood on a good connection: the stream alone brings every request, without a listing that would cover for it.
+//! A flood on a good connection: the stream alone delivers every request; no listing compensates for a loss.
 
 use super::checks::{all_decided, contacts_are_ours, nothing_lost_nothing_twice};
 use super::site::Site;
@@ -19,7 +19,7 @@ async fn every_frame_of_a_flood_is_handled() -> Result<(), String> {
     if listed == 1 { Ok(()) } else { Err(format!("listed {listed} times: the stream is not proven")) }
 }
 
-/// The channel tells of most contacts before the reply to the answer that made them is here.
+/// For most contacts the event arrives before the reply to the answer that made them.
 #[tokio::test(flavor = "multi_thread")]
 async fn everybody_whom_a_flood_let_in_can_be_put_out_again() -> Result<(), String> {
     let site = Site::start().await;

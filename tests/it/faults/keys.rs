@@ -1,11 +1,11 @@
-//! A key of another agent's: at that agent's door nothing is read, and above all nothing is answered.
+//! The key of another agent: doorman must read nothing, and above all answer nothing, for that agent.
 
 use doorman::sandbox::{At, Do, Fault, NewRequest, Status};
 
 use super::checks::{all_decided, live_again};
 use super::site::{KEY, NEIGHBOUR, NEIGHBOURS_KEY, Site};
 
-/// Friends ask at the neighbour's, where nobody of ours is to answer.
+/// Friends send requests to the neighbour, for whom doorman must answer nothing.
 fn ask_the_neighbour(site: &Site, count: u64) {
     let new = NewRequest::to(NEIGHBOUR).from("friends/{n}").id("neighbours-{n}").count(count);
     site.control.request(&new).unwrap();
@@ -33,7 +33,7 @@ async fn a_foreign_key_from_the_start_opens_no_door_however_late_it_is_found_out
             site.configure(site.address, &format!("connection = \"{connection}\""), "");
             std::fs::write(site.path("agent.key"), NEIGHBOURS_KEY).map_err(|error| error.to_string())?;
             ask_the_neighbour(&site, 5);
-            // The upgrade says nothing of whose the key is.
+            // The upgrade does not show who owns the key.
             site.control.fault(Fault::new(At::Upgrade, Do::Status).code(503).count(0)).unwrap();
             site.control.fault(fault).unwrap();
             let daemon = site.daemon();
@@ -51,7 +51,7 @@ async fn a_foreign_key_that_a_reload_brings_is_refused_and_nobody_of_ours_counts
     let site = Site::start().await;
     let daemon = site.daemon();
     daemon.stands("live").await?;
-    // Strangers wait for a person, here and there.
+    // Strangers wait for a person, at both agents.
     site.ask("ours", 10, true);
     site.until("all decided", all_decided).await?;
     ask_the_neighbour(&site, 5);

@@ -1,4 +1,4 @@
-//! The daemon's own ends: killed at any moment, stopped and continued.
+//! How the daemon itself ends: killed at any moment, stopped and continued.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use super::site::Site;
 
 /// How often it is killed, unless `DOORMAN_KILLS` says otherwise.
 const KILLS: u64 = 30;
-/// Seeds the moments, unless `DOORMAN_SEED` says otherwise.
+/// The seed of the moments, unless `DOORMAN_SEED` says otherwise.
 const SEED: u64 = 9;
 
 pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// One ledger and one platform through all of it: half of the kills count from the start of the process, half from the
-/// moment it is live. Answers are slow, so that some are under way at any moment; in one life of four a fault of the
-/// platform comes along.
+/// All rounds use one ledger and one platform. Half of the kills are timed from the start of the process, half from the
+/// moment when it is live. Answers are slow, so that some are in flight at any moment; in one of four rounds there is
+/// also a fault of the platform.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_of_a_burst() {
     let site = Site::start().await;
@@ -33,7 +33,7 @@ async fn killed_at_any_moment_of_a_burst() {
     for kill in 0..kills {
         site.ask(&format!("{kill}-before"), 10, false);
         if moments.u8(0..4) == 0 {
-            // Something goes wrong in this life besides. It is the oldest, and so strikes before the delay.
+            // This round also has a fault. It is added first, so it strikes before the delay.
             site.control.clear_faults();
             let fault = faults[moments.usize(0..faults.len())].clone().count(2);
             site.control.faults(vec![fault, slow()]).unwrap();
@@ -44,7 +44,7 @@ async fn killed_at_any_moment_of_a_burst() {
             site.ask(&format!("{kill}-live"), 20, true);
         }
         if kill % 10 == 9 {
-            // A life that catches up, so that the others do not only wade through what was left to them.
+            // A round without a kill, so that the others do not only work off what is left.
             site.until("all decided", all_decided).await.unwrap();
             site.ask(&format!("{kill}-more"), 20, true);
         }
@@ -65,7 +65,7 @@ async fn killed_at_any_moment_of_a_burst() {
     println!("{open} answers were open, summed over the kills");
 }
 
-/// Killed while it starts for the first time: what it leaves behind keeps no later start from happening.
+/// Killed during its first start: what is left does not prevent a later start.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_while_it_makes_its_ledger() {
     let site = Site::start().await;

@@ -1,5 +1,5 @@
-//! What the machine refuses: room on the disk, the ledger, descriptors. Needs `prlimit` of util-linux, which changes the
-//! limits of a process that runs.
+//! Resources that the machine refuses: disk space, the ledger, descriptors. Needs `prlimit` of util-linux, which
+//! changes the limits of a running process.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,9 +15,9 @@ fn limit(pid: Pid, what: &str) {
     assert!(done.success(), "prlimit {what}: {done}");
 }
 
-/// Answered on the platform, but not on record.
+/// Requests that are answered on the platform without a recorded intent.
 fn unrecorded(site: &Site, ledger: &Path) -> Vec<String> {
-    // A copy, since SQLite finds no way into another mount namespace.
+    // A copy, since SQLite cannot open the file in another mount namespace.
     let copy = tempfile::tempdir().unwrap();
     for name in ["ledger.db", "ledger.db-wal"] {
         std::fs::copy(ledger.with_file_name(name), copy.path().join(name)).unwrap();
@@ -27,14 +27,14 @@ fn unrecorded(site: &Site, ledger: &Path) -> Vec<String> {
     answered.map(|request| request.id).filter(|id| !intents.contains(id)).collect()
 }
 
-/// In the middle of a burst nothing can be written any more, until `relief`: every answer waits, and none goes out without
-/// its intent. Once there is room, everything is answered.
+/// In the middle of a burst nothing can be written any more, until `relief`: every answer waits, and none is sent
+/// without a recorded intent. After that everything is answered.
 async fn no_room(site: &Site, daemon: Daemon, ledger: &Path, relief: impl FnOnce(&Daemon)) {
     daemon.stands("live").await.unwrap();
     site.ask("burst", 600, true);
     daemon.said("ledger_blocked", 1).await.unwrap();
     site.ask("meanwhile", 20, true);
-    // What was on record already may still arrive; then nothing moves for several listings.
+    // Answers whose intent was recorded before may still arrive; then nothing changes for several listings.
     let listed = daemon.count("listed");
     daemon.said("listed", listed + 3).await.unwrap();
     let before = site.control.counts();
@@ -52,7 +52,7 @@ async fn no_room(site: &Site, daemon: Daemon, ledger: &Path, relief: impl FnOnce
     nothing_twice(site, false).unwrap();
 }
 
-/// A file that would grow over the limit is refused with EFBIG, once the signal that says so is ignored.
+/// A write beyond the limit of a file's size gives EFBIG, if the signal SIGXFSZ is ignored.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_file_may_grow() {
     let site = Site::start().await;
@@ -60,7 +60,7 @@ async fn no_file_may_grow() {
     no_room(&site, daemon, &site.path("ledger.db"), |daemon| limit(daemon.pid(), "--fsize=unlimited:")).await;
 }
 
-/// A file system that is full: a small one of the daemon's own, in a mount namespace of its own.
+/// A full file system: a small one for the daemon, in a separate mount namespace.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_room_on_the_disk() {
     let unshare = match nix::unistd::geteuid().is_root() {
@@ -87,7 +87,7 @@ async fn no_room_on_the_disk() {
     no_room(&site, daemon, &inside.join("ledger.db"), |_| std::fs::remove_file(&filler).unwrap()).await;
 }
 
-/// No room from the first moment on: it does not start, and says why.
+/// No disk space from the beginning: the daemon does not start, and says why.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_room_for_a_new_ledger() {
     let site = Site::start().await;
@@ -108,7 +108,7 @@ async fn no_descriptor_left() {
     site.control.kick(AGENT, Some(0)).unwrap();
     daemon.stands("away").await.unwrap();
     site.ask("meanwhile", 20, true);
-    // Somebody connects to the control socket, too, which cannot be answered now.
+    // Somebody also connects to the control socket, and cannot get a reply now.
     let waiting = std::os::unix::net::UnixStream::connect(site.path("doorman.sock")).unwrap();
     let tries = daemon.count("reconnect");
     daemon.said("reconnect", tries + 3).await.unwrap();
@@ -140,8 +140,7 @@ async fn a_ledger_that_is_anothers() {
     nothing_lost_nothing_twice(&site, false).unwrap();
 }
 
-/// A ledger that cannot be used keeps the daemon from starting, and stays as it was: nothing is answered without a
-/// record.
+/// A ledger that cannot be used prevents the start and stays unchanged: nothing is answered without a record.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_cannot_be_used() {
     let site = Site::start().await;
@@ -169,7 +168,7 @@ async fn a_ledger_that_cannot_be_used() {
     nothing_lost_nothing_twice(&site, false).unwrap();
 }
 
-/// A ledger that may be read and not written. Root may write anything, so that root has it tried by nobody.
+/// A ledger that may be read but not written. Root may write any file, so root runs this test as the user nobody.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_is_read_only() {
     use std::os::unix::fs::PermissionsExt;
@@ -193,8 +192,8 @@ async fn a_ledger_that_is_read_only() {
     assert_eq!(site.control.counts().answers, answers);
 }
 
-/// The ledger is held by somebody with `sqlite3`, then moved away, under a running daemon: every answer waits, and goes out
-/// once the ledger is there and free again.
+/// Under a running daemon, another process locks the ledger with `sqlite3`; then the ledger is moved away. Every answer
+/// waits, and is sent after the ledger is there and unlocked again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_is_taken_away_meanwhile() {
     let site = Site::start().await;
@@ -226,7 +225,7 @@ async fn a_ledger_that_is_taken_away_meanwhile() {
         let listed = daemon.count("listed");
         daemon.said("listed", listed + 3).await.unwrap();
         assert_eq!(site.control.counts().answers, answers, "{how}: answered without a record");
-        // A person is told at once, and what is told is so: nothing of it happens later.
+        // A person gets the refusal at once, and it is final: their answer is not sent later.
         let requests = site.control.state().requests;
         let stranger = requests.iter().find(|one| one.id.starts_with(&format!("{how}-strangers"))).unwrap();
         for command in ["approve", "reject", "hold"] {
@@ -249,7 +248,7 @@ async fn a_ledger_that_is_taken_away_meanwhile() {
     nothing_lost_nothing_twice(&site, false).unwrap();
 }
 
-/// A log that nobody reads, and one whose reader is gone, make nobody wait.
+/// The daemon waits neither for a log that nobody reads nor for one whose reader has gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_reads_the_log() {
     for gone in [false, true] {

@@ -1,5 +1,5 @@
-//! Many agents in one process: one that panics, is refused, is slow or is flooded is in nobody's way. The figures for a
-//! thousand are the bench's (`benches/agents`).
+//! Many agents in one process: one that panics, is refused, is slow or is flooded does not affect the others. The bench
+//! `benches/agents` has the figures for a thousand agents.
 
 use std::fmt::Write as _;
 
@@ -14,13 +14,13 @@ use super::daemon::{Notices, here};
 use super::site::TIME;
 
 const AGENTS: usize = 30;
-/// By their places.
+/// By their indexes.
 const PANICS: usize = 0;
 const REFUSED: usize = 1;
 const SLOW: usize = 2;
 const FLOODED: usize = 3;
 const FIRST_WELL: usize = 4;
-/// At 20 answers a second, as configured by default, this takes longer than everything else here.
+/// With the default of 20 answers a second, this takes longer than everything else in this test.
 const FLOOD: u64 = 3000;
 
 fn id(agent: usize) -> String {
@@ -37,7 +37,7 @@ fn status(control: &Control, mark: &str, agent: usize) -> Status {
     control.state().requests.into_iter().find(|request| request.id == id).unwrap().status
 }
 
-/// Waits until so many agents have told this.
+/// Waits until all these agents have sent a notice like this.
 async fn until(notices: &mut Notices, mut agents: Vec<usize>, so: impl Fn(&Notice) -> bool) {
     let wait = async {
         while !agents.is_empty() {
@@ -81,7 +81,7 @@ async fn one_in_trouble_is_in_nobodys_way() {
     let live = |notice: &Notice| matches!(notice, Notice::State { state: AgentState::Live, .. });
     until(&mut notices, (0..AGENTS).filter(|agent| *agent != REFUSED).collect(), live).await;
 
-    // Every trouble at once.
+    // All faults at the same time.
     control.fault(Fault::new(At::Respond, Do::Stall).ms(600_000).count(0).agent(&id(SLOW))).unwrap();
     ask(&control, SLOW, "trouble");
     let flood = NewRequest::to(&id(FLOODED)).from("friends/{n}").id("flood-{n}").count(FLOOD);
@@ -104,7 +104,8 @@ async fn one_in_trouble_is_in_nobodys_way() {
     assert_eq!(status(&control, "trouble", SLOW), Status::Pending);
     assert_eq!(status(&control, "trouble", REFUSED), Status::Pending);
 
-    // Each is well again when its trouble ends: the one that panicked has begun anew, the refused has a good key.
+    // Each agent recovers when its fault ends: the one that panicked has started again, the refused one gets a good
+    // key.
     control.clear_faults();
     std::fs::write(dir.path().join(format!("{REFUSED}.key")), format!("key-of-agent-{REFUSED}")).unwrap();
     until(&mut notices, vec![PANICS, REFUSED], live).await;

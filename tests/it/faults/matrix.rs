@@ -1,4 +1,4 @@
-//! Every fault that means something, at every point, in every situation: one real daemon a case.
+//! Every valid fault, at every point, in every situation: one real daemon for each case.
 //!
 //! At the end of the fault nothing may be lost, nothing answered twice, and the agent must be live again.
 
@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::checks::{all_decided, live_again, nothing_lost_nothing_twice};
 use super::site::{AGENT, Site};
 
-/// Daemons at once.
+/// Most daemons that run at the same time.
 const AT_ONCE: usize = 10;
 /// Requests of each kind in a burst and in a backlog: the backlog has more than one page.
 const EACH: u64 = 60;
@@ -39,12 +39,11 @@ enum Situation {
     Idle,
     /// Live, and many ask at once.
     Burst,
-    /// Many asked before it came.
+    /// Many requests arrived before the daemon started.
     Backlog,
 }
 
-/// All faults that mean something, with figures above and below the daemon's own, and the codes that mean something of
-/// their own.
+/// All valid faults, with values above and below the daemon's own limits, and the codes that have a special meaning.
 pub fn faults() -> Vec<Fault> {
     let mut all = Vec::new();
     for at in POINTS {
@@ -77,12 +76,13 @@ pub fn faults() -> Vec<Fault> {
 
 async fn case(fault: Fault, situation: Situation) -> Result<(), String> {
     let site = Site::start().await;
-    // Whose the key is, is asked until it is told: what does not keep it from being told strikes once.
+    // The daemon asks who owns the key until it gets a reply. A fault that does not prevent the reply strikes only
+    // once.
     let asked_once = fault.at == At::Me && !matches!(fault.what, Do::Drop | Do::Stall | Do::Status | Do::Malformed);
     let times = if situation == Situation::Idle || asked_once { 1 } else { 3 };
     let strike = || {
         if fault.what == Do::ApplyThenFail && fault.at == At::Respond {
-            // The platform's word of it comes through neither way.
+            // The platform's statement is lost both ways: in the reply and in the event.
             let silence = Fault::new(At::Push, Do::Drop).event("contact_request_updated").count(0);
             site.control.fault(silence).map_err(|error| error.to_string())?;
         }
@@ -103,7 +103,8 @@ async fn case(fault: Fault, situation: Situation) -> Result<(), String> {
     if situation == Situation::Burst {
         site.ask("burst", EACH, true);
     }
-    // What strikes only at a new connection, or only where somebody asks, is given the occasion again and again.
+    // Some faults strike only at a new connection, or only when somebody sends a request: these are caused again and
+    // again.
     let mut turn = 0;
     let occasions = async {
         while waits() {
@@ -130,7 +131,7 @@ async fn case(fault: Fault, situation: Situation) -> Result<(), String> {
 async fn all(situation: Situation) {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut cases = JoinSet::new();
-    // Whose the key is, is asked at the start alone.
+    // The daemon asks who owns the key only at the start.
     for fault in faults().into_iter().filter(|fault| fault.at != At::Me || situation == Situation::Backlog) {
         let permits = permits.clone();
         cases.spawn(async move {
@@ -158,7 +159,7 @@ async fn every_fault_before_a_backlog() {
     all(Situation::Backlog).await;
 }
 
-/// A 403 may be a plan's quota: nothing is said to the sender, and a reload, with the same rules too, tries again.
+/// A 403 may come from a plan's quota: the sender gets no answer, and a reload, even with the same rules, tries again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_platform_does_not_allow_is_sent_again_after_a_reload() {
     let site = Site::start().await;
@@ -166,7 +167,7 @@ async fn what_the_platform_does_not_allow_is_sent_again_after_a_reload() {
     daemon.stands("live").await.unwrap();
     site.control.fault(Fault::new(At::Respond, Do::Status).code(403).count(0)).unwrap();
     site.ask("quota", 3, true);
-    // Both verdicts were tried, and more listings than one have shown them pending since.
+    // Both verdicts were tried, and several listings have shown the requests as pending since.
     site.until("tried", |control| control.overview().struck >= 6).await.unwrap();
     let listed = daemon.count("listed");
     daemon.said("listed", listed + 3).await.unwrap();
@@ -196,7 +197,7 @@ async fn what_the_platform_cannot_read_is_not_repeated() {
         let listed = daemon.count("listed");
         daemon.said("listed", listed + 3).await.unwrap();
         assert_eq!(site.control.counts().answers, 0, "{code}: it was repeated\n{}", daemon.tail(25));
-        // Both sides change places: what is decided now is another answer, and goes out.
+        // Friends and foes are exchanged: the rules now decide a different answer, which is sent.
         let rules = std::fs::read_to_string(site.path("rules.toml")).unwrap();
         let turned = rules.replace("approve", "APPROVE").replace("reject", "approve").replace("APPROVE", "reject");
         std::fs::write(site.path("rules.toml"), turned).unwrap();

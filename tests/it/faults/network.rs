@@ -1,4 +1,4 @@
-//! The way to the platform: cut without a word, and the platform gone and back.
+//! The network path to the platform: cut without a sign, and the platform gone and back.
 
 use std::net::SocketAddr;
 
@@ -9,13 +9,13 @@ use tokio::sync::watch;
 use super::checks::{all_decided, live_again, nothing_lost_nothing_twice};
 use super::site::Site;
 
-/// A way between daemon and platform that can be cut as a pulled plug cuts it: nothing is forwarded any more, nobody is
-/// told, and what was open then stays open and dumb until it is given up. What is dialled into a cut goes through once the way is
-/// whole, as a TCP that tries again does.
+/// A network path between daemon and platform that can be cut like by an unplugged cable: nothing is forwarded any
+/// more, no side is informed, and open connections stay open without data until they are given up. A connect during a
+/// cut succeeds after the cut, like with TCP's retransmissions.
 struct Way {
     address: SocketAddr,
     cut: watch::Sender<bool>,
-    /// The dumb ones end, too.
+    /// Ends the silent connections, too.
     given_up: watch::Sender<bool>,
 }
 
@@ -55,20 +55,20 @@ async fn connection(
     };
     tokio::select! {
         biased;
-        // Both ends are kept, and nobody reads or writes them any more.
+        // Both ends stay open, but nothing reads or writes them any more.
         () = cut => drop(is_given_up.wait_for(|given_up| *given_up).await),
         () = &mut forward => {}
     }
 }
 
-/// Half-open: the daemon finds out by its own heartbeat, the platform later; until then the daemon's old connection counts as
-/// live, and its new one is refused.
+/// Half-open: the daemon notices by its own heartbeat, the platform later. Until then the platform counts the old
+/// connection as live and refuses the new one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cut_without_a_reset() {
     let site = Site::start().await;
     let way = Way::to(site.address).await;
     site.configure(way.address, "", "ghost_window = \"10m\"\n");
-    // Slow answers, so that some are under way when it happens.
+    // Slow answers, so that some are in flight when the path is cut.
     site.control.fault(Fault::new(At::Respond, Do::Delay).ms(20).count(0)).unwrap();
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
@@ -114,8 +114,8 @@ async fn the_platform_goes_and_comes_back() {
     nothing_lost_nothing_twice(&site, false).unwrap();
 }
 
-/// The listing after a join shows what was true a while before, as a replica may: the one that follows it in the rhythm
-/// of an agent that is away finds what was hidden, though the agent is live by then.
+/// The listing after a join shows an old state, as a replica may. The next listing, at the interval of an agent that is
+/// away, finds what was hidden, although the agent is live by then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_old_page_hid_is_found_soon_after_a_join() {
     let site = Site::start().await;

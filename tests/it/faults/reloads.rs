@@ -1,4 +1,4 @@
-//! Rules that change their mind in the middle of a burst, while the fate of answers is unknown.
+//! Rules that change in the middle of a burst, while the outcomes of answers are unknown.
 
 use std::collections::HashMap;
 
@@ -7,14 +7,14 @@ use nix::sys::signal::Signal;
 
 use super::site::Site;
 
-/// Answers get lost on their way there and on their way back; the rules turn around again and again. Whoever was told
-/// something, as far as anybody can know, is never told anything else.
+/// Answers are lost on the way there and on the way back, and the rules change to the opposite again and again. A
+/// request that may have been answered never gets a different answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mind_that_changes_says_nothing_twice() {
     let site = Site::start().await;
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
-    // Neither way does the platform's word come through, so that only listings tell.
+    // The platform's events are lost, too, so only listings show what happened.
     site.control.fault(Fault::new(At::Push, Do::Drop).event("contact_request_updated").count(0)).unwrap();
     let rules = std::fs::read_to_string(site.path("rules.toml")).unwrap();
     let turned = rules.replace("approve", "APPROVE").replace("reject", "approve").replace("APPROVE", "reject");
@@ -56,7 +56,7 @@ async fn a_mind_that_changes_says_nothing_twice() {
         assert!(request.answers.len() <= 1, "answered again: {request:?}");
         assert_eq!(request.answers.is_empty(), request.id.contains("strangers"), "{request:?}");
     }
-    // Both minds had their say, or the turning proves nothing.
+    // Both rules must have decided some requests; otherwise the test proves nothing.
     let friends = site.control.state().requests.into_iter().filter(|request| request.id.contains("friends"));
     let fates: std::collections::HashSet<Status> = friends.map(|request| request.status).collect();
     assert_eq!(fates.len(), 2, "{fates:?}");

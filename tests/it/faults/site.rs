@@ -35,7 +35,7 @@ when = { handle = "friends/*" }
 then = "reject"
 when = { handle = "foes/*" }
 "#;
-/// The figures of the documentation, a hundredth or so of them.
+/// The documented values, divided by about a hundred.
 const TIMING: &str = r#"heartbeat = "150ms"
 dead_after = "1s"
 join_timeout = "3s"
@@ -75,7 +75,7 @@ impl Site {
         Self::of(SandboxOptions::default()).await
     }
 
-    /// With a platform of this kind.
+    /// The same with these options of the sandbox.
     pub async fn of(options: SandboxOptions) -> Self {
         let world = World::new().user("u", "ku", "hotel", "Hotel").agent(AGENT, KEY, "hotel/porter", "Porter");
         let world = world.agent(NEIGHBOUR, NEIGHBOURS_KEY, "hotel/neighbour", "Neighbour");
@@ -100,7 +100,7 @@ impl Site {
         site
     }
 
-    /// Writes the configuration anew: against this address, with more lines for `[[agents]]`, and with figures for `[timing]`
+    /// Writes the configuration again: with this address, additional lines for `[[agents]]`, and values for `[timing]`
     /// in place of the short ones.
     pub fn configure(&self, address: SocketAddr, agent: &str, timing: &str) {
         let mut text = format!(
@@ -116,7 +116,7 @@ impl Site {
         std::fs::write(self.path("doorman.toml"), text).unwrap();
     }
 
-    /// A file of the daemon's.
+    /// The path of a file of the daemon.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -140,7 +140,7 @@ impl Site {
         Daemon::spawn(command, self.dir.path())
     }
 
-    /// One of the binary's other commands, on this site's files: how it ended, and what it said on stdout and stderr.
+    /// Runs another command of the binary on this site's files; returns its exit code, stdout and stderr.
     pub async fn cli(&self, arguments: &[&str]) -> (i32, String, String) {
         let running = self.command(arguments).output();
         let output = timeout(TIME, running).await.unwrap().unwrap();
@@ -169,17 +169,17 @@ impl Site {
         Daemon::spawn(command, self.dir.path())
     }
 
-    /// The platform goes down without a word.
+    /// The platform is killed.
     pub async fn crash_platform(&mut self) {
         self.sandbox.take().unwrap().kill().await;
     }
 
-    /// The platform goes down in good order.
+    /// The platform stops in order.
     pub async fn stop_platform(&mut self) {
         self.sandbox.take().unwrap().stop().await;
     }
 
-    /// It comes back, with all that it knew.
+    /// The platform starts again with its whole state.
     pub async fn resume_platform(&mut self) {
         let resume = async {
             loop {
@@ -196,7 +196,7 @@ impl Site {
         self.sandbox = Some(timeout(TIME, resume).await.unwrap());
     }
 
-    /// So many friends ask, then as many foes, then a few strangers.
+    /// Sends requests: this many friends, then as many foes, then a few strangers.
     pub fn ask(&self, batch: &str, each: u64, push: bool) {
         for (who, each) in [("friends", each), ("foes", each), ("strangers", each.div_ceil(10))] {
             let new = NewRequest { push: Some(push), ..NewRequest::to(AGENT) };
@@ -205,7 +205,7 @@ impl Site {
         }
     }
 
-    /// Waits until this holds of what the sandbox knows; it is looked at every few milliseconds.
+    /// Waits until the sandbox's state satisfies `so`; checks it every few milliseconds.
     pub async fn until(&self, what: &str, so: impl Fn(&Control) -> bool) -> Result<(), String> {
         let wait = async {
             while !so(&self.control) {

@@ -1,4 +1,4 @@
-//! Somebody asks, and what becomes of it: in the sandbox, in the log, and on record.
+//! Sends a request, and checks what happens to it: in the sandbox, in the log, and in the ledger.
 
 use doorman::sandbox::wire::RequestState;
 use doorman::sandbox::{NewRequest, Status};
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::daemon::Daemon;
 use super::site::{AGENT, Site};
 
-/// How the platform says that the request stands.
+/// The request's state on the platform.
 pub fn request(site: &Site, id: &str) -> RequestState {
     site.control.state().requests.into_iter().find(|request| request.id == id).unwrap()
 }
@@ -22,7 +22,7 @@ pub fn decided(lines: &[Value], request: &str) -> Option<String> {
     Some(line["verdict"].as_str()?.to_owned())
 }
 
-/// Waits until the rules have said to wait.
+/// Waits until the rules have deferred the request.
 pub async fn waits(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
     daemon.until("it is decided", |lines| decided(lines, id).is_some()).await?;
     assert_eq!(decided(&daemon.lines(), id).as_deref(), Some("defer"), "{}", daemon.tail(20));
@@ -30,7 +30,7 @@ pub async fn waits(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String>
     Ok(())
 }
 
-/// Waits until somebody is let in: by a rule, or by a person where the rules say to wait.
+/// Waits until the request is approved: by a rule, or by a person if the rules defer it.
 pub async fn let_in(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
     daemon.until("it is decided", |lines| decided(lines, id).is_some()).await?;
     if decided(&daemon.lines(), id).as_deref() == Some("defer") {

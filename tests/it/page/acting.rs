@@ -1,11 +1,11 @@
-//! Acting: who may, from where, and what becomes of it.
+//! Actions on the page: who may do them, from where, and their results.
 
 use super::{Answer, Way, ask, field, page, recorded, until};
 use crate::faults::site::{AGENT, Site};
 
 const ACT: (&str, &str) = ("DOORMAN_PAGE_ACT", "true");
 
-/// A site whose page acts over a socket, and a request that waits.
+/// A site whose page can act over a socket, and a pending request.
 macro_rules! acting {
     ($site:ident, $daemon:ident, $way:ident, $form:ident) => {
         let $site = Site::start().await;
@@ -47,7 +47,7 @@ async fn nobody_acts_by_default_and_nobody_acts_unknown() {
 async fn a_person_approves_and_stands_on_record_and_who_comes_after_is_told() {
     acting!(site, daemon, way, form);
     let fields = [("form", form.as_str()), ("agent", AGENT)];
-    // Two people, or one who clicks twice: one of them is first.
+    // Two people, or one person who clicks twice: only the first action takes effect.
     let (one, other) = tokio::join!(
         way.form("/requests/r-1/approve", &fields).send(),
         way.form("/requests/r-1/approve", &fields).send()
@@ -167,7 +167,7 @@ async fn a_request_that_was_settled_meanwhile_says_so() {
 
 const SECRET: &str = "a-secret-between-proxy-and-page";
 
-/// What a browser gets that comes through the proxy, or something that claims to.
+/// The reply to a browser that comes through the proxy, or to a client that claims to.
 async fn through(way: &Way, headers: &[(&str, &str)]) -> Answer {
     let mut asking = way.asking("GET", "/pending");
     for (name, value) in headers {

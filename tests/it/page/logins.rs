@@ -1,4 +1,4 @@
-//! Links that log somebody in: each once, whatever ends the daemon, and none that leads to somebody else.
+//! Links for a login: each works once, whatever ends the daemon, and none leads to another process.
 
 use super::{Answer, Way, page};
 use crate::faults::site::{AGENT, Site};
@@ -13,7 +13,7 @@ async fn link(site: &Site) -> String {
     format!("/{}", out.trim().splitn(4, '/').nth(3).unwrap())
 }
 
-/// The cookie that came of a login, as browsers send it.
+/// The cookie of a login, as browsers send it.
 fn cookie(entered: &Answer) -> String {
     assert_eq!(entered.code, 303, "{entered:?}");
     entered.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned()
@@ -29,7 +29,7 @@ async fn a_used_link_stays_used_and_a_login_stays_though_the_daemon_is_killed_at
     for _ in 0..5 {
         let (daemon, way) = page(&site, &[ACT, TOKEN]).await;
         let link = link(&site).await;
-        // Twice at once: one of them is first.
+        // Two uses at the same time: only one of them succeeds.
         let (one, other) = tokio::join!(way.form(&link, &[]).send(), way.form(&link, &[]).send());
         daemon.kill().await;
         let mut codes = [one.code, other.code];
@@ -53,7 +53,7 @@ async fn a_link_that_cannot_be_written_down_is_not_used_and_a_damaged_file_lets_
     let (daemon, way) = page(&site, &[ACT, TOKEN]).await;
     let first = link(&site).await;
     let inside = cookie(&way.form(&link(&site).await, &[]).send().await);
-    // Nothing can be written where a directory is in the way.
+    // A directory at the path makes every write fail.
     std::fs::create_dir(site.path("page-sessions.new")).unwrap();
     let refused = way.form(&first, &[]).send().await;
     assert!(refused.code == 503 && refused.body.contains("nobody is logged in"), "{refused:?}");
@@ -114,7 +114,7 @@ async fn a_socket_whose_file_is_deleted_or_replaced_is_made_again_and_said() {
     for (times, replaced) in [(1, false), (2, true)] {
         std::fs::remove_file(&path).unwrap();
         let other = replaced.then(|| std::os::unix::net::UnixListener::bind(&path).unwrap());
-        // Nobody listens there any more: what was left behind is replaced.
+        // Nothing listens there any more: the abandoned file is replaced.
         drop(other);
         daemon.said("page_remade", times).await.unwrap();
         let answer = way.get("/").await;
@@ -122,7 +122,7 @@ async fn a_socket_whose_file_is_deleted_or_replaced_is_made_again_and_said() {
     }
     use std::os::unix::fs::PermissionsExt as _;
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    // Somebody else's file is left alone, and that it is in the way is told once.
+    // A file of another kind is not replaced, and the problem is reported once.
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "dear diary").unwrap();
     daemon.said("page_refused", 1).await.unwrap();

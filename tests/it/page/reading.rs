@@ -1,4 +1,4 @@
-//! Looking: what is shown, of whatever strangers wrote, and who is turned away.
+//! Reading the page: what it shows, whatever strangers wrote, and who is refused.
 
 use super::{Way, ask, page, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -13,7 +13,7 @@ const HOSTILE: [&str; 5] = [
     "&lt;b&gt; {{ 7 * 7 }} {% include x %} javascript:alert(1)",
 ];
 
-/// A tag without what stands in quotes in it, and without what follows it.
+/// A tag without its quoted texts, and without the text after it.
 fn bare(tag: &str) -> String {
     tag.split('"').step_by(2).collect::<String>().split('>').next().unwrap().to_owned()
 }
@@ -31,7 +31,7 @@ async fn every_page_shows_what_is_and_nothing_that_strangers_wrote_is_markup() {
     assert!(!pending.contains("<form"), "nobody acts by default: {pending}");
     let agents = until(&way, "/", "six decided", |page| page.contains("6 left to a person")).await;
     assert!(agents.contains("hotel/porter") && agents.contains(">live<") && agents.contains("<svg"), "{agents}");
-    // What was counted is kept for half a minute, so the chart is looked at before.
+    // Counts are cached for half a minute, so the chart is read before.
     let history =
         until(&way, "/history", "all settled", |page| page.contains(">approved<") && page.contains(">rejected<")).await;
     let rules = until(&way, "/rules", "both rules", |page| page.contains("friends") && page.contains("foes")).await;
@@ -58,7 +58,7 @@ async fn every_page_shows_what_is_and_nothing_that_strangers_wrote_is_markup() {
             "49",
         ] {
             let found = match bad {
-                // As an attribute it would follow a tag's name.
+                // An attribute would follow a tag's name.
                 " on" => text.split('<').skip(1).any(|tag| bare(tag).contains(" on")),
                 "49" => text.contains("{{") && text.contains(">49<"),
                 bad => text.contains(bad),

@@ -1,4 +1,4 @@
-//! Answers by a link of a message: what it is good for, how often, and for whom it stands on record.
+//! Answers by a link in a message: what the link allows, how often, and who is recorded as the person.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -25,7 +25,7 @@ async fn told(more: &str) -> (Site, Daemon, Way) {
     (site, daemon, way)
 }
 
-/// The links that arrived, as paths.
+/// The links in the messages so far, as paths.
 async fn links(site: &Site, count: usize) -> Vec<String> {
     let wait = async {
         loop {
@@ -111,7 +111,7 @@ async fn a_link_approves_only_where_that_was_written_out_and_lasts_over_a_restar
     assert!(done.code == 200 && !done.body.contains("carol"), "{done:?}");
     assert_eq!(recorded(&site, "r-1").await["by"], "person:link.ops");
     daemon.stop().await.unwrap();
-    // A used one stays used.
+    // A used link stays used after a restart.
     let (daemon, way) = page(&site, &[URL]).await;
     assert_eq!(way.form(&link, &[("say", "approve")]).send().await.code, 410);
     daemon.stop().await.unwrap();

@@ -58,7 +58,7 @@ async fn the_command_waits_and_tells_and_what_is_pending_is_decided_again() {
     daemon.stop().await.unwrap();
 }
 
-/// Whoever is pending when the rules change is decided again in the order in which they came.
+/// When the rules change, pending requests are decided again in the order in which they came.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_oldest_is_decided_first_and_the_rate_holds() {
     let site = Site::start().await;
@@ -86,7 +86,7 @@ async fn the_oldest_is_decided_first_and_the_rate_holds() {
     assert_eq!(order.len(), 12);
 }
 
-/// Rules that are taken away while a `wait` runs: nobody comes in by rules that are gone.
+/// Rules are removed while a `wait` runs: no rule that was removed approves anybody.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_ends_under_the_rules_of_that_moment() {
     let site = Site::start().await;
@@ -103,7 +103,7 @@ async fn a_wait_ends_under_the_rules_of_that_moment() {
     daemon.signal(Signal::SIGHUP);
     site.until("bob comes in", |_| approved(&site, "r2")).await.unwrap();
     assert!(!approved(&site, "r1"), "her rule is gone");
-    // And back, without the wait.
+    // Then back again, without the wait.
     std::fs::write(site.path("rules.toml"), rules("ann", "")).unwrap();
     daemon.signal(Signal::SIGHUP);
     site.until("ann comes in", |_| approved(&site, "r1")).await.unwrap();
@@ -163,7 +163,7 @@ async fn a_list_that_shrank_needs_a_word_and_watching_needs_none() {
     daemon.stop().await.unwrap();
 }
 
-/// A list that a program rewrites is another policy, and says nothing new of who waits.
+/// If a program rewrites a list without a change, the policy is a new one, but pending requests get no new record.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_that_changes_only_the_hash_decides_nothing_anew_for_the_record() {
     let site = Site::start().await;
@@ -179,7 +179,7 @@ async fn a_reload_that_changes_only_the_hash_decides_nothing_anew_for_the_record
         let output = doorman(&site, &["reload", "--wait"]).await;
         assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     }
-    // One more request is decided after all that, under the policy of now.
+    // After all that, one more request is decided, under the policy in force now.
     std::fs::write(site.path("friends.txt"), "ann\nbob\nkim\n").unwrap();
     doorman(&site, &["reload", "--wait"]).await;
     ask(&site, "r2", "kim");

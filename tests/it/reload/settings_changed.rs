@@ -1,4 +1,4 @@
-//! A `doorman.toml` that is changed while the daemon runs: what is wrong with it is told wherever people look.
+//! `doorman.toml` is changed while the daemon runs: a problem in it is shown wherever people look.
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -33,7 +33,7 @@ async fn a_refused_configuration_is_told_by_log_status_and_metric_until_it_is_co
     assert!(told["path"].as_str().is_some_and(|path| path.ends_with("doorman.toml")), "{told}");
     assert!(told["problems"].as_str().is_some_and(|said| said.contains("per_secnod")), "{told}");
 
-    // The command that shows it need not read the file that is broken.
+    // The command that shows the problem does not need to read the broken file.
     let socket = site.path("doorman.sock");
     let socket = socket.to_str().unwrap();
     let (code, out, err) = site.cli(&["status", "--json", "--socket", socket]).await;

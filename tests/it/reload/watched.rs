@@ -1,11 +1,11 @@
-//! Files that are looked at again and again: what counts was read twice, with the same content.
+//! Files that are checked repeatedly: content only takes effect after it was read twice unchanged.
 
 use std::os::unix::fs::symlink;
 
 use super::{Files, LISTED, hash, now, only, rules};
 use doorman::supervisor::Policies;
 
-/// So many looks.
+/// Checks the files this many times.
 async fn look(policies: &mut Policies, times: usize) {
     for _ in 0..times {
         policies.poll_files(now()).await;
@@ -25,7 +25,7 @@ async fn a_change_counts_when_it_has_been_seen_twice() {
     }
     look(&mut policies, 1).await;
     assert_ne!(hash(&policies), before, "it stood still");
-    // Back and forth between two looks is no change.
+    // A change that is undone between two checks is no change.
     let after = hash(&policies);
     files.write("rules.toml", &rules("eve"));
     look(&mut policies, 1).await;
@@ -40,7 +40,7 @@ async fn what_is_half_written_is_never_in_force_nor_complained_about() {
     let files = Files::new(&[("rules.toml", &rules("bob"))]);
     let mut policies = files.load(&["rules.toml"]);
     let before = hash(&policies);
-    // Some beginnings are good rules: without the rule that bars.
+    // Some beginnings of the file are valid rules, but without the rule that rejects.
     for end in (0..whole.len()).step_by(7) {
         files.write("rules.toml", &whole[..end]);
         look(&mut policies, 1).await;
@@ -57,7 +57,7 @@ async fn what_is_half_written_is_never_in_force_while_a_problem_lasts_either() {
     let files = Files::new(&[("rules.toml", "version = 1\n[rules.x]\n")]);
     let mut policies = files.load(&["rules.toml"]);
     assert!(policies.none_usable());
-    // Any look may be the one that tries again because of the problem.
+    // Any check may be the one that loads again because of the problem.
     for round in 0..12 {
         files.write("rules.toml", &format!("{}# {round}\n", rules("ann")));
         look(&mut policies, 1).await;
@@ -93,7 +93,7 @@ async fn renames_over_a_file_are_changes() {
     look(&mut policies, 2).await;
     let after = hash(&policies);
     assert_ne!(after, before);
-    // An editor's way: the old one aside, and for one look there is nothing.
+    // An editor moves the old file away, and during one check no file exists.
     std::fs::rename(files.path("rules.toml"), files.path("rules.toml~")).unwrap();
     look(&mut policies, 1).await;
     files.write("rules.toml", &format!("{LISTED}# more\n"));
@@ -123,7 +123,7 @@ async fn an_included_file_and_its_list_are_looked_at_too() {
         assert_ne!(hash(&policies), before, "{name}");
         before = hash(&policies);
     }
-    // A file that is half written is not taken, nor one that lets somebody in.
+    // A half-written file does not take effect, even if it would approve somebody.
     let approving = format!("{common}{}", &rules("eve")["version = 1\n".len()..]);
     for text in [common.trim_end(), &approving] {
         files.write("shared/common.toml", text);
@@ -140,7 +140,7 @@ async fn a_config_map_is_swapped_as_one() {
         files.write(&format!("{version}/rules.toml"), &format!("{LISTED}# {version}\n"));
         files.write(&format!("{version}/list.txt"), list);
     }
-    // As Kubernetes does it: the files are links through `..data`, which is swapped by a rename.
+    // Like Kubernetes: the files are links through `..data`, which is replaced by a rename.
     let swap = |version: &str| {
         symlink(version, files.path("..data_tmp")).unwrap();
         std::fs::rename(files.path("..data_tmp"), files.path("..data")).unwrap();

@@ -17,7 +17,7 @@ fn fails(arguments: &[&str]) -> (Option<i32>, String) {
     (status.code(), String::from_utf8(stderr).unwrap())
 }
 
-/// Runs it on a free port, and is killed when dropped.
+/// A sandbox on a free port; killed when dropped.
 struct Running(Child, SocketAddr);
 
 impl Running {

@@ -186,7 +186,7 @@ async fn pushes_fail_as_told() {
     push(Some(Fault::new(At::Push, Do::Drop).agent("maria/b")), &["r11"]);
     assert!(client.hear().await.contains("\"r11\""));
     place.control.clear_faults();
-    // What was on its way to the join that crashed is lost with it.
+    // Events for the join that crashed are lost.
     push(Some(Fault::new(At::Push, Do::CrashChannel)), &["lost1", "lost2", "lost3"]);
     assert!(client.hear().await.contains("phx_error"));
     client.join().await;

@@ -1,4 +1,4 @@
-//! A sandbox of three parties, and clients that speak to it by hand.
+//! A sandbox with three parties, and clients that send raw messages.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -66,7 +66,7 @@ impl TestSandbox {
         client
     }
 
-    /// Waits until the sandbox's state is so.
+    /// Waits until the sandbox's state satisfies `so`.
     pub async fn until(&self, so: impl Fn(&State) -> bool) {
         let wait = async {
             while !so(&self.control.overview()) {
@@ -150,7 +150,7 @@ impl Client {
         self.next().await.unwrap()
     }
 
-    /// Reads up to a frame like this.
+    /// Reads until a frame satisfies `so`.
     pub async fn until(&mut self, so: impl Fn(&str) -> bool) {
         while !so(&self.hear().await) {}
     }
@@ -192,7 +192,7 @@ impl Answer {
     }
 }
 
-/// One call on a connection of its own; status 0 where it was cut without an answer.
+/// One call on a separate connection; status 0 if it was cut without a reply.
 pub async fn raw_http(address: SocketAddr, method: &str, path: &str, key: Option<&str>, body: &str) -> Answer {
     let key = key.map(|key| format!("X-API-Key: {key}\r\n")).unwrap_or_default();
     let head = format!(

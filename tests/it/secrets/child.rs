@@ -1,4 +1,4 @@
-//! The daemon in a process of this test binary: it logs to a journald that is a test's, and panics when it is told to. Its
+//! The daemon in a process of this test binary: it logs to a test's journald, and panics when it is ordered to. Its
 //! log, its panic hook and its parts are those of `doorman run`.
 
 use std::path::Path;
@@ -17,7 +17,7 @@ use tokio::process::Command;
 use crate::faults::daemon::Daemon;
 use crate::faults::site::Site;
 
-/// Where journald is, for the child.
+/// The variable with the path of journald's socket, for the child.
 const JOURNAL: &str = "SECRETS_JOURNAL";
 /// Makes the agent panic.
 pub const PANIC: Signal = Signal::SIGUSR1;

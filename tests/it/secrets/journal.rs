@@ -1,5 +1,5 @@
-//! A socket that stands for journald's, and a reader as forgiving as journald is: whatever it would take for a field or for
-//! another entry is one.
+//! A socket in place of journald's, and a reader that is as tolerant as journald: whatever journald would take for a
+//! field or an entry counts as one.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub struct Journal {
     done: UnixDatagram,
 }
 
-/// What [`Journal::read`] began.
+/// The reading that [`Journal::read`] began.
 pub struct Reading {
     task: JoinHandle<()>,
     done: UnixDatagram,
@@ -33,7 +33,7 @@ impl Journal {
         Self { socket, done }
     }
 
-    /// Hands each entry on as the line of the contract that it is, or the text of what is wrong with it.
+    /// Passes each entry on: as a line of the contract, or as a description of what is wrong with it.
     pub fn read(self, heard: impl Fn(Value) + Send + 'static) -> Reading {
         let Self { socket, done } = self;
         let task = tokio::spawn(async move {
@@ -51,7 +51,7 @@ impl Journal {
 }
 
 impl Reading {
-    /// Everything that was sent so far has been handed on.
+    /// Waits until everything that was sent so far has been passed on.
     pub async fn end(self) {
         timeout(TIME, self.done.send(&[])).await.unwrap().unwrap();
         timeout(TIME, self.task).await.unwrap().unwrap();
@@ -82,7 +82,7 @@ fn fields(datagram: &[u8]) -> Result<Vec<(String, String)>, String> {
     Ok(found)
 }
 
-/// The line of the contract that a datagram is.
+/// The line of the contract in a datagram.
 fn line(datagram: &[u8]) -> Result<Value, String> {
     let wrong = |why: &str| format!("{why}: {:?}", String::from_utf8_lossy(datagram));
     if holds(datagram, KEY) {
@@ -90,7 +90,7 @@ fn line(datagram: &[u8]) -> Result<Value, String> {
     }
     let (mut line, mut priority) = (Map::new(), String::new());
     for (name, value) in fields(datagram).map_err(|why| wrong(&why))? {
-        // The problems of a file keep their lines; nothing else has any.
+        // Only the problems of a file may contain line breaks.
         if steers(&value).is_some() || (value.contains('\n') && name != "DOORMAN_PROBLEMS") {
             return Err(wrong(&format!("`{name}` steers")));
         }

@@ -5,7 +5,7 @@ use doorman::sandbox::{At, Do, Fault, NewRequest};
 use super::{files_are_clean, says};
 use crate::faults::site::{AGENT, KEY, Site};
 
-/// The ways in which it is written, once what carries it was decoded.
+/// The forms of the key, after the transport's encoding is undone.
 const WRITTEN: [&str; 5] = [
     KEY,
     "key%2Dof%2dthe%2Dagent",
@@ -18,7 +18,7 @@ fn shown(text: &str) -> Option<&'static str> {
     WRITTEN.into_iter().find(|written| text.contains(written.trim_end_matches('=')))
 }
 
-/// Nothing that people can look at shows it.
+/// No output that people can see shows the key.
 async fn look(site: &Site, after: &str) {
     let ledger = site.path("ledger.db").display().to_string();
     for arguments in [
@@ -52,9 +52,9 @@ async fn a_key_that_the_platform_repeats_is_shown_nowhere_and_kept_nowhere() -> 
     site.control.request(&NewRequest::to(AGENT).named(WRITTEN[1]).saying(&everything).id("named")).unwrap();
     site.until("one is let in", |control| control.counts().pending == 1).await?;
     look(&site, "requests").await;
-    // Each place says it in each way, and is heard.
+    // Each place repeats the key in each form, and the daemon receives it.
     for (number, written) in WRITTEN.into_iter().enumerate() {
-        // A listing that a join gives up says nothing, whatever it would have been told.
+        // A listing that is abandoned because of a join logs nothing, whatever its reply would have been.
         daemon.stands("live").await?;
         for (at, what, code) in [
             (At::Respond, Do::Status, 422),

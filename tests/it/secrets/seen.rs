@@ -1,4 +1,4 @@
-//! Everything that people can look at.
+//! Everything that people can see.
 
 use doorman::ops::control::wire::ControlOp;
 use doorman::sandbox::NewRequest;
@@ -8,7 +8,7 @@ use super::HOSTILE;
 use crate::control::{http, post};
 use crate::faults::site::{AGENT, KEY, Site, TIME};
 
-/// Rules that would decide otherwise, and that ask for names and messages.
+/// Rules that decide differently, and that have conditions on names and messages.
 const OTHER_RULES: &str = r#"version = 1
 [policy]
 mode = "enforce"
@@ -20,7 +20,7 @@ then = "reject"
 when = { name = "seller", message_contains = "invoice" }
 "#;
 
-/// What one command says.
+/// The output of one command.
 async fn said(site: &Site, arguments: &[&str]) -> String {
     let (_, out, err) = site.cli(arguments).await;
     let said = format!("{out}{err}");
@@ -29,7 +29,7 @@ async fn said(site: &Site, arguments: &[&str]) -> String {
     said
 }
 
-/// What every command says, and the control socket.
+/// The output of every command, and of the control socket.
 pub async fn looked_at(site: &Site) -> Vec<String> {
     let ledger = site.path("ledger.db").display().to_string();
     let other = site.path("other.toml").display().to_string();
@@ -59,7 +59,7 @@ pub async fn looked_at(site: &Site) -> Vec<String> {
     ] {
         seen.push(said(site, arguments).await);
     }
-    // What quotes strangers does so.
+    // Commands that quote strangers escape their text.
     for arguments in [
         &["approve", "0-stranger"][..],
         &["pending"],
@@ -79,11 +79,11 @@ pub async fn looked_at(site: &Site) -> Vec<String> {
         assert!(said.contains("evil"), "{arguments:?} does not show who it is:\n{said}");
         seen.push(said);
     }
-    // Only a plain handle can be revoked; the name is as bad as all others.
+    // Only a contact with a valid handle can be revoked; its name is hostile, like all others.
     seen.push(revoked(site, &["revoke", "--json", "--since", "1h"]).await);
     site.control.request(&NewRequest::to(AGENT).from("friends/x").named(HOSTILE).id("again")).unwrap();
     seen.push(revoked(site, &["revoke", "@friends/x"]).await);
-    // The same by hand, as curl shows it.
+    // The same by hand, like with curl.
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
     let pending = post(&serde_json::to_string(&ControlOp::Pending { agent: None }).unwrap());
     for request in [get("/v1/status"), get("/metrics"), pending] {
@@ -95,7 +95,7 @@ pub async fn looked_at(site: &Site) -> Vec<String> {
     seen
 }
 
-/// What it says of a contact that is removed; it is heard of a little later than the answer that made it.
+/// The output about a contact that is removed; its event arrives a little later than the answer that made it.
 async fn revoked(site: &Site, arguments: &[&str]) -> String {
     let removed = async {
         loop {

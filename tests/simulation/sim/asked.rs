@@ -1,5 +1,6 @@
-//! Evenings on which a decider is asked about those of whom no other rule speaks: what it says, how it fails, and what its word
-//! may do. They have numbers of their own, and chance of their own, so that the other evenings stay as they are.
+//! Evenings on which a decider is asked about strangers for whom no other rule decides: what the decider says, how it
+//! fails, and what its verdict may do. These evenings have their own seeds and their own random numbers, so that the
+//! other evenings do not change.
 
 use std::time::Duration;
 
@@ -15,16 +16,16 @@ use super::world::World;
 
 /// The first of these evenings.
 pub const FROM: u64 = 1 << 32;
-/// Those about whom it is asked.
+/// The kind of strangers about whom the decider is asked.
 pub const ASKED: usize = 4;
-/// Approvals an hour by its word, under the third policy.
+/// Most approvals an hour by the decider's verdict, under the third policy.
 pub const ASKED_MAX: usize = 2;
-/// Questions of one agent at once.
+/// Most concurrent questions of one agent.
 const OUT_MAX: usize = 32;
-/// A question that it could not answer so often need not be asked again.
+/// After this many failures a question need not be asked again.
 const TRIES: usize = 5;
 
-/// What each policy says besides; a rule whose decider may approve says who.
+/// The additional rules of each policy; a rule whose decider may approve names the senders.
 pub const RULES: [&str; 3] = [
     "[rules.unsure]\nthen = \"defer\"\nwhen = { owner = STRANGERS }\nask = \"screen\"\nmay = [\"reject\"]\n",
     "[rules.unsure]\nthen = \"defer\"\nwhen = { owner = STRANGERS }\nask = \"screen\"\n",
@@ -35,21 +36,21 @@ pub const RULES: [&str; 3] = [
 #[derive(Debug)]
 pub struct Decider {
     rng: fastrand::Rng,
-    /// In which life, about whom.
+    /// For each question: the life of the daemon, and the request.
     out: Vec<(u64, RequestId)>,
     said: Vec<Said>,
     /// About whom it could not answer, under which rules.
     in_vain: Vec<(RequestId, usize)>,
 }
 
-/// A word that reached the daemon.
+/// A decider's verdict that reached the daemon.
 #[derive(Debug)]
 struct Said {
     life: u64,
     id: RequestId,
     key: String,
     handle: Option<String>,
-    /// Under which rules it was asked for.
+    /// The policy under which it was asked for.
     policy: usize,
     verdict: Verdict,
 }
@@ -68,12 +69,12 @@ fn may(policy: usize, answer: Answer) -> bool {
 }
 
 impl World {
-    /// Whether this policy may ever give this answer to a kind of stranger, by a rule or by the decider's word.
+    /// Whether this policy may ever give this answer to this kind of stranger, by a rule or by the decider's verdict.
     pub fn may_say(&self, policy: usize, kind: usize, answer: Answer) -> bool {
         allowed(policy, kind, answer) || self.decider.is_some() && kind == ASKED && may(policy, answer)
     }
 
-    /// A question goes out; in rough times it may come to nothing.
+    /// A question is sent; in the rough part it may fail.
     pub fn asks(&mut self, request: &ContactRequest, question: Question) {
         let id = request.id.clone();
         if self.decider.is_none() {
@@ -101,7 +102,8 @@ impl World {
         self.schedule(self.at + took, What::Core(told));
     }
 
-    /// Only about those whom this rule alone keeps waiting, few at once, and never again what was said.
+    /// A question may only be about strangers whom only this rule defers, with few questions at once, and never about
+    /// what was told already.
     fn check_question(&self, id: &RequestId, question: &Question) {
         let Some(decider) = &self.decider else { return };
         let versions = self.senders(id.as_str(), self.now().wall);
@@ -123,11 +125,11 @@ impl World {
         }
     }
 
-    /// What came of a question reaches the daemon.
+    /// The result of a question reaches the daemon.
     pub fn hears_word(&mut self, told: Owned) {
         let Owned::Told { request, question, result, took, handle, policy } = told else { return };
         let life = self.life.number;
-        // One that a stale page called gone is nobody's any more, and the word about it is lost.
+        // If a stale page called the request gone, the daemon no longer knows it, and drops the verdict.
         let known = self.core.pending().iter().any(|row| row.request.id == request);
         let Some(decider) = &mut self.decider else { return };
         decider.out.retain(|(of, id)| *of != life || *id != request);
@@ -149,7 +151,7 @@ impl World {
         self.input(Input::Told { request, question, result, took });
     }
 
-    /// An answer by a decider's word: it was said, of this sender, and time can be told.
+    /// Checks an answer by a decider's verdict: the verdict was given for this sender, and the time is known.
     pub fn check_word(&mut self, id: &RequestId, answer: Answer, policy: usize, at: Timestamp) {
         let versions = self.senders(id.as_str(), at);
         let known = versions.iter().all(|version| version.handle.is_some());
@@ -174,7 +176,7 @@ impl World {
         });
     }
 
-    /// No more are let in by its word than the rule's limit, by the record.
+    /// According to the ledger, the decider's verdicts approved no more than the rule's limit.
     pub fn check_asked_limit(&self) {
         let times = &self.record.counted("unsure")[0];
         for window in times.windows(ASKED_MAX + 1).filter(|_| self.decider.is_some() && !self.jumped) {
@@ -184,7 +186,7 @@ impl World {
         }
     }
 
-    /// In the end: whether what the decider said of this one must have been done.
+    /// At the end: whether the decider's verdict on this request must have been carried out.
     pub fn word_ends(&self, id: &str, excused: bool) -> bool {
         let (Some(decider), Some(knock)) = (&self.decider, self.platform.knocks.get(id)) else { return false };
         if knock.kind != ASKED {

@@ -1,5 +1,6 @@
-//! What happens behind the daemon's back: contacts that come and go, ends that no event tells, names that change, rows that
-//! cannot be read, ids that come again. Every second evening has it; on the others, answers have to come within tight bounds.
+//! Changes that the daemon does not see: contacts that appear and disappear, ends without an event, handles that
+//! change, rows that cannot be read, ids that return. Every second evening has them; on the other evenings answers must
+//! arrive within tight bounds.
 
 use std::time::Duration;
 
@@ -14,14 +15,14 @@ use super::rules::{AGAIN, FICKLE, KINDS, KNOWN, MATE, RUDE, TWICE, UNNAMED, stra
 use super::schedule::Happening;
 use super::world::World;
 
-/// Somebody does something, and the daemon hears of it late, or never.
+/// A change of which the daemon learns late, or never.
 #[derive(Debug, Clone)]
 pub enum Behind {
     /// A contact is removed.
     Parts {
         nth: usize,
     },
-    /// The same, of this one; and those who may ask after it do.
+    /// The same for this contact; and senders whose requests depend on it send requests.
     Leaves {
         id: String,
     },
@@ -35,41 +36,41 @@ pub enum Behind {
         number: usize,
         kind: usize,
     },
-    /// A contact's handle is not shown any more, or is again, or is another's.
+    /// A contact's handle is hidden, shown again, or replaced by another one.
     Renames {
         nth: usize,
         to: Name,
     },
-    /// A request ends, and no event tells of it.
+    /// A request ends without an event.
     EndsUntold {
         nth: usize,
         status: &'static str,
     },
-    /// A pending request has another sender by now.
+    /// A pending request now has another sender.
     Alters {
         nth: usize,
         kind: usize,
     },
-    /// A row of a list cannot be read; `id`: nor can its id. Later it can.
+    /// A row of a list cannot be read, and with `id` not even its id. Later it can be read again.
     Garbles {
         nth: usize,
         contact: bool,
         id: bool,
     },
     Readable,
-    /// A person says what a doubt comes to.
+    /// A person settles a doubt.
     Settles {
         nth: usize,
         happened: bool,
     },
-    /// A request that ended is pending again; or its id is another's by now.
+    /// A request that ended is pending again; or its id now belongs to another request.
     Returns {
         nth: usize,
         another: Option<usize>,
     },
 }
 
-/// What a contact is called.
+/// The handle that a contact is given.
 #[derive(Debug, Clone, Copy)]
 pub enum Name {
     Hidden,
@@ -77,7 +78,7 @@ pub enum Name {
     Anothers,
 }
 
-/// What happens besides, and who asks after it.
+/// The additional events of such an evening, and the requests that depend on them.
 pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Happening)> {
     let mut list = Vec::new();
     let at = |rng: &mut fastrand::Rng| rough.mul_f64(rng.f64());
@@ -110,7 +111,7 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Hap
 }
 
 impl World {
-    /// While nobody runs, or nobody is joined, somebody may do something; and somebody of the same owner asks later.
+    /// While no daemon runs, or none has joined, a change may happen; later somebody of the same owner sends a request.
     pub fn unwatched(&mut self, wait: Duration) {
         let Some(rng) = &mut self.behind else { return };
         if self.calm_since.is_some() || rng.u8(..) < 80 {
@@ -131,7 +132,7 @@ impl World {
         self.happens_in(during, Happening::Behind(behind));
     }
 
-    /// Somebody was let in: the platform may not say by which handle.
+    /// A request was approved: the platform may hide the handle of the new contact.
     pub fn unnamed(&mut self, id: &str) {
         let Some(rng) = &mut self.behind else { return };
         if rng.u8(..) < 60 {
@@ -272,7 +273,7 @@ impl World {
         self.input(Input::Op { token: 4, op: PersonCommand::Settle { target, said }, person: "alice".into() });
     }
 
-    /// A contact is removed; whoever is joined is told.
+    /// A contact is removed; a joined daemon gets an event.
     fn parts(&mut self, nth: usize) {
         let counts = |owner: &String| ["known", "fickle", "mate"].iter().any(|name| owner.starts_with(name));
         let known = |fellow: &Fellow| fellow.owners.iter().any(counts);
@@ -309,7 +310,7 @@ fn pick<T>(list: &[T], nth: usize) -> Option<&T> {
     list.get(nth % list.len().max(1))
 }
 
-/// Which kinds of strangers an evening has.
+/// The kinds of strangers on an evening.
 pub fn kinds(behind: bool) -> usize {
     if behind { KINDS } else { KNOWN }
 }

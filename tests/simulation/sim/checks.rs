@@ -13,30 +13,30 @@ use super::rules::must_end;
 use super::rules::{ACME_MAX, APPROVALS_MAX, CROWD, FAIR, FICKLE, HOLIDAY, KNOWN, MATE, QUOTA, SLOW, THIRD, WAITS};
 use super::world::{IN_FLIGHT, World, connection};
 
-/// The batch that must not come.
+/// An intent that is checked before it is recorded.
 struct Intent<'a> {
     id: &'a RequestId,
     answer: Answer,
     by: &'a By,
-    /// The rules that said so; `None` is a person's word, or the same answer once more.
+    /// The policy that decided so; `None` for a person's answer, or for a repeated answer.
     policy: Option<&'a str>,
     at: Timestamp,
 }
 
 /// An answer that was carried out this lately is remembered without the ledger.
 const REMEMBERED: SignedDuration = SignedDuration::from_mins(14);
-/// So many connects within a minute are a storm.
+/// More connects than this within a minute are an error.
 const CONNECTS_MAX: usize = 20;
-/// Where no policy counts approvals, only those on their way are remembered.
+/// If no policy counts approvals, only those in flight are remembered.
 const REMEMBERED_MAX: usize = IN_FLIGHT as usize;
-/// A join that is answered this soon has not timed out.
+/// A join that gets its reply within this time has not timed out.
 const ANSWERED_IN_TIME: Duration = Duration::from_secs(5);
-/// A join is heard of, and the list asked for, this soon.
+/// Within this time after a join, the daemon must ask for the list.
 const LISTS_WITHIN: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl World {
-    /// What the daemon puts on record, in the order in which it came to be.
+    /// Checks the entries that the daemon records, in their order.
     pub fn check_batch(&mut self, batch: &[Record]) {
         let mut paused = self.record.paused();
         for entry in batch {
@@ -78,7 +78,7 @@ impl World {
         }
     }
 
-    /// An intent that takes a place of acme's limit: with the others there must be one left.
+    /// Checks an intent that counts against acme's limit: the limit must not be used up already.
     fn charge(&mut self, id: &RequestId, by: &By, charges: &[Charge], at: Timestamp) {
         if by.to_string() != "acme" || charges.is_empty() {
             return;
@@ -98,8 +98,8 @@ impl World {
         }
     }
 
-    /// A batch goes on record. The ledger refuses one that goes against what it holds, which it only may where an earlier
-    /// one never came through.
+    /// Commits a batch. The ledger refuses a batch that contradicts its content, which may only happen if an earlier
+    /// batch was lost.
     pub fn commit(&mut self, batch: &[Record]) -> Result<(), LedgerError> {
         if let Some((request, said, at)) = self.record.carried_out(batch) {
             if !self.jumped && !self.life.gap && self.now().wall.duration_since(at) < REMEMBERED {
@@ -122,12 +122,12 @@ impl World {
         Ok(())
     }
 
-    /// A first answer needs a rule that says so now; another one the same word as before, or a person's.
+    /// A first answer needs a rule that decides so now; a further answer must be the same as before, or a person's.
     fn check_intent(&mut self, intent: &Intent<'_>) {
         let Intent { id, answer, by, policy, at } = *intent;
         let Some(knock) = self.platform.knocks.get(id.as_str()) else { self.fail("an answer to nobody") };
         let (bound, since, status) = (knock.bound, knock.inserted_at, knock.status);
-        // Whoever it may be from, for all that the daemon was shown; where that is certain, who it is.
+        // All senders that are possible according to what the daemon was shown; exactly one if that is certain.
         let senders: Vec<usize> = self.senders(id.as_str(), at).iter().map(|version| version.kind).collect();
         let kind = if senders.len() == 1 { senders[0] } else { usize::MAX };
         let Some(policy) = policy else {
@@ -201,7 +201,8 @@ impl World {
         }
     }
 
-    /// Before an answer leaves: it must be on record, never another than before, and one of few.
+    /// Before an answer is sent: it must be recorded, must not differ from the earlier answer, and must be one of few
+    /// in flight.
     pub fn check_answer(&mut self, id: &RequestId, answer: Answer, attempt: u32) {
         if !self.record.has_intent(id, answer, attempt) {
             self.fail(&format!("{answer} to {id} leaves before its intent is on record"));
@@ -218,7 +219,7 @@ impl World {
         let Some(knock) = self.platform.knocks.get(id.as_str()) else { self.fail("an answer to nobody") };
         // Somebody else ended it, and a page that is behind brought it back: no answer of ours is heard any more.
         let over = knock.status != "pending" && knock.taken.is_none();
-        // A person may say otherwise.
+        // A person may give a different answer.
         let by_person = self.record.by_person(id);
         if !by_person {
             self.check_leaves(id, answer);
@@ -228,21 +229,22 @@ impl World {
             self.fail(&format!("{answer} to {id}, which was, or may have been, answered {bound}"));
         }
         if by_person && knock.bound != Some(answer) {
-            // A person's other answer takes the place of all that may have been carried out before.
+            // A person's other answer replaces all earlier attempts that may have been carried out.
             knock.uncertain = 0;
         }
         knock.bound = Some(answer);
         knock.uncertain += 1;
     }
 
-    /// Three of acme's in an hour, by the charges and by the approvals on record, where it holds all that was.
+    /// At most three approvals of acme in an hour, both by the charges and by the approvals in the ledger, if the
+    /// ledger is complete.
     fn check_limits(&self) {
         if !self.gaps {
             self.record.counted("acme").iter().for_each(|times| self.check_windows(times));
         }
     }
 
-    /// It never storms the platform with connects.
+    /// The daemon must not send too many connects.
     pub fn check_connect(&mut self, conn: u64) {
         self.life.socket = Some(conn);
         self.life.joined_at = None;
@@ -255,7 +257,7 @@ impl World {
         }
     }
 
-    /// After every step: what being live means, and that it is live again in time.
+    /// After every step: checks the meaning of live, and that the daemon is live again in time.
     pub fn check_state(&mut self) {
         let state = self.core.state();
         self.check_listed();
@@ -292,8 +294,8 @@ impl World {
         }
     }
 
-    /// Whoever came while nobody listened is on the list alone, so a join is followed by a reading of it, at once where nothing
-    /// stands in the way.
+    /// A request that arrived while nobody had joined is only in the list. So the daemon must read the list after a
+    /// join, at once if nothing prevents that.
     fn check_listed(&self) {
         let (Some(joined), Some(calm)) = (self.life.joined_at, self.calm_since) else { return };
         let in_the_way = self.life.stopping || joined < calm + MINUTE;
@@ -302,7 +304,8 @@ impl World {
         }
     }
 
-    /// Live means: whoever was pending at the join is known, if nothing shifted or aged the pages since.
+    /// Live means that every request that was pending at the join is known, unless pages shifted or were stale since
+    /// then.
     fn check_live(&mut self) {
         let Some(joined) = self.life.joined_at else { self.fail("live without a join") };
         if self.platform.removed_at >= joined || self.platform.stale_at >= joined {
@@ -310,7 +313,7 @@ impl World {
         }
         let known: Vec<String> = self.core.pending().into_iter().map(|row| row.request.id.to_string()).collect();
         for (id, knock) in &self.platform.knocks {
-            // One that a stale page once called gone is taken up again when pages insist.
+            // A request that a stale page once called gone is accepted again only after several pages show it.
             let misled = self.platform.stale_at > Duration::ZERO && (self.record.ended(id) || self.life.gap);
             let garbled = !self.platform.garbled.is_empty() || self.platform.readable_at >= joined || knock.returned;
             if knock.status == "pending" && knock.at < joined && !known.contains(id) && !misled && !garbled {
@@ -326,13 +329,13 @@ impl World {
         }
     }
 
-    /// Whether the calm has lasted for as long as it may take to be live again, from whatever it was when it began.
+    /// Whether the calm has lasted long enough for the daemon to be live again, from any state.
     pub fn settled_down(&self) -> bool {
         let patience = match self.calm_from {
-            // Sixteen times `yield_retry`, where only the closes tell.
+            // Sixteen times `yield_retry`, if only the closes show who has the connection.
             _ if self.platform.old => 5_100,
             AgentState::Refused => 1_500,
-            // A dead connection, a dial, backoff, joins, a ghost, and yielding once to it.
+            // A dead connection, a connect, backoff, joins, a ghost connection, and yielding to it once.
             _ => 700,
         };
         self.calm_since.is_some_and(|since| self.at > since + Duration::from_secs(patience))
@@ -349,7 +352,8 @@ impl World {
         }
     }
 
-    /// In the end everybody who can be decided is, everybody pending is known, and the daemon stands where it should.
+    /// At the end every request that can be decided is decided, every pending request is known, and the daemon is in
+    /// the right state.
     pub fn check_end(&mut self) {
         let state = self.core.state();
         if state != self.expected() {
@@ -362,7 +366,7 @@ impl World {
                 self.fail(&format!("{id} is pending, and doorman has lost it"));
             };
             let held = matches!(row.by, Some(By::Hold(_) | By::Guard(GuardKind::AnsweredBefore)));
-            // Of an id that comes back nobody may be able to tell whether it is the request that a person spoke of.
+            // If an id was used again, it may be unknown which request the person meant.
             let spoken_of = self.person.contains_key(id) || self.renewed.contains(&row.request.id);
             if matches!(row.by, Some(By::Hold(_))) && !spoken_of {
                 self.fail(&format!("{id} is held, and nobody ever spoke of it"));
@@ -370,7 +374,7 @@ impl World {
             if row.verdict.is_none() && row.by.is_none() {
                 self.fail(&format!("{id} was never decided: {row:?}"));
             }
-            // By a clock that was wrong, somebody may be known to be removed for longer than the evening lasts.
+            // With a clock that was wrong, a removal may be dated so that it counts beyond the end of the evening.
             let parted = matches!(knock.kind, KNOWN | FICKLE | QUOTA) && (self.jumped || self.gaps);
             let excused = held || parted || self.malformed.contains(id) || self.in_the_way(id, now);
             let must_end = self.word_ends(id, excused)
@@ -385,7 +389,7 @@ impl World {
         }
         self.check_guests();
         let (charges, approvals) = self.core.remembered();
-        // What was read again is held for open for a day.
+        // Approvals that were read again count as open for a day.
         let read = if self.life.reading > 0 { self.past.counted() } else { 0 };
         let most = REMEMBERED_MAX + read + if self.in_force == THIRD { APPROVALS_MAX } else { 0 };
         if charges > 2 * ACME_MAX || approvals > most {

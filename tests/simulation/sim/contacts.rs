@@ -1,4 +1,4 @@
-//! The ledger's contacts, as a daemon that starts again is told of them.
+//! The contacts in the ledger, as a starting daemon loads them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use jiff::Timestamp;
 struct Row {
     handle: Option<Handle>,
     owners: Vec<Arc<str>>,
-    /// Those since it came again last, if that told whose it is.
+    /// The owners since the contact last reappeared, if it was shown then whose it is.
     lately: Vec<Arc<str>>,
     added: Option<Timestamp>,
     removed: Option<Timestamp>,
-    /// Its removal was its end.
+    /// It was removed because its end had come.
     expired: bool,
-    /// When it was removed before it came again.
+    /// Earlier removals, after which it reappeared.
     before: Vec<Timestamp>,
-    /// An answer on record made it.
+    /// Whether a recorded answer made it.
     ours: bool,
-    /// When it came to be, as the platform says.
+    /// When it was made, according to the platform.
     inserted: Option<Timestamp>,
 }
 
@@ -70,18 +70,18 @@ impl Contacts {
         open.collect()
     }
 
-    /// Whether somebody else let this very sender in since then.
+    /// Whether somebody else has approved exactly this sender since then.
     pub fn let_in_elsewhere(&self, sender: &Handle, since: Timestamp) -> bool {
         let came = |row: &Row| !row.ours && row.inserted.or(row.added) >= Some(since);
         self.0.values().any(|row| came(row) && row.handle.as_ref() == Some(sender))
     }
 
-    /// Every owner of a contact that is open on record, since it came.
+    /// Every owner of a contact that the ledger has as open, since it appeared.
     pub fn owners(&self, id: &ContactId) -> &[Arc<str>] {
         self.0.get(id).filter(|row| row.removed.is_none()).map_or(&[], |row| &row.lately)
     }
 
-    /// Whether this contact was ever on record.
+    /// Whether this contact was ever in the ledger.
     pub fn ever_had(&self, id: &str) -> bool {
         ContactId::parse(id).is_ok_and(|id| self.0.contains_key(&id))
     }
@@ -99,7 +99,7 @@ impl Contacts {
         nameless.filter_map(|(id, row)| Some((id.clone(), last(row)?))).max_by_key(|(_, at)| *at)
     }
 
-    /// Removals since then.
+    /// The removals since then.
     pub fn history(&self, since: Timestamp) -> Vec<HistoryRow> {
         let times = |row: &'_ Row| {
             let before = row.before.iter().map(|at| (*at, None));

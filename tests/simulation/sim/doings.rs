@@ -1,4 +1,4 @@
-//! What strangers, people, other clients and the machine do in the world.
+//! Actions of strangers, people, other clients and the machine.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use super::rules::{at_once, stranger};
 use super::schedule::Happening;
 use super::world::{Life, World, config};
 
-/// A dead connection is noticed within this: `dead_after`, and what was still on its way when it died.
+/// A dead connection is noticed within this time: `dead_after`, plus what was still in transit when it died.
 const DEAD_NOTICED: Duration = Duration::from_secs(61);
 /// Where the crash of the channel was never heard of, the next listing finds out: `list_live`, and a tenth.
 const LISTED: Duration = Duration::from_secs(360);
-/// A stopping daemon has this long.
+/// The time that a stopping daemon has.
 const DRAIN: Duration = Duration::from_secs(10);
 
 impl World {
@@ -149,7 +149,7 @@ impl World {
         self.ends(&id, status, true);
     }
 
-    /// A request ends without an answer of the daemon's; an event tells of it, or does not.
+    /// A request ends without an answer of the daemon, with or without an event.
     pub fn ends(&mut self, id: &str, status: &'static str, told: bool) {
         if !self.platform.end(id, status) {
             return;
@@ -201,7 +201,7 @@ impl World {
         self.input(Input::Policy(Some(policy)));
     }
 
-    /// A person lets the agent that let in too many go on.
+    /// A person resumes an agent that was paused because it approved too many.
     pub fn approvals_spent(&mut self) {
         self.saw("approvals_max reached");
         let most = if self.calm_since.is_some() { 2 } else { 120 };
@@ -209,7 +209,7 @@ impl World {
         self.happens_in(wait, Happening::Resume);
     }
 
-    /// `kill -9`. What was being recorded was committed, or was not: nothing of it comes later.
+    /// `kill -9`. A batch that was being recorded was either committed or not; nothing of it is committed later.
     pub fn kill(&mut self) {
         if self.life.down {
             return;
@@ -230,7 +230,7 @@ impl World {
                 _ => self.queue.push(Reverse(event)),
             }
         }
-        // The platform may notice, or take the connection for alive for a while.
+        // The platform may notice at once, or count the connection as live for a while.
         if matches!(self.platform.holder, Some(Holder::Daemon(_))) {
             self.platform.holder = None;
             if self.rng.bool() || self.half_open {
@@ -241,7 +241,7 @@ impl World {
         self.ended();
     }
 
-    /// A daemon starts, with the ledger as it was left.
+    /// A daemon starts with the ledger that the last one left.
     fn start(&mut self) {
         self.life = Life { number: self.life.number, key_foreign: self.key_foreign, ..Life::default() };
         self.inherited.extend(self.record.open().cloned());

@@ -1,4 +1,4 @@
-//! What happens, and when: the queue's entries.
+//! The entries of the event queue: what happens, and when.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use jiff::Timestamp;
 
 use super::schedule::Happening;
 
-/// What comes to the core.
+/// Inputs to the core.
 #[derive(Debug)]
 pub enum Owned {
     Opened(u64),
     NotOpened(u64, ConnectFailure),
-    /// On which socket, what, and its place among the frames of this run.
+    /// The socket, the text, and its number among the frames of this run.
     Frame(u64, String, u64),
     Closed(u64, Option<u16>),
     Me {
@@ -37,7 +37,7 @@ pub enum Owned {
         written: Mono,
     },
     Removed(ContactId, Reply<()>),
-    /// About whom, what was asked, what came of it, how long it took, the handle that was told, and the rules.
+    /// The request, the question, the result, how long it took, the handle that was sent, and the policy.
     Told {
         request: RequestId,
         question: Question,
@@ -50,7 +50,7 @@ pub enum Owned {
     Restored(u64, Option<Box<doorman::policy::state::SavedState>>),
 }
 
-/// What comes to the platform.
+/// Calls to the platform.
 #[derive(Debug)]
 pub enum Call {
     Connect(u64, ConnectPlan),

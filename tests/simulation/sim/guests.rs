@@ -1,5 +1,5 @@
-//! Guests: those of the ledger, as a daemon that starts again is told of them, what becomes of their contacts, and what must
-//! never: nobody's contact but that which the daemon made is removed, none before its end, and none stays.
+//! Guests: how a starting daemon loads them from the ledger, and what happens to their contacts. Only contacts that the
+//! daemon made may be removed, none before its end, and none may stay after it.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use super::rules::{GUEST, STAYS};
 use super::schedule::Happening;
 use super::world::World;
 
-/// A clock may be off by this and is believed.
+/// A clock that is off by at most this is trusted.
 const OFF: SignedDuration = SignedDuration::from_mins(5);
-/// The clocks of the platform may differ by less.
+/// The platform's clocks may differ by less than this.
 const AT_ONCE: SignedDuration = SignedDuration::from_secs(10);
 
 /// See the module.
@@ -74,7 +74,7 @@ impl Guests {
         }
     }
 
-    /// Those that are open.
+    /// The guests whose contacts are open.
     pub fn open(&self) -> Vec<SavedGuest> {
         let mut open = self.0.clone();
         open.sort_by_key(|guest| guest.stay.ends_at);
@@ -82,7 +82,7 @@ impl Guests {
     }
 }
 
-/// What happens on an evening with guests.
+/// The events of an evening with guests.
 pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Happening)> {
     let mut list = Vec::new();
     for _ in 0..rng.usize(4..16) {
@@ -107,7 +107,8 @@ impl World {
         let guests: Vec<usize> =
             (0..self.platform.contacts.len()).filter(|n| self.platform.contacts[*n].guest).collect();
         let Some(number) = guests.get(nth % guests.len().max(1)).copied() else { return };
-        // A contact of the same handle within seconds of the answer cannot be told from the one that it made.
+        // A contact of the same handle within seconds of the answer cannot be distinguished from the one that the
+        // answer made.
         let at_once = self.true_wall().duration_since(self.platform.contacts[number].inserted_at) < AT_ONCE;
         if anew && at_once {
             return;
@@ -168,7 +169,7 @@ impl World {
         Ok(())
     }
 
-    /// At the end nobody is there whose end has come, but those of whom somebody else may have let them in.
+    /// At the end no contact is left whose end has come, unless somebody else may have approved it.
     pub fn check_guests(&mut self) {
         for guest in self.record.guests.open() {
             if guest.stay.doubt.is_some() {
@@ -178,12 +179,12 @@ impl World {
             let Some(contact) = guest.contact.as_ref().filter(|_| guest.stay.ends_at + OFF < self.now().wall) else {
                 continue;
             };
-            // Where the ledger refused an entry, the record may not know that the contact went.
+            // If the ledger refused an entry, it may not know that the contact was removed.
             if !self.gaps || self.platform.contacts.iter().any(|fellow| fellow.id == contact.as_str()) {
                 self.fail(&format!("a guest is there although the end has come: {guest:?}"));
             }
         }
-        // What the record does not know of: each contact that the daemon made is on record, one way or another.
+        // Every contact that the daemon made must be in the ledger in some form.
         let known = self.record.guests.open();
         for fellow in self.platform.contacts.iter().filter(|fellow| fellow.ours && fellow.guest) {
             // One that another handle hides is nobody's guest for sure: it is reported as a contact that nothing explains.

@@ -1,4 +1,4 @@
-//! The key file: whose key is in it, and what the daemon does with one of another agent's.
+//! The key file: whose key it contains, and what the daemon does with the key of another agent.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl World {
         if told {
             let changed = self.life.key_foreign != foreign;
             self.life.key_foreign = foreign;
-            // Whatever was asked about the old one is of no interest any more.
+            // Replies to questions about the old key no longer matter.
             self.life.questions += u64::from(changed);
             self.life.contacts_call.take_if(|_| changed);
             self.input(Input::KeyRenewed { changed });
@@ -42,7 +42,7 @@ impl World {
         self.key_changes(false, true);
     }
 
-    /// Asks whose the key is, with the key that is in the file now.
+    /// Asks the platform who owns the key that is in the file now.
     pub fn asks_me(&mut self) {
         self.life.questions += 1;
         self.after(What::Server(Call::Me { question: self.life.questions, foreign: self.key_foreign }));
@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    /// With another agent's key nothing is to be read, and nothing to be said.
+    /// With another agent's key the daemon must neither read nor send anything.
     pub fn check_key(&self, action: &Action) {
         let used = matches!(
             action,

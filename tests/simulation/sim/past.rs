@@ -1,5 +1,5 @@
-//! The past as it must be counted, whatever the record is asked for: by what this daemon was told since it began, and by all that
-//! was on record then. And what follows from it for those who come again.
+//! The past as the daemon must count it, whichever part of the record it asks for: what this daemon learned since it
+//! started, and everything that was in the ledger then. And what follows from it for strangers who return.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,38 +16,39 @@ use super::rules::{AGAIN, APPROVALS_MAX, APPROVALS_PER, BACK, OFTEN, OFTEN_MAX, 
 use super::rules::{FICKLE, KNOWN, MANY, PARTED, TOO_OFTEN, TWICE};
 use super::world::World;
 
-/// In the calm, the next listing begins and ends this soon.
+/// In the calm part, the next listing begins and ends within this time.
 const LISTED_AGAIN: Duration = Duration::from_secs(400);
 
 /// When something happened to an owner, and of which request.
 type Met = Vec<(Option<RequestId>, Timestamp)>;
 
-/// See the module. All times are those of the daemon's own clock: by it a window is over or is not, however wrong it is.
+/// See the module. All times are those of the daemon's own clock, however wrong it is: the daemon uses it to decide
+/// whether a window has passed.
 #[derive(Debug, Default)]
 pub struct Past {
     /// When somebody of this owner was last rejected.
     rejected: BTreeMap<String, Timestamp>,
-    /// When a request of this owner's ended, and nobody said how.
+    /// When a request of this owner ended without a known reason.
     unseen: BTreeMap<String, BTreeMap<RequestId, Timestamp>>,
     /// When each owner was rejected, let in, and lost a contact; each once for one request.
     met: [BTreeMap<String, Met>; 3],
     /// When each of an owner's requests was first seen.
     asked: BTreeMap<String, BTreeMap<RequestId, Timestamp>>,
-    /// Owners of whom somebody was let in, and when this daemon heard of the first.
+    /// Owners of whom a request was approved, and when this daemon learned of the first.
     welcome: BTreeMap<String, Duration>,
     /// The last answer to each request.
     said: BTreeMap<RequestId, (Answer, By)>,
     /// Those that let in for a time.
     for_a_time: BTreeSet<RequestId>,
-    /// Approvals that stand: since when, and whether `approvals_max` counts them.
+    /// Approvals in effect: since when, and whether `approvals_max` counts them.
     let_in: BTreeMap<RequestId, (Timestamp, bool)>,
     /// Approvals since the last resume.
     spent: BTreeMap<RequestId, Timestamp>,
-    /// Whose each request is.
+    /// The owner of each request.
     owners: BTreeMap<RequestId, Option<String>>,
     /// Owners of whom the ledger ever refused something: to read it again does not help.
     unsure: BTreeSet<String>,
-    /// Requests of which it refused to take who sent them.
+    /// Requests whose sender the ledger refused to record.
     unnamed: BTreeSet<RequestId>,
 }
 
@@ -65,7 +66,7 @@ impl Past {
         }
         past.said = record.said().collect();
         past.for_a_time = record.for_a_time().collect();
-        // One that is open since before the last resume is none anew when it is repeated.
+        // An approval that has been open since before the last resume does not count again when it is repeated.
         past.let_in = record.open().map(|id| (id.clone(), (Timestamp::MIN, false))).collect();
         past.let_in.extend(record.let_in().map(|row| (row.request, (row.at, true))));
         past.spent = record.let_in().map(|row| (row.request, row.at)).collect();
@@ -75,7 +76,7 @@ impl Past {
     fn met(&mut self, owner: String, kind: HistoryKind, request: Option<RequestId>, at: Timestamp, heard: Duration) {
         if let Some(which) = counts_as(kind) {
             let met = self.met[which].entry(owner.clone()).or_default();
-            // Two contacts that were called the same, and go at the same moment, are one for whoever counts.
+            // Two contacts with the same handle that are removed at the same moment count as one.
             let twice = request.is_none() && met.contains(&(None, at));
             match met.iter_mut().find(|(one, _)| one.is_some() && *one == request) {
                 Some((_, known)) => *known = at.min(*known),
@@ -188,13 +189,13 @@ impl Past {
         self.let_in.values().filter(|(_, counts)| *counts).count()
     }
 
-    /// Whether somebody of this owner was rejected so lately that this policy leaves them outside.
+    /// Whether a request of this owner was rejected so recently that this policy does not approve them.
     fn shut_out(&self, policy: usize, owner: &str, now: Timestamp) -> bool {
         let (Some(within), Some(last)) = (SHUT_OUT[policy], self.rejected.get(owner)) else { return false };
         after(*last, within) > now
     }
 
-    /// Whether a request of this owner's ended so lately, and nobody said how, that this policy leaves them outside.
+    /// Whether a request of this owner ended without a known reason so recently that this policy does not approve them.
     fn in_doubt(&self, within: Option<SignedDuration>, owner: &str, now: Timestamp) -> bool {
         let (Some(within), Some(unseen)) = (within, self.unseen.get(owner)) else { return false };
         unseen.values().any(|at| after(*at, within) > now)
@@ -204,13 +205,13 @@ impl Past {
     fn too_often(&self, policy: usize, kind: usize, owner: &str, now: Timestamp) -> Option<usize> {
         let which = counted(kind)?;
         let (most, per) = TOO_OFTEN[policy][which]?;
-        // One that is dated ahead, by a clock that was, may have been let go of since.
+        // An entry with a future date, from a clock that ran ahead, may have been forgotten since.
         let counts = |at: Timestamp| at <= now && after(at, per) > now;
         let count = self.met[which].get(owner)?.iter().filter(|(_, at)| counts(*at)).count();
         (count > most).then_some(count)
     }
 
-    /// The same, and what a wrong clock dated ahead counts, too.
+    /// The same, but entries that a wrong clock dated in the future also count.
     fn held_back(&self, policy: usize, kind: usize, owner: &str, now: Timestamp) -> bool {
         let Some(which) = counted(kind) else { return false };
         let Some((most, per)) = TOO_OFTEN[policy][which] else { return false };
@@ -226,7 +227,7 @@ impl Past {
     }
 }
 
-/// The place of what happened in [`Past::met`], and of what is counted of a kind of stranger.
+/// The index of this kind of event in [`Past::met`], and in the limits for a kind of stranger.
 fn counts_as(kind: HistoryKind) -> Option<usize> {
     match kind {
         HistoryKind::Requested => None,
@@ -241,17 +242,17 @@ fn counted(kind: usize) -> Option<usize> {
 }
 
 impl World {
-    /// Whose a request is, as it was put on record.
+    /// The owner of a request, as recorded.
     fn owner(&self, request: &RequestId) -> Option<String> {
         self.past.owners.get(request).cloned().unwrap_or_else(|| self.record.owner(request))
     }
 
-    /// Whether somebody of this owner was let in, for all that this daemon heard until then.
+    /// Whether a request of this owner was approved, as far as this daemon had learned by then.
     pub fn let_in_before(&self, owner: &str, at: Duration) -> bool {
         self.past.welcome.get(owner).is_some_and(|heard| *heard < at)
     }
 
-    /// The agent is paused for too many approvals: there were as many.
+    /// Checks that an agent that pauses because of too many approvals really approved that many.
     pub fn check_paused(&self, at: Timestamp) {
         let count = self.past.spent.values().filter(|since| after(**since, APPROVALS_PER) > at).count();
         if !self.jumped && !self.gaps && count < APPROVALS_MAX {
@@ -259,17 +260,18 @@ impl World {
         }
     }
 
-    /// Whether the ledger refused to take who sent this request: after a restart, an answer to it was for nobody known.
+    /// Whether the ledger refused to record the sender of this request: after a restart the owner of an answer to it is
+    /// unknown.
     pub fn unnamed_on_record(&self, request: &RequestId) -> bool {
         self.past.unnamed.contains(request)
     }
 
-    /// Whether the ledger ever refused something of this owner's.
+    /// Whether the ledger ever refused an entry about this owner.
     pub fn unsure(&self, owner: &str) -> bool {
         self.past.unsure.contains(owner)
     }
 
-    /// The daemon puts something on record: it knows it from now on.
+    /// The daemon records an entry: from now on it knows it.
     pub fn past_hears(&mut self, entry: &Record) {
         if let Record::Seen { request, .. } | Record::Changed { request, .. } = entry {
             if matches!(entry, Record::Seen { .. }) && self.record.is_another(request) {
@@ -299,8 +301,8 @@ impl World {
         self.past.hear(entry, owner, self.at);
     }
 
-    /// An id is another request's by now: nothing that was said of the one before is said of this one, and what that one was
-    /// and cost still counts.
+    /// The id now belongs to another request: what was recorded about the earlier one does not apply to it, but the
+    /// earlier one still counts.
     fn another(&mut self, id: &RequestId) {
         self.saw("an id used again");
         self.note(|| format!("== {id} is another's now"));
@@ -336,7 +338,7 @@ impl World {
         }
     }
 
-    /// The ledger refused an entry: what it would have told is not found there.
+    /// The ledger refused an entry: its content will not be found there.
     pub fn past_loses(&mut self, entry: &Record) {
         if let Record::ContactAdded { contact, .. } = entry {
             self.past.unsure.extend(contact.sender.handle().map(|handle| handle.owner().to_owned()));
@@ -372,7 +374,7 @@ impl World {
         if matches!(kind, AGAIN | RUDE) && sure && past.shut_out(policy, &owner, now) {
             self.fail(&format!("{id} is let in, though {owner} was rejected at {}", past.rejected[&owner]));
         }
-        // One that was seen by a clock that ran ahead may have been seen again since, by a better one.
+        // A request that a clock running ahead has dated may have been dated again by a correct clock.
         let often = past.asked_lately(&owner, id, now).filter(|at| *at <= now).count();
         let removed = past.met[2].get(&owner).into_iter().flatten();
         let removed = removed.filter_map(|(_, at)| Some((*at, after(*at, PARTED[policy]?))));
@@ -398,7 +400,7 @@ impl World {
         }
     }
 
-    /// Whether something of the past keeps this request from its answer, for now.
+    /// Whether something in the past prevents an answer to this request, for now.
     pub fn in_the_way(&self, id: &str, now: Timestamp) -> bool {
         let (Ok(request), Some(knock)) = (RequestId::parse(id), self.platform.knocks.get(id)) else { return false };
         let Some(owner) = self.owner(&request) else { return false };
@@ -412,7 +414,7 @@ impl World {
             OFTEN if self.in_force == THIRD => {
                 past.unsure.contains(&owner) || past.asked_lately(&owner, &request, now).count() > OFTEN_MAX
             }
-            // One that waits already is decided anew at the listing after another was let in.
+            // A request that waits already is decided again at the next listing after another one was approved.
             BACK if self.in_force == THIRD => {
                 let waits = |heard: Duration| heard >= knock.at && self.at - heard < LISTED_AGAIN;
                 past.unsure.contains(&owner) || past.welcome.get(&owner).is_none_or(|heard| waits(*heard))

@@ -1,5 +1,5 @@
-//! A model of the platform for the simulation: requests, one connection an agent, paged lists, answers. It knows what is
-//! true; what the daemon hears of it is the schedule's business.
+//! A model of the platform for the simulation: requests, one connection an agent, paged lists, answers. It knows the
+//! truth; the schedule decides what the daemon learns of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use doorman::platform::{CallError, CallFault, Page, Responded, Unreadable};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// How a request stands, and what was said to it.
+/// The state of a request, and the answers to it.
 #[derive(Debug, Clone)]
 pub struct Knock {
     pub number: usize,
@@ -21,14 +21,14 @@ pub struct Knock {
     pub taken: Option<Answer>,
     /// The answer that may have been taken, as far as the daemon can know: only the same may follow.
     pub bound: Option<Answer>,
-    /// Attempts of which the daemon cannot know that they were not carried out.
+    /// Attempts that may have been carried out, as far as the daemon can know.
     pub uncertain: u32,
     pub kind: usize,
     /// When it came.
     pub at: Duration,
-    /// Its senders, one after the other; the last is the one that the platform shows.
+    /// Its senders, one after the other; the platform shows the last one.
     pub versions: Vec<Version>,
-    /// It had ended, and is pending again.
+    /// Whether it had ended and is pending again.
     pub returned: bool,
 }
 
@@ -43,9 +43,9 @@ pub struct Version {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fellow {
     pub id: String,
-    /// As the platform shows it now.
+    /// The handle that the platform shows now.
     pub handle: Option<String>,
-    /// Whose it is and ever was, whatever was shown.
+    /// All owners that it ever had, whatever was shown.
     pub owners: BTreeSet<String>,
     pub inserted_at: Timestamp,
     /// An answer of the daemon's made it, and nobody else since.
@@ -54,7 +54,7 @@ pub struct Fellow {
     pub guest: bool,
 }
 
-/// The user that a handle belongs to, as the platform writes them.
+/// The user to whom a handle belongs, in the platform's spelling.
 pub fn owner_of(handle: &str) -> String {
     handle.trim_start_matches('@').split('/').next().unwrap_or_default().to_lowercase()
 }
@@ -76,25 +76,26 @@ impl Fellow {
 #[derive(Debug, Default)]
 pub struct Platform {
     pub knocks: BTreeMap<String, Knock>,
-    /// The live connection: the life and number of the daemon's socket, or a rival's.
+    /// The live connection: the daemon's, with its life and socket number, or a rival's.
     pub holder: Option<Holder>,
     /// An older connection still counts as live until then.
     pub ghost_until: Option<Duration>,
     pub contacts: Vec<Fellow>,
-    /// Contacts that were removed, for those that come again.
+    /// Contacts that were removed and may be made again.
     pub parted: Vec<Fellow>,
-    /// Rows of the lists that cannot be read; `true`: nor can their ids.
+    /// Rows of the lists that cannot be read; `true`: not even their ids can be read.
     pub garbled: BTreeMap<String, bool>,
-    /// Since when all can.
+    /// Since when all rows can be read.
     pub readable_at: Duration,
     /// Another client that wants the connection, and whether it takes it back when it is thrown off.
     pub rival: Option<bool>,
     /// An earlier list, for pages from a replica that lags.
     pub stale: Option<Vec<String>>,
-    /// An older platform: `on_conflict` means nothing to it, and the newest connection wins.
+    /// An older platform: it ignores `on_conflict`, and the newest connection wins.
     pub old: bool,
     pub oldest_first: bool,
-    /// When a request last ceased to be pending, which shifts the pages after it, and when a stale page was last given.
+    /// When a request last stopped being pending, which shifts the following pages, and when a stale page was last
+    /// sent.
     pub removed_at: Duration,
     pub stale_at: Duration,
 }
@@ -146,14 +147,15 @@ impl Platform {
             .map(|(id, knock)| (knock.number, id.clone()))
             .collect();
         ids.sort();
-        // Newest first, a new request shifts what was already read; oldest first, an answered one what was not.
+        // With the newest first, a new request shifts pages that were read already; with the oldest first, an answered
+        // request shifts pages that were not read yet.
         if !self.oldest_first {
             ids.reverse();
         }
         ids.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Whether the daemon is told of requests.
+    /// Whether the daemon gets events of requests.
     pub fn joined(&self) -> bool {
         matches!(&self.holder, Some(Holder::Daemon(socket)) if socket.join.is_some())
     }
@@ -192,7 +194,7 @@ impl Platform {
         Page { items, unreadable, nameless, total: Some(total), pages: Some(pages) }
     }
 
-    /// Those of a page's rows that cannot be read: by their ids, and by their places where the id cannot be read either.
+    /// The rows of a page that cannot be read: by id, or by position if the id cannot be read either.
     fn garbled<'a, I, E: std::fmt::Debug>(
         &self,
         ids: impl Iterator<Item = &'a str>,
@@ -212,7 +214,7 @@ impl Platform {
         (unreadable, nameless)
     }
 
-    /// Takes an answer, as the platform does: all ends are final.
+    /// Accepts an answer like the platform: every end is final.
     pub fn respond(&mut self, id: &str, answer: Answer, now: Timestamp) -> Result<Responded, CallError> {
         let Some(knock) = self.knocks.get_mut(id) else { return failed(CallFault::NotFound) };
         if knock.status != "pending" {
@@ -243,7 +245,7 @@ impl Platform {
         }
     }
 
-    /// A frame from the daemon's socket; the frames that answer it.
+    /// Processes a frame from the daemon's socket; returns the reply frames.
     pub fn frame(&mut self, socket: &mut Socket, text: &str, agent: &str) -> Vec<String> {
         let Ok(Value::Array(parts)) = serde_json::from_str::<Value>(text) else { return Vec::new() };
         let [join_ref, reference, topic, event, _] = parts.as_slice() else { return Vec::new() };

@@ -1,4 +1,4 @@
-//! A model of the ledger: what was committed, and what a daemon that starts again is told of it.
+//! A model of the ledger: what was committed, and what a starting daemon loads from it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -21,20 +21,20 @@ struct Row {
     policy: Option<PolicyHash>,
     attempts: u32,
     at: Timestamp,
-    /// Of the first of these attempts: since when it counts against a limit.
+    /// The time of the first of these attempts, from which it counts against a limit.
     since: Timestamp,
     outcome: Option<(Outcome, Timestamp)>,
-    /// Towards `approvals_max`: how many resumes there had been.
+    /// For `approvals_max`: the number of resumes before it.
     counts: Option<u32>,
     refusal: Option<Refusal>,
-    /// For how long an approval lets in.
+    /// How long an approval lasts.
     lasts: Option<SignedDuration>,
-    /// Whose the request was then.
+    /// The sender of the request at that time.
     sender: Sender,
 }
 
 impl Row {
-    /// Whether its fate is open: it is, or may have been, carried out, for all that is on record.
+    /// Whether it was, or may have been, carried out according to the ledger.
     fn open(&self) -> bool {
         self.outcome.is_none_or(|(outcome, _)| outcome == Outcome::Unknown)
     }
@@ -50,18 +50,18 @@ pub struct LedgerModel {
     senders: BTreeMap<RequestId, Sender>,
     pub guests: Guests,
     answers: BTreeMap<RequestId, Row>,
-    /// Answers that had ended when another one, or the same anew, followed.
+    /// Answers that had ended before another one, or the same one again, followed.
     older: Vec<(RequestId, Row)>,
     settled: HashSet<RequestId>,
-    /// When those ended of which nobody said how.
+    /// When requests ended without a known reason.
     unseen: BTreeMap<RequestId, Timestamp>,
-    /// When each was sent, as the platform says.
+    /// When each request was sent, according to the platform.
     sent: BTreeMap<RequestId, Timestamp>,
-    /// Of those, the ones that only a listing called ended: it may have been a stale one.
+    /// Of those that ended: requests that only a listing, which may have been stale, called ended.
     gone: HashSet<RequestId>,
-    /// Of those, the ones that somebody else answered, and nobody said how.
+    /// Of those that ended: requests that somebody else answered in an unknown way.
     elsewhere: HashSet<RequestId>,
-    /// Requests that are ended by an approval of unknown fate by a rule.
+    /// Requests that ended with an approval by a rule whose outcome is unknown.
     presumed: HashSet<RequestId>,
     /// Requests whose approval made a contact that was shown.
     met: HashSet<RequestId>,
@@ -70,23 +70,23 @@ pub struct LedgerModel {
     holds: BTreeMap<RequestId, Arc<str>>,
     paused: bool,
     resumes: u32,
-    /// What was carried out, of whatever answer, and when that was heard.
+    /// The answers that were carried out, and when the daemon learned that.
     done: Vec<(RequestId, HistoryKind, Timestamp)>,
     notified: Vec<(RequestId, doorman::policy::RuleName)>,
-    /// What a decider said.
+    /// What deciders told.
     told: Vec<(RequestId, Told)>,
     pub contacts: Contacts,
-    /// What people said of doubts, and when.
+    /// How people settled doubts, and when.
     settlements: Vec<(Arc<str>, Option<RequestId>, SaidOfDoubt, Timestamp)>,
-    /// Requests whose ids others had later.
+    /// The number of requests whose ids were used again.
     retired: u32,
-    /// All contacts were read once.
+    /// Whether all contacts have been read once.
     contacts_read: bool,
     newest: Option<Timestamp>,
 }
 
 impl LedgerModel {
-    /// Whether a request of this id is on record that ended, and had another sender or was sent at another time.
+    /// Whether the ledger has an ended request with this id that had another sender or was sent at another time.
     pub fn is_another(&self, request: &ContactRequest) -> bool {
         let sender = match (self.senders.get(&request.id), &request.sender) {
             (None | Some(Sender::Absent), _) | (_, Sender::Absent) => false,
@@ -96,7 +96,7 @@ impl LedgerModel {
         self.settled.contains(&request.id) && (sender || sent.is_some_and(|(known, now)| *known != now))
     }
 
-    /// The id is another request's by now: what was on record of the one before stays there under a name of its own.
+    /// The id now belongs to another request: the records of the earlier one stay, under another id.
     fn retire(&mut self, id: &RequestId) {
         self.retired += 1;
         let name = RequestId::parse(&format!("{id}~{}", self.retired)).unwrap();
@@ -121,7 +121,8 @@ impl LedgerModel {
         settled.filter(|request| *request == id).for_each(|request| *request = name.clone());
     }
 
-    /// Another answer than a rule intends, which was carried out, for all that is on record, and when that was heard.
+    /// An answer that was carried out according to the ledger and differs from what a rule intends, and when the daemon
+    /// learned that.
     pub fn carried_out(&self, batch: &[Record]) -> Option<(RequestId, Said, Timestamp)> {
         let mut anew = HashSet::new();
         batch.iter().find_map(|entry| {
@@ -137,7 +138,7 @@ impl LedgerModel {
         })
     }
 
-    /// Takes in a batch, or nothing of it and says what in it must not be: as the ledger itself does.
+    /// Commits a whole batch, or nothing of it and returns what is wrong with it, like the real ledger.
     pub fn commit(&mut self, batch: &[Record]) -> Result<(), String> {
         // What this batch itself opens and ends.
         let mut open: BTreeMap<&RequestId, Option<Answer>> = BTreeMap::new();
@@ -169,7 +170,7 @@ impl LedgerModel {
         Ok(())
     }
 
-    /// Of a batch with an entry that is refused, takes in all that tells what happened, as the ledger itself does.
+    /// If one entry of a batch is refused, commits all entries that report what happened, like the real ledger.
     pub fn commit_but(&mut self, batch: &[Record], refused: Option<usize>) {
         for (number, entry) in batch.iter().enumerate() {
             if !matches!(entry, Record::Intent { .. }) && refused != Some(number) {
@@ -199,19 +200,19 @@ impl LedgerModel {
                 }
                 self.newest = self.newest.max(Some(*at));
             }
-            // No payload of the simulation says who has a name.
+            // Payloads of the simulation contain no ids of senders.
             Record::Identity { .. } | Record::Vouched { .. } => {}
             Record::Decided { request, decision, at, .. } => {
                 self.decided.insert(request.clone(), (decision.verdict, decision.by.clone(), decision.mode));
                 self.newest = self.newest.max(Some(*at));
             }
             Record::Intent { request, answer, by, lasts, policy, charges, counts, attempt, at, .. } => {
-                // The same answer once more is the one that is open.
+                // If the same answer is open already, this is another attempt of it.
                 let before = self.answers.get(request).filter(|row| row.open() && row.answer == *answer);
                 let since = before.map_or(*at, |before| before.since);
                 let counts = (*counts && *answer == Answer::Approve).then_some(self.resumes);
                 let counts = before.map_or(counts, |before| before.counts);
-                // A charge stands from its first intent on, until it is given back.
+                // A charge counts from its first intent until it is given back.
                 let charged = self.charges.entry(request.clone()).or_default();
                 for charge in charges {
                     if !charged.iter().any(|row| row.charge == *charge) {
@@ -283,7 +284,7 @@ impl LedgerModel {
                     self.unseen.insert(request.clone(), *at);
                 }
                 if status.is_some() {
-                    // A hold ends with its request: what comes back after the platform's word is decided like any other.
+                    // A hold ends with its request: a request that returns is decided like any other.
                     self.holds.remove(request);
                     self.elsewhere.remove(request);
                     self.gone.remove(request);
@@ -347,7 +348,7 @@ impl LedgerModel {
         }
     }
 
-    /// Whether this attempt's intent is on record, and nothing after it that ends it.
+    /// Whether the intent of this attempt is recorded, without an outcome.
     pub fn has_intent(&self, request: &RequestId, answer: Answer, attempt: u32) -> bool {
         self.answers.get(request).is_some_and(|row| {
             row.answer == answer
@@ -356,7 +357,7 @@ impl LedgerModel {
         })
     }
 
-    /// The requests whose answer is open, as a daemon that starts now is told.
+    /// The requests whose answer is open, as a starting daemon loads them.
     pub fn open(&self) -> impl Iterator<Item = &RequestId> {
         self.answers.iter().filter(|(_, row)| row.open()).map(|(id, _)| id)
     }
@@ -371,17 +372,17 @@ impl LedgerModel {
         self.answers.iter().filter(|(_, row)| row.lasts.is_some()).map(|(id, _)| id.clone())
     }
 
-    /// Whether it stands on record as ended.
+    /// Whether the request has ended according to the ledger.
     pub fn ended(&self, request: &str) -> bool {
         RequestId::parse(request).is_ok_and(|id| self.settled.contains(&id))
     }
 
-    /// Whose it is.
+    /// The owner of the request.
     pub fn owner(&self, request: &RequestId) -> Option<String> {
         self.seen.get(request)?.1.clone()
     }
 
-    /// Whether the last answer is a person's word.
+    /// Whether a person gave the last answer.
     pub fn by_person(&self, request: &RequestId) -> bool {
         self.answers.get(request).is_some_and(|row| matches!(row.by, By::Person(_)))
     }
@@ -396,7 +397,8 @@ impl LedgerModel {
         self.paused
     }
 
-    /// The times of what counts against a rule's limit, by its charges and by the approvals themselves, each in order.
+    /// The times that count against a rule's limit, according to its charges and according to the approvals themselves,
+    /// each sorted.
     pub fn counted(&self, rule: &str) -> [Vec<Timestamp>; 2] {
         let charges = self.charges.values().flatten().filter(|row| row.charge.rule.as_str() == rule);
         let mut approvals: BTreeMap<&RequestId, Timestamp> = BTreeMap::new();
@@ -415,7 +417,7 @@ impl LedgerModel {
         all.filter(|(_, row)| row.answer == Answer::Approve && row.counts())
     }
 
-    /// What stands charged to a rule, by request.
+    /// The charges against a rule, by request.
     pub fn charged(&self, rule: &str) -> BTreeMap<RequestId, Timestamp> {
         let charges = self.charges.values().flatten().filter(|row| row.charge.rule.as_str() == rule);
         charges.map(|row| (row.request.clone(), row.at)).collect()
@@ -438,7 +440,7 @@ impl LedgerModel {
         self.charges.iter().flat_map(of_request).filter(|row| row.at >= since).collect()
     }
 
-    /// What an agent is told that asks so far back.
+    /// What an agent loads that asks for this reach.
     pub fn memory(&self, reach: Reach, now: Timestamp) -> SavedAgent {
         let back = |reach: SignedDuration| now.checked_sub(reach).unwrap_or(Timestamp::MIN);
         let sender = |id: &RequestId| self.senders.get(id).cloned();
@@ -502,7 +504,7 @@ impl LedgerModel {
             .filter(|row| row.at >= since)
             .map(|row| ApprovalRow { request: original(&row.request), ..row })
             .collect();
-        // For rules that ask nothing, nothing is read, and that is all they asked for.
+        // For rules that need no history, none is read, so what was read is complete.
         memory.policy_state.history_complete = true;
         memory.policy_state.history = match reach.history {
             None => Vec::new(),
@@ -526,7 +528,7 @@ impl LedgerModel {
         memory
     }
 
-    /// Requests that ended, and nobody said how.
+    /// Requests that ended without a known reason.
     fn ended_unseen(&self) -> Vec<Doubt> {
         let unseen = self.unseen.iter().filter(|(id, _)| !(self.presumed.contains(*id) && self.met.contains(*id)));
         let doubts = unseen.filter_map(|(id, at)| {
@@ -560,7 +562,7 @@ impl LedgerModel {
         doubts.collect()
     }
 
-    /// When a person last let somebody of this owner in.
+    /// When a person last approved a request of this owner.
     fn let_in_by_person(&self, owner: &str) -> Option<Timestamp> {
         let all = self.answers.iter().chain(self.older.iter().map(|(id, row)| (id, row)));
         let theirs = all.filter(|(id, row)| {
@@ -574,7 +576,7 @@ impl LedgerModel {
         theirs.filter_map(|(_, row)| at(row)).max()
     }
 
-    /// Owners that were let in, since when, and of whom no contact is on record.
+    /// Owners who were approved and have no contact in the ledger, and since when.
     fn unmet(&self) -> Vec<(Arc<str>, Timestamp)> {
         let mut unmet: BTreeMap<Arc<str>, Timestamp> = BTreeMap::new();
         let all = self.answers.iter().chain(self.older.iter().map(|(id, row)| (id, row)));

@@ -8,47 +8,48 @@ use jiff::SignedDuration;
 
 /// The kinds of strangers.
 pub const KINDS: usize = 23;
-/// Approvals of acme's an hour.
+/// Most approvals of acme an hour.
 pub const ACME_MAX: usize = 3;
 /// Those who wait, and how long under each policy.
 pub const SLOW: usize = 7;
 pub const WAITS: [SignedDuration; 3] =
     [SignedDuration::from_secs(90), SignedDuration::from_secs(30), SignedDuration::from_secs(60)];
-/// Those of whom nothing can be said before the contacts are known.
+/// Strangers about whom nothing can be decided before the contacts are known.
 pub const CROWD: usize = 8;
-/// Those who come again, friendly or rude: for the first policy the rude ones are to be rejected, for the others whoever was
-/// rejected a while ago stays outside.
+/// Strangers who send requests again, friendly or rude ones. The first policy rejects the rude ones; the others do not
+/// approve a stranger who was rejected recently.
 pub const AGAIN: usize = 9;
 pub const RUDE: usize = 10;
 pub const SHUT_OUT: [Option<SignedDuration>; 3] =
     [None, Some(SignedDuration::from_hours(1)), Some(SignedDuration::from_mins(20))];
-/// Those who ask too often: for the third policy, so many requests, the one in question aside, in this time.
+/// Strangers who send too many requests. For the third policy: this many other requests in this time.
 pub const OFTEN: usize = 11;
 pub const OFTEN_MAX: usize = 3;
 pub const OFTEN_PER: SignedDuration = SignedDuration::from_mins(20);
-/// Those whom the third policy lets in if they were let in before.
+/// Strangers whom the third policy approves if they were approved before.
 pub const BACK: usize = 12;
-/// Those who are let in up to a number, and rejected by the first policy after that.
+/// Strangers who are approved up to a limit; after that the first policy rejects them.
 pub const QUOTA: usize = 13;
 pub const QUOTA_MAX: usize = 2;
 pub const QUOTA_PER: SignedDuration = SignedDuration::from_mins(20);
-/// Those who are let in on any day but this one, and on this one alone.
+/// Strangers who are approved on every day but this one, and on this one only.
 pub const HOLIDAY: usize = 14;
 pub const FAIR: usize = 15;
-/// Those who hide what they write: from a rule that rejects it, and behind the look of what lets in.
+/// Strangers who hide what they write: from a rule that rejects it, and behind text that looks like what a rule
+/// approves.
 pub const VEILED: usize = 16;
 pub const FORGED: usize = 17;
-/// Those who are let in unless they were rejected, or let in, too often.
+/// Strangers who are approved unless they were rejected, or approved, too often.
 pub const TWICE: usize = 18;
 pub const MANY: usize = 19;
-/// From here on, those who only come on evenings on which something happens behind the daemon's back: those who are let in
-/// unless a contact of theirs was removed a while ago, or too often, and those who are if they are contacts already.
+/// From here on, strangers who appear only on evenings with changes that the daemon does not see. Some are approved
+/// unless a contact of theirs was removed recently, or too often; others are approved if they are contacts already.
 pub const KNOWN: usize = 20;
 pub const FICKLE: usize = 21;
 pub const MATE: usize = 22;
-/// The policy for which they must be contacts by their very handles; for the others somebody of their owner's is enough.
+/// The policy that requires that the handle itself is a contact; the other policies accept a contact of the same owner.
 pub const SELF: usize = 1;
-/// How often is too often under each policy, and in what time.
+/// The limit of too often under each policy, and its period.
 pub const TOO_OFTEN: [[Option<(usize, SignedDuration)>; 3]; 3] = {
     let twice = Some((1, SignedDuration::from_mins(20)));
     let fickle = Some((1, SignedDuration::from_hours(1)));
@@ -57,12 +58,12 @@ pub const TOO_OFTEN: [[Option<(usize, SignedDuration)>; 3]; 3] = {
 };
 pub const PARTED: [Option<SignedDuration>; 3] =
     [None, Some(SignedDuration::from_hours(1)), Some(SignedDuration::from_mins(20))];
-/// Those who are let in for a time, on evenings of their own.
+/// Strangers who are approved for a time, on separate evenings.
 pub const GUEST: usize = KINDS;
 pub const STAYS: SignedDuration = SignedDuration::from_mins(5);
 /// Those whose handle is not shown.
 pub const UNNAMED: usize = 5;
-/// Approvals an hour under the third policy; then it pauses.
+/// Most approvals an hour under the third policy; then the agent is paused.
 pub const THIRD: usize = 2;
 pub const APPROVALS_MAX: usize = 8;
 pub const APPROVALS_PER: SignedDuration = SignedDuration::from_hours(1);
@@ -109,7 +110,7 @@ then = "approve"
 when = { handle = ["forged/*"], message_contains = ["invite 42"] }
 "#;
 
-/// The first asks nothing of the past; the second a little, the third more in every way but one.
+/// The first policy needs no history; the second a little; the third more, in all respects but one.
 const TEXTS: [&str; 3] = [
     r#"
 version = 1
@@ -309,7 +310,7 @@ pub fn allowed(policy: usize, kind: usize, answer: Answer) -> bool {
         (QUOTA, Answer::Approve) => policy != 1,
         (QUOTA | TWICE, Answer::Reject) => policy == 0,
         (MATE, Answer::Reject) => policy == THIRD,
-        // The second policy blocks acme instead of letting three an hour in.
+        // The second policy rejects acme instead of approving three an hour.
         (3, Answer::Approve) => policy != 1,
         (3, Answer::Reject) => policy == 1,
         (RUDE, Answer::Approve) => policy != 0,
@@ -319,7 +320,7 @@ pub fn allowed(policy: usize, kind: usize, answer: Answer) -> bool {
     }
 }
 
-/// Whether a kind of stranger is certain to be answered in the end, if nothing of the past stands in the way.
+/// Whether a kind of stranger must be answered in the end, unless something in the past prevents it.
 pub fn must_end(policy: usize, kind: usize) -> bool {
     match kind {
         0..=2 | SLOW | CROWD | AGAIN | RUDE | OFTEN | KNOWN | FAIR | VEILED | TWICE | MANY | FICKLE | GUEST => true,
@@ -330,7 +331,8 @@ pub fn must_end(policy: usize, kind: usize) -> bool {
     }
 }
 
-/// Whether a kind of stranger is certain to be answered as soon as they are heard of, if nothing of the past stands in the way.
+/// Whether a kind of stranger must be answered as soon as the daemon learns of them, unless something in the past
+/// prevents it.
 pub fn at_once(policy: usize, kind: usize) -> bool {
     !matches!(kind, SLOW | KNOWN | FICKLE | QUOTA | GUEST) && must_end(policy, kind)
 }

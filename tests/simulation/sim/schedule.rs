@@ -1,4 +1,4 @@
-//! What a seed means: how rough the world is, and what strangers, operators and other clients do in it.
+//! What a seed determines: how often faults happen, and what strangers, operators and other clients do.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use doorman::model::Verdict;
 
 use super::behind::{Behind, kinds};
 
-/// How likely things go wrong, each time they might. All zero is a calm world.
+/// The probability of each fault, each time it is possible. All zero: nothing goes wrong.
 #[derive(Debug, Clone, Default)]
 pub struct Rates {
     /// A REST call never reaches the platform.
     pub unreachable: f64,
     /// A call is carried out, and its reply is lost.
     pub lost_reply: f64,
-    /// A reply comes when much else has happened.
+    /// A reply arrives after much else has happened.
     pub late_reply: f64,
-    /// A call is not carried out, and nobody can tell.
+    /// A call is not carried out, and the daemon cannot know that.
     pub lost_call: f64,
     /// 500 before it is carried out.
     pub failed: f64,
@@ -36,9 +36,9 @@ pub struct Rates {
     pub frame_broken: f64,
     /// An upgrade is refused or times out.
     pub upgrade: f64,
-    /// A join goes unanswered, or is refused.
+    /// A join gets no reply, or is refused.
     pub join: f64,
-    /// The connection ends when the daemon opens it or says something, in whatever state that is.
+    /// The connection ends when the daemon opens it or sends something, in any state.
     pub cut: f64,
     /// The daemon is killed after something it did.
     pub crash: f64,
@@ -78,10 +78,10 @@ impl Rates {
     }
 }
 
-/// Something that somebody does.
+/// An event of the schedule.
 #[derive(Debug, Clone)]
 pub enum Happening {
-    /// A stranger knocks.
+    /// A stranger sends a request.
     Knock {
         kind: usize,
     },
@@ -94,9 +94,9 @@ pub enum Happening {
         nth: usize,
         status: &'static str,
     },
-    /// Something happens behind the daemon's back.
+    /// A change that the daemon does not see.
     Behind(Behind),
-    /// Somebody removes a guest's contact; `anew`: and makes another for them.
+    /// Somebody removes a guest's contact, and with `anew` also makes another one for the guest.
     GuestParts {
         nth: usize,
         anew: bool,
@@ -106,12 +106,12 @@ pub enum Happening {
         nth: usize,
         verdict: Verdict,
     },
-    /// The connection ends, with this code or none; a ghost may stay behind.
+    /// The connection ends, with this code or without one; the platform may still count it as live (a ghost).
     Drop {
         code: Option<u16>,
         ghost: bool,
     },
-    /// The server says nothing more on the socket, nor closes it.
+    /// The server sends nothing more on the socket, but does not close it.
     HalfOpen,
     /// By now the daemon must have given up this socket, unless it has been heard of since.
     Noticed {
@@ -130,20 +130,20 @@ pub enum Happening {
         life: u64,
     },
     Start,
-    /// The rules file that was broken at the start is mended.
+    /// The rules file that was invalid at the start is corrected.
     Mend,
-    /// The rules change; at times more than once within a moment.
+    /// The rules change, sometimes more than once at nearly the same time.
     Reload,
-    /// Paused, and later resumed.
+    /// The agent is paused, and later resumed.
     Pause,
     Resume,
-    /// Another client takes the connection; a stubborn one takes it back whenever it is thrown off; later it goes.
+    /// Another client takes the connection. A stubborn one takes it back whenever it loses it. Later it leaves.
     Rival {
         stubborn: bool,
     },
     RivalAgain,
     RivalGoes,
-    /// The wall clock jumps by so many seconds; later it is right again.
+    /// The wall clock jumps by this many seconds; later it is correct again.
     ClockJump {
         seconds: i64,
     },
@@ -153,7 +153,7 @@ pub enum Happening {
     /// The key is refused for a while.
     KeyBad,
     KeyGood,
-    /// The key in the file is another agent's for a while; `told`: by a reload.
+    /// For a while the file contains another agent's key; with `told`, a reload announces it.
     KeyForeign {
         told: bool,
     },
@@ -162,13 +162,13 @@ pub enum Happening {
     },
 }
 
-/// The evening's programme of one seed. Its rough part is so long; what comes in the calm one is there to be answered.
+/// The events of one seed. The rough part has the given length; requests in the calm part must be answered.
 pub fn programme(rng: &mut fastrand::Rng, rough: Duration, calm: Duration, behind: bool) -> Vec<(Duration, Happening)> {
     let mut list = Vec::new();
     let at = |rng: &mut fastrand::Rng| rough.mul_f64(rng.f64());
     for _ in 0..rng.usize(12..64) {
         let when = at(rng);
-        // Strangers come alone, or in bursts.
+        // Strangers send single requests, or bursts.
         for _ in 0..if rng.u8(..) < 40 { rng.usize(2..12) } else { 1 } {
             list.push((when, Happening::Knock { kind: rng.usize(..kinds(behind)) }));
         }

@@ -1,4 +1,4 @@
-//! The platform's side of a run: what arrives there, what goes wrong with it, and what is pushed.
+//! The platform's side of a run: the calls that arrive, the faults, and the events that are pushed.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ impl World {
         }
     }
 
-    /// What may befall any call before it is carried out.
+    /// A fault that may happen to any call before it is carried out.
     pub fn passing(&mut self) -> Option<CallError> {
         if !self.key_good {
             self.saw("key refused");
@@ -137,7 +137,7 @@ impl World {
         Err(error(failed, None))
     }
 
-    /// The way back, in no certain order; a reply that is lost is a timeout, which is heard of late.
+    /// The way back, in no fixed order; a lost reply becomes a timeout, which the daemon notices late.
     pub fn back(&mut self, life: u64, owned: Owned) {
         let lost = match &owned {
             Owned::Page(_, Reply { result: Err(error), .. }) => error.fault == CallFault::NoAnswer,
@@ -253,7 +253,7 @@ impl World {
         }
     }
 
-    /// Another client has the connection now: whoever had it is told so, or just closed by an older platform.
+    /// Another client takes the connection: the client that had it is informed, or on an older platform only closed.
     pub fn rival_takes(&mut self) {
         if let Some(Holder::Daemon(Socket { conn, control: Some(control), .. })) = self.platform.holder.clone()
             && !self.half_open
@@ -266,7 +266,7 @@ impl World {
         self.platform.holder = Some(Holder::Rival);
     }
 
-    /// Pushes an event, if anybody is joined.
+    /// Pushes an event, if somebody has joined.
     pub fn push(&mut self, event: &str, payload: &Value) {
         let Some(Holder::Daemon(socket)) = self.platform.holder.clone() else { return };
         let Some(join) = socket.join.clone() else { return };
@@ -307,7 +307,7 @@ impl World {
         }
     }
 
-    /// The channel tells of a contact.
+    /// The channel pushes an event about a contact.
     pub fn tell_contact(&mut self, id: &str) {
         let fellow = self.platform.contacts.iter().find(|fellow| fellow.id == id);
         if let Some(payload) = fellow.map(|fellow| fellow.payload()) {
@@ -315,7 +315,7 @@ impl World {
         }
     }
 
-    /// Everybody concerned hears how a request ended.
+    /// All clients concerned get an event that says how a request ended.
     pub fn tell_end(&mut self, id: &str) {
         let Some(knock) = self.platform.knocks.get(id).cloned() else { return };
         self.push("contact_request_updated", &json!({"id": id, "status": knock.status}));

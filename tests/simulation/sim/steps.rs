@@ -1,4 +1,4 @@
-//! One step of a run: what reaches the daemon or the platform, and what the daemon then wants done.
+//! One step of a run: an input reaches the daemon or the platform, and the daemon's actions are carried out.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ impl World {
         let stale = event.life != self.life.number;
         match event.what {
             What::World(happening) => self.world(happening),
-            // A call that was on its way when the daemon died still arrives; what comes back does not.
+            // A call that was sent before the daemon died still arrives; its reply does not.
             What::Server(call) => self.server(call, event.life),
             What::Core(_) | What::Commit(_) | What::Reading { .. } if stale => {}
             What::Reading { number, reach, now } => self.reads(number, reach, now),
@@ -87,7 +87,7 @@ impl World {
                 self.input(Input::Page(fetch, reply));
             }
             Owned::Contacts(call, reply) => {
-                // The first page says how many there are.
+                // The first page contains the number of contacts.
                 self.life.contacts_read |= reply.result.is_ok();
                 if let Some(page) = reply.result.as_ref().ok().filter(|_| self.life.contacts_call == Some(call)) {
                     self.truth_reads(page);
@@ -116,7 +116,7 @@ impl World {
         }
     }
 
-    /// What the daemon now knows for certain: an attempt that was refused outright binds it to nothing.
+    /// What the daemon now knows for certain: after an attempt that was refused outright, another answer may follow.
     fn heard(&mut self, request: &RequestId, result: &Result<Responded, CallError>) {
         let Err(error) = result else { return };
         if matches!(error.fault, CallFault::Malformed(_)) {
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    /// Gives the core one input, and does what it wants done; it may be killed after each of those things.
+    /// Gives the core one input and carries out its actions; the daemon may be killed after each of them.
     pub fn input(&mut self, input: Input<'_>) {
         if self.life.down {
             return;
@@ -221,7 +221,7 @@ impl World {
         }
     }
 
-    /// The record is read again: at once or a while later, and what it said then takes its time, too.
+    /// The record is read again, at once or a while later; the result also takes some time to arrive.
     fn reads(&mut self, number: u64, reach: Reach, now: Timestamp) {
         let (unread, late) = (self.rates.unread, self.rates.read_late);
         let memory = if self.chance(unread) {
@@ -251,7 +251,7 @@ impl World {
         self.schedule(at, what);
     }
 
-    /// Nobody runs now; somebody does a while later.
+    /// No daemon runs now; one starts a while later.
     pub fn ended(&mut self) {
         self.truth_dies();
         self.life = super::world::Life { number: self.life.number + 1, down: true, ..Default::default() };

@@ -1,9 +1,10 @@
-//! What runs came to, and which faults really happened in them, so that the schedule cannot rot quietly.
+//! The totals of runs, and the faults that really happened in them, so that a fault cannot silently disappear from the
+//! schedule.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Every fault that the seeds of one test run must have met.
+/// Every fault that must happen in the seeds of one test run.
 pub const FAULTS: &[&str] = &[
     "a person ended a doubt",
     "agent polls",
@@ -82,11 +83,11 @@ pub const FAULTS: &[&str] = &[
     "unreachable",
 ];
 
-/// The same, of evenings with a decider.
+/// The same for evenings with a decider.
 pub const ASKED: &[&str] =
     &["a decider failed", "a decider let somebody in", "a decider said something", "a decider sent somebody away"];
 
-/// What one run, or many, came to.
+/// The totals of one run, or of many.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Summary {
     pub steps: u64,
@@ -108,7 +109,7 @@ impl Summary {
         }
     }
 
-    /// Faults that never happened; `asked` where some of the evenings had a decider.
+    /// The faults that never happened; `asked`: whether some of the evenings had a decider.
     pub fn missing(&self, asked: bool) -> Vec<&'static str> {
         let all = FAULTS.iter().chain(ASKED.iter().filter(|_| asked)).copied();
         all.filter(|fault| !self.faults.contains_key(fault)).collect()

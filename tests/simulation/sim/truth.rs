@@ -1,6 +1,7 @@
-//! What is true in the world, whatever the daemon knows: who was removed and rejected by whom and when, and whose request is
-//! whose. By it, and by the rules alone, is said who may be let in. The limits are those of `docs/policy.md`: what was never
-//! shown to any daemon, and what the way lost while the connection stood, until the next join, start or reading.
+//! What is true in the world, whatever the daemon knows: who was removed and rejected by whom and when, and whose
+//! request is whose. From this and from the rules alone follows who may be approved. The limits are those of
+//! `docs/policy.md`: changes that no daemon was shown, and events that were lost while the connection stood, count only
+//! from the next join, start or reading.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,18 +20,18 @@ use super::world::World;
 /// Without a channel, a reading of the contacts that began this long ago is believed (60 s, and one a page), and a dead
 /// connection is noticed within a minute.
 const LOOKED: Duration = Duration::from_secs(140);
-/// Without a channel, who is a contact is believed for so long after a reading began.
+/// Without a channel, the known contacts are trusted for this long after the reading began.
 const BELIEVED: Duration = Duration::from_secs(930);
 /// What was shown this long before a daemon died is on record, if the ledger took it.
 const RECORDED: Duration = Duration::from_secs(10);
 
-/// Something was shown to the daemon: in which life, and when.
+/// When something was shown to the daemon, and in which life.
 type Shown = (u64, Duration);
 
-/// A change that a daemon was told of, or was not.
+/// A change of which a daemon was or was not informed.
 #[derive(Debug)]
 struct Change {
-    /// The contact, or the request.
+    /// The id of the contact or request.
     id: String,
     owners: BTreeSet<String>,
     at: Duration,
@@ -38,13 +39,13 @@ struct Change {
     life: Option<u64>,
     told: Option<Duration>,
     joined: bool,
-    /// As whose it had been shown, if it is a contact.
+    /// The owners under which it had been shown, if it is a contact.
     shown: BTreeMap<String, Shown>,
     /// A guest's contact went at its end, as was agreed.
     expired: bool,
 }
 
-/// Whose request it is, as the daemon must know.
+/// The sender of a request, as the daemon must know it.
 #[derive(Debug)]
 struct Learned {
     version: usize,
@@ -70,10 +71,10 @@ struct Answered {
 #[derive(Debug, Default)]
 pub struct Truth {
     parted: Vec<Change>,
-    /// Contacts that were ever removed, though they may be there again.
+    /// Contacts that were ever removed, even if they were made again.
     went: BTreeSet<String>,
     rejected: Vec<Change>,
-    /// When each owner was last made a contact by somebody else, and let in by a person through doorman.
+    /// When somebody else last made a contact of each owner, and when a person last approved one through doorman.
     befriended: BTreeMap<String, Duration>,
     welcomed: BTreeMap<String, Duration>,
     /// When a person last said that no contact of theirs was removed.
@@ -84,7 +85,7 @@ pub struct Truth {
     ends: BTreeMap<u64, Duration>,
     passes: BTreeMap<u64, Pass>,
     reading: Option<u64>,
-    /// When the last pass began that is through, and when that was.
+    /// For each listing pass that is complete: when it began, and when it ended.
     passed: Vec<(Duration, Duration)>,
     learned: BTreeMap<String, Learned>,
     answered: BTreeMap<RequestId, Answered>,
@@ -95,7 +96,7 @@ pub struct Truth {
     made: Vec<Change>,
     /// Owners of whom a person said that a contact was removed.
     said: Vec<(String, Shown)>,
-    /// When somebody was let in up to a number.
+    /// When strangers with a quota were approved.
     spent: Vec<Duration>,
 }
 
@@ -118,7 +119,7 @@ impl World {
     pub fn truth_befriends(&mut self, fellow: &Fellow) {
         self.life.expired.retain(|id| id.as_str() != fellow.id);
         self.truth.contacts.remove(&fellow.id);
-        // One that is there again under its id was, for whoever did not watch, never gone.
+        // A contact that was made again under its id was never gone for a daemon that did not see the removal.
         self.truth.parted.retain(|change| change.id != fellow.id || change.told.is_some());
         for owner in &fellow.owners {
             self.truth.befriended.insert(owner.clone(), self.at);
@@ -126,7 +127,7 @@ impl World {
         self.truth_makes(fellow);
     }
 
-    /// A contact is there, under this handle, from now on.
+    /// From now on a contact with this handle exists.
     pub fn truth_makes(&mut self, fellow: &Fellow) {
         let change = self.change(fellow.id.clone(), fellow.handle.as_deref().map(owner_of).into_iter().collect());
         self.truth.made.push(change);
@@ -134,7 +135,7 @@ impl World {
 
     pub fn truth_ends(&mut self, id: &str, status: &str) {
         if status == "rejected" {
-            // Where another sender was never shown, nobody can know whose it was.
+            // If another sender was never shown, the daemon cannot know whose it was.
             let owners = match self.senders(id, self.now().wall) {
                 [Version { handle: Some(handle), .. }] => BTreeSet::from([owner_of(handle)]),
                 _ => BTreeSet::new(),
@@ -162,28 +163,28 @@ impl World {
 
     fn change(&self, id: String, owners: BTreeSet<String>) -> Change {
         let life = (!self.life.down).then_some(self.life.number);
-        // Where the crash of the channel got lost on the way, the daemon takes itself for joined.
+        // If the crash event of the channel was lost, the daemon still believes that it has joined.
         let joined = self.platform.joined() || (life.is_some() && self.core.state() == AgentState::Live);
         Change { id, owners, at: self.at, life, told: None, joined, shown: BTreeMap::new(), expired: false }
     }
 
-    /// A life ended.
+    /// A life of the daemon ended.
     pub fn truth_dies(&mut self) {
         self.truth.ends.insert(self.life.number, self.at);
         (self.truth.learned, self.truth.passes) = (BTreeMap::new(), BTreeMap::new());
-        // What it was told so shortly before may not be on record: then nobody was told.
+        // What the daemon was told just before may not be recorded: then nobody was told.
         for change in &mut self.truth.parted {
             change.told =
                 change.told.filter(|told| change.life != Some(self.life.number) || *told + RECORDED < self.at);
         }
     }
 
-    /// The daemon was told that its join stands.
+    /// The daemon was told that its join succeeded.
     pub fn truth_joined(&mut self) {
         self.truth.joins.push(self.at);
     }
 
-    /// A frame that could be read reached the daemon, on the connection that it has.
+    /// A readable frame reached the daemon on its present connection.
     pub fn truth_hears(&mut self, event: &str, payload: &Value) {
         let id = payload["id"].as_str().unwrap_or_default().to_owned();
         let shown = (self.life.number, self.at);
@@ -200,7 +201,7 @@ impl World {
                 self.truth.contacts.entry(id).or_default().insert(owner, shown);
             }
             "contact_removed" => tell(&mut self.truth.parted, &id, self.at),
-            // One that was never shown may be of a request that the agent sent.
+            // A request that was never shown may be one that the agent sent.
             "contact_request_updated" if self.truth.requests.contains_key(&id) => {
                 tell(&mut self.truth.rejected, &id, self.at);
             }
@@ -233,7 +234,7 @@ impl World {
         }
     }
 
-    /// A pass over the list is through: from now on what it showed is known.
+    /// A listing pass is complete: from now on the daemon knows what it showed.
     pub fn truth_listed(&mut self) {
         let Some(pass) = self.truth.reading.take().and_then(|number| self.truth.passes.remove(&number)) else { return };
         self.truth.passed.push((pass.began, self.at));
@@ -260,7 +261,7 @@ impl World {
         }
     }
 
-    /// The senders that a request may have for all that the daemon was shown up to then.
+    /// The senders that a request may have, according to what the daemon was shown until then.
     pub fn senders(&self, id: &str, at: Timestamp) -> &[Version] {
         let Some(knock) = self.platform.knocks.get(id) else { return &[] };
         let first = match self.truth.learned.get(id) {
@@ -271,14 +272,14 @@ impl World {
         &knock.versions[first.min(knock.versions.len() - 1)..]
     }
 
-    /// A person says this of a request.
+    /// A person answers a request.
     pub fn truth_ordered(&mut self, id: &str, verdict: Verdict) {
         let first = self.truth.learned.get(id).map_or(0, |learned| learned.version);
         let last = self.platform.knocks[id].versions.len() - 1;
         self.truth.orders.entry(id.to_owned()).or_default().push((verdict, first, last));
     }
 
-    /// A person's word is for the sender that the request had.
+    /// A person's answer is meant for the sender that the request had.
     pub fn check_order(&self, id: &RequestId, answer: Answer, at: Timestamp) {
         let (Some(orders), versions) = (self.truth.orders.get(id.as_str()), self.senders(id.as_str(), at)) else {
             return;
@@ -295,7 +296,7 @@ impl World {
         }
     }
 
-    /// An answer by a rule goes on record: `policy` gave it, or it is the same once more.
+    /// An answer by a rule is recorded: `policy` gave it, or it is a repetition.
     pub fn check_subject(&mut self, id: &RequestId, answer: Answer, policy: Option<usize>, at: Timestamp) {
         let versions = self.senders(id.as_str(), at);
         let handle = (versions.len() == 1).then(|| versions[0].handle.clone()).flatten();
@@ -311,7 +312,7 @@ impl World {
         self.truth.answered.insert(id.clone(), Answered { handle, policy });
     }
 
-    /// An answer by a rule leaves: whoever it reaches is one whom the rule meant, for all that was shown.
+    /// An answer by a rule is sent: according to what was shown, it must reach a sender whom the rule meant.
     pub fn check_leaves(&self, id: &RequestId, answer: Answer) {
         let versions = self.senders(id.as_str(), self.now().wall);
         let open = versions.iter().any(|version| version.handle.is_none());
@@ -321,7 +322,7 @@ impl World {
         }
     }
 
-    /// A request goes on record as gone: it is, unless a stale page said so.
+    /// A request is recorded as gone: that must be true, unless a stale page said so.
     pub fn check_gone(&self, id: &RequestId) {
         let Some(knock) = self.platform.knocks.get(id.as_str()) else { return };
         if knock.status == "pending" && !knock.returned && self.platform.stale_at == Duration::ZERO {
@@ -329,7 +330,7 @@ impl World {
         }
     }
 
-    /// A person said that something did not happen, which counts whatever is true.
+    /// A person said that something did not happen; that counts, whether it is true or not.
     pub fn truth_settled(&mut self, owner: &str, request: Option<&RequestId>, said: Said) {
         match said {
             Said::NotRemoved => drop(self.truth.vouched.insert(owner.to_owned(), self.at)),
@@ -340,12 +341,12 @@ impl World {
         }
     }
 
-    /// A person said so of this owner, and was told that it counts.
+    /// A person said this of an owner, and doorman accepted it.
     pub fn truth_said(&mut self, owner: String) {
         self.truth.said.push((owner, (self.life.number, self.at)));
     }
 
-    /// A contact goes on record as removed: it is, or was at some time.
+    /// A contact is recorded as removed: that must be true, now or at some earlier time.
     pub fn check_removed(&self, contact: &ContactId) {
         let there = self.platform.contacts.iter().any(|fellow| fellow.id == contact.as_str());
         if there && !self.truth.went.contains(contact.as_str()) {
@@ -353,7 +354,7 @@ impl World {
         }
     }
 
-    /// A rule lets somebody in: nothing that is true, and could be known, forbids it.
+    /// A rule approves somebody: nothing that is true and that the daemon could know forbids it.
     pub fn check_truth(&self, policy: usize, id: &RequestId, kind: usize, at: Timestamp) {
         let Some(owner) = self.platform.knocks[id.as_str()].handle.as_deref().map(owner_of) else { return };
         if self.jumped || self.unsure(&owner) {
@@ -403,14 +404,16 @@ impl World {
         }
     }
 
-    /// A rule answers whoever is a contact, or none: that is so, or was when the daemon could last know.
+    /// A rule answers because somebody is or is not a contact: that must be true, or must have been when the daemon
+    /// could last know.
     pub fn check_contact(&self, policy: usize, id: &RequestId, answer: Answer, at: Timestamp) {
         let Some(handle) = self.platform.knocks[id.as_str()].handle.clone() else { return };
         let (owner, now) = (owner_of(&handle), self.since_origin(at));
         if self.jumped || self.unsure(&owner) {
             return;
         }
-        // What the daemon must have heard of by now: for a while it believes who was none when it last looked, whatever it missed.
+        // Changes that the daemon must have learned by now. For a while it trusts its last reading, whatever it missed
+        // since.
         let known = |change: &Change| {
             let told = change.told.is_some_and(|told| told <= now);
             let anew = self.anew_since(change, now);
@@ -442,7 +445,7 @@ impl World {
         }
     }
 
-    /// Whether a contact is one by which the rules in force let this request in.
+    /// Whether by this contact the rules in force approve the request.
     pub fn is_contact(&self, id: &str) -> bool {
         let Some(handle) = self.platform.knocks[id].handle.as_deref() else { return false };
         self.platform
@@ -452,7 +455,7 @@ impl World {
             .any(|shown| if self.in_force == SELF { same(shown, handle) } else { owner_of(shown) == owner_of(handle) })
     }
 
-    /// A quota rejects: it is used up by those who were let in.
+    /// A quota rejects: the approvals must have used it up.
     pub fn check_spent(&self, id: &RequestId, at: Timestamp) {
         let per = Duration::try_from(QUOTA_PER).unwrap() + LOOKED;
         let now = self.since_origin(at);
@@ -480,7 +483,7 @@ impl World {
         on_record && !self.truth.met.contains(owner) && self.let_in_before(owner, change.at)
     }
 
-    /// Whether what was shown then is known still.
+    /// Whether the daemon still knows what was shown then.
     fn lasting(&self, shown: Option<&Shown>) -> bool {
         let Some((life, at)) = shown else { return false };
         *life == self.life.number || self.truth.ends.get(life).is_some_and(|end| *at + RECORDED < *end)

@@ -26,15 +26,15 @@ use super::truth::Truth;
 pub const AGENT: &str = "6b0f2c7e-2d86-4f0e-9a60-4a5c6f5c9d11";
 /// Most answers sent at the same time.
 pub const IN_FLIGHT: u32 = 3;
-/// How long the rough part's programme lasts; what began in it may last until [`CALM`].
+/// The length of the rough part's schedule; its effects may last until [`CALM`].
 const ROUGH: Duration = Duration::from_secs(900);
-/// From here on nothing goes wrong any more.
+/// From here on there are no more faults.
 const CALM: Duration = Duration::from_secs(1210);
 /// The calm part lasts beyond the hour after which a forbidden answer is tried again.
 const END: Duration = Duration::from_secs(2 * 3600 + 1800);
-/// Lines shown of what led to a failure.
+/// Most lines of the trace that are shown after a failure.
 const TRACE_SHOWN: usize = 40_000;
-/// So many inputs at one moment are no coincidence.
+/// More inputs than this at one moment mean that the run is stuck.
 const STUCK_MAX: u32 = 20_000;
 /// Rows a page.
 pub const PAGE: usize = 4;
@@ -42,35 +42,35 @@ pub const PAGE: usize = 4;
 /// What is known of the daemon's life from outside it.
 #[derive(Debug, Default)]
 pub struct Life {
-    /// Which; what was under way in an earlier one comes to nothing.
+    /// The number of this life; calls of an earlier life have no effect.
     pub number: u64,
-    /// Nobody runs.
+    /// Whether no daemon runs.
     pub down: bool,
     pub stopping: bool,
-    /// The socket that it asked for last, unless it gave it up.
+    /// The socket that it last asked for, unless it gave that up.
     pub socket: Option<u64>,
     /// When its contacts were joined.
     pub joined_at: Option<Duration>,
     /// When it last asked for a page of the list.
     pub listed_at: Option<Duration>,
-    /// The socket and the `join_ref` of a join that it was told in time, and of whose end it was not.
+    /// The socket and the `join_ref` of a join whose success it learned in time, and whose end it has not learned.
     pub told_join: Option<(u64, String)>,
     pub connects: VecDeque<Duration>,
-    /// A whole reading of the contacts came through.
+    /// Whether a complete reading of the contacts succeeded.
     pub contacts_read: bool,
     /// The reading of the contacts that is under way, unless a join or another key made it begin anew.
     pub contacts_call: Option<u64>,
-    /// Answers on their way.
+    /// Answers in flight.
     pub flying: BTreeSet<RequestId>,
     /// Contacts that it was told it removed, and that did not come again.
     pub expired: BTreeSet<ContactId>,
-    /// The rules in force, by what it put on record.
+    /// The policy in force, according to what it recorded.
     pub policy: Option<String>,
-    /// The ledger refused a batch: what it holds is not all that was decided.
+    /// Whether the ledger refused a batch, so that it does not contain every decision.
     pub gap: bool,
     /// The key that it has read is another agent's.
     pub key_foreign: bool,
-    /// Questions of whose the key is.
+    /// The number of questions about who owns the key.
     pub questions: u64,
     /// The last reading of the record that was asked for.
     pub reading: u64,
@@ -80,9 +80,9 @@ pub struct Life {
 pub struct World {
     pub seed: u64,
     pub rng: fastrand::Rng,
-    /// What happens behind the daemon's back, on evenings that have it.
+    /// The random numbers for changes that the daemon does not see, on evenings that have them.
     pub behind: Option<fastrand::Rng>,
-    /// Who is asked about those of whom no rule speaks, on evenings that have it.
+    /// The decider, on evenings that have one.
     pub decider: Option<Decider>,
     /// What is true, whatever the daemon knows.
     pub truth: Truth,
@@ -106,31 +106,31 @@ pub struct World {
     /// Frames of one socket come in order; when the last one does, and how many were sent and delivered.
     pub last_push: Duration,
     pub frames: (u64, u64),
-    /// The last reply that was delivered, by when it was sent.
+    /// When the last delivered reply was sent.
     pub replied: u64,
     /// Since when nothing goes wrong.
     pub calm_since: Option<Duration>,
-    /// What the agent was when the calm began.
+    /// The agent's state when the calm part began.
     pub calm_from: AgentState,
     stuck: (Duration, u32),
     trace: Option<Vec<String>>,
-    /// What a person ever said of a request through doorman.
+    /// All answers of people through doorman, by request.
     pub person: BTreeMap<String, Vec<Verdict>>,
-    /// Requests whose answer was open when some daemon began: for all that it knows, somebody heard it.
+    /// Requests whose answer was open when some daemon began: that daemon must assume that the answer arrived.
     pub inherited: BTreeSet<RequestId>,
-    /// Ids that others had before.
+    /// Ids that belonged to other requests before.
     pub renewed: BTreeSet<RequestId>,
-    /// Acme's approvals as this daemon must count them, whatever became of the record: when each was charged.
+    /// Acme's approvals as this daemon must count them, whatever the ledger contains: when each was charged.
     pub charged: BTreeMap<RequestId, Timestamp>,
     /// What it knows of owners and of approvals.
     pub past: Past,
-    /// The ledger refused a batch in some life: it never holds all that was.
+    /// Whether the ledger refused a batch in any life, so that it is incomplete.
     pub gaps: bool,
     /// Requests whose answer the platform called malformed: they stay pending, by design.
     pub malformed: BTreeSet<String>,
-    /// Of whom a person says at this moment that a contact was removed.
+    /// The owner of whom a person is just saying that a contact was removed.
     pub settling: Option<String>,
-    /// The clock was wrong at some time: rows of the record bear wrong times.
+    /// Whether the clock was wrong at some time, so that the record contains wrong times.
     pub jumped: bool,
     pub summary: Summary,
 }
@@ -217,7 +217,7 @@ impl World {
         self.origin.checked_add(SignedDuration::try_from(self.at).unwrap()).unwrap()
     }
 
-    /// When it was then by a clock that is right.
+    /// The true time of a timestamp, counted from the origin.
     pub fn since_origin(&self, at: Timestamp) -> Duration {
         Duration::try_from(at.duration_since(self.origin)).unwrap_or_default()
     }
@@ -236,7 +236,7 @@ impl World {
         rate > 0.0 && self.rng.f64() < rate
     }
 
-    /// A fault really happened.
+    /// Records that a fault really happened.
     pub fn saw(&mut self, fault: &'static str) {
         debug_assert!(
             super::summary::FAULTS.contains(&fault) || super::summary::ASKED.contains(&fault),
@@ -245,7 +245,7 @@ impl World {
         *self.summary.faults.entry(fault).or_default() += 1;
     }
 
-    /// The seed ends here: an invariant does not hold.
+    /// Ends the seed with a failure: an invariant does not hold.
     pub fn fail(&self, what: &str) -> ! {
         if std::env::var_os("SIM_TRACE").is_some() {
             let trace = self.trace.as_deref().unwrap_or_default();
@@ -294,7 +294,7 @@ impl World {
         (self.summary, self.trace.unwrap_or_default())
     }
 
-    /// When the core wants to be woken: always some time, or whatever it waits for would never come.
+    /// When the core wants to be woken. There must always be such a time, since otherwise it could wait for ever.
     fn deadline(&self) -> Option<Duration> {
         if self.life.down {
             return None;
@@ -318,8 +318,8 @@ impl World {
         self.at = at;
     }
 
-    /// Faults end, rivals go, the clock is right, the key is good, nobody is paused. A socket that is dead stays so until
-    /// the daemon finds out.
+    /// Faults end, rivals leave, the clock is correct, the key is good, and nothing is paused. A dead socket stays dead
+    /// until the daemon finds out.
     fn calm_down(&mut self) {
         self.calm_since = Some(self.at);
         self.calm_from = self.core.state();
@@ -337,7 +337,7 @@ impl World {
     }
 }
 
-/// How the agent of this seed may have its connection.
+/// The connection mode of this seed's agent.
 pub fn connection(seed: u64) -> ConnectionMode {
     match seed % 8 {
         0 => ConnectionMode::Poll,
@@ -357,7 +357,7 @@ pub fn config(life: u64, seed: u64) -> CoreConfig {
         shadow: false,
         seed: seed ^ life.wrapping_mul(0x9E37_79B9),
         capacity: 10_000,
-        // So few that what belongs together is often recorded apart.
+        // Small batches, so that entries that belong together are often recorded separately.
         batch: [1, 2, 5, BATCH_MAX][usize::try_from(seed / 8 % 4).unwrap()],
         redact: doorman::secret::Redact::default(),
     }

@@ -1,4 +1,4 @@
-//! What the core does when a page of the contact list comes, when the channel tells of a contact, and when one is removed.
+//! Handles a page of the contact list, the channel's reports of contacts, and the removal of a contact.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -88,18 +88,18 @@ impl Core {
         let (rows, number, size) = (page.rows(), reading.page, reading.size);
         let ids = page.items.iter().map(|item| &item.id).chain(page.unreadable.iter().map(|row| &row.id));
         let print = fingerprint(ids.map(ContactId::as_str));
-        // Without a count of pages, the same one again is the last.
+        // If the platform gives no number of pages, a repeated page is the last one.
         let same = page.pages.is_none() && reading.print.replace(print) == Some(print);
         reading.odd |= same;
         let known = self.policy_state.doubts().contacts();
         reading.unread += page.unreadable.iter().filter(|row| !known.has_owner(&row.id)).count() as u64;
-        // Whoever came while no daemon ran is news, too.
+        // Contacts that appeared while no daemon ran are new, too.
         let news = self.contacts.whole || !self.new_to_record;
         for contact in page.items {
             self.show_contact(contact, news, now);
         }
         for row in page.unreadable {
-            // It is there, with a handle that nobody can read.
+            // The contact exists, but its handle cannot be read.
             let (sender, kind) = (Sender::Absent, ContactKind::Other);
             let contact = Contact { id: row.id, sender, name: None, kind, inserted_at: None, ids: None };
             self.show_contact(contact, news, now);
@@ -110,7 +110,8 @@ impl Core {
         if !more || same || rows == 0 {
             self.contacts_read(now);
         } else if number >= PAGES_MAX || (reading.crowded && !self.policy_state.doubts().contacts().any_in_doubt()) {
-            // More than are kept, and those that are known were all shown: the other pages would be for nothing.
+            // There are more contacts than we keep, and all known ones were shown: reading the other pages would bring
+            // nothing.
             (self.contacts.reading, self.contacts.whole, self.contacts.pages) = (None, false, number);
             self.guests_read(call, false, now);
         } else {
@@ -126,7 +127,8 @@ impl Core {
         match self.contacts.show(&contact, self.policy_state.doubts_mut(), now.wall) {
             Added::New => self.put_contact(contact, news, now),
             Added::Renamed => self.put_contact(contact, false, now),
-            // It was here before the answer that is looked for, or the daemon before this one did not know of that.
+            // The contact existed before the answer that is looked for, or the previous daemon did not know of that
+            // answer.
             Added::Known if self.contacts.attribution.awaits(contact.sender.handle()) => {
                 self.put_contact(contact, false, now)
             }
@@ -154,13 +156,15 @@ impl Core {
         }
     }
 
-    /// What is open on record at the start: nobody watched since its last line.
+    /// Takes over the contacts that are open on record at the start: nobody watched them since the last line of the
+    /// record.
     pub(in crate::agent::core) fn contacts_on_record(&mut self, open: Vec<OpenContact>, since: Timestamp) {
         self.contacts.unwatched = since;
         self.policy_state.doubts_mut().contacts_mut().on_record(open, since);
     }
 
-    /// Whether the channel tells of contacts. It told all that happened only from a reading on that begins when it is joined.
+    /// Notes whether the channel reports contacts. Its reports are complete only from a reading on that begins while it
+    /// is joined.
     pub(in crate::agent::core) fn watch_contacts(&mut self, now: Now) {
         let joined = self.session.joined();
         if std::mem::replace(&mut self.contacts.watched, joined) && !joined {
@@ -169,7 +173,7 @@ impl Core {
         }
     }
 
-    /// Since when nobody watches, or watched until a moment ago.
+    /// Since when the contacts are not watched; now, if they are watched.
     pub(in crate::agent::core) fn unwatched_since(&self, now: Now) -> Timestamp {
         if self.contacts.watched { now.wall } else { self.contacts.unwatched }
     }
@@ -183,7 +187,8 @@ impl Core {
         self.contacts.read_next(now.mono);
     }
 
-    /// While nobody tells of contacts, those of whoever asks are looked for before a rule says that nobody was removed.
+    /// While the channel reports no contacts, doorman looks for the contacts of the sender before a rule may say that
+    /// nobody was removed.
     pub(in crate::agent::core) fn look_for_contacts(&mut self, asked: Mark, handle: Option<&Handle>, now: Now) {
         let Some(handle) = handle.filter(|_| self.contacts.asks_removed && !self.session.joined()) else { return };
         let fresh = FRESH + Duration::from_secs(self.contacts.pages.into());
@@ -195,7 +200,7 @@ impl Core {
         }
     }
 
-    /// Where a doubt about somebody began or ended, what rests of theirs is decided again.
+    /// Where a doubt about somebody began or ended, their resting requests are decided again.
     pub(in crate::agent::core) fn doubts_changed(&mut self) {
         let Some(concerned) = self.policy_state.doubts_mut().take_changed() else { return };
         self.inbox.requeue_resting(|entry| match (&concerned, entry.request().sender.handle()) {
@@ -211,7 +216,7 @@ impl Core {
         let Some(handle) = handle.filter(|_| self.contacts.asks_contacts && self.contacts.believed(now.mono)) else {
             return (None, None);
         };
-        // Whoever was let in and not shown yet is a contact by now, or was removed again.
+        // A sender who was let in and is not shown yet is a contact by now, or was removed again.
         let awaited = self.contacts.attribution.awaits_of(handle);
         let odd = self.contacts.read_odd;
         let known = |is: Option<bool>, awaited: bool| is.filter(|is| *is || !(awaited || odd));
@@ -219,7 +224,7 @@ impl Core {
         (known(owner, awaited.0), known(sender, awaited.1))
     }
 
-    /// Where it can be told who is a contact, or no longer can, what rests is decided again.
+    /// When it becomes known or unknown who is a contact, the resting requests are decided again.
     pub(in crate::agent::core) fn contacts_believed(&mut self, now: Now) {
         if !self.contacts.asks_contacts {
             return;
@@ -231,7 +236,7 @@ impl Core {
         }
     }
 
-    /// Who of these are contacts has changed.
+    /// A contact changed: the resting requests of its owners are decided again.
     fn contact_changed(&mut self, contact: &Contact) {
         if !self.contacts.asks_contacts {
             return;
@@ -246,7 +251,8 @@ impl Core {
         self.contacts.count(self.policy_state.doubts().contacts().len())
     }
 
-    /// Where the number of contacts has passed one that the policy asks about, or became known, what rests is decided again.
+    /// When the number of contacts passes one that the policy asks about, or becomes known, the resting requests are
+    /// decided again.
     pub(in crate::agent::core) fn contacts_counted(&mut self) {
         let exceeded = self.contacts.count_exceeded(self.policy_state.doubts().contacts().len());
         if std::mem::replace(&mut self.contacts.exceeded, exceeded) != exceeded && !self.contacts.asked.is_empty() {
@@ -254,7 +260,7 @@ impl Core {
         }
     }
 
-    /// The channel told of a new contact.
+    /// The channel reported a new contact.
     pub(in crate::agent::core) fn contact_added(&mut self, contact: Contact, now: Now) {
         self.told_of_contact(&contact, now);
         let reading = self.contacts.calls;
@@ -262,14 +268,14 @@ impl Core {
         self.contacts.told(i64::from(matches!(added, Added::New | Added::NoRoom)));
         match added {
             Added::New => self.put_contact(contact, true, now),
-            // It is on record, and found again there should it go.
+            // The contact is on record, and its removal finds it there.
             Added::NoRoom => self.put_contact(contact, true, now),
             Added::Renamed => self.put_contact(contact, false, now),
             Added::Known => {}
         }
     }
 
-    /// A contact is gone, as the channel told or a reading proves.
+    /// A contact was removed, as the channel reported or a reading proves.
     pub(in crate::agent::core) fn removed_contact(&mut self, contact: &ContactId, now: Now) {
         let expired = self.gone_by_end(contact, now);
         self.contact_left(contact, expired, now);
@@ -278,13 +284,14 @@ impl Core {
     /// A contact is gone, perhaps because its end had come.
     pub(in crate::agent::core) fn contact_left(&mut self, contact: &ContactId, expired: bool, now: Now) {
         if self.contacts.left.contains(contact) && self.policy_state.doubts().contacts().seen(contact).is_none() {
-            // Told twice.
+            // The removal was already reported.
             return;
         }
         self.contact_parted(contact, now);
         let known = self.policy_state.doubts().contacts().seen(contact).is_some();
         if let Some(reading) = self.contacts.reading.as_mut().filter(|_| known) {
-            // A page may be on its way that was made before. Only whom we knew: events alone must not fill this.
+            // A page that was made before the removal may still arrive. Only known contacts are noted, so that events
+            // alone cannot fill this set.
             reading.left.insert(contact.clone());
         }
         self.contacts.told(-1);
@@ -304,7 +311,7 @@ impl Core {
             at: now.wall,
         });
         if !expired && !known && self.policy_state.doubts().contacts().crowded() {
-            // There are more than are kept: the record tells whose it was.
+            // There are more contacts than we keep: the record shows whose contact it was.
             self.policy_state.doubts_mut().forget(Fact::Removed, now.wall);
             self.recall_removed(now);
         }
@@ -318,8 +325,8 @@ impl Core {
         }
     }
 
-    /// Puts a contact on record, with the answer of ours that made it, as soon as it can be told; `news` is whether it is worth
-    /// telling.
+    /// Records a contact with the answer of ours that made it, as soon as that is known; `news` is whether to report it
+    /// as new.
     fn put_contact(&mut self, contact: Contact, news: bool, now: Now) {
         self.contact_changed(&contact);
         if let Some(handle) = contact.sender.handle() {
@@ -328,7 +335,8 @@ impl Core {
         let shown = Box::new(contact.clone());
         match self.contacts.attribution.meet(contact, news) {
             Some((met, request)) => self.met(met, request, now),
-            // The end of an answer will tell whose doing it is. It may go before, and while nobody runs: it is on record at once.
+            // Only the outcome of an answer will show who made it. The contact may be removed before that, or while no
+            // daemon runs, so it is recorded at once.
             None => {
                 let (agent, at) = (self.config.agent.clone(), now.wall);
                 self.record(Record::ContactAdded { agent, contact: shown, request: None, guest: None, at });
@@ -357,7 +365,7 @@ impl Core {
             if let Some(met) = self.contacts.attribution.applied(id, handle) {
                 self.met(met, Some(id.clone()), now);
             } else if !self.session.joined() {
-                // Nobody tells of the contact.
+                // Nothing reports the contact.
                 self.contacts.read_soon(now.mono);
             }
             self.make_way(now);
@@ -366,7 +374,8 @@ impl Core {
         }
     }
 
-    /// A contact goes that waited for the end of its answer: it was here, by whomever.
+    /// A contact is removed that waited for the outcome of its answer: it is recorded as added, without the answer that
+    /// made it.
     pub(in crate::agent::core) fn contact_parted(&mut self, contact: &ContactId, now: Now) {
         if let Some(met) = self.contacts.attribution.parted(contact) {
             self.met(met, None, now);

@@ -24,7 +24,7 @@ impl Guests {
         self.by_contact.iter().find(|(_, guest)| guest.request == *request).map(|(contact, _)| contact.clone())
     }
 
-    /// Gives a guest another end, or none.
+    /// Moves the end of a guest's contact, or removes it.
     fn move_end(&mut self, request: &RequestId, contact: Option<&ContactId>, ends_at: Option<Timestamp>) {
         match (contact, ends_at) {
             (Some(contact), Some(end)) => {
@@ -50,7 +50,7 @@ impl Core {
         self.guests.meant(target)
     }
 
-    /// A person says it once more of a guest: for so long from now, or (`None`) for good.
+    /// A person approves a guest again: for this long from now, or (`None`) for good.
     pub(in crate::agent::core) fn person_moves_end(
         &mut self,
         request: &RequestId,

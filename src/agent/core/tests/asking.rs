@@ -1,4 +1,4 @@
-//! Deciders: who is asked, when again, and that no failure of theirs changes anything.
+//! Deciders: when they are asked, when again, and that their failures change nothing.
 
 use std::sync::Arc;
 
@@ -97,7 +97,7 @@ fn no_failure_decides_and_the_question_is_asked_again_ever_more_seldom() {
         let told = held.told.iter().filter(|notice| matches!(notice, Notice::DeciderFailed { .. })).count();
         assert_eq!(told, 1);
         assert!(held.core.status().remarks.iter().any(|remark| remark.contains("screen gives no word")));
-        // It is back: what it owed is asked for again.
+        // The decider is back: its missing verdicts are asked for again.
         held.lists_after(MINUTES, &[of("a", "ann", "hello"), of("b", "bob", "hello")]);
         let all = questions(&held);
         assert_eq!(all.last().unwrap().0.as_str(), "b");
@@ -239,7 +239,7 @@ fn a_word_to_another_question_does_nothing() {
     held.says(old, Ok(Verdict::Reject));
     assert!(waits(&held, "a") && held.intents() == 0);
     assert_eq!(questions(&held).len(), 3);
-    // The decider is taken out while it is asked.
+    // The decider is removed from the configuration while a question to it is in flight.
     let old = questions(&held).last().unwrap().clone();
     held.tell(Input::Policy(Some(rules(
         "version = 1\n[rules.unsure]\nthen = \"defer\"\nwhen = { kind = \"user\" }\n",

@@ -1,4 +1,4 @@
-//! The list of contacts: who is gone, who counts already, and what rests on their number.
+//! The list of contacts: who was removed, who counts already, and which decisions depend on their number.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ fn contacts_page(held: &mut Held, shown: &[&str], total: u64, unreadable: u32) {
     held.tell(Input::Contacts { call, reply: Reply { result, date: None } });
 }
 
-/// Unless a reading is under way, the next one begins.
+/// Begins the next reading, unless one is under way.
 fn contacts_are_due(held: &mut Held) {
     if let Some(due) = held.core.contacts.due() {
         held.at = due.since_origin();
@@ -39,7 +39,8 @@ fn contacts_are_due(held: &mut Held) {
 #[test]
 fn a_contact_is_gone_by_two_undisturbed_readings_or_by_three_disturbed_ones_in_succession() {
     let mut held = Held::new(SavedAgent::default());
-    // Who is shown, whether it was disturbed, odd rows, and when the next one comes; how many are known after it.
+    // Columns: the rows shown, whether the reading was disturbed, odd rows, the time to the next reading, and how many
+    // contacts are known after it.
     let hour = Some(60 * MINUTES);
     let soon = Some(Duration::from_secs(32));
     let at_once = None;
@@ -47,10 +48,10 @@ fn a_contact_is_gone_by_two_undisturbed_readings_or_by_three_disturbed_ones_in_s
         (&["a", "b"][..], false, 0, hour, 2),
         (&["a"], true, 0, soon, 2),
         (&["a"], true, 0, soon, 2),
-        // It had only slipped through: what was counted is forgotten.
+        // The row had only moved to another page: the misses counted so far are forgotten.
         (&["a", "b"], true, 0, hour, 2),
         (&["a"], true, 0, soon, 2),
-        // A row that nobody can read may be the one, now and ever.
+        // The unreadable row may be the missing one, now and in later readings.
         (&["a"], true, 1, hour, 2),
         (&["a"], true, 0, soon, 2),
         (&["a"], true, 0, hour, 1),
@@ -89,7 +90,7 @@ fn who_slips_from_page_to_page_while_the_total_stays_is_in_doubt_and_not_removed
     contacts_page(&mut held, &["a", "b"], 3, 0);
     contacts_page(&mut held, &["c"], 3, 0);
     assert!(!in_doubt(&held));
-    // `a` goes and `d` comes between the pages, and `c` moves to the one already read.
+    // `a` is removed and `d` is added between the pages, and `c` moves to the page that was already read.
     contacts_are_due(&mut held);
     contacts_page(&mut held, &["a", "b"], 3, 0);
     contacts_page(&mut held, &["d"], 3, 0);
@@ -119,7 +120,7 @@ fn a_total_that_stays_one_too_high_does_not_keep_a_removed_contact_for_ever() {
         contacts_page(&mut held, &[], 3, 0);
         assert_eq!(removed(&held), gone, "after reading {number}");
     }
-    // Once nobody is missed, it is not read all the time for a number alone.
+    // Once nobody is missing, the list is not read all the time only for a number.
     contacts_are_due(&mut held);
     contacts_page(&mut held, &["a"], 3, 0);
     contacts_page(&mut held, &[], 3, 0);
@@ -178,7 +179,7 @@ fn more_contacts_than_are_kept_are_counted_by_the_platform_and_not_read_to_the_e
     assert_eq!((pages(&held), held.core.contact_count()), (0, Some(100_001)));
     assert_eq!(held.core.contacts.due(), Some(now(held.at + 60 * MINUTES).mono), "not at once");
 
-    // Pages without an end, which show the same ever again.
+    // Pages without an end: each shows the same rows.
     contacts_are_due(&mut held);
     for number in 1..=PAGES_MAX {
         assert_eq!(pages(&held), 1, "page {number}");
@@ -195,7 +196,7 @@ fn more_contacts_than_are_kept_are_counted_by_the_platform_and_not_read_to_the_e
     assert_eq!((pages(&held), held.core.contact_count()), (0, None));
 }
 
-/// Lets friends in while there is nobody yet.
+/// Rules that let friends in as long as there is no contact.
 fn one_friend() -> Held {
     let mut held = Held::new(SavedAgent::default());
     let rule = approve("friends", by_handle(&["ann", "bob"])).unless(ContactsOver(0));
@@ -223,12 +224,12 @@ fn who_was_let_in_counts_before_anybody_sees_the_contact() {
     held.lists_after(MINUTES, &[friend("ann")]);
     held.applied("ann", Answer::Approve);
     assert_eq!(held.core.contact_count(), Some(1));
-    // Nobody tells an agent that polls of its contacts: it looks soon.
+    // Nothing reports contacts to an agent that polls: it reads the list soon.
     assert!(held.core.contacts.due().unwrap().since_origin() < held.at + MINUTES);
     held.lists_after(MINUTES, &[friend("bob")]);
     assert_eq!((let_in(&held), held.core.pending().len()), (vec!["ann"], 1), "bob is one too many");
 
-    // Ann came and went.
+    // Ann was added and removed.
     contacts_page(&mut held, &[], 0, 0);
     assert_eq!(held.core.contact_count(), Some(0));
     assert_eq!(let_in(&held), ["ann", "bob"], "there is room again, and nobody had to ask");

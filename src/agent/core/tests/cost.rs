@@ -1,4 +1,5 @@
-//! Rules that cost much: a step decides few, so that everything else has its turn, and in the end everybody is answered.
+//! Expensive rules: a step decides few requests, so that all other work gets its turn, and in the end everybody is
+//! answered.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ fn a_step_is_bounded_by_what_decisions_cost_and_all_are_decided_in_the_end() {
         let before = decided(&held);
         held.wait(Duration::from_millis(1));
         let this = decided(&held) - before;
-        // A turn tells the core once for itself and once for each batch that is on record.
+        // A turn handles one input of its own and one for each recorded batch.
         assert!(this <= 3 * most, "{this} decisions in a turn, where {most} are allowed");
         turns += 1;
         assert!(turns < 2_000, "{} of {ASK} decided", decided(&held));

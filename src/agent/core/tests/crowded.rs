@@ -1,4 +1,4 @@
-//! Many who wait for a person, and somebody whom a rule answers.
+//! Many requests that wait for a person, and one that a rule answers.
 
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ fn what_strangers_write_has_a_bound_in_bytes() {
     assert_eq!((here(&held, "l"), here(&held, "s"), here(&held, "r-ann")), (5, 9, 1));
     assert_eq!(intended(&held), ["r-ann"]);
     assert!(remarked(&held));
-    // Those who are here say more: it is cut, and what is missing is unknown.
+    // Known requests now have longer texts: these are cut, and the missing part is unknown.
     let page: Vec<_> = (0..9).map(|n| says(&format!("s{n}"), "stranger", 20_000)).collect();
     held.lists_after(5 * MINUTES, &page);
     let pending = held.core.pending();

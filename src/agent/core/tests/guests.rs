@@ -34,7 +34,7 @@ impl Held {
         self.tell(Input::Contacts { call, reply: Reply { result, date: None } });
     }
 
-    /// Carol asks, and a person approves for two hours: the platform replies so.
+    /// Carol asks and a person approves for two hours; the platform gives this reply.
     fn carol_is_approved(&mut self, reply: Reply<Responded>) {
         self.contacts_are(&[]);
         self.lists_after(MINUTES, &[ContactRequest { sender: Sender::parse(Some("carol")), ..request("r1") }]);
@@ -55,7 +55,7 @@ impl Held {
         held
     }
 
-    /// The contacts that are to be removed, since this was last asked.
+    /// The contacts that were to be removed since the last call of this function.
     fn removals(&mut self) -> Vec<String> {
         let removal = |action: &Action| match action {
             Action::Remove { contact, .. } => Some(contact.to_string()),
@@ -70,7 +70,7 @@ impl Held {
         self.tell(Input::Removed { contact: ContactId::parse(id).unwrap(), reply });
     }
 
-    /// How contacts went, as it is on record: whether by their end.
+    /// For each removed contact on record, whether it was removed at its end.
     fn gone(&self) -> Vec<bool> {
         let gone = self.recorded.iter().filter_map(|entry| match entry {
             Record::ContactRemoved { expired, .. } => Some(*expired),
@@ -137,7 +137,7 @@ fn the_call_goes_out_when_its_intent_is_on_record() {
 
 #[test]
 fn whoever_else_may_have_made_a_contact_keeps_it() {
-    // It was there long before, it was made later, nobody says when.
+    // Times of the contact: long before the answer, after it, and missing.
     let (early, late) = (Duration::ZERO, 30 * MINUTES);
     let without = Contact { inserted_at: None, ..contact("c1", early) };
     for (made, doubt) in [
@@ -158,7 +158,7 @@ fn whoever_else_may_have_made_a_contact_keeps_it() {
         assert_eq!((held.removals(), held.core.guest_counts()), (vec![], (1, 1)), "{doubt:?}");
         assert!(held.core.guest_remarks()[0].contains("not removed by itself"), "{:?}", held.core.guest_remarks());
     }
-    // Nobody confirmed the approval.
+    // The approval was not confirmed.
     let mut held = Held::new(SavedAgent::default());
     held.carol_is_approved(error(CallFault::NoAnswer));
     held.listed_after(2 * MINUTES, &[]);
@@ -178,7 +178,7 @@ fn a_contact_that_somebody_else_made_anew_is_another() {
     assert_eq!((held.gone(), held.core.guest_counts()), (vec![false], (0, 0)), "somebody removed it");
     held.wait(2 * TWO_HOURS);
     assert_eq!(held.removals(), [""; 0]);
-    // Its id is another contact's by now.
+    // Another contact has its id by now.
     let mut held = Held::guest();
     held.at += TWO_HOURS / 2;
     held.tell(Input::Tick);
@@ -264,7 +264,7 @@ fn an_unknown_fate_is_told_by_the_next_reading() {
         let made = held.at;
         held.wait(2 * TWO_HOURS);
         assert_eq!(held.removals(), ["c1"]);
-        // A reading that began before tells nothing.
+        // A reading that began before proves nothing.
         held.contacts_shown(&[contact("c1", made - Duration::from_secs(2))]);
         held.removed("c1", error(CallFault::NoAnswer));
         held.wait(Duration::from_secs(20));
@@ -329,7 +329,7 @@ fn an_end_on_record_is_kept_after_a_restart() {
     held.contacts_shown(&[]);
     assert_eq!(held.core.guest_counts(), (0, 0));
 
-    // Its contact was not seen yet: it is one of another time.
+    // The guest's contact was not seen yet: this contact was made at another time.
     let mut held = saved(None, None, false);
     held.contacts_are(&[contact("c9", 5 * MINUTES)]);
     held.wait(11 * MINUTES);
@@ -351,7 +351,7 @@ fn whoever_is_a_contact_already_is_given_no_end() {
     assert!(refused, "{:?}", held.asked);
 }
 
-/// A person approves once more, for so long or for good: what is said to that.
+/// A person approves again, for a time or for good; returns the reply.
 fn once_more(
     held: &mut Held,
     lasts: Option<SignedDuration>,
@@ -378,7 +378,7 @@ fn a_person_moves_an_end_or_lifts_it() {
         });
         ends.collect::<Vec<_>>()
     };
-    // Later; then sooner.
+    // A later end, then an earlier one.
     let mut held = Held::guest();
     let end = held.now().wall + SignedDuration::from_hours(24);
     assert_eq!(once_more(&mut held, day), Ok(("end-moved".to_owned(), Some(end))));
@@ -416,13 +416,13 @@ fn an_end_is_not_moved_where_nothing_would_come_of_it() {
     held.contacts_are(&[contact("c1", Duration::ZERO)]);
     assert_eq!(once_more(&mut held, day), Err("in-doubt"), "it is not removed by itself");
     assert!(once_more(&mut held, None).is_ok(), "but may stay");
-    // It may have been removed: nobody knows what there is to move.
+    // The contact may have been removed: it is not known whether there is an end to move.
     let mut held = Held::guest();
     held.wait(2 * TWO_HOURS);
     assert_eq!(held.removals(), ["c1"]);
     held.removed("c1", error(CallFault::NoAnswer));
     assert_eq!(once_more(&mut held, day), Err("busy"));
-    // It certainly was not.
+    // The contact was certainly not removed.
     let mut held = Held::guest();
     held.wait(2 * TWO_HOURS);
     assert_eq!(held.removals(), ["c1"]);

@@ -1,4 +1,4 @@
-//! Whose key it is, before anything is read or said with it.
+//! The owner of the key is verified before anything is read or sent with it.
 
 use super::*;
 

@@ -21,7 +21,7 @@ fn contacts_are(held: &mut Held, shown: &[&str]) {
     contacts_and_rows(held, shown, 0);
 }
 
-/// The same, and so many rows of which not even the id can be read.
+/// The same, with this many rows of which not even the id can be read.
 fn contacts_and_rows(held: &mut Held, shown: &[&str], odd: u32) {
     let asked = held.asked.iter().position(|action| matches!(action, Action::Contacts { .. })).expect("a reading");
     let Action::Contacts { call, .. } = held.asked.remove(asked) else { unreachable!() };
@@ -98,7 +98,7 @@ fn who_is_a_contact_no_more_lets_nobody_in() {
     contacts_are(&mut held, &["ann"]);
     held.lists_after(Duration::ZERO, &[ask("acme/bot")]);
     assert_eq!((let_in(&held), known(&held, "acme/bot")), (0, (Some(false), Some(false))));
-    // It comes back, by whomever: what rests is decided again.
+    // It comes back, whoever made it: the resting requests are decided again.
     held.wait(FIVE);
     contacts_are(&mut held, &["ann", "acme/first"]);
     assert_eq!(let_in(&held), 1);
@@ -117,7 +117,7 @@ fn a_channel_tells_for_as_long_as_it_is_joined_and_only_what_was_read_since() {
     assert_eq!(known(&held, "acme/bot"), (Some(true), Some(false)));
     held.core.removed_contact(&contact("acme").id, held.now());
     assert_eq!(known(&held, "acme/bot"), (Some(false), Some(false)));
-    // It said something of a contact that nobody could read: that may have been anybody.
+    // The channel sent something about a contact that could not be read: it may concern anybody.
     held.core.contacts_unwatched(held.now());
     assert_eq!((known(&held, "ann/bot"), known(&held, "acme/bot")), ((None, None), (None, None)));
     assert!(held.core.contacts.due().unwrap() > now(began).mono);

@@ -1,11 +1,12 @@
-//! A platform that is out of reach for a while: how seldom it is asked meanwhile, and how soon all goes on after it.
+//! The platform is out of reach for a while: how rarely it is called meanwhile, and how soon everything continues after
+//! that.
 
 use super::*;
 use crate::model::{ConnectFailure, RefusedBy};
 use crate::phoenix::NoteName;
 use crate::platform::Responded;
 
-/// Passes second by second, and answers every call as `reply` says.
+/// Lets seconds pass one by one, and answers every call with the result of `reply`.
 fn seconds(held: &mut Held, count: u32, reply: impl Fn(Answer) -> Result<Responded, CallError>) {
     for _ in 0..count {
         held.wait(Duration::from_secs(1));
@@ -13,7 +14,7 @@ fn seconds(held: &mut Held, count: u32, reply: impl Fn(Answer) -> Result<Respond
     }
 }
 
-/// Answers what is on its way, once.
+/// Gives one reply to each answer in flight.
 fn answer(held: &mut Held, reply: impl Fn(Answer) -> Result<Responded, CallError>) {
     let mut sent = Vec::new();
     held.asked.retain(|action| match action {
@@ -34,7 +35,7 @@ fn error(fault: CallFault) -> CallError {
     CallError { fault, code: None, message: None, retry_after: None }
 }
 
-/// Answers that left, and lines that say that they did not get through.
+/// How many answers were sent, and how many log lines say that answers did not get through.
 fn counted(held: &Held) -> (usize, usize) {
     (held.intents(), held.told.iter().filter(|notice| matches!(notice, Notice::Retry { .. })).count())
 }
@@ -91,7 +92,7 @@ fn a_listing_that_is_through_pulls_a_waiting_redial() {
     let conn = held.joins();
     held.listed_after(Duration::ZERO, &[]);
     held.tell(Input::Closed { conn, ended: None.into() });
-    // Nobody is there for ten minutes.
+    // The platform does not respond for ten minutes.
     let refused = || ConnectFailure {
         status: None,
         code: None,
@@ -117,7 +118,7 @@ fn a_listing_that_is_through_pulls_a_waiting_redial() {
         }
     }
     assert!(longest > Duration::from_secs(30), "{longest:?}");
-    // It is back: the next listing says so, and the redial follows it.
+    // The platform is back: the next listing shows it, and the reconnection follows.
     while held.asked.iter().all(|action| !matches!(action, Action::Page(_))) {
         held.wait(Duration::from_secs(1));
     }

@@ -10,7 +10,7 @@ use crate::policy::rules::Quota;
 use crate::policy::state::{ApprovalRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::testkit::{approve, by_handle, hours, policy};
 
-/// Lets ann in, unless she was rejected within so many hours; 0 is never mind.
+/// Lets ann in unless she was rejected within this many hours; 0 drops that condition.
 fn rules(within: i64) -> Option<Arc<Policy>> {
     let mut rule = approve("ann", by_handle(&["ann"]));
     if within > 0 {
@@ -28,7 +28,7 @@ fn ann(id: &str) -> ContactRequest {
     ContactRequest { sender: Sender::parse(Some("ann")), ..request(id) }
 }
 
-/// An agent whose rules ask nothing of the past, and at whose door ann waits.
+/// An agent whose rules ask nothing about the past, with a pending request from ann.
 fn asked_by_ann() -> Held {
     let mut held = Held::new(SavedAgent::default());
     held.tell(Input::Policy(rules(0)));
@@ -42,7 +42,7 @@ fn rejected(held: &mut Held, id: &str) {
     held.applied(id, Answer::Reject);
 }
 
-/// The readings that were asked for.
+/// The readings that were requested.
 fn readings(held: &Held) -> Vec<(u64, Option<HistoryReach>)> {
     let reading = |action: &Action| match action {
         Action::Restore { number, reach: Reach { history, .. } } => Some((*number, *history)),
@@ -51,12 +51,12 @@ fn readings(held: &Held) -> Vec<(u64, Option<HistoryReach>)> {
     held.asked.iter().filter_map(reading).collect()
 }
 
-/// What the ledger says: nobody was ever rejected, and that is all there is.
+/// The ledger's reply: nobody was ever rejected, and the reply is complete.
 fn nothing() -> Option<Box<SavedState>> {
     Some(Box::new(SavedState { history_complete: true, ..Default::default() }))
 }
 
-/// Somebody was rejected so long ago.
+/// A rejection at this time.
 fn rejected_before(at: jiff::Timestamp) -> HistoryRow {
     HistoryRow { owner: "ann".into(), handle: None, request: None, kind: HistoryKind::Rejected, at }
 }
@@ -97,7 +97,7 @@ fn who_waits_is_let_in_at_the_next_listing_once_another_of_the_same_owner_was() 
 
 #[test]
 fn a_held_agent_that_gets_rules_reads_what_they_ask_for_first() {
-    // For no rules no history is read, and what was read is all that was asked for.
+    // Without rules no history is read, and what was read is all that was requested.
     let policy_state = *nothing().unwrap();
     let mut held = Held::new(SavedAgent { policy_state, ..SavedAgent::default() });
     held.lists_after(MINUTES, &[ann("r1")]);
@@ -198,7 +198,7 @@ fn one_an_hour() -> Option<Arc<Policy>> {
     Some(Arc::new(policy))
 }
 
-/// What the ledger says: this one was let in, or is about to be.
+/// The ledger's reply: this request was approved, or is about to be.
 fn approved(held: &Held, id: &str) -> Option<Box<SavedState>> {
     let row = ApprovalRow { request: RequestId::parse(id).unwrap(), at: now(held.at).wall, open: true };
     Some(Box::new(SavedState { approvals: vec![row], paused: true, ..*nothing().unwrap() }))

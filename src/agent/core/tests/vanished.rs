@@ -1,4 +1,4 @@
-//! Requests that end while nobody watches, or elsewhere and nobody says how: what that leaves unknown about their owner.
+//! Requests that end unseen, or elsewhere and it is not known how: what that leaves unknown about their owner.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::policy::rules::Policy;
 use crate::policy::state::SavedState;
 use crate::policy::testkit::{approve, by_handle, hours, policy};
 
-/// Lets anybody of these in who was not rejected within the day.
+/// Lets these people in unless they were rejected within the day.
 fn rules() -> Option<Arc<Policy>> {
     let history = History { rejected_within: Some(hours(24)), ..History::default() };
     Some(Arc::new(policy(vec![approve("known", by_handle(&["ann", "ann/*", "bob"])).unless(history)])))
@@ -84,7 +84,7 @@ fn what_was_pending_at_the_last_end_and_is_listed_no_more_may_have_been_rejected
         held.lists_after(until * MINUTES, &[of("r1", "eve"), of("r2", "ann")]);
         assert!(let_in(held, "r2"), "{said:?}");
     }
-    // Nobody says anything: it ends when the rule looks back no more.
+    // Nothing settles the doubt: it ends when the rule no longer looks back that far.
     let mut held = with_rules(saved());
     held.lists_after(MINUTES, &[of("r2", "ann")]);
     held.lists_after(23 * 60 * MINUTES, &[of("r2", "ann")]);
@@ -114,7 +114,7 @@ fn who_slips_past_the_first_listing_after_a_start_has_not_ended() {
     };
     let mut held = Held::new(SavedAgent { pending: pending(), ..SavedAgent::default() });
     held.wait(MINUTES);
-    // Somebody ended and another one came between the pages: `r1` moved to the page that was read.
+    // One request ended and another arrived between the pages: `r1` moved to the page that was already read.
     reads(&mut held, [&["r2", "r0"], &["r3"]]);
     assert_eq!(ended(&held), [""; 0]);
     reads(&mut held, [&["r0", "r1"], &["r3"]]);
@@ -137,7 +137,7 @@ fn who_is_listed_again_has_not_ended() {
     assert_eq!(bases(&held), []);
     assert!(let_in(&held, "r0") && let_in(&held, "r1"));
 
-    // Taken for gone, and there again.
+    // A request that counted as gone is listed again.
     let mut held = with_rules(SavedAgent::default());
     held.core.config.shadow = true;
     held.lists_after(MINUTES, &[of("r0", "eve")]);
@@ -161,7 +161,7 @@ fn an_answer_that_somebody_else_outdid_says_nothing_of_theirs() {
         assert!(!let_in(&held, "r2"));
         held
     };
-    // The platform says it later.
+    // The platform reports the status later.
     for (status, lets_in) in [(RequestStatus::Rejected, false), (RequestStatus::Approved, true)] {
         let mut held = outdone();
         held.core.updated(&RequestId::parse("r1").unwrap(), status.clone(), held.now());
@@ -170,7 +170,7 @@ fn an_answer_that_somebody_else_outdid_says_nothing_of_theirs() {
         let told = |entry: &Record| matches!(entry, Record::Settled { status: Some(told), .. } if *told == status);
         assert_eq!(held.recorded.iter().filter(|entry| told(entry)).count(), 1);
     }
-    // A contact of theirs appears that no answer of ours made.
+    // A contact of that owner appears that no answer of ours made.
     let mut held = outdone();
     let id = ContactId::parse("c1").unwrap();
     let sender = Sender::parse(Some("ann"));
@@ -235,7 +235,7 @@ fn what_the_platform_says_at_last_of_a_request_that_vanished_while_nobody_ran_co
     }
 }
 
-/// An approval of unknown fate, after which the request is listed no more.
+/// An approval of unknown outcome, after which the request is no longer listed.
 fn presumed() -> Held {
     let mut held = with_rules(SavedAgent::default());
     held.lists_after(MINUTES, &[of("r1", "ann")]);

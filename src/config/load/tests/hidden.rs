@@ -1,4 +1,4 @@
-//! What stands in the file by mistake and must not be shown.
+//! Secrets that are in the file by mistake must not be shown.
 
 use super::*;
 
@@ -11,10 +11,10 @@ fn a_key_in_the_file_is_never_shown_and_told_where_it_belongs() {
     let said = refused(&text, &[]);
     assert!(!said.contains("SECRET"), "{said}");
     insta::assert_snapshot!(said);
-    // In what is no good as a whole.
+    // In a value that is invalid as a whole.
     let said = refused("[plattform]\nx = 1\n[platform]\ncredentials = [{ token = 'band_SECRET' }]\n", &[]);
     assert!(said.contains("{ token = *** }") && !said.contains("SECRET"), "{said}");
-    // Beside a problem of its line, whichever that is.
+    // On the same line as some other problem.
     let id = "'5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21'";
     let said = refused(&format!("agents = [{{ api_key = 'band_SECRET', id = {id}, rules = 5 }}]\n"), &[]);
     assert!(said.contains("rules = 5") && !said.contains("SECRET"), "{said}");

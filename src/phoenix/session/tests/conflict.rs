@@ -45,7 +45,7 @@ fn a_conflict_soon_after_our_own_drop_may_be_our_ghost() {
     let drops: [fn(&mut Stage); 3] = [
         |stage| stage.give(Input::Closed(None.into())),
         |stage| {
-            // The next try is taken in by the platform, whose answer is lost.
+            // The platform accepts the next attempt, but its reply is lost.
             stage.give(Input::Closed(Some(1012).into()));
             stage.until_connect();
             stage.give(Input::NotOpened(ConnectFailure { asked: true, ..refusal(None) }));
@@ -108,8 +108,8 @@ fn three_short_connections_within_10_min_are_somebody_elses_doing() {
             let wait = stage.until_connect();
             assert_eq!(wait == seconds(300), count == 3, "{code}: {count}: {wait:?}");
         }
-        // The platform has shown that it does not know `on_conflict`: once more is enough, and since each try throws the
-        // other off, they come less and less often.
+        // The platform has shown that it does not support `on_conflict`: one more loss is enough. Since each attempt
+        // disconnects the other client, attempts become rarer.
         for wait in [600, 1200, 2400, 4800, 4800] {
             stage.go_joined();
             stage.give(Input::Closed(Some(code).into()));
@@ -141,7 +141,7 @@ fn ends_that_are_long_apart_late_or_of_another_kind_are_not() {
             stage.give(Input::Closed(code.into()));
             assert_eq!(stage.state(), AgentState::Away, "{code:?} {joined} {lives} {pause}");
             stage.until_connect();
-            // A dial is slow here.
+            // Connecting is slow here.
             for _ in 0..pause / 30 {
                 stage.pass(seconds(30));
                 stage.give(Input::NotOpened(refusal(None)));
@@ -189,7 +189,7 @@ fn take_fights_twice_and_then_yields_for_10_min() {
     ];
     for (which, lose) in losses.into_iter().enumerate() {
         let mut stage = Stage::dialling(ConnectionMode::Take);
-        // Only an older platform tells it by the close alone.
+        // Only an older platform signals it by the close alone.
         stage.older = which == 1;
         for count in 1..=6 {
             lose(&mut stage);

@@ -1,4 +1,4 @@
-//! Heartbeats: when they go, and what says that nobody is there.
+//! Heartbeats: when they are sent, and when the connection counts as dead.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The key: how the socket is told it, who refuses it, and whose it is, over stepped time.
+//! The key: how it is sent, who refuses it, and whose it is, under stepped time.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn ours() -> Input<'static> {
     Input::KeyAccepted(Some(agent("agent-1")))
 }
 
-/// Passes to the next question of whose the key is, and says how long that took.
+/// Lets time pass until the next question of whose the key is, and returns how long that took.
 fn until_probe(stage: &mut Stage) -> Duration {
     let from = stage.now;
     stage.out.clear();
@@ -101,7 +101,7 @@ fn a_refused_key_closes_the_socket_and_is_probed_every_1_to_15_min() {
             let wait = until_probe(&mut stage);
             assert!((seconds(wanted * 9 / 10)..=seconds(wanted)).contains(&wait), "{wait:?} of {wanted}");
             stage.give(refused());
-            // What else was under way changes nothing.
+            // Other replies that were in flight change nothing.
             stage.give(refused());
             stage.give(refused());
         }
@@ -185,7 +185,7 @@ fn auto_tries_the_query_once_where_rest_accepts_the_key() {
     assert_eq!(stage.plan(), Some(ConnectPlan { take: false, key_in_query: true }), "at once");
     assert_eq!(stage.notes(NoteName::CredentialsFallback), 1);
     assert_eq!(stage.session.remarks().len(), 1);
-    // Refused there as well: never again with this key.
+    // The query was refused as well: it is never used again with this key.
     stage.out.clear();
     for turn in 0..5 {
         stage.give(Input::NotOpened(refusal(Some(403))));
@@ -261,7 +261,7 @@ fn something_in_between_refuses_no_key_and_leaks_none() {
     }
     let loud = |output: &&Output| matches!(output, Output::Note(note) if note.name == NoteName::BlockedInBetween && note.level == NoteLevel::Warn);
     assert_eq!(stage.out.iter().filter(loud).count(), 1, "loudly once");
-    // A conflict that is not the platform's is none.
+    // A conflict that a system in between reports does not count.
     let conflict = ConnectFailure { by: RefusedBy::Between("x".to_owned()), ..refusal(Some(409)) };
     stage.give(Input::NotOpened(conflict));
     assert_eq!(stage.state(), AgentState::Away);

@@ -1,4 +1,4 @@
-//! Whatever happens, in whatever order and however late: what a session never does, and always does.
+//! Random inputs in any order and at any time: what a session never does, and what it always does.
 
 use std::collections::BTreeSet;
 
@@ -74,7 +74,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the world around the session looks like, going by what came out of it.
+/// The state of the world around the session, derived from the session's outputs.
 #[derive(Debug, Default, PartialEq, Clone, Copy)]
 enum World {
     #[default]
@@ -94,7 +94,7 @@ struct Watch {
 
 impl Watch {
     fn give(&mut self, input: Input<'_>) {
-        // What the driver itself can see ends before the session is told of it.
+        // What the driver itself can see ends before the session gets the input.
         match (&input, self.world) {
             (Input::Opened, World::Dialling) => {
                 self.world = World::Open;
@@ -168,7 +168,7 @@ impl Watch {
     fn take(&mut self, step: &Step) {
         match step {
             Step::Start => self.give(Input::Start),
-            // A driver says nothing of a socket that it was told to forget, mostly.
+            // A driver usually reports nothing about a socket that it was told to forget.
             Step::Opened => match self.world {
                 World::Dialling => self.give(Input::Opened),
                 World::Nothing | World::Open => {}
@@ -222,7 +222,7 @@ impl Watch {
         self.refs.iter().rev().nth(back).copied()
     }
 
-    /// From wherever it is, with a platform that is well: live within the longest of all waits.
+    /// From any state, with a working platform: live within the longest of all waits.
     fn recover(&mut self) {
         if !self.started {
             self.take(&Step::Start);

@@ -12,7 +12,7 @@ fn join_ref(stage: &mut Stage, topic: &str) -> Value {
     joins.next_back().expect("a join of the topic")[1].clone()
 }
 
-/// Passes until this topic is asked for again, and says under which ref.
+/// Lets time pass until this topic is requested again, and returns the ref.
 fn until_join(stage: &mut Stage, topic: &str) -> Value {
     for _ in 0..50 {
         if stage.sent().iter().any(|frame| frame[2] == topic) {
@@ -123,7 +123,7 @@ fn five_failed_joins_in_a_row_and_it_is_a_new_socket() {
                     stage.frame(json!([join, join, CONTACTS, "phx_close", {}]));
                     assert_eq!(stage.state(), AgentState::Away);
                 }
-                // Here the heartbeats are answered and the joins are not.
+                // Here heartbeats get replies and joins do not.
                 _ => stage.pass(seconds(15)),
             }
             assert_eq!(stage.closes(), count == 5, "{end}: {count}");
@@ -249,7 +249,7 @@ fn a_listing_that_is_through_pulls_the_redial_of_a_platform_that_was_out_of_reac
         let soon = waits.iter().all(|wait| *wait <= stage.session.config.timing.backoff_min);
         assert_eq!(soon, status.is_none(), "an answer, even a bad one, is the socket's own word: {waits:?}");
     }
-    // One listing, one dial: the next is as far away as it was.
+    // One listing causes one attempt: the next attempt is as far away as before.
     stage.give(Input::NotOpened(refusal(None)));
     let waits: Vec<_> = (0..50)
         .map(|_| {

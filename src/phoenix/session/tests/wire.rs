@@ -1,5 +1,5 @@
-//! What real servers were seen to say, played from `tests/fixtures/phoenix`, whose README says what its lines mean.
-//! What the client says in a transcript is checked word by word; each test adds what must have come of it.
+//! Recorded messages of real servers, played from `tests/fixtures/phoenix`, whose README explains the lines. The
+//! client's messages are compared exactly; each test adds a check of the result.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -11,9 +11,9 @@ use crate::transcript::{self, Dir, Line};
 /// Plays a transcript against a session. Where it wants the client to act, time passes until it does.
 struct Player {
     stage: Stage,
-    /// What the session has done on the wire and the transcript has not yet wanted.
+    /// Actions of the session on the wire that the transcript has not yet expected.
     acts: VecDeque<Act>,
-    /// How long it took to each connect.
+    /// How long each connect took.
     waits: Vec<Duration>,
     waiting_since: Mono,
 }

@@ -30,10 +30,10 @@ fn answers_are_not_paced_until_a_call_is_refused_and_then_they_share() {
     assert!((ms(125)..=ms(250)).contains(&pause), "{pause:?}");
     assert_eq!(pace.refused(ms(15), None, ms(25), &mut rng), None, "it was under way already");
     assert!(pace.take(Class::Answer, ms(100)).is_err());
-    // No more than a second can take goes within one, answers and calls together.
+    // Within a second, no more calls go out than the rate allows, answers and others together.
     let count = (400..1400).filter(|now| pace.take(Class::Answer, ms(*now)).is_ok()).count() as f64;
     assert!(count <= pace.rate() + 2.0, "{count} at {}", pace.rate());
-    // Ten quiet minutes, and it is as at the start.
+    // After ten quiet minutes, everything is as at the start.
     assert!((0..500).all(|_| pace.take(Class::Answer, ms(700_000)).is_ok()));
 }
 
@@ -55,7 +55,7 @@ fn waits_grow_while_everything_is_refused_and_are_jittered_and_a_good_call_ends_
     assert!(now > Duration::from_secs(120), "hardly any call in {now:?}");
     pace.went_well();
     assert!(pace.refused(now, None, now + ms(1), &mut rng).unwrap() <= WAIT_MIN);
-    // What the host says is added to, never shortened.
+    // The wait that the host asks for is lengthened, never shortened.
     let told = pace.refused(now + ms(2), Some(Duration::from_secs(30)), now + ms(3), &mut rng).unwrap();
     assert!(told >= Duration::from_secs(30) && told < Duration::from_secs(31), "{told:?}");
 }
@@ -74,12 +74,13 @@ fn an_idle_host_is_not_taken_to_bear_more() {
 
 /// When, in which order, which agent, its calls left, its tries of this one.
 type Waiting = Reverse<(Duration, u32, usize, u32, u32)>;
-/// When, sent when, which agent, its calls left, its tries of this one, whether it was taken.
+/// When the reply comes, when the call was sent, which agent, its remaining calls, its tries of this call, whether it
+/// was accepted.
 type Replied = Reverse<(Duration, Duration, usize, u32, u32, bool)>;
 
-/// Agents that each make `calls` calls, one after the other, behind a host that takes `limit` in any second and refuses
-/// the others with a bare 429. A refused call is made again after the caller's own backoff. How long it took, and which
-/// part of the calls was refused.
+/// Agents that each make `calls` calls, one after the other, to a host that accepts `limit` in any second and refuses
+/// the others with a bare 429. A refused call is repeated after the caller's own backoff. Returns how long it took, and
+/// which fraction of the calls was refused.
 fn storm(agents: usize, calls: u32, limit: usize, latency: Duration, seed: u64) -> (Duration, f64) {
     let (mut pace, mut rng) = (Pace::new(200), Rng::with_seed(seed));
     let mut window: VecDeque<Duration> = VecDeque::new();

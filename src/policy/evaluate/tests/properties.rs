@@ -1,4 +1,4 @@
-//! What must hold of every policy and every request, with the inputs held fixed.
+//! Properties of every policy and every request, with the inputs unchanged.
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -63,7 +63,8 @@ proptest! {
         silent.told = None;
         let (before, after) = (decide(&policy, &policy, &silent), decide(&policy, &policy, &scene));
         let Some(question) = before.asks.clone() else {
-            // Nobody was asked. What may not let in any more may be closed when it is overdue, and looked at again for that.
+            // The decider was not asked. A request that can no longer be approved may be closed when it is overdue, and
+            // is decided again for that.
             let closed = before.verdict == Verdict::Defer && matches!(after.by, By::Overdue(_));
             let same = (&before.verdict, &before.by, &before.due, &before.charges)
                 == (&after.verdict, &after.by, &after.due, &after.charges);
@@ -210,7 +211,7 @@ proptest! {
         let policy_state = scene.policy_state(&policy);
         let decide = |now| policy.decide(&scene.request, &scene.circumstances, &policy_state, now);
         let first = decide(scene.now);
-        // What an agent does about a pause is not simulated here.
+        // The agent's reaction to a pause is not simulated here.
         prop_assume!(!first.pauses);
         let end: Timestamp = first.reconsider_at.unwrap_or(scene.now + hours(24 * 30));
         prop_assert!(end >= scene.now);

@@ -6,7 +6,7 @@ use crate::policy::rules::{LimitBy, When};
 use crate::policy::testkit::*;
 use crate::policy::{By, PolicyState, Truth};
 
-/// True and false of a user.
+/// A condition that is true for a user, and one that is false.
 const T: fn() -> Condition = || Kind(SenderKind::User).into();
 const F: fn() -> Condition = || Kind(SenderKind::Agent).into();
 

@@ -1,4 +1,4 @@
-//! What must hold over time: no limit is ever exceeded, across crashes and reloads, and a request never blocks itself.
+//! Properties over time: no limit is ever exceeded, across crashes and reloads, and a request never blocks itself.
 
 use std::collections::HashMap;
 
@@ -16,9 +16,9 @@ const HANDLES: [&str; 5] = ["acme/a", "acme/b", "acme", "ann", "ann/a"];
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Somebody asks, and is answered with this outcome, or not yet.
+    /// A request comes, and is answered with this outcome, or not yet.
     Ask(usize, Option<Outcome>),
-    /// What is open turns out like this.
+    /// The open answer gets this outcome.
     Settle(Outcome),
     Wait(i64),
     Crash,
@@ -331,7 +331,7 @@ fn a_place_that_a_reload_let_go_of_is_paid_again_when_the_same_answer_is_decided
     let plain = policy(vec![approve("a", When::Everyone)]);
     let mut policy_state = PolicyState::default();
     carry_out(&limited, &mut policy_state, &request("one", "ann"), noon());
-    // Its intent never reached the record, so reading that again brings nothing back.
+    // Its intent was never recorded, so reading the record again does not bring it back.
     policy_state.absorb(SavedState { history_complete: true, ..SavedState::default() }, &plain, noon());
     policy_state.absorb(SavedState { history_complete: true, ..SavedState::default() }, &limited, noon());
     assert_eq!(policy_state.sizes().0, 0);

@@ -202,12 +202,12 @@ pub(super) struct Scene {
     pub(super) request: ContactRequest,
     pub(super) circumstances: Circumstances,
     pub(super) now: Timestamp,
-    /// Charged, approved, rejected and asked before: which handle, what, how many minutes ago.
+    /// Earlier charges, approvals, rejections and requests: which handle, which kind, how many minutes ago.
     past: Vec<(usize, u8, i64)>,
     complete: bool,
     paused: bool,
     held: bool,
-    /// Which agent is asked, as far as that is known.
+    /// The agent that received the request, if known.
     asked: Option<Asked>,
     /// What the decider said.
     pub(super) told: Option<Verdict>,

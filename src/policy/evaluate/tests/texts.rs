@@ -1,4 +1,4 @@
-//! Conditions on text, from a file's words to the decision: which form of a text counts where.
+//! Conditions on text, from the text in the file to the decision: which form of a text counts for which condition.
 
 use std::path::Path;
 

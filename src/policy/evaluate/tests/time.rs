@@ -1,4 +1,4 @@
-//! Time: when a decision is looked at again, and what an unsound clock does.
+//! Time: when a request is decided again, and the effect of an unsound clock.
 
 use jiff::Timestamp;
 
