@@ -474,7 +474,7 @@ impl Load<'_> {
                 "WITH last AS (SELECT outcome_at AS at FROM answer INDEXED BY answer_agent WHERE agent = ?1 AND {APPLIED}
                      ORDER BY n DESC LIMIT {RECENT_MIN})
              SELECT r.id, w.answer, w.\"by\", w.answer = 'approve' AND r.id_reused = 0 AND NOT EXISTS
-                 (SELECT 1 FROM contact c WHERE c.request = r.n), {MEANT_FOR}, r.inserted_at, w.lasts, {MEANT_FOR} IS NOT r.handle
+                 (SELECT 1 FROM contact c WHERE c.request = r.n), {MEANT_FOR}, r.inserted_at, w.lasts, {MEANT_FOR} IS DISTINCT FROM r.handle
              FROM answer w INDEXED BY answer_time JOIN request r ON r.n = w.request
              WHERE w.agent = ?1 AND w.outcome_at >= (SELECT min(at) FROM
                      (SELECT at FROM last UNION ALL SELECT max(at) - {RECENT_US} FROM last) AS since)
