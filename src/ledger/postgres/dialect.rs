@@ -63,4 +63,37 @@ mod tests {
             assert_eq!(of_postgres(sqlite), postgres);
         }
     }
+
+    /// The engines share their statements, and most tests of the ledger run on SQLite alone.
+    #[test]
+    fn shared_statements_have_no_word_that_only_sqlite_understands() {
+        let ledger = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/ledger");
+        let mut folders = vec![ledger.clone()];
+        let mut looked_at = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let inside = path.strip_prefix(&ledger).unwrap().to_string_lossy().into_owned();
+                if ["sqlite", "postgres", "tests", "schema"].iter().any(|own| inside.starts_with(own)) {
+                    continue;
+                }
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                looked_at += 1;
+                for (number, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+                    let plain = line.replace("IS NOT NULL", "").replace("IS NOT DISTINCT FROM", "");
+                    for word in ["IS NOT ", "IS ?", "INSERT OR ", "iif(", " rowid", "julianday("] {
+                        assert!(
+                            !plain.contains(word),
+                            "{inside}:{}: PostgreSQL does not know `{word}`: {line}",
+                            number + 1
+                        );
+                    }
+                }
+            }
+        }
+        assert!(looked_at > 10, "{looked_at} files");
+    }
 }

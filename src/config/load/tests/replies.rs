@@ -25,7 +25,7 @@ fn a_link_rejects_and_holds_and_approves_only_where_that_is_written_out() {
 fn what_cannot_be_is_refused_and_says_why() {
     for (reply, page, why) in [
         ("reply = \"button\"", PAGE, "expected one of `\"none\"`, `\"link\"`"),
-        ("reply = \"link\"", "", "needs a page that a link can lead to"),
+        ("reply = \"link\"", "", "needs the `url` of the page that a link leads to"),
         ("reply_may = [\"hold\"]", PAGE, "belongs beside"),
         ("reply = \"link\"\nreply_may = []", PAGE, "`reply_may` is empty"),
         ("reply = \"link\"\nreply_may = [\"defer\"]", PAGE, "`approve`, `reject` or `hold`"),
