@@ -200,7 +200,7 @@ async fn history_is_a_table_for_people_and_exact_json_for_programs() {
     assert_eq!(
         lines[0],
         format!(
-            r#"{{"request":"r1","agent":"{}","handle":"@Ann","name":null,"message":"hello","received_at":"2027-01-15T08:00:00Z","decided_at":"2027-01-15T08:00:02Z","answered_at":"2027-01-15T08:00:02Z","verdict":"approve","by":"friends","note":null,"mode":"enforce","policy":"{}","answer":{},"settled":{},"ends_at":null,"end_in_doubt":null,"removed":null}}"#,
+            r#"{{"request":"r1","agent":"{}","handle":"@Ann","name":null,"message":"hello","received_at":"2027-01-15T08:00:00Z","decided_at":"2027-01-15T08:00:02Z","answered_at":"2027-01-15T08:00:02Z","verdict":"approve","by":"friends","note":null,"mode":"enforce","policy":"{}","answer":{},"settled":{},"ends_at":null,"end_in_doubt":null,"end_moved":null,"removed":null,"contact_removed_at":null}}"#,
             agent(),
             "0f".repeat(32),
             r#"{"at":"2027-01-15T08:00:03Z","attempts":1,"outcome":"approved"}"#,
