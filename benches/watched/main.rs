@@ -108,7 +108,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut both = [None, None];
         for place in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
             let onlookers =
-                (place == 1).then(|| Onlookers { places: &places, scrapes: args.scrapes, pages: args.pages });
+                (place == 1).then_some(Onlookers { places: &places, scrapes: args.scrapes, pages: args.pages });
             let mark = format!("r{round}-{place}");
             both[place] = Some(spell(&sandbox, &daemon, &mark, args.seconds, onlookers).await);
         }

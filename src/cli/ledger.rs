@@ -247,7 +247,7 @@ fn copy(args: &Copy, global: &Global) -> Result<u8, CliError> {
 fn database(url: &str, flag: &str, password: KeySource, ca_file: Option<PathBuf>) -> Result<At, CliError> {
     let config = crate::config::database_url(url).map_err(|why| CliError::new(2, format!("`{flag}`: {why}")))?;
     let settings = DatabaseSettings { url: url.to_owned(), config, password, ca_file, connections: 3 };
-    Ok(At::Database(ledger::Address::new(&settings)))
+    Ok(At::Database(Box::new(ledger::Address::new(&settings))))
 }
 
 fn policy(path: &At, beginning: &str) -> Result<u8, CliError> {

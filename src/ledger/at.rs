@@ -12,13 +12,13 @@ pub enum At {
     /// In a file.
     File(PathBuf),
     /// In a database of a server.
-    Database(Address),
+    Database(Box<Address>),
 }
 
 impl At {
     /// Of a file, or of the database in place of it.
     pub fn of(file: &Path, database: Option<&DatabaseSettings>) -> Self {
-        database.map_or_else(|| At::File(file.to_owned()), |database| At::Database(Address::new(database)))
+        database.map_or_else(|| At::File(file.to_owned()), |database| At::Database(Box::new(Address::new(database))))
     }
 
     /// Whether there may be one: a file that is there, or any database.

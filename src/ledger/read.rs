@@ -43,7 +43,7 @@ pub struct LedgerReader {
 #[derive(Debug)]
 enum Engine {
     Sqlite(sqlite::Reading),
-    Postgres(postgres::Reading),
+    Postgres(Box<postgres::Reading>),
 }
 
 impl LedgerReader {
@@ -57,7 +57,7 @@ impl LedgerReader {
     pub fn open(at: impl Into<At>) -> Result<Self, LedgerError> {
         let engine = match at.into() {
             At::File(path) => Engine::Sqlite(sqlite::Reading::open(&path)?),
-            At::Database(address) => Engine::Postgres(postgres::Reading::open(&address)?),
+            At::Database(address) => Engine::Postgres(Box::new(postgres::Reading::open(&address)?)),
         };
         Ok(Self { engine })
     }
@@ -73,7 +73,7 @@ impl LedgerReader {
     pub(crate) fn at(&self) -> At {
         match &self.engine {
             Engine::Sqlite(file) => file.path().into(),
-            Engine::Postgres(database) => At::Database(database.address().clone()),
+            Engine::Postgres(database) => At::Database(Box::new(database.address().clone())),
         }
     }
 

@@ -243,7 +243,6 @@ pub enum Rows<'a> {
 impl Rows<'_> {
     /// The next one.
     // Not an iterator: a row lives until the next.
-    #[expect(clippy::should_implement_trait, reason = "a row lives until the next")]
     pub fn next(&mut self) -> Result<Option<Row<'_>>> {
         match self {
             Rows::Sqlite(rows) => Ok(rows.next()?.map(Row::Sqlite)),

@@ -175,7 +175,7 @@ fn database_at(url: String) -> At {
     let config = crate::config::database_url(&url).unwrap();
     let (password, ca_file) = (crate::config::settings::KeySource::Missing, None);
     let settings = crate::config::settings::DatabaseSettings { url, config, password, ca_file, connections: 4 };
-    At::Database(Address::new(&settings))
+    At::Database(Box::new(Address::new(&settings)))
 }
 
 async fn load(ledger: &Ledger, second: i64) -> SavedAgent {

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::ask::Told;
 use super::{Asked, By, Circumstances, Decision, Policy, PolicyState};
 use crate::model::{ContactRequest, Outcome, RequestId, StrangerText, Verdict};
+use crate::policy::state::EndedAnswer;
 
 /// Most decisions for one request: enough for a window that opens and closes for three years.
 const DECISIONS_MAX: u32 = 2_500;
@@ -146,7 +147,12 @@ pub fn replay(
             if one.by_person() {
                 course.said = Some(was(one));
                 if let (Some(verdict), Some(outcome)) = (one.verdict, one.outcome) {
-                    policy_state.settle_as(&one.request.id, handle, verdict, outcome, one.guest, event.at, event.at);
+                    policy_state.settle_as(
+                        &one.request.id,
+                        handle,
+                        EndedAnswer { verdict, outcome, guest: one.guest, first_seen: event.at },
+                        event.at,
+                    );
                 }
             }
             policy_state.forget(&one.request.id);
@@ -204,7 +210,12 @@ fn answer(decision: &Decision, one: &Recorded, policy_state: &mut PolicyState, a
     let (id, handle) = (&one.request.id, one.request.sender.handle());
     policy_state.reserve(id, handle, decision.verdict, &decision.by, &decision.charges, at);
     let outcome = decision.verdict.answer().map_or(Outcome::Unknown, Outcome::Confirmed);
-    policy_state.settle_as(id, handle, decision.verdict, outcome, decision.lasts.is_some(), at, at);
+    policy_state.settle_as(
+        id,
+        handle,
+        EndedAnswer { verdict: decision.verdict, outcome, guest: decision.lasts.is_some(), first_seen: at },
+        at,
+    );
 }
 
 fn was(one: &Recorded) -> Said {

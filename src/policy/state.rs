@@ -53,6 +53,19 @@ pub struct PolicyState {
     asked: Option<Asked>,
 }
 
+/// An answer that has an outcome.
+#[derive(Debug, Clone, Copy)]
+pub struct EndedAnswer {
+    /// Which answer.
+    pub verdict: Verdict,
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// It approved for a time.
+    pub guest: bool,
+    /// When doorman saw the request first.
+    pub first_seen: Timestamp,
+}
+
 /// Most approvals that are remembered for `approvals_max`.
 pub const APPROVALS_MAX: usize = 100_000;
 /// The window of `max_per_hour`.
@@ -295,20 +308,12 @@ impl PolicyState {
         outcome: Outcome,
         at: Timestamp,
     ) {
-        self.settle_as(request, handle, verdict, outcome, false, at, at);
+        self.settle_as(request, handle, EndedAnswer { verdict, outcome, guest: false, first_seen: at }, at);
     }
 
-    /// The same; of an approval for a time (`guest`), or for good, of a request that was `first_seen` then.
-    pub fn settle_as(
-        &mut self,
-        request: &RequestId,
-        handle: Option<&Handle>,
-        verdict: Verdict,
-        outcome: Outcome,
-        guest: bool,
-        first_seen: Timestamp,
-        at: Timestamp,
-    ) {
+    /// The same, where more is known of the answer.
+    pub fn settle_as(&mut self, request: &RequestId, handle: Option<&Handle>, ended: EndedAnswer, at: Timestamp) {
+        let EndedAnswer { verdict, outcome, guest, first_seen } = ended;
         match outcome {
             Outcome::Unknown => return,
             Outcome::Confirmed(_) | Outcome::Presumed(_) => {

@@ -9,7 +9,7 @@ use super::rules::{Policy, PolicyTest, RuleName, TestHistory};
 use super::{Asked, PolicyState};
 use crate::document::in_words;
 use crate::model::{ContactRequest, Outcome, RequestId, Sender, Verdict};
-use crate::policy::state::SavedState;
+use crate::policy::state::{EndedAnswer, SavedState};
 
 /// The result of one test.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +158,12 @@ fn happen(
     let charges: Vec<_> = rule.and_then(|rule| rule.charge(handle)).into_iter().collect();
     policy_state.reserve(id, Some(handle), past.verdict, &by, &charges, at);
     let guest = past.lasts.or_else(|| rule.and_then(|rule| rule.lasts)).is_some();
-    policy_state.settle_as(id, Some(handle), past.verdict, Outcome::Confirmed(answer), guest, at, at);
+    policy_state.settle_as(
+        id,
+        Some(handle),
+        EndedAnswer { verdict: past.verdict, outcome: Outcome::Confirmed(answer), guest, first_seen: at },
+        at,
+    );
     if past.removed {
         // Removals are distinguished by their times.
         let apart = SignedDuration::from_micros(number.into());

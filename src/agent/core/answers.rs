@@ -15,6 +15,7 @@ use crate::model::{AgentState, Answer, ContactRequest, Outcome, Refusal, Request
 use crate::platform::{CallError, Reply, Responded};
 use crate::policy::By;
 use crate::policy::doubts::{Basis, Fact};
+use crate::policy::state::EndedAnswer;
 use crate::responder::{Meaning, meaning};
 
 /// After a 403 the same answer is sent again this much later.
@@ -326,7 +327,12 @@ impl Core {
         let let_in = applied && verdict == Verdict::Approve;
         let stay = lasts.filter(|_| let_in).map(|lasts| self.stay(lasts, outcome, entry.first_seen(), now));
         let guest = stay.is_some();
-        self.policy_state.settle_as(id, request.sender.handle(), verdict, outcome, guest, entry.first_seen(), now.wall);
+        self.policy_state.settle_as(
+            id,
+            request.sender.handle(),
+            EndedAnswer { verdict, outcome, guest, first_seen: entry.first_seen() },
+            now.wall,
+        );
         self.policy_state.forget(id);
         if let (true, Verdict::Approve, By::Person(_), Some(handle)) = (applied, verdict, &by, request.sender.handle())
         {

@@ -434,11 +434,8 @@ impl Writer {
         let unwritten = (!waiting.is_empty())
             .then(|| self.address.unusable(&format!("closed before it could be written: {}", why.unwrap_or_default())));
         for job in waiting {
-            match (job, &unwritten) {
-                (Job::Commit(Commit { reply, .. }) | Job::Take { reply, .. }, Some(error)) => {
-                    let _ = reply.send(Err(error.clone()));
-                }
-                _ => {}
+            if let (Job::Commit(Commit { reply, .. }) | Job::Take { reply, .. }, Some(error)) = (job, &unwritten) {
+                let _ = reply.send(Err(error.clone()));
             }
         }
         if let Some(session) = &self.session

@@ -3,6 +3,7 @@
 use crate::model::{Answer, ContactRequest, Outcome, Sender, Verdict};
 use crate::policy::conditions::*;
 use crate::policy::rules::{LimitBy, OverdueThen, Quota, When};
+use crate::policy::state::EndedAnswer;
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::testkit::*;
 use crate::policy::{By, Circumstances, Mode, Policy, PolicyState};
@@ -43,7 +44,12 @@ fn an_approval_with_an_end_is_no_acquaintance_and_its_end_no_removal() {
     let (ann, applied) = (handle("ann"), Outcome::Confirmed(Answer::Approve));
     let before = policy(vec![approve("b", History { approved_before: Some(true), ..History::default() })]);
     let said_of = |state: &PolicyState| said(&before.decide(&request("r9", "ann"), &sound(), state, noon()));
-    state.settle_as(&id("r1"), Some(&ann), Verdict::Approve, applied, true, noon(), noon());
+    state.settle_as(
+        &id("r1"),
+        Some(&ann),
+        EndedAnswer { verdict: Verdict::Approve, outcome: applied, guest: true, first_seen: noon() },
+        noon(),
+    );
     assert_eq!(said_of(&state), "defer by no_match");
     let twice = Over { quota: Quota { count: 0, per: hours(1) }, by_handle: false };
     let counted = policy(vec![reject("r", History { approved_over: Some(twice), ..History::default() })]);
