@@ -116,6 +116,12 @@ fn to_database(path: &Path, address: &Address, try_it: bool) -> Result<Copied, L
         target.rollback();
     }
     let tables = done.map_err(|error| failed(&error))?;
+    if !try_it {
+        for (table, _) in TABLES {
+            // The server plans as for empty tables until it looks at them by itself, in a minute or so: no matter if this fails.
+            let _ = target.batch(&format!("ANALYZE {table}"));
+        }
+    }
     // The last connection takes its log away.
     source.close().map_err(|(_, error)| file::classify(path, &error))?;
     if !try_it {

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -97,13 +97,15 @@ fn read<T: Default + DeserializeOwned>(file: &Path, bytes_max: usize) -> Result<
 
 /// Writes a file that no other user can read, in one step, and flushes it, so that it survives a loss of power.
 fn write(file: &Path, kept: &impl Serialize) -> io::Result<()> {
+    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A record in a database makes no directory for itself.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let new = file.with_extension("new");
     let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     out.write_all(&serde_json::to_vec(kept)?)?;
     out.sync_all()?;
     fs::rename(&new, file)?;
-    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
@@ -119,13 +121,13 @@ mod tests {
     #[tokio::test]
     async fn what_is_said_to_be_done_is_in_the_file_and_what_is_not_is_undone() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("kept.json");
+        let file = dir.path().join("state/kept.json");
         let shelf = open(&file);
         shelf.change(|kept| kept.push(1), |_, ()| unreachable!()).await.unwrap();
         assert_eq!(open(&file).look(Clone::clone), [1]);
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         // A directory at the path makes every write fail.
-        fs::create_dir(dir.path().join("kept.new")).unwrap();
+        fs::create_dir(file.with_extension("new")).unwrap();
         shelf.change(|kept| kept.push(2), |kept, ()| kept.truncate(1)).await.unwrap_err();
         assert_eq!(shelf.look(Clone::clone), [1]);
         assert_eq!(open(&file).look(Clone::clone), [1]);

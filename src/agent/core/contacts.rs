@@ -26,6 +26,8 @@ pub(super) const MISSED_MAX: u8 = 3;
 /// If readings in a row with this total weight do not show a contact, it was removed: three disturbed readings, or two
 /// of several pages.
 const MISSED_ENOUGH: u8 = 2 * MISSED_MAX;
+/// Most readings that follow the one before without a pause.
+const AT_ONCE_MAX: u8 = 2;
 /// While the channel reports no contacts, a reading that began longer ago than this (plus a second for each page) does
 /// not show who is there now.
 const FRESH: Duration = Duration::from_secs(60);
@@ -44,6 +46,8 @@ pub(super) struct Contacts {
     whole: bool,
     reading: Option<Reading>,
     next: Mono,
+    /// Readings in succession that followed the one before without a pause.
+    at_once: u8,
     calls: u64,
     /// When the last reading began: as a mark among the inputs of the inbox, and as a time.
     began: Option<(Mark, Mono)>,
@@ -137,6 +141,7 @@ impl Contacts {
             whole: false,
             reading: None,
             next: now.mono + super::listing::FIRST_LISTING,
+            at_once: 0,
             calls: 0,
             began: None,
             read: None,
@@ -281,9 +286,14 @@ impl Contacts {
             known.missed(id, reading.call + 1, reading.since);
         }
         if !missed.is_empty() {
-            // One more such reading is enough; if the list keeps changing, several may be needed.
-            if reading.adds_up() { self.next = now } else { self.read_soon(now) }
+            // One more such reading is enough, if the list stands still. If it does not, it is not read without a pause.
+            if reading.adds_up() && self.at_once < AT_ONCE_MAX {
+                (self.at_once, self.next) = (self.at_once + 1, now);
+                return gone;
+            }
+            self.read_soon(now);
         }
+        self.at_once = 0;
         gone
     }
 }

@@ -97,6 +97,9 @@ mod tests {
             ("postgresql://doorman@db/doorman?password=secret", "password_file"),
             ("postgresql://doorman@db/doorman?sslmode=disable", "TLS"),
             ("postgresql://doorman@db/doorman?options=-c%20x=y", "dbname"),
+            // It would lead to another machine past the host, which says whether there is TLS.
+            ("postgresql:///doorman?hostaddr=192.0.2.1", "dbname"),
+            ("postgresql:///doorman?host=/run/postgresql&hos%74addr=192.0.2.1", "dbname"),
             ("mysql://db/doorman", "expected an address"),
             ("ledger.db", "expected an address"),
             ("postgresql://db,%2Frun/doorman", "not both"),

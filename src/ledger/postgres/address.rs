@@ -17,19 +17,37 @@ use crate::secret;
 
 /// What holds for every connection. A holder that is stopped in a transaction keeps its lease's row locked: the server ends that
 /// transaction. `client_connection_check_interval` came with PostgreSQL 14.
-const SETTINGS: &str = "-c search_path=doorman -c idle_in_transaction_session_timeout=5s -c statement_timeout=5s -c lock_timeout=2s \
+const SETTINGS: &str = "-c search_path=doorman -c idle_in_transaction_session_timeout=5s -c lock_timeout=2s \
      -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c client_connection_check_interval=5s \
      -c TimeZone=UTC";
 /// How long bytes that were sent may stay without an acknowledgement.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
+
+/// How long an answer is waited for, where the connection writes.
+const WRITE_MAX: Duration = Duration::from_secs(8);
+/// The same where it only asks.
+const ASK_MAX: Duration = Duration::from_secs(65);
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// The daemon's: to the server that writes.
     Write,
+    /// The daemon's, for questions: to the same server.
+    Ask,
     /// A command's: it writes nothing, and any server will do.
     Read,
+}
+
+impl Purpose {
+    /// How long a statement may take at the server, in seconds, and how long an answer is waited for. A statement of a
+    /// transaction that writes keeps a lease's row; a question may look through a large record, and keeps nobody waiting.
+    fn patience(self) -> (u32, Duration) {
+        match self {
+            Purpose::Write => (5, WRITE_MAX),
+            Purpose::Ask | Purpose::Read => (60, ASK_MAX),
+        }
+    }
 }
 
 /// A database, as the settings name it.
@@ -99,9 +117,13 @@ impl Address {
             .keepalives_idle(Duration::from_secs(5))
             .keepalives_interval(Duration::from_secs(5))
             .keepalives_retries(3);
+        let (statement, call) = purpose.patience();
+        let settings = format!("{SETTINGS} -c statement_timeout={statement}s");
         match purpose {
-            Purpose::Write => config.options(SETTINGS).target_session_attrs(TargetSessionAttrs::ReadWrite),
-            Purpose::Read => config.options(format!("{SETTINGS} -c default_transaction_read_only=on")),
+            Purpose::Write | Purpose::Ask => {
+                config.options(settings).target_session_attrs(TargetSessionAttrs::ReadWrite)
+            }
+            Purpose::Read => config.options(format!("{settings} -c default_transaction_read_only=on")),
         };
         match &self.password {
             KeySource::Missing => {}
@@ -120,6 +142,6 @@ impl Address {
         };
         let tls =
             tls.map_err(|error| self.unusable(&error.to_string().replace("platform.ca_file", "ledger.ca_file")))?;
-        Session::connect(&config, MakeRustlsConnect::new(tls)).map_err(|failure| self.unusable(&failure))
+        Session::connect(&config, MakeRustlsConnect::new(tls), call).map_err(|failure| self.unusable(&failure))
     }
 }

@@ -61,7 +61,7 @@ fn serve(address: &Address, reads: &Mutex<mpsc::Receiver<Read>>) {
         let Ok(read) = read else { return };
         if session.as_ref().is_none_or(Session::is_broken) {
             session = None;
-            match address.connect(Purpose::Write) {
+            match address.connect(Purpose::Ask) {
                 Ok(new) => session = Some(new),
                 Err(LedgerError::Unusable { why, .. }) => {
                     read(Err(Failure::Lost(why)));

@@ -1,7 +1,7 @@
 //! One connection to the database, asked by one thread at a time, which waits for each answer: as a file is asked.
 //!
 //! The socket is read and written on a thread of its own (`net`), so that a session may be used from anywhere, in a runtime or not.
-//! An answer that does not come within [`CALL_MAX`] ends the connection, never only the query: what becomes of a query that
+//! An answer that does not come in time ends the connection, never only the query: what becomes of a query that
 //! nobody waits for nobody knows.
 
 use std::cell::{Cell, RefCell};
@@ -25,8 +25,6 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::dialect;
 use crate::ledger::sql;
 
-/// How long an answer is waited for.
-pub const CALL_MAX: Duration = Duration::from_secs(8);
 /// How long a connection may take, address by address.
 pub const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Rows that one step of a long reading brings.
@@ -49,8 +47,8 @@ pub enum Failure {
     #[error("{0}")]
     Lost(String),
     /// No answer came in time, and the connection was given up.
-    #[error("no answer within {} s", CALL_MAX.as_secs())]
-    Silent,
+    #[error("no answer within {} s", .0.as_secs())]
+    Silent(Duration),
 }
 
 impl Failure {
@@ -58,7 +56,7 @@ impl Failure {
     pub fn code(&self) -> Option<&str> {
         match self {
             Failure::Said { code, .. } => Some(code),
-            Failure::Lost(_) | Failure::Silent => None,
+            Failure::Lost(_) | Failure::Silent(_) => None,
         }
     }
 
@@ -99,6 +97,8 @@ fn net() -> Result<&'static Runtime, Failure> {
 pub struct Session {
     client: Client,
     carrier: tokio::task::JoinHandle<()>,
+    /// How long an answer is waited for.
+    call_max: Duration,
     statements: RefCell<HashMap<String, tokio_postgres::Statement>>,
     /// Nothing may be asked any more.
     broken: Cell<bool>,
@@ -122,13 +122,14 @@ impl Drop for Session {
 }
 
 impl Session {
-    /// Connects.
-    pub fn connect(config: &Config, tls: MakeRustlsConnect) -> Result<Self, Failure> {
+    /// Connects. No answer is waited for longer than `call_max`.
+    pub fn connect(config: &Config, tls: MakeRustlsConnect, call_max: Duration) -> Result<Self, Failure> {
         let net = net()?;
         let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(1).max(1);
         let config = config.clone();
         let connecting = net.spawn(async move { config.connect(tls).await });
-        let connected = wait(connecting, CALL_MAX * hosts).ok_or(Failure::Silent)?;
+        let connect_max = CONNECT_MAX * 2 * hosts;
+        let connected = wait(connecting, connect_max).ok_or(Failure::Silent(connect_max))?;
         let (client, connection) = connected.map_err(|error| Failure::Lost(error.to_string()))??;
         let carrier = net.spawn(async move {
             // What ended it is told to whoever asks next.
@@ -137,6 +138,7 @@ impl Session {
         Ok(Self {
             client,
             carrier,
+            call_max,
             statements: RefCell::default(),
             broken: Cell::new(false),
             in_transaction: Cell::new(false),
@@ -159,15 +161,15 @@ impl Session {
         if self.broken.get() {
             return Err(Failure::Lost("the connection was given up".to_owned()));
         }
-        let answered = match wait(asked, CALL_MAX) {
+        let answered = match wait(asked, self.call_max) {
             Some(answered) => answered.map_err(Failure::from),
-            None => Err(Failure::Silent),
+            None => Err(Failure::Silent(self.call_max)),
         };
         let gone = match &answered {
             Ok(_) => false,
             // A demoted primary says that it only reads: the connection leads to the wrong place.
             Err(Failure::Said { code, .. }) => code == "25006",
-            Err(Failure::Lost(_) | Failure::Silent) => true,
+            Err(Failure::Lost(_) | Failure::Silent(_)) => true,
         };
         if let Err(failure) = &answered {
             self.collided.set(failure.collided());

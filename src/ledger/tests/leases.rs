@@ -103,6 +103,15 @@ async fn a_commit_that_nobody_confirmed_is_found_to_be_there_and_not_written_twi
 }
 
 #[tokio::test]
+async fn a_question_may_take_longer_than_a_write() {
+    let Some(At::Database(address)) = database() else { return };
+    let patience = |purpose| address.connect(purpose).unwrap().shown("SHOW statement_timeout").unwrap().unwrap();
+    assert_eq!(patience(postgres::Purpose::Write), "5s");
+    assert_eq!(patience(postgres::Purpose::Ask), "1min");
+    assert_eq!(patience(postgres::Purpose::Read), "1min");
+}
+
+#[tokio::test]
 async fn a_database_that_is_no_place_for_a_record_is_refused_before_anything_is_written() {
     let Some(at) = database() else { return };
     let At::Database(address) = &at else { unreachable!("it is a database") };

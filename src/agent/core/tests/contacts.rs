@@ -106,6 +106,28 @@ fn who_slips_from_page_to_page_while_the_total_stays_is_in_doubt_and_not_removed
 }
 
 #[test]
+fn a_list_that_never_stands_still_is_not_read_without_a_pause() {
+    let mut held = Held::new(SavedAgent::default());
+    contacts_are_due(&mut held);
+    contacts_page(&mut held, &["a", "b"], 3, 0);
+    contacts_page(&mut held, &["c"], 3, 0);
+    contacts_are_due(&mut held);
+    let mut in_a_row = 0;
+    for (first, second) in [("a", "b"), ("b", "c"), ("a", "c")].into_iter().cycle().take(12) {
+        contacts_page(&mut held, &[first], 2, 0);
+        contacts_page(&mut held, &[second], 2, 0);
+        if held.core.contacts.due().is_some_and(|due| due > now(held.at).mono) {
+            in_a_row = 0;
+            contacts_are_due(&mut held);
+        } else {
+            in_a_row += 1;
+        }
+        assert!(in_a_row <= 2, "each reading shows that somebody is missing who is there in the next");
+    }
+    assert!(held.recorded.iter().all(|entry| !matches!(entry, Record::ContactRemoved { .. })));
+}
+
+#[test]
 fn a_total_that_stays_one_too_high_does_not_keep_a_removed_contact_for_ever() {
     let mut held = Held::new(SavedAgent::default());
     let removed =
