@@ -5,13 +5,15 @@ mod as_test;
 mod imagined;
 pub(crate) mod page;
 mod sentences;
+mod shapes;
 pub(super) mod sources;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
-use serde::Serialize;
+
+use shapes::{EndMoved, Printed, Removed, Said, Story, Word};
 
 use super::history::moment;
 use super::ledger::{fault, path, print};
@@ -19,10 +21,10 @@ use super::{CliError, Global, agents, remote};
 use crate::clock::Clock;
 use crate::ledger::read::{Moment, RecordedDecision};
 use crate::ledger::{HistoryReach, LedgerReader, Reach, RecordedRequest};
-use crate::model::{AgentId, Handle, RequestId, Sender, Target, Verdict, ascii_json};
+use crate::model::{AgentId, Handle, RequestId, Sender, Target, ascii_json};
 use crate::ops::control::wire::{ControlOp, OpReply};
 use crate::policy::explain::{Explanation, explain};
-use crate::policy::{By, Circumstances, ClockHealth, Mode, Policy, PolicyState};
+use crate::policy::{Circumstances, ClockHealth, Mode, Policy, PolicyState};
 
 /// Most older requests of a handle that are counted, and that are named.
 const OLDER_MAX: usize = 1_000;
@@ -89,103 +91,6 @@ fn duration(text: &str) -> Result<SignedDuration, String> {
     let span: Span = text.parse().map_err(|_| "expected a duration, such as `2h` or `3d`".to_owned())?;
     let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())?;
     if length.is_negative() { Err("expected a duration that is not negative".to_owned()) } else { Ok(length) }
-}
-
-/// What `--json` prints.
-#[derive(Debug, Serialize)]
-struct Printed {
-    /// `record`: what happened; `now`: what would happen if the request came now; `hypothetical`: what would happen
-    /// under the given assumptions.
-    basis: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    record: Option<Story>,
-    /// If `record` is present, its `verdict` and `by` are those of the ledger.
-    #[serde(flatten)]
-    explanation: Option<Explanation>,
-}
-
-/// What the ledger says of a request, beside the reasons.
-#[derive(Debug, Serialize)]
-struct Story {
-    request: RequestId,
-    agent: AgentId,
-    /// As received.
-    handle: Option<String>,
-    received_at: Timestamp,
-    /// The last verdict: a rule's, or a person's.
-    verdict: Option<Verdict>,
-    by: Option<By>,
-    /// The note of the person who answered or holds it.
-    note: Option<String>,
-    answered_at: Option<Timestamp>,
-    outcome: Option<crate::model::Outcome>,
-    settled: Option<String>,
-    settled_at: Option<Timestamp>,
-    /// When the resulting contact is removed, or was to be removed.
-    ends_at: Option<Timestamp>,
-    /// Why doorman does not remove it by itself.
-    end_in_doubt: Option<&'static str>,
-    /// A person's last word on that end.
-    end_moved: Option<EndMoved>,
-    /// Who removed the resulting contact, if doorman removed it.
-    removed: Option<Removed>,
-    /// When that contact was removed, by whomever.
-    contact_removed_at: Option<Timestamp>,
-    /// What deciders said of it, whatever came of that.
-    told: Vec<Word>,
-    /// `enforce`, or `shadow`: decided, but not answered.
-    mode: &'static str,
-    /// What the rules had decided last, and when.
-    rules: Option<Said>,
-    /// What the rules say when they decide it again from the record, where that is something else.
-    differs: Option<Said>,
-    /// What the rules in force would say now, where that is something else.
-    today: Option<Said>,
-    /// How many older requests of this handle are on record, up to the most that are counted.
-    older: usize,
-    /// The newest of these.
-    older_requests: Vec<RequestId>,
-    /// Why there are no reasons, where there are none.
-    unexplained: Option<String>,
-}
-
-/// A person's word on the end of a guest's contact.
-#[derive(Debug, Serialize)]
-struct EndMoved {
-    /// `None`: the guest stays.
-    ends_at: Option<Timestamp>,
-    /// The person's name.
-    by: String,
-    at: Timestamp,
-    note: Option<String>,
-}
-
-/// What a decider said.
-#[derive(Debug, Serialize)]
-struct Word {
-    at: Timestamp,
-    decider: String,
-    verdict: Verdict,
-    /// As untrusted as a stranger's text.
-    reason: Option<String>,
-}
-
-/// A contact that doorman removed.
-#[derive(Debug, Serialize)]
-struct Removed {
-    /// `person:NAME`, or `expired`.
-    by: String,
-    at: Timestamp,
-    note: Option<String>,
-}
-
-/// A verdict, what gave it, under which policy, and when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Said {
-    verdict: Verdict,
-    by: By,
-    policy: String,
-    at: Timestamp,
 }
 
 /// Which request the command is about.

@@ -5,6 +5,7 @@
 
 mod address;
 mod dialect;
+mod lease;
 mod preflight;
 mod readers;
 mod reading;
