@@ -31,7 +31,7 @@ mod timers;
 mod unexplained;
 mod view;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::clock::{Mono, Now};
@@ -82,8 +82,9 @@ pub struct Core {
     guests: Guests,
     removals: Removals,
     clock: ClockWatch,
-    /// What the ledger knew of requests that have not been seen since the start.
-    remembered: HashMap<RequestId, Remembered>,
+    /// What the ledger knew of requests that have not been seen since the start. In order, so that those that end at
+    /// the same moment go on record in the same order each time.
+    remembered: BTreeMap<RequestId, Remembered>,
     /// People who wait for the end of an answer.
     waiting: HashMap<RequestId, Vec<u64>>,
     actions: VecDeque<Action>,
@@ -157,7 +158,7 @@ impl Core {
             removals: Removals::default(),
             policy,
             clock: ClockWatch::new(saved.newest),
-            remembered: HashMap::new(),
+            remembered: BTreeMap::new(),
             waiting: HashMap::new(),
             actions: VecDeque::new(),
             outbox: Outbox::new(config.batch),

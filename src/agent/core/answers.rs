@@ -327,6 +327,7 @@ impl Core {
         let let_in = applied && verdict == Verdict::Approve;
         let stay = lasts.filter(|_| let_in).map(|lasts| self.stay(lasts, outcome, entry.first_seen(), now));
         let guest = stay.is_some();
+        let stay = stay.and_then(|stay| self.guests.beside(stay, id, request.sender.handle(), &by));
         self.policy_state.settle_as(
             id,
             request.sender.handle(),

@@ -18,6 +18,7 @@ use crate::ledger::Record;
 use crate::ledger::entry::SavedGuest;
 use crate::model::{Contact, ContactId, GuestDoubt, Handle, Outcome, RemovedBy, RequestId, Stay, StrangerText};
 use crate::platform::CallError;
+use crate::policy::By;
 
 /// More guests are not let in: each is remembered until its end.
 pub(super) const GUESTS_MAX: usize = 100_000;
@@ -130,6 +131,24 @@ impl Guests {
         let request = guest.request.clone();
         self.put(&contact.id, guest);
         Some((request, doubt))
+    }
+
+    /// The stay of an answer that is given once more, since its request was listed again: if nobody confirmed that
+    /// answer, the contact may be the one that the answer before it made, and the end of that one stands. A person
+    /// means a new end.
+    pub(super) fn beside(&self, stay: Stay, request: &RequestId, handle: Option<&Handle>, by: &By) -> Option<Stay> {
+        if stay.doubt.is_none() {
+            return Some(stay);
+        }
+        let awaited = self.awaited.get(request).map(|one| (Some(&one.handle), one.stay.made_from));
+        let theirs = |guest: &&Guest| guest.request == *request;
+        let there = || self.by_contact.values().find(theirs).map(|guest| (guest.handle.as_ref(), guest.stay.made_from));
+        match awaited.or_else(there) {
+            Some((of, from)) if of == handle => {
+                by.person().map(|_| Stay { made_from: stay.made_from.min(from), ..stay })
+            }
+            _ => Some(stay),
+        }
     }
 
     /// When the next is to be removed, or tried again.

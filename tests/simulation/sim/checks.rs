@@ -289,8 +289,19 @@ impl World {
             Some("phx_error" | "phx_close") => {
                 self.life.told_join.take_if(|(_, told)| join.is_null() || join.as_str() == Some(told));
             }
+            // What belongs to an earlier join says nothing, by the protocol: the next join and reading find out.
+            Some(_) if !join.is_null() && join.as_str() != self.life.join.as_deref() => {}
             Some(event) if self.life.socket == Some(conn) => self.truth_hears(event, payload),
             _ => {}
+        }
+    }
+
+    /// The daemon sends a frame; perhaps it asks to join.
+    pub fn asks_to_join(&mut self, text: &str) {
+        let Ok(Value::Array(parts)) = serde_json::from_str(text) else { return };
+        let [join, _, topic, event, _] = parts.as_slice() else { return };
+        if event == "phx_join" && topic.as_str().is_some_and(|topic| topic.starts_with("agent_contacts:")) {
+            self.life.join = join.as_str().map(str::to_owned);
         }
     }
 

@@ -171,7 +171,10 @@ impl World {
                 self.check_connect(conn);
                 self.after(What::Server(Call::Connect(conn, plan)));
             }
-            Action::Send { conn, text } => self.in_order(What::Server(Call::Text(conn, text))),
+            Action::Send { conn, text } => {
+                self.asks_to_join(&text);
+                self.in_order(What::Server(Call::Text(conn, text)));
+            }
             Action::Close { conn } => {
                 if self.life.socket == Some(conn) {
                     self.life.socket = None;

@@ -53,6 +53,8 @@ pub struct Life {
     pub joined_at: Option<Duration>,
     /// When it last asked for a page of the list.
     pub listed_at: Option<Duration>,
+    /// The `join_ref` of the join that it last asked for: what is pushed under another one is not for it.
+    pub join: Option<String>,
     /// The socket and the `join_ref` of a join whose success it learned in time, and whose end it has not learned.
     pub told_join: Option<(u64, String)>,
     pub connects: VecDeque<Duration>,

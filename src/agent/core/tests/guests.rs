@@ -4,6 +4,7 @@ use super::*;
 use crate::ledger::entry::SavedGuest;
 use crate::model::{Contact, ContactId, ContactKind, GuestDoubt, RemovalOutcome, Stay};
 use crate::platform::Responded;
+use crate::policy::testkit::{approve, by_handle, hours, policy};
 use jiff::SignedDuration;
 
 const TWO_HOURS: Duration = Duration::from_secs(7_200);
@@ -466,4 +467,39 @@ fn an_end_that_comes_while_a_person_removes_it_is_tried_again_where_that_fails()
     assert_eq!(held.removals(), ["c1"], "again, for its end");
     held.removed("c1", done());
     assert_eq!((held.gone(), held.core.guest_counts()), (vec![true], (0, 0)));
+}
+
+#[test]
+fn the_end_of_a_guest_stands_where_the_same_answer_is_given_once_more_and_not_confirmed() {
+    for shown in [false, true] {
+        let mut held = Held::new(SavedAgent::default());
+        let rule = approve("guests", by_handle(&["carol"])).lasts(hours(2));
+        held.tell(Input::Policy(Some(std::sync::Arc::new(policy(vec![rule])))));
+        held.contacts_are(&[]);
+        let asks = || ContactRequest { sender: Sender::parse(Some("carol")), ..request("r1") };
+        let answered = |held: &mut Held, reply| {
+            let (request, written) = (RequestId::parse("r1").unwrap(), now(held.at).mono);
+            held.tell(Input::Responded { request, attempt: 1, reply, written });
+        };
+        held.lists_after(MINUTES, &[asks()]);
+        answered(&mut held, approved());
+        let made = held.at;
+        let contact = contact("c1", made);
+        let hidden = Contact { sender: Sender::Absent, ..contact.clone() };
+        held.contacts_are(&[if shown { contact.clone() } else { hidden.clone() }]);
+        // The platform lists the request again, and says that it is approved.
+        held.lists_after(MINUTES, &[]);
+        for _ in 0..2 {
+            held.lists_after(10 * MINUTES, &[asks()]);
+        }
+        assert_eq!(held.answers_sent(), 2);
+        answered(&mut held, error(CallFault::Conflict));
+        assert_eq!(held.core.guest_counts().0, 1, "{shown}: one guest");
+        for _ in 0..5 {
+            held.contacts_are(&[if shown { contact.clone() } else { hidden.clone() }]);
+        }
+        assert_eq!(held.core.guest_counts(), (1, 1), "{shown}: nobody forgot the end, which has come");
+        let removed = if shown { vec!["c1".to_owned()] } else { vec![] };
+        assert_eq!(held.removals(), removed, "{shown}: whose handle is not shown is reported");
+    }
 }
