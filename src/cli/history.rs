@@ -40,13 +40,13 @@ const UNEXPLAINED_NAMED: usize = 5;
   doorman history -q --since 1h --outcome rejected && mail …
 
 OUTCOME: `shadow` was decided and not answered; `… elsewhere` was answered by
-somebody else. Times are local; `--json` and `--csv` have them in UTC. `doorman
-explain REQUEST` says why.")]
+somebody else; `removed` was let in, and the contact is gone. Times are local;
+`--json` and `--csv` have them in UTC. `doorman explain REQUEST` says why.")]
 pub struct Args {
     /// Only from this handle; the same as --handle
     #[arg(value_name = "HANDLE", conflicts_with = "handle", add = completions::recorded())]
     only: Option<String>,
-    /// Only requests to which something happened since then (seen, decided, answered, held, settled): `2h`, `2026-11-23`,
+    /// Only requests to which something happened since then (seen, decided, answered, held, settled, contact removed): `2h`, `2026-11-23`,
     /// `2026-11-23T10:00`, or with a zone
     #[arg(long, value_name = "TIME")]
     since: Option<String>,

@@ -62,7 +62,7 @@ impl LedgerReader {
         Ok(Self { engine })
     }
 
-    fn sql(&self) -> Connection<'_> {
+    pub(super) fn sql(&self) -> Connection<'_> {
         match &self.engine {
             Engine::Sqlite(file) => file.sql(),
             Engine::Postgres(database) => database.sql(),

@@ -97,7 +97,12 @@ async fn a_guest_of_a_person_is_removed_and_the_record_says_so() -> Result<(), S
     let row = timeout(TIME, removed).await.expect("history never says that the end had come");
     assert!(row["ends_at"].is_string() && row["end_in_doubt"].is_null(), "{row}");
     let (_, out, _) = site.cli(&["history"]).await;
-    assert!(out.contains("[removed: expired]"), "{out}");
+    assert!(out.contains("[removed: expired]") && out.contains("  removed  "), "{out}");
+    let (_, out, _) = site.cli(&["history", "--csv"]).await;
+    let (mut lines, time) = (out.lines(), |value: &Value| value.as_str().unwrap().to_owned());
+    assert!(lines.next().unwrap().ends_with(",ends_at,removed_by,contact_removed_at"), "{out}");
+    let ended = format!(",{},expired,{}", time(&row["ends_at"]), time(&row["contact_removed_at"]));
+    assert!(lines.next().unwrap().ends_with(&ended), "{out}");
     let (_, out, _) = site.cli(&["explain", "@carol"]).await;
     assert!(out.contains("removed: expired"), "{out}");
     daemon.stop().await?;

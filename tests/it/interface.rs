@@ -312,5 +312,10 @@ async fn what_a_daemon_and_its_commands_say_is_what_the_page_says() {
             hold(heading, object, &pages);
         }
     }
+    let (_, out, err) = site.cli(&["history", "--csv"]).await;
+    let page = read("docs/interface.md");
+    let said = page.split_once("### `history --csv`").and_then(|(_, rest)| rest.split("\n\n").nth(2)).unwrap();
+    let columns: Vec<&str> = said.split(',').map(|column| column.trim().trim_matches('`')).collect();
+    assert_eq!(out.lines().next(), Some(columns.join(",").as_str()), "{err}");
     daemon.stop().await.unwrap();
 }

@@ -84,7 +84,7 @@ fn mode(request: &RecordedRequest) -> &'static str {
 }
 
 /// The header of [`csv`].
-pub const CSV_HEADER: &str = "request,agent,handle,name,message,received_at,decided_at,answered_at,verdict,by,note,mode,outcome,settled,settled_at,policy\n";
+pub const CSV_HEADER: &str = "request,agent,handle,name,message,received_at,decided_at,answered_at,verdict,by,note,mode,outcome,settled,settled_at,policy,ends_at,removed_by,contact_removed_at\n";
 
 /// One line of CSV (RFC 4180), times in UTC. Strangers' text is escaped, and never begins like a spreadsheet's formula.
 pub fn csv(request: &RecordedRequest) -> String {
@@ -116,6 +116,9 @@ pub fn csv(request: &RecordedRequest) -> String {
         escaped(request.settled.as_deref()),
         time(request.settled_at),
         request.policy.as_ref().map(|policy| policy.as_str().to_owned()).unwrap_or_default(),
+        time(request.ends_at),
+        stranger(request.removed.as_ref().map(|removed| StrangerText::new(&removed.by)).as_ref()),
+        time(request.contact_removed_at),
     ];
     let quoted = |field: &String| {
         if field.contains([',', '"', '\n', '\r']) {
@@ -246,6 +249,9 @@ impl Page {
 fn outcome(request: &RecordedRequest) -> String {
     if request.mode == Mode::Shadow && request.settled.is_none() {
         return "shadow".to_owned();
+    }
+    if request.contact_removed_at.is_some() {
+        return "removed".to_owned();
     }
     match (&request.outcome, request.settled.as_deref()) {
         (Some(Outcome::SettledElsewhere), Some(word @ ("approved" | "rejected"))) => format!("{word} elsewhere"),

@@ -2,17 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::recorded::EndMoved;
 use super::{Engine, LedgerReader, RecordedRequest, rows};
 use crate::ledger::LedgerError;
 use crate::ledger::sql::{self, Connection, params};
 use crate::model::{Outcome, Verdict};
 use crate::policy::By;
+use jiff::Timestamp;
 
 /// Most open requests that are watched for their end; beyond that the oldest are dropped.
 const WATCHED_MAX: usize = 10_000;
 
 /// What was shown of a request; if this differs, there is something new.
-type Shown = (Option<Verdict>, Option<By>, Option<Outcome>, Option<String>);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Shown {
+    verdict: Option<Verdict>,
+    by: Option<By>,
+    outcome: Option<Outcome>,
+    settled: Option<String>,
+    end_moved: Option<EndMoved>,
+    removed_at: Option<Timestamp>,
+}
 
 /// Follows a ledger while daemons start and stop.
 #[derive(Debug)]
@@ -21,33 +31,43 @@ pub struct Follow {
     /// Changes with each commit; at the last look.
     version: Option<i64>,
     /// What was looked at of each of [`TABLES`].
-    looked: [Looked; 3],
+    looked: [Looked<i64>; 4],
+    /// The same of contacts that were removed.
+    removed: Looked<Removal>,
     /// Requests that may still change, by row, with what was last shown of them.
     watched: BTreeMap<i64, Shown>,
 }
 
-/// Where news is, by the row of its request.
-const TABLES: [(&str, &str); 3] = [("request", "n"), ("decision", "request"), ("answer", "request")];
+/// When a contact was removed, and its row: by time first, since the row was there before.
+type Removal = (i64, i64);
 
-/// Rows that were looked at: all up to a number, and some after it. Where several write, a row may come to be seen after one with a
-/// greater number.
+/// Where news is, by the row of its request.
+const TABLES: [(&str, &str); 4] =
+    [("request", "n"), ("decision", "request"), ("answer", "request"), ("guest_end", "request")];
+
+/// Rows that were looked at: all up to a key, and some after it. Where several write, or where the key is a time, a row may come to be
+/// seen after one with a greater key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Looked {
-    all_to: i64,
-    after: BTreeSet<i64>,
+struct Looked<K> {
+    all_to: K,
+    after: BTreeSet<K>,
 }
 
-impl Looked {
-    fn add(&mut self, n: i64, most: usize) {
-        self.after.insert(n);
+impl<K: Copy + Ord> Looked<K> {
+    /// Whether it was not looked at before; it counts as looked at from now on.
+    fn is_new(&mut self, key: K, most: usize) -> bool {
+        let new = key > self.all_to && self.after.insert(key);
         while self.after.len() > most {
             self.all_to = self.after.pop_first().unwrap_or(self.all_to);
         }
+        new
     }
 }
 
 /// So many numbers are remembered one by one where several write: more than are ever given out and not yet to be seen.
 const UNORDERED_MAX: usize = 16_384;
+/// So many removals are remembered one by one: what a clock that was set back may come after.
+const REMOVED_MAX: usize = 4_096;
 
 impl Follow {
     /// Starts after everything that exists now: a request that is open now is shown when it changes.
@@ -55,13 +75,20 @@ impl Follow {
     /// # Errors
     /// As [`LedgerReader::open`].
     pub fn begin(reader: LedgerReader) -> Result<Self, LedgerError> {
-        let mut follow = Self { reader, version: None, looked: Default::default(), watched: BTreeMap::new() };
+        let mut follow = Self {
+            reader,
+            version: None,
+            looked: Default::default(),
+            removed: Looked::default(),
+            watched: BTreeMap::new(),
+        };
         follow.version = Some(follow.version_now()?);
         let unordered = i64::try_from(follow.unordered()).unwrap_or(i64::MAX);
         for (place, (table, _)) in TABLES.iter().enumerate() {
             let newest = follow.read(|connection| newest(connection, table))?;
             follow.looked[place].all_to = newest.saturating_sub(unordered).max(0);
         }
+        follow.removed = follow.read(removed_before)?;
         // What is there already is no news.
         follow.look()?;
         let open = follow.read(|connection| {
@@ -97,6 +124,7 @@ impl Follow {
         if newest < self.looked[0].after.last().copied().unwrap_or(self.looked[0].all_to) {
             // This is another ledger, started from empty.
             self.looked = Default::default();
+            self.removed = Looked::default();
             self.watched.clear();
         }
         for n in self.look()? {
@@ -145,13 +173,11 @@ impl Follow {
                     .collect::<sql::Result<Vec<(i64, i64)>>>()
             })?;
             let looked = &mut self.looked[place];
-            for (n, request) in rows {
-                if !looked.after.contains(&n) {
-                    looked.add(n, unordered);
-                    touched.push(request);
-                }
-            }
+            touched.extend(rows.into_iter().filter(|(n, _)| looked.is_new(*n, unordered)).map(|(_, request)| request));
         }
+        let rows = self.read(|connection| removed_since(connection, self.removed.all_to))?;
+        let news = rows.into_iter().filter(|(key, _)| self.removed.is_new(*key, REMOVED_MAX));
+        touched.extend(news.filter_map(|(_, request)| request));
         Ok(touched)
     }
 
@@ -168,7 +194,44 @@ impl Follow {
 }
 
 fn shown(request: &RecordedRequest) -> Shown {
-    (request.verdict, request.by.clone(), request.outcome, request.settled.clone())
+    Shown {
+        verdict: request.verdict,
+        by: request.by.clone(),
+        outcome: request.outcome,
+        settled: request.settled.clone(),
+        end_moved: request.end_moved.clone(),
+        removed_at: request.contact_removed_at,
+    }
+}
+
+/// The last removals that were there before.
+fn removed_before(connection: Connection<'_>) -> sql::Result<Looked<Removal>> {
+    let mut looked: Looked<Removal> = Looked::default();
+    let most = i64::try_from(REMOVED_MAX).unwrap_or(i64::MAX);
+    // An agent at a time, since the index begins with that.
+    for agent in numbers(connection, "SELECT n FROM agent WHERE n >= ?1 AND n > ?2 ORDER BY n", [0, 0])? {
+        let rows = connection
+            .prepare_cached(
+                "SELECT removed_at, n FROM contact WHERE agent = ?1 AND removed_at >= ?2 ORDER BY removed_at DESC LIMIT ?3",
+            )?
+            .query_map(params![agent, looked.all_to.0, most], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<sql::Result<Vec<Removal>>>()?;
+        for key in rows {
+            looked.is_new(key, REMOVED_MAX);
+        }
+    }
+    Ok(looked)
+}
+
+/// The contacts that were removed then or later, and the requests that they came of.
+fn removed_since(connection: Connection<'_>, (at, _): Removal) -> sql::Result<Vec<(Removal, Option<i64>)>> {
+    connection
+        .prepare_cached(
+            "SELECT c.removed_at, c.n, c.request FROM agent a CROSS JOIN contact c ON c.agent = a.n AND c.removed_at >= ?1
+             ORDER BY c.removed_at, c.n",
+        )?
+        .query_map([at], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?
+        .collect()
 }
 
 fn newest(connection: Connection<'_>, table: &str) -> sql::Result<i64> {

@@ -21,7 +21,7 @@ pub struct RecordedRequest {
     pub(crate) answer_after: Option<i64>,
     /// Whether the decision in `verdict` was meant to be answered.
     pub mode: Mode,
-    /// The last thing that happened to it: first seen, decided, answered, held, settled.
+    /// The last thing that happened to it: first seen, decided, answered, held, settled; an end moved, its contact removed.
     pub happened_at: Timestamp,
     /// When it was settled, as far as that is known.
     pub settled_at: Option<Timestamp>,
@@ -193,7 +193,7 @@ pub enum TimeOf {
     Received,
     /// When the decision in its verdict was made.
     Decided,
-    /// The last thing that happened to it: received, decided, answered, held, settled.
+    /// The last thing that happened to it: received, decided, answered, held, settled; an end moved, its contact removed.
     Happened,
 }
 

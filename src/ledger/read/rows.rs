@@ -246,6 +246,8 @@ fn touched_since(connection: Connection<'_>, agent: Option<&AgentId>, since: Tim
              WHERE x.at >= ?1 AND (CAST(?2 AS text) IS NULL OR a.id = ?2)",
         "SELECT v.request FROM agent a CROSS JOIN removal v ON v.agent = a.n AND v.at >= ?1 AND v.request IS NOT NULL
              WHERE CAST(?2 AS text) IS NULL OR a.id = ?2",
+        "SELECT c.request FROM agent a CROSS JOIN contact c ON c.agent = a.n AND c.removed_at >= ?1 AND c.request IS NOT NULL
+             WHERE CAST(?2 AS text) IS NULL OR a.id = ?2",
     ] {
         let mut statement = connection.prepare_cached(sql)?;
         for n in statement.query_map(params![Micros(since), agent], |row| row.get::<_, i64>(0))? {
@@ -391,8 +393,10 @@ fn recorded(row: &Row<'_>) -> sql::Result<RecordedRequest> {
         (_, Some("gone")) => Some(Outcome::Gone),
         (_, Some(_)) => Some(Outcome::SettledElsewhere),
     };
-    let happened =
-        [11, 18, 20, 21, 25, 30, 34, 41].into_iter().map(|column| time(row, column)).collect::<Result<Vec<_>, _>>()?;
+    let happened = [11, 18, 20, 21, 25, 30, 34, 41, 43]
+        .into_iter()
+        .map(|column| time(row, column))
+        .collect::<Result<Vec<_>, _>>()?;
     let shadow = !by_answer && row.get_ref(24)?.text_or_null()?.is_some_and(|mode| mode == "shadow");
     let note: Option<String> = if by_answer { row.get(31)? } else { row.get(32)? };
     let removed = match row.get::<_, Option<String>>(33)? {
