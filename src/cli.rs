@@ -20,6 +20,7 @@ mod doctor;
 mod doubts;
 pub(crate) mod explain;
 mod findings;
+mod fleet;
 #[cfg(test)]
 mod forged;
 mod health;
@@ -134,6 +135,8 @@ enum Command {
     Pause(pause::Args),
     /// Answer again after a pause
     Resume(pause::Args),
+    /// Show the doormen that share a database, and which take agents
+    Fleet(fleet::Args),
     /// Inspect the ledger file, or begin a new one
     Ledger(ledger::Args),
     /// Print a shell's completion script
@@ -277,6 +280,7 @@ pub fn main() -> u8 {
         Command::Page(args) => page::run(args, &global),
         Command::Pause(args) => pause::run(args, true, &global),
         Command::Resume(args) => pause::run(args, false, &global),
+        Command::Fleet(args) => fleet::run(args, &global),
         Command::Ledger(args) => ledger::run(args, &global),
         Command::Completions(args) => completions::run(args, &global),
         Command::Man(args) => man::run(args, &global),

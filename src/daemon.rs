@@ -16,6 +16,8 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::{ControlSettings, KeySource};
 use crate::decider::Deciders;
+use crate::fleet::{Fleet, Place, Ways};
+use crate::ledger::members::Joining;
 use crate::ledger::{self, Ledger, LedgerError, LedgerReader};
 use crate::model::AgentId;
 use crate::notify;
@@ -30,7 +32,7 @@ use crate::ops::service_manager::Notifier;
 use crate::ops::watchdog::Watchdog;
 use crate::page::{self, Logins, Replies};
 use crate::platform::net::Net;
-use crate::platform::rest::{CallCount, Rest};
+use crate::platform::rest::{CallCount, Leave, Rest};
 use crate::platform::socket::Dialer;
 use crate::platform::tls;
 use crate::policy::{self, Policy};
@@ -125,6 +127,7 @@ struct Prepared {
     read: Option<Bound>,
     logins: Logins,
     replies: Replies,
+    fleet: Fleet,
 }
 
 impl Prepared {
@@ -150,17 +153,40 @@ impl Prepared {
         }
         let metrics = metrics.clone();
         let committed = ledger::Committed::new(move |took| metrics.committed(took));
-        let options = ledger::Options { clock, committed, ..ledger::Options::default() };
-        let time = options.clock.clone();
-        let ledger = Ledger::open(&settings.ledger, options)?;
+        let time = clock.clone();
+        let (ledger, fleet) = shared(settings, clock, committed)?;
         let logins = Logins::open(&settings.page, &settings.ledger.path, time.clone());
         let replies = Replies::open(settings, &settings.ledger.path, time);
         keys(settings, redact);
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let net = Net::new(&settings.platform).map_err(|error| setup(&error))?;
         let (bound, read) = sockets(&settings.control, inherited)?;
-        Ok(Self { policies, ledger, net, bound, read, logins, replies })
+        Ok(Self { policies, ledger, net, bound, read, logins, replies, fleet })
     }
+}
+
+/// The ledger, and this doorman among those that share it.
+fn shared(settings: &Settings, clock: Clock, committed: ledger::Committed) -> Result<(Ledger, Fleet), StartError> {
+    let place = settings.ledger.database.is_some().then(|| Place::take(&settings.ledger.path)).transpose();
+    let mut place = place.map_err(StartError::Ledger)?;
+    let names = Fleet::names(settings.agents.iter().map(|agent| &agent.id), !settings.notify.is_empty());
+    let ways = &settings.fleet;
+    let mut member = Joining { ttl: ways.ttl, weight: ways.weight, agents_max: ways.agents_max, ..Joining::default() };
+    member.names = names.clone();
+    member.name = ways.name.clone().unwrap_or(member.name);
+    if let Some(place) = &mut place {
+        member.before = place.before().map(str::to_owned);
+        member.instance = place.instance().to_owned();
+        member.id = place.new_life();
+    }
+    let name = member.name.clone();
+    let options = ledger::Options { clock: clock.clone(), committed, member, ..ledger::Options::default() };
+    let counts = options.leases.clone();
+    let ledger = Ledger::open(&settings.ledger, options)?;
+    let ways = Ways { ttl: ways.ttl, let_go_after: ways.let_go_after };
+    let fleet = Fleet::start(&ledger, place, ways, (&name, &names), &clock, &counts);
+    let fleet = fleet.map_err(|error| StartError::Setup(format!("no thread for the fleet: {error}")))?;
+    Ok((ledger, fleet))
 }
 
 /// The control socket and the one for reading: what the service manager handed over, else made here.
@@ -266,6 +292,7 @@ pub struct Daemon {
     /// The path of its control socket.
     pub control: PathBuf,
     ledger: Ledger,
+    fleet: Fleet,
     task: JoinHandle<()>,
     beside: Vec<JoinHandle<()>>,
 }
@@ -300,7 +327,7 @@ impl Daemon {
             Prepared::from_files(&of_files, start, time, &keys, &of_ledger, inherited)
         })
         .await;
-        let Prepared { policies, ledger, net, bound, read, logins, replies } =
+        let Prepared { policies, ledger, net, bound, read, logins, replies, fleet } =
             prepared.map_err(|error| StartError::Setup(format!("the start failed inside doorman: {error}")))??;
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let rest = Rest::new(&settings.platform, &net, settings.timing.join_timeout)
@@ -309,6 +336,10 @@ impl Daemon {
             .counted({
                 let metrics = metrics.clone();
                 CallCount::new(move |call, status| metrics.rest_called(call, status))
+            })
+            .allowed({
+                let trust = fleet.trust();
+                Leave::new(move || trust.is_held())
             });
         let authorities = settings.platform.needs_tls().then(tls::authorities).flatten();
         let rest_proxy = rest.proxy().map(str::to_owned);
@@ -321,6 +352,7 @@ impl Daemon {
             dialer,
             deciders: Deciders::new(&settings.deciders, clock.clone(), redact.clone()),
             ledger: ledger.clone(),
+            trust: fleet.trust(),
             timing: settings.timing,
             observer,
             metrics: metrics.clone(),
@@ -372,6 +404,7 @@ impl Daemon {
             redact,
             metrics: metrics_of_notify,
             replies,
+            fleet: fleet.clone(),
         };
         let (targets, tasks) = notify::Targets::start(&settings.notify, &of_notify, seed, &stop);
         beside.extend(tasks);
@@ -400,9 +433,10 @@ impl Daemon {
             board,
             notify: targets,
             page: logins,
+            fleet: fleet.clone(),
         };
         let task = tokio::spawn(supervisor::run(parts, incoming, ordered, stop));
-        Ok(Self { orders, control, ledger, task, beside })
+        Ok(Self { orders, control, ledger, fleet, task, beside })
     }
 
     /// Tells it to drain, waits until it has, and closes the ledger.
@@ -418,6 +452,7 @@ impl Daemon {
         for task in self.beside {
             let _ = task.await;
         }
+        self.fleet.leave(&self.ledger).await;
         if let Err(error) = self.ledger.close().await {
             warn!(event = events::INTERNAL, why = %error, "the ledger did not close cleanly");
         }

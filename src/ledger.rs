@@ -10,6 +10,7 @@ mod columns;
 mod copy;
 pub mod deliveries;
 pub mod entry;
+pub mod members;
 mod postgres;
 pub mod read;
 pub(crate) mod reasons;
@@ -35,12 +36,15 @@ pub use at::At;
 pub use copy::{Copied, copy};
 use deliveries::{Delivery, Mark, Waiting, Wanted};
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
-pub use postgres::{Address, Server, look};
+use members::{Joining, LeaseCounts};
+pub use postgres::{Address, Members, Server, drain, list, look};
 pub use read::{Filter, LedgerReader, RecordedRequest};
 pub use restore::HISTORY_ROWS_MAX;
 use sql::Connection;
 pub use sqlite::{backup, reset};
 
+/// The lease of messages to people: one doorman sends them all.
+pub const MESSAGES: &str = "notify";
 /// Most batches that wait to be written; who comes then waits for room.
 const WAITING_MAX: usize = 4096;
 
@@ -58,6 +62,10 @@ pub struct Options {
     pub pages_max: Option<Arc<AtomicU32>>,
     /// Is called for every transaction that was committed.
     pub committed: Committed,
+    /// With what this process joins those that share a database. A file is shared with nobody.
+    pub member: Joining,
+    /// What is counted of its leases.
+    pub leases: Arc<LeaseCounts>,
 }
 
 /// Receives the duration of each transaction, from its first row to its commit. Called on the writer's thread.
@@ -91,6 +99,8 @@ impl Default for Options {
             busy: Duration::from_secs(1),
             pages_max: None,
             committed: Committed::default(),
+            member: Joining::default(),
+            leases: Arc::default(),
         }
     }
 }
@@ -187,11 +197,11 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Corrupt`], [`LedgerError::Unusable`] or [`LedgerError::Closed`]; [`LedgerError::Fenced`] where another doorman
-    /// took the lease since.
+    /// has the lease.
     pub async fn load_agent(&self, agent: &AgentId, now: Timestamp, reach: Reach) -> Result<SavedAgent, LedgerError> {
         match self {
             Ledger::Sqlite(_) => {}
-            Ledger::Postgres(database) => database.take(agent).await?,
+            Ledger::Postgres(database) => database.take(agent.as_str()).await?,
         }
         let agent = agent.clone();
         self.read(move |connection| restore::load(connection, &agent, now, reach)).await
@@ -202,8 +212,38 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::load_agent`].
     pub async fn delivery(&self, target: &str) -> Result<Delivery, LedgerError> {
+        match self {
+            Ledger::Sqlite(_) => {}
+            Ledger::Postgres(database) => database.take(MESSAGES).await?,
+        }
         let target = target.to_owned();
         self.read(move |connection| deliveries::load(connection, &target)).await
+    }
+
+    /// Gives the lease of this name to the others that share the database; nothing more is written for it. Only of a database.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unusable`]: the lease stays in this process's name.
+    pub async fn give(&self, lease: &str) -> Result<(), LedgerError> {
+        match self {
+            Ledger::Sqlite(_) => Ok(()),
+            Ledger::Postgres(database) => database.give(lease).await,
+        }
+    }
+
+    /// This process among those that share the database; `None`: nobody else has the record.
+    pub fn members(&self) -> Option<Members> {
+        match self {
+            Ledger::Sqlite(_) => None,
+            Ledger::Postgres(database) => Some(database.members()),
+        }
+    }
+
+    /// When this process ends, the leases stay in its name, for its next start.
+    pub fn keep_leases(&self) {
+        if let Ledger::Postgres(database) = self {
+            database.keep_leases();
+        }
     }
 
     /// The requests of these agents (of all if empty) that wait for a person, and which of them are new since the mark.

@@ -41,6 +41,7 @@ pub mod diagnostics;
 pub mod document;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod files;
+pub mod fleet;
 pub mod inbox;
 pub mod ledger;
 pub mod model;

@@ -234,17 +234,20 @@ pub enum AgentState {
     Polling,
     /// The platform does not accept the key.
     Refused,
+    /// Another doorman on the same database answers for it, or nobody at the moment.
+    Elsewhere,
 }
 
 impl AgentState {
     /// All of them.
-    pub const ALL: [AgentState; 6] = [
+    pub const ALL: [AgentState; 7] = [
         AgentState::Starting,
         AgentState::Live,
         AgentState::Away,
         AgentState::Yielded,
         AgentState::Polling,
         AgentState::Refused,
+        AgentState::Elsewhere,
     ];
 
     /// The word in logs, metrics and `status`.
@@ -256,6 +259,7 @@ impl AgentState {
             AgentState::Yielded => "yielded",
             AgentState::Polling => "polling",
             AgentState::Refused => "refused",
+            AgentState::Elsewhere => "elsewhere",
         }
     }
 }

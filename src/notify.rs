@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::settings::NotifyTarget;
+use crate::fleet::Fleet;
 use crate::ledger::Ledger;
 use crate::ops::board::BoardReader;
 use crate::ops::control::wire::{NotifyState, NotifyStatus};
@@ -45,6 +46,8 @@ pub struct Surroundings {
     pub metrics: Metrics,
     /// Makes links for answers.
     pub replies: Replies,
+    /// The doormen that share the record: one of them sends all messages.
+    pub fleet: Fleet,
 }
 
 /// All targets, as the rest of the daemon sees them. Cheap to clone.
@@ -116,6 +119,7 @@ impl Targets {
                 all.clone(),
                 ring,
                 seed.wrapping_add(place as u64),
+                place == 0,
             );
             tokio::spawn(task.run(stop.clone()))
         });

@@ -22,6 +22,7 @@ use tracing::{error, info, warn};
 use crate::agent::shell::{Command, Surroundings};
 use crate::agent::{AgentHandle, Counters};
 use crate::config::Settings;
+use crate::fleet::{Fleet, Stand};
 use crate::ledger::Health;
 use crate::model::{AgentId, AgentState};
 use crate::notify::Targets;
@@ -88,6 +89,8 @@ pub struct Parts {
     pub notify: Targets,
     /// Who may log in to the page, where there is one.
     pub page: Option<Logins>,
+    /// The doormen that share the database.
+    pub fleet: Fleet,
 }
 
 /// What the supervisor's own loop, the control calls and the agents' runners share.
@@ -105,6 +108,7 @@ pub(crate) struct Shared {
     board: boards::Publisher,
     notify: Targets,
     page: Option<Logins>,
+    fleet: Fleet,
 }
 
 /// One agent as the supervisor sees it.
@@ -117,6 +121,8 @@ pub(crate) struct Member {
     counters: Counters,
     /// What the agent last published, which also outlives the task.
     board: AgentSlot,
+    /// Which doorman answers for it.
+    stand: watch::Receiver<Stand>,
 }
 
 impl Shared {
@@ -210,7 +216,8 @@ pub async fn run(
     mut orders: mpsc::Receiver<Order>,
     stop: CancellationToken,
 ) {
-    let Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread, board, notify, page } = parts;
+    let Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread, board, notify, page, fleet } =
+        parts;
     let rows = if page.is_some() { board::rows_of_each(settings.agents.len()) } else { 0 };
     let board = boards::Publisher::new(board, rows);
     let member = |agent: &crate::config::settings::AgentSettings| Member {
@@ -218,6 +225,7 @@ pub async fn run(
         handle: Arc::default(),
         counters: Counters::default(),
         board: board.slot(),
+        stand: fleet.stand_of(agent.id.as_str()),
     };
     let members = settings.agents.iter().map(member).collect();
     let policies_status = ArcSwap::from_pointee(policies.status());
@@ -234,6 +242,7 @@ pub async fn run(
         board,
         notify,
         page,
+        fleet,
     });
     let drain = CancellationToken::new();
     let mut agents = JoinSet::new();
@@ -250,6 +259,7 @@ pub async fn run(
             board: shared.members[index].board.clone(),
             watchdog: watchdog.clone(),
             drain: drain.clone(),
+            stand: shared.members[index].stand.clone(),
             shadow: shared.shadow,
             seed: seed.wrapping_add(index as u64),
             start_after: BETWEEN.saturating_mul(u32::try_from(index).unwrap_or(u32::MAX)),

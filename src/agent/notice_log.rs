@@ -428,7 +428,12 @@ fn state_changed(state: AgentState, why: &str) {
     let state_word = state.as_str();
     match state {
         AgentState::Refused => warn!(event = events::STATE_CHANGED, state = state_word, why, "refused"),
-        AgentState::Starting | AgentState::Live | AgentState::Away | AgentState::Yielded | AgentState::Polling => {
+        AgentState::Starting
+        | AgentState::Live
+        | AgentState::Away
+        | AgentState::Yielded
+        | AgentState::Polling
+        | AgentState::Elsewhere => {
             info!(event = events::STATE_CHANGED, state = state_word, why, "{state}");
         }
     }

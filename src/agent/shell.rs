@@ -24,6 +24,7 @@ use super::notice_metrics::Counting;
 use crate::clock::{Clock, Now};
 use crate::config::settings::{AgentSettings, Timing};
 use crate::decider::Deciders;
+use crate::fleet::Trust;
 use crate::ledger::{Health, Ledger, LedgerError};
 use crate::model::AgentId;
 use crate::model::Ended;
@@ -65,6 +66,8 @@ pub struct Surroundings {
     pub deciders: Deciders,
     /// The record.
     pub ledger: Ledger,
+    /// Whether others may answer for this process's agents by now.
+    pub trust: Trust,
     /// Intervals and time limits.
     pub timing: Timing,
     /// Receives every notice.
@@ -81,6 +84,7 @@ pub struct Agent {
     core: Core,
     commands: mpsc::Receiver<Command>,
     health: watch::Receiver<Health>,
+    trusted: watch::Receiver<bool>,
     /// Another doorman took over: this task ends.
     fenced: Option<LedgerError>,
     policy: watch::Receiver<Option<Arc<Policy>>>,
@@ -143,7 +147,7 @@ impl Agent {
     ) -> (Self, AgentHandle) {
         let (sender, commands) = mpsc::channel(64);
         let handle = AgentHandle::new(sender);
-        let health = around.ledger.health();
+        let (health, trusted) = (around.ledger.health(), around.trust.changes());
         let key = calls::read_key(&settings, &around.rest).await;
         let counting = Counting::new(around.metrics.clone(), &settings.rules);
         let agent = Self {
@@ -154,6 +158,7 @@ impl Agent {
             core,
             commands,
             health,
+            trusted,
             fenced: None,
             policy,
             drain,
@@ -178,8 +183,7 @@ impl Agent {
     pub async fn run(mut self) -> Result<(), LedgerError> {
         let span = tracing::info_span!("agent", agent = %self.settings.id);
         async move {
-            let healthy = matches!(*self.health.borrow_and_update(), Health::Ok);
-            self.core.handle(Input::LedgerHealth(healthy), self.now());
+            self.ledger_health();
             self.core.handle(Input::Start, self.now());
             let mut happened = true;
             while self.perform() {
@@ -201,6 +205,14 @@ impl Agent {
 
     fn now(&self) -> Now {
         self.around.clock.now()
+    }
+
+    /// A ledger that cannot be written, and one in which others may write for this agent by now: nothing new is decided.
+    fn ledger_health(&mut self) {
+        let healthy = matches!(*self.health.borrow_and_update(), Health::Ok);
+        let trusted = *self.trusted.borrow_and_update();
+        let now = self.now();
+        self.core.handle(Input::LedgerHealth(healthy && trusted), now);
     }
 
     /// Waits for the next event and passes it to the core; `false` if it only turned to show that it runs.
@@ -225,11 +237,8 @@ impl Agent {
                 Err(_cancelled) => {}
             },
             Some(command) = self.commands.recv() => self.command(command),
-            Ok(()) = self.health.changed() => {
-                let healthy = matches!(*self.health.borrow_and_update(), Health::Ok);
-                let now = self.now();
-                self.core.handle(Input::LedgerHealth(healthy), now);
-            }
+            Ok(()) = self.health.changed() => self.ledger_health(),
+            Ok(()) = self.trusted.changed() => self.ledger_health(),
             Ok(()) = self.policy.changed() => {
                 let policy = self.policy.borrow_and_update().clone();
                 let now = self.now();

@@ -54,6 +54,12 @@ pub static FILE: Section = Section {
         key("answers", Takes::Table(&ANSWERS), "all defaults", "How fast doorman answers, for each agent."),
         key("ledger", Takes::Table(&LEDGER), "all defaults", "The record."),
         key(
+            "fleet",
+            Takes::Table(&FLEET),
+            "all defaults",
+            "This doorman among those that share its PostgreSQL database.",
+        ),
+        key(
             "control",
             Takes::Table(&CONTROL),
             "all defaults",
@@ -82,6 +88,7 @@ pub static FILE: Section = Section {
         (&DECIDER, "it belongs in `[deciders.NAME]`"),
         (&ANSWERS, "it belongs in `[answers]`"),
         (&LEDGER, "it belongs in `[ledger]`"),
+        (&FLEET, "it belongs in `[fleet]`"),
         (&LOG, "it belongs in `[log]`"),
         (&METRICS, "it belongs in `[metrics]`"),
         (&NOTIFY, "it belongs in `[[notify]]`"),
@@ -223,6 +230,30 @@ pub static LEDGER: Section = Section {
         ),
     ],
     secrets: "put it in a file of its own, and name that with `password_file` in `[ledger]`",
+    ..OURS
+};
+
+/// `[fleet]`.
+pub static FLEET: Section = Section {
+    path: "fleet",
+    meaning: "This doorman among those that share its PostgreSQL database.",
+    keys: &[
+        key("name", Takes::Text, "none", "Its name for people, such as in the log; without one it is the machine's."),
+        key(
+            "ttl",
+            Takes::Duration,
+            "15s",
+            "A doorman that does not reach the database for this long loses its agents to the others.",
+        ),
+        key(
+            "let_go_after",
+            Takes::Duration,
+            "30s",
+            "How long its agents then keep their connections, where it cannot see who has them.",
+        ),
+        key("weight", Takes::Count(1, 10_000), "100", "Its share of the agents, compared with the others'."),
+        key("agents_max", Takes::Count(0, 1_000_000), "20000", "Most agents that it holds."),
+    ],
     ..OURS
 };
 
@@ -446,7 +477,8 @@ pub static TIMING: Section = Section {
 
 /// All tables, the file itself first.
 pub static SECTIONS: &[&Section] = &[
-    &FILE, &PLATFORM, &AGENT, &DECIDER, &ANSWERS, &LEDGER, &CONTROL, &METRICS, &PAGE, &NOTIFY, &RELOAD, &LOG, &TIMING,
+    &FILE, &PLATFORM, &AGENT, &DECIDER, &ANSWERS, &LEDGER, &FLEET, &CONTROL, &METRICS, &PAGE, &NOTIFY, &RELOAD, &LOG,
+    &TIMING,
 ];
 
 /// The JSON Schema of `doorman.toml`.

@@ -6,6 +6,7 @@ mod agents;
 mod database;
 mod deciders;
 pub(crate) mod env;
+mod fleet;
 mod layers;
 mod metrics;
 mod notify;
@@ -156,6 +157,7 @@ pub fn needs_restart(before: &Settings, now: &Settings) -> Vec<String> {
         ("deciders", before.deciders == now.deciders),
         ("answers", before.answers == now.answers),
         ("ledger", before.ledger == now.ledger),
+        ("fleet", before.fleet == now.fleet),
         ("control", before.control == now.control),
         ("metrics", before.metrics == now.metrics),
         ("page", before.page == now.page),
@@ -206,6 +208,7 @@ impl<'a> Loading<'a> {
         let per_second = self.number("answers.per_second", 20);
         let ledger = self.ledger_path();
         let database = self.database();
+        let fleet = self.fleet(matches!(database, Some(Some(_))));
         let keep = self.length("ledger.keep", "400d");
         let control = self.control_path();
         let control_path = self.resolve(&control.value);
@@ -230,6 +233,7 @@ impl<'a> Loading<'a> {
             deciders,
             answers: Answers { in_flight: in_flight?, per_second: per_second? },
             ledger: LedgerSettings { path: self.resolve(&ledger.value), database: database?, keep: keep? },
+            fleet: fleet?,
             control: ControlSettings { path: control_path, group, read_path, read_group },
             metrics: metrics?,
             page: page?,

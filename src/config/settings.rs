@@ -28,6 +28,8 @@ pub struct Settings {
     pub answers: Answers,
     /// `[ledger]`.
     pub ledger: LedgerSettings,
+    /// `[fleet]`.
+    pub fleet: FleetSettings,
     /// `[control]`.
     pub control: ControlSettings,
     /// `[metrics]`.
@@ -202,6 +204,21 @@ pub struct DatabaseSettings {
     pub ca_file: Option<PathBuf>,
     /// Most connections of the daemon.
     pub connections: usize,
+}
+
+/// `[fleet]`: this doorman among those that share its database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetSettings {
+    /// For people; `None`: the machine's.
+    pub name: Option<String>,
+    /// How long it counts as alive after its last beat.
+    pub ttl: Duration,
+    /// How long its agents keep their connections when it may count as dead.
+    pub let_go_after: Duration,
+    /// Its share of the agents, compared with the others'.
+    pub weight: u32,
+    /// Most agents that it holds.
+    pub agents_max: u32,
 }
 
 /// The usual name of the control socket that only reads, beside the other one.

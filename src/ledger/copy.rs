@@ -149,8 +149,7 @@ fn to_file(address: &Address, path: &Path, try_it: bool) -> Result<Copied, Ledge
         let target = file::open_for_writing(&new, std::time::Duration::ZERO)?;
         if !try_it {
             // Whoever still writes is fenced.
-            let took = source.batch("UPDATE lease SET holder = 'doorman ledger copy', epoch = epoch + 1, seq = 0");
-            took.map_err(|failure| failed(&failure.into()))?;
+            postgres::take_all(&source).map_err(|error| failed(&error))?;
         }
         let tables = (|| {
             source.begin("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")?;

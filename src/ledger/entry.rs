@@ -157,7 +157,7 @@ impl Record {
     /// The lease that it needs: its agent's; messages to people have one of their own.
     pub(super) fn whose(&self) -> String {
         let agent = match self {
-            Record::Message { .. } | Record::Tried { .. } => return "notify".to_owned(),
+            Record::Message { .. } | Record::Tried { .. } => return super::MESSAGES.to_owned(),
             Record::Named { agent, .. }
             | Record::Seen { agent, .. }
             | Record::Changed { agent, .. }

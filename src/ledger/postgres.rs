@@ -6,6 +6,7 @@
 mod address;
 mod dialect;
 mod lease;
+mod members;
 mod preflight;
 mod readers;
 mod reading;
@@ -13,18 +14,22 @@ pub(super) mod schema;
 pub(super) mod session;
 mod writer;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, oneshot, watch};
 
+use super::members::Joining;
 use super::sql::{self, Connection};
 use super::{Health, LedgerError, Options, Record, WAITING_MAX, columns};
-use crate::model::AgentId;
 
 pub use address::Address;
 #[cfg(test)]
 pub use address::Purpose;
+pub(super) use members::take_all;
+pub use members::{Members, drain, list};
 pub use preflight::{Server, look};
 pub use reading::Reading;
 use session::Failure;
@@ -43,6 +48,11 @@ struct Inner {
     asking: readers::Asking,
     room: Arc<Semaphore>,
     health: watch::Receiver<Health>,
+    /// As whom leases are taken.
+    me: Arc<ArcSwap<String>>,
+    joining: Joining,
+    /// Whether the leases stay in this process's name when it ends.
+    keeps: Arc<AtomicBool>,
 }
 
 impl Ledger {
@@ -50,10 +60,14 @@ impl Ledger {
     pub fn open(address: &Address, options: Options) -> Result<Self, LedgerError> {
         let address = Arc::new(address.clone());
         let session = prepare(&address)?;
+        let joining = options.member.clone();
+        members::join(&session, &address, &joining)?;
+        let me = Arc::new(ArcSwap::from_pointee(joining.id.clone()));
+        let keeps = Arc::default();
         let (asking, readers) = readers::start(&address)?;
-        let (jobs, health) = writer::start(&address, session, readers, &options)?;
+        let (jobs, health) = writer::start(&address, session, readers, &options, (&me, &keeps))?;
         let room = Arc::new(Semaphore::new(WAITING_MAX));
-        Ok(Self { inner: Arc::new(Inner { address, jobs, asking, room, health }) })
+        Ok(Self { inner: Arc::new(Inner { address, jobs, asking, room, health, me, joining, keeps }) })
     }
 
     /// See [`super::Ledger::health`].
@@ -77,12 +91,28 @@ impl Ledger {
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 
-    /// Takes the lease of an agent, if this process does not have it: from now on nobody else writes for it.
-    pub async fn take(&self, agent: &AgentId) -> Result<(), LedgerError> {
+    /// Takes a lease, if this process does not have it: from now on nobody else writes what it is for.
+    pub async fn take(&self, name: &str) -> Result<(), LedgerError> {
         let (reply, answer) = oneshot::channel();
-        let name = agent.as_str().to_owned();
-        self.send(&name.clone(), writer::Job::Take { name, reply })?;
+        self.send(name, writer::Job::Take { name: name.to_owned(), reply })?;
         answer.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// See [`super::Ledger::give`].
+    pub async fn give(&self, name: &str) -> Result<(), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(name, writer::Job::Give { name: name.to_owned(), reply })?;
+        answer.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// This process among those that share the database.
+    pub fn members(&self) -> Members {
+        Members::new(Arc::clone(&self.inner.address), Arc::clone(&self.inner.me), self.inner.joining.clone())
+    }
+
+    /// The leases stay in this process's name when it ends, for the next start.
+    pub fn keep_leases(&self) {
+        self.inner.keeps.store(true, Ordering::Relaxed);
     }
 
     /// See [`super::Ledger::blank_older_than`].

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -17,8 +17,9 @@ use super::pacing::{GIVE_UP_AFTER, Pacing, WAIT_LONGEST, wait_after};
 use super::ways::{self, Undelivered};
 use super::{Surroundings, Targets};
 use crate::config::settings::{NotifyEvent, NotifyTarget};
+use crate::fleet::Stand;
 use crate::ledger::deliveries::{DeliveryEnd, Mark, OpenMessage, Waiting, Wanted};
-use crate::ledger::{LedgerError, Record};
+use crate::ledger::{LedgerError, MESSAGES, Record};
 use crate::model::{AgentId, RequestId};
 use crate::ops::board::{Board, Phase};
 use crate::ops::control::wire::{NotifyState, NotifyStatus};
@@ -52,6 +53,21 @@ pub(super) struct Task {
     looked: Option<(i64, i64)>,
     /// The other end said that it does not exist any more.
     stopped: bool,
+    /// Which doorman sends messages.
+    stand: watch::Receiver<Stand>,
+    /// Whether this task gives the lease of all messages back.
+    first: bool,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnRecord {
+    /// It is on record, or will be.
+    Yes,
+    /// It is not.
+    No,
+    /// Another doorman sends the messages.
+    Theirs,
 }
 
 /// The message that is being delivered.
@@ -72,8 +88,10 @@ impl Task {
         all: Targets,
         ring: mpsc::Receiver<()>,
         seed: u64,
+        first: bool,
     ) -> Self {
         let pacing = Pacing::new(settings.every, settings.max_per_hour);
+        let stand = around.fleet.stand_of(MESSAGES);
         Self {
             settings,
             around,
@@ -87,13 +105,52 @@ impl Task {
             open: None,
             looked: None,
             stopped: false,
+            stand,
+            first,
         }
     }
 
     /// Runs until `stop`. A delivery that is cut off then is repeated after the next start.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let whole = async {
-            self.load().await;
+            loop {
+                self.is_ours().await;
+                if !self.load().await {
+                    continue;
+                }
+                if self.send().await.is_none() {
+                    return;
+                }
+                if self.first
+                    && *self.stand.borrow() == Stand::Give
+                    && let Err(error) = self.around.ledger.give(MESSAGES).await
+                {
+                    debug!(%error, "the lease of messages stays here");
+                }
+            }
+        };
+        tokio::select! {
+            () = whole => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Waits until this doorman sends the messages.
+    async fn is_ours(&mut self) {
+        while *self.stand.borrow_and_update() != Stand::Ours {
+            // Another doorman delivers what is under way, and shows how it went.
+            (self.open, self.looked) = (None, None);
+            self.show_open();
+            if self.stand.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Sends messages while this doorman is the one; `None` once nobody can be told anything any more.
+    async fn send(&mut self) -> Option<()> {
+        let mut stand = self.stand.clone();
+        let sending = async {
             loop {
                 self.turn().await;
                 let mut board = self.around.board.clone();
@@ -109,17 +166,21 @@ impl Task {
             }
         };
         tokio::select! {
-            () = whole => {}
-            () = stop.cancelled() => {}
+            () = sending => None,
+            _ = stand.wait_for(|stand| *stand != Stand::Ours) => Some(()),
         }
     }
 
-    /// Loads what the ledger knows of this target; waits as long as the ledger cannot be read.
-    async fn load(&mut self) {
+    /// Loads what the ledger knows of this target; waits as long as the ledger cannot be read. `false` where another doorman is faster.
+    async fn load(&mut self) -> bool {
         let delivery = loop {
             match self.around.ledger.delivery(&self.settings.name).await {
                 Ok(delivery) => break delivery,
-                Err(LedgerError::Closed) => return,
+                Err(LedgerError::Closed) => return true,
+                Err(LedgerError::Fenced { .. }) => {
+                    sleep(LOOK_EVERY).await;
+                    return false;
+                }
                 Err(why) => debug!(notify = self.settings.name, %why, "what is on record of a target cannot be read"),
             }
             sleep(LOAD_AGAIN).await;
@@ -152,6 +213,7 @@ impl Task {
             }
         });
         self.show_open();
+        true
     }
 
     async fn turn(&mut self) {
@@ -189,7 +251,9 @@ impl Task {
         let agents = &self.settings.agents;
         let concerned =
             |agent: &&Arc<crate::ops::board::AgentBoard>| agents.is_empty() || agents.contains(&agent.status.id);
-        let anybody = board.agents.iter().filter(concerned).any(|agent| agent.status.deferred > 0);
+        // The board knows only of this doorman's agents.
+        let anybody = self.around.fleet.is_shared()
+            || board.agents.iter().filter(concerned).any(|agent| agent.status.deferred > 0);
         if !anybody || !(wanted.deferred || wanted.overdue) {
             return None;
         }
@@ -219,7 +283,11 @@ impl Task {
             mark: mark.clone(),
             at: now.wall,
         };
-        let on_record = may_record && self.record(record).await;
+        let on_record = match if may_record { self.record(record).await } else { OnRecord::No } {
+            // The other one tells of it.
+            OnRecord::Theirs => return,
+            on_record => on_record == OnRecord::Yes,
+        };
         self.mark = mark;
         self.pacing.made(now.mono);
         self.open = Some(Open { id, message, attempts: 0, next_at: now.wall, on_record });
@@ -320,12 +388,13 @@ impl Task {
 
     /// Records this. Returns whether it is recorded, or will be: writes that cannot be made now are made later in their
     /// order. A blocked ledger must not prevent the message about the blocked ledger.
-    async fn record(&self, record: Record) -> bool {
+    async fn record(&self, record: Record) -> OnRecord {
         match timeout(RECORD_MAX, self.around.ledger.commit(vec![record])).await {
-            Ok(Ok(())) | Err(_) => true,
+            Ok(Ok(())) | Err(_) => OnRecord::Yes,
+            Ok(Err(LedgerError::Fenced { .. })) => OnRecord::Theirs,
             Ok(Err(why)) => {
                 warn!(event = events::MESSAGE_FAILED, notify = self.settings.name, %why, "a message is not on record; after a restart it may be delivered again");
-                false
+                OnRecord::No
             }
         }
     }

@@ -42,6 +42,13 @@ pub struct AgentBoard {
     pub pending: Vec<PendingRow>,
 }
 
+impl AgentBoard {
+    /// Of an agent that has no task here.
+    pub fn without_task(status: AgentStatus) -> Self {
+        Self { status, oldest_deferred: None, deciders_failing: Vec::new(), clock_sound: true, pending: Vec::new() }
+    }
+}
+
 /// The whole snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct Board {
@@ -55,10 +62,33 @@ pub struct Board {
     pub policies: Vec<PolicyStatus>,
     /// Why the ledger cannot be written and since when; `None` where it can.
     pub ledger_blocked: Option<Blocked>,
+    /// This doorman among those that share its database; `None` where nothing is shared.
+    pub fleet: Option<Arc<FleetBoard>>,
     /// The targets of `[[notify]]`.
     pub notify: Vec<NotifyStatus>,
     /// The counters of all agents, added up since the start.
     pub counters: BTreeMap<&'static str, u64>,
+}
+
+/// This doorman among those that share its database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FleetBoard {
+    /// Its name.
+    pub name: String,
+    /// Whether the others can be believed to believe that it lives.
+    pub trusted: bool,
+    /// Since when that is so, or not.
+    pub since: Timestamp,
+    /// How many agents it has.
+    pub held: u64,
+    /// How many doormen take agents.
+    pub members: u64,
+    /// How often it took a lease.
+    pub taken: u64,
+    /// How often a transaction was refused since another doorman had the lease.
+    pub fenced: u64,
+    /// How long the last beat took.
+    pub beat_seconds: f64,
 }
 
 /// The ledger cannot be written.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::board::{Board, Phase};
+use super::board::{Board, FleetBoard, Phase};
 use super::watchdog::Late;
 use crate::clock::Mono;
 use crate::model::AgentState;
@@ -26,7 +26,7 @@ pub struct Health {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// `loops`; or `phase`, `agents`, `ledger`.
+    /// `loops`; or `phase`, `agents`, `ledger`, and `trusted` where several doormen share the ledger.
     pub name: String,
     /// Whether the check passes.
     pub ok: bool,
@@ -66,11 +66,10 @@ pub fn ready(board: &Board, now: Mono) -> Health {
         Phase::Draining => Some(("the daemon is stopping".to_owned(), None)),
         Phase::Running => None,
     };
-    Health::of(vec![
-        Check::new("phase", phase),
-        Check::new("agents", agents(board)),
-        Check::new("ledger", ledger(board, now)),
-    ])
+    let mut checks =
+        vec![Check::new("phase", phase), Check::new("agents", agents(board)), Check::new("ledger", ledger(board, now))];
+    checks.extend(board.fleet.as_ref().map(|fleet| Check::new("trusted", untrusted(fleet))));
+    Health::of(checks)
 }
 
 /// If one agent of many is refused, that is an alert, but no reason to take all others out of service.
@@ -93,6 +92,11 @@ fn agents(board: &Board) -> Option<(String, Option<Timestamp>)> {
          `doorman status` says why"
     );
     Some((why, since))
+}
+
+fn untrusted(fleet: &FleetBoard) -> Option<(String, Option<Timestamp>)> {
+    let why = "the database does not confirm that this doorman lives, so that others may take its agents";
+    (!fleet.trusted).then(|| (why.to_owned(), Some(fleet.since)))
 }
 
 fn ledger(board: &Board, now: Mono) -> Option<(String, Option<Timestamp>)> {
@@ -156,6 +160,23 @@ mod tests {
         let stopping = Board { phase: Phase::Draining, ..board(&[(AgentState::Live, false)]) };
         assert_eq!(problems(&ready(&stopping, Mono::ZERO)), ["phase"]);
         assert_eq!(problems(&ready(&board(&[(AgentState::Starting, false)]), Mono::ZERO)), ["agents"]);
+    }
+
+    #[test]
+    fn a_doorman_that_others_may_take_for_dead_is_not_ready() {
+        let fleet = FleetBoard {
+            name: "a".to_owned(),
+            trusted: true,
+            since: Timestamp::UNIX_EPOCH,
+            held: 0,
+            members: 2,
+            taken: 0,
+            fenced: 0,
+            beat_seconds: 0.0,
+        };
+        let of = |fleet| Board { fleet: Some(Arc::new(fleet)), ..board(&[(AgentState::Elsewhere, false)]) };
+        assert!(ready(&of(fleet.clone()), Mono::ZERO).ok, "all agents are with others: it waits");
+        assert_eq!(problems(&ready(&of(FleetBoard { trusted: false, ..fleet }), Mono::ZERO)), ["trusted"]);
     }
 
     #[test]

@@ -291,7 +291,7 @@ impl Session {
                 self.leave_live(now);
                 self.enter(AgentState::Away, why);
             }
-            AgentState::Yielded | AgentState::Refused => {}
+            AgentState::Yielded | AgentState::Refused | AgentState::Elsewhere => {}
         }
     }
 

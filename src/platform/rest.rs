@@ -25,6 +25,7 @@ use super::reply::{CallError, CallFault, Me, Page, Reply, Responded};
 use super::{classify, retry_after};
 use crate::config::settings::Platform;
 use crate::model::{AgentId, Answer, Contact, ContactId, ContactRequest, RequestId, StrangerText};
+use crate::ops::stop_at::{self, Point};
 use crate::secret::Key;
 use crate::secret::Redact;
 use crate::transcript::Recorder;
@@ -66,6 +67,30 @@ pub struct Rest {
     redact: Redact,
     recorder: Option<Recorder>,
     count: CallCount,
+    leave: Leave,
+}
+
+/// Is asked right before each call that changes something whether it may go out.
+#[derive(Clone)]
+pub struct Leave(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Leave {
+    /// Asks this function.
+    pub fn new(may: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(may))
+    }
+}
+
+impl Default for Leave {
+    fn default() -> Self {
+        Self::new(|| true)
+    }
+}
+
+impl std::fmt::Debug for Leave {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Leave")
+    }
 }
 
 /// Is called for every call that ended, with its name and its HTTP status, if there was one.
@@ -133,6 +158,7 @@ impl Rest {
             redact: Redact::default(),
             recorder: None,
             count: CallCount::default(),
+            leave: Leave::default(),
         })
     }
 
@@ -145,6 +171,12 @@ impl Rest {
     #[must_use]
     pub fn counted(self, count: CallCount) -> Self {
         Self { count, ..self }
+    }
+
+    /// Asks `leave` right before each call that changes something.
+    #[must_use]
+    pub fn allowed(self, leave: Leave) -> Self {
+        Self { leave, ..self }
     }
 
     /// The keys that were used.
@@ -219,6 +251,13 @@ impl AgentRest {
             Err(NoTurn::Paused(left)) => return Reply { result: Err(transport::paused(left)), date: None },
             Err(NoTurn::Unreached(left)) => return Reply { result: Err(transport::unreached(left)), date: None },
         };
+        if asked.body.is_some() {
+            if !(self.rest.leave.0)() {
+                turn.ended(None, None);
+                return Reply { result: Err(transport::not_ours()), date: None };
+            }
+            stop_at::here(Point::Call);
+        }
         let recorded = self.recorded(&asked);
         let until = Instant::now() + self.rest.timeout;
         let sent = match self.request(&asked) {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use crate::ledger::Health;
+use crate::model::AgentState;
 use crate::ops::board::{AgentBoard, AgentSlot, Blocked, Board, Phase};
 use crate::ops::control::wire::PolicyStatus;
 
@@ -85,22 +86,20 @@ impl Shared {
                 *counters.entry(name).or_default() += count;
             }
         }
-        let starting = |member: &super::Member| {
-            Arc::new(AgentBoard {
-                status: self.starting(member),
-                oldest_deferred: None,
-                deciders_failing: Vec::new(),
-                clock_sound: true,
-                pending: Vec::new(),
-            })
-        };
+        let starting = |member: &super::Member| Arc::new(AgentBoard::without_task(self.starting(member)));
         let agents = self.members.iter().map(|member| member.board.latest().unwrap_or_else(|| starting(member)));
+        let agents: Vec<Arc<AgentBoard>> = agents.collect();
+        let reached = |agent: &&Arc<AgentBoard>| {
+            matches!(agent.status.state, AgentState::Live | AgentState::Polling | AgentState::Yielded)
+        };
+        self.fleet.reached(agents.iter().filter(reached).count() as u64);
         self.board.board.send_replace(Arc::new(Board {
             phase: kept.phase,
-            agents: agents.collect(),
+            agents,
             configuration: self.settings_watch.status(),
             policies: kept.policies.clone(),
             ledger_blocked: kept.blocked.clone(),
+            fleet: self.fleet.board(),
             notify: self.notify.status(),
             counters,
         }));

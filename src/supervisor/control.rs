@@ -14,7 +14,7 @@ use super::{Member, Shared};
 use crate::agent::shell::Command;
 use crate::agent::{AgentHandle, OpOutcome, PersonCommand};
 use crate::ledger::{At, Health};
-use crate::model::{AgentId, Person, RequestId, StrangerText, Target, Verdict};
+use crate::model::{AgentId, AgentState, Person, RequestId, StrangerText, Target, Verdict};
 use crate::ops::control::wire::{
     AgentStatus, Call, ChosenContact, ControlOp, Done, DoubtRow, Doubts, LoggedOut, Notified, OpError, OpReply,
     PageStatus, Pending, PendingRow, RemovedEntries, Revoked, Settled, Status,
@@ -121,7 +121,7 @@ impl Shared {
             };
             match asked {
                 Some(status) => agents.push(status),
-                None => agents.push(self.starting(member)),
+                None => agents.push(self.without_task(member)),
             }
             for (name, count) in member.counters.all() {
                 *counters.entry(name.to_owned()).or_default() += count;
@@ -137,6 +137,14 @@ impl Shared {
         let unserved = self.page.iter().flat_map(|logins| logins.standing().problems());
         let page = unserved.map(|(address, problem)| PageStatus { address, problem }).collect();
         Status { version, agents, configuration, policies, ledger, notify, page, counters }
+    }
+
+    /// The status of an agent that has no task here: it is being started, or another doorman answers for it.
+    fn without_task(&self, member: &Member) -> AgentStatus {
+        match member.board.latest() {
+            Some(board) if board.status.state == AgentState::Elsewhere => board.status.clone(),
+            Some(_) | None => self.starting(member),
+        }
     }
 
     /// The status of an agent whose task is just being started.

@@ -7,17 +7,20 @@ use arc_swap::ArcSwapOption;
 use fastrand::Rng;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::LOOP_BOUND;
 use crate::agent::core::reach_of;
 use crate::agent::shell::Surroundings;
 use crate::agent::{Agent, AgentHandle, BATCH_MAX, Core, CoreConfig, Counters};
 use crate::config::settings::{AgentSettings, Answers, CredentialsMode};
+use crate::fleet::Stand;
 use crate::inbox::ENTRIES_MAX;
 use crate::ledger::LedgerError;
 use crate::ledger::entry::SavedAgent;
-use crate::ops::board::AgentSlot;
+use crate::model::AgentState;
+use crate::ops::board::{AgentBoard, AgentSlot};
+use crate::ops::control::wire::AgentStatus;
 use crate::ops::log::{agent_span, events};
 use crate::ops::watchdog::Watchdog;
 use crate::phoenix::backoff::between;
@@ -34,6 +37,8 @@ enum Failure {
     /// The panic is in the log already, with its place in the code.
     Panicked,
     Unreadable(LedgerError),
+    /// Another doorman answers for it, or may do so by now: this one let go of everything at once.
+    NotOurs(Stand),
 }
 
 /// How long to wait before the next start, after this many earlier failures in a row.
@@ -53,6 +58,8 @@ pub(super) struct Runner {
     pub(super) board: AgentSlot,
     pub(super) watchdog: Watchdog,
     pub(super) drain: CancellationToken,
+    /// Which doorman answers for the agent.
+    pub(super) stand: watch::Receiver<Stand>,
     pub(super) shadow: bool,
     pub(super) seed: u64,
     /// Agents start one after the other, at the pace at which they dial.
@@ -60,34 +67,50 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// Runs the agent until it is drained. After a panic the agent starts again from the ledger, and first finds out
-    /// the outcome of the answers that were in flight.
-    pub(super) async fn run(self) {
+    /// Runs the agent until it is drained, whenever it is this doorman's. After a panic the agent starts again from the ledger, and
+    /// first finds out the outcome of the answers that were in flight; so it does after another doorman had it.
+    pub(super) async fn run(mut self) {
         let mut failures = 0;
         let mut seed = self.seed;
         let mut rng = Rng::with_seed(seed);
-        tokio::select! {
-            () = self.drain.cancelled() => return,
-            () = tokio::time::sleep(self.start_after) => {}
-        }
-        while !self.drain.is_cancelled() {
+        while self.is_ours().await {
+            tokio::select! {
+                () = self.drain.cancelled() => return,
+                () = tokio::time::sleep(self.start_after) => {}
+            }
             let begun = tokio::time::Instant::now();
-            let Err(failure) = self.live(seed).await else { return };
+            let ended = self.live(seed).await;
             self.slot.store(None);
+            let failure = match ended {
+                Err(failure) => failure,
+                Ok(()) if self.drain.is_cancelled() => return,
+                Ok(()) => {
+                    self.give().await;
+                    continue;
+                }
+            };
             if begun.elapsed() > RESTART_MAX {
                 failures = 0;
             }
             let wait = restart_wait(failures, &mut rng);
-            failures += 1;
             let in_ms = (wait.as_secs_f64() * 1e3).round();
-            agent_span(&self.settings.id).in_scope(|| match failure {
+            agent_span(&self.settings.id).in_scope(|| match &failure {
                 Failure::Panicked => {
                     warn!(event = events::AGENT_RESTARTS, in_ms, "the agent's task panicked; the agent starts again");
+                }
+                // Another doorman was faster: soon it is known which.
+                Failure::Unreadable(LedgerError::Fenced { holder }) => {
+                    self.is_elsewhere(&Stand::Theirs(holder.as_str().into()));
                 }
                 Failure::Unreadable(error) => {
                     error!(event = events::LEDGER_UNREADABLE, why = %error, in_ms, "the agent cannot start yet");
                 }
+                Failure::NotOurs(stand) => self.is_elsewhere(stand),
             });
+            if matches!(failure, Failure::NotOurs(_)) {
+                continue;
+            }
+            failures += 1;
             seed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
             tokio::select! {
                 () = self.drain.cancelled() => return,
@@ -96,8 +119,61 @@ impl Runner {
         }
     }
 
+    /// Waits until this doorman answers for the agent; `false` once it is stopped.
+    async fn is_ours(&mut self) -> bool {
+        loop {
+            if self.drain.is_cancelled() {
+                return false;
+            }
+            let stand = self.stand.borrow_and_update().clone();
+            if stand == Stand::Ours {
+                return true;
+            }
+            self.is_elsewhere(&stand);
+            let drain = self.drain.clone();
+            tokio::select! {
+                () = drain.cancelled() => return false,
+                () = changed(&mut self.stand) => {}
+            }
+        }
+    }
+
+    /// Shows that the agent is not this doorman's.
+    fn is_elsewhere(&self, stand: &Stand) {
+        let why = match stand {
+            Stand::Theirs(by) => format!("held by the doorman `{by}`"),
+            Stand::Nobody(why) => (*why).to_owned(),
+            Stand::Give | Stand::Ours => "given to the other doormen".to_owned(),
+        };
+        let before = self.board.latest();
+        if before
+            .as_ref()
+            .is_some_and(|before| before.status.state == AgentState::Elsewhere && before.status.why == why)
+        {
+            return;
+        }
+        agent_span(&self.settings.id).in_scope(|| {
+            info!(event = events::STATE_CHANGED, state = AgentState::Elsewhere.as_str(), why, "elsewhere")
+        });
+        let since = self.around.clock.now().wall;
+        let status = AgentStatus {
+            state: AgentState::Elsewhere,
+            why,
+            handle: before.and_then(|before| before.status.handle.clone()),
+            ..AgentStatus::starting(self.settings.id.clone(), since)
+        };
+        self.board.put(AgentBoard::without_task(status));
+    }
+
+    /// The agent has finished what it began: others may have it.
+    async fn give(&self) {
+        if let Err(error) = self.around.ledger.give(self.settings.id.as_str()).await {
+            debug!(%error, "the lease stays here");
+        }
+    }
+
     /// One life of the agent's task.
-    async fn live(&self, seed: u64) -> Result<(), Failure> {
+    async fn live(&mut self, seed: u64) -> Result<(), Failure> {
         let mut policy = self.policy.clone();
         let in_force = policy.borrow_and_update().clone();
         let saved = self.saved_agent(in_force.as_deref()).await.map_err(Failure::Unreadable)?;
@@ -117,19 +193,36 @@ impl Runner {
         let mut core = Core::new(config, in_force, saved, self.around.clock.now());
         core.count_on(self.counters.clone());
         let beat = self.watchdog.register(format!("agent {}", self.settings.id), LOOP_BOUND);
+        let drain = self.drain.child_token();
         let (agent, handle) = Agent::new(
             self.settings.clone(),
             self.around.clone(),
             core,
             policy,
             beat,
-            self.drain.clone(),
+            drain.clone(),
             self.board.clone(),
         )
         .await;
         self.slot.store(Some(Arc::new(handle)));
         let mut task = AbortOnDrop(tokio::spawn(agent.run()));
-        let ended = (&mut task.0).await;
+        let ended = loop {
+            let stand = self.stand.borrow_and_update().clone();
+            match stand {
+                Stand::Ours => {}
+                Stand::Give => drain.cancel(),
+                // As `kill -9`: whoever has it finds out what became of everything.
+                stand @ (Stand::Theirs(_) | Stand::Nobody(_)) => {
+                    task.0.abort();
+                    let _ = (&mut task.0).await;
+                    return Err(Failure::NotOurs(stand));
+                }
+            }
+            tokio::select! {
+                ended = &mut task.0 => break ended,
+                () = changed(&mut self.stand) => {}
+            }
+        };
         self.slot.store(None);
         ended.map_err(|_| Failure::Panicked)?.map_err(Failure::Unreadable)
     }
@@ -137,6 +230,13 @@ impl Runner {
     async fn saved_agent(&self, policy: Option<&Policy>) -> Result<SavedAgent, LedgerError> {
         let now = self.around.clock.now().wall;
         self.around.ledger.load_agent(&self.settings.id, now, reach_of(policy)).await
+    }
+}
+
+/// Waits for a change; for ever where nothing changes any more.
+async fn changed(stand: &mut watch::Receiver<Stand>) {
+    if stand.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

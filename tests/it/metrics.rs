@@ -98,9 +98,12 @@ async fn a_scrape_over_tcp_says_what_was_done_and_nothing_that_strangers_said() 
     let rules = format!("{{rules=\"{}\",rule=\"friends\"}} 10", site.path("rules.toml").display());
     assert!(page.contains(&rules), "{rules}\n\n{page}");
     assert!(!page.contains("one-friends") && !page.contains("friends/") && !page.contains("strangers"), "{page}");
-    // No connection was lost, nobody was notified and no decider was asked, so nothing was counted: such a family is
-    // absent.
+    // No connection was lost, nobody was notified, no decider was asked and no database is shared, so nothing was counted:
+    // such a family is absent.
     let absent = [table::RECONNECTS, table::NOTIFICATIONS, table::DECIDER_ANSWERS, table::DECIDER_SECONDS];
+    let shared =
+        [table::LEASES, table::LEASE_TRUSTED, table::LEASES_TAKEN, table::FENCED, table::BEAT_SECONDS, table::MEMBERS];
+    let absent = [&absent[..], &shared].concat();
     let served = table::ROWS.iter().filter(|row| !absent.contains(row));
     assert_eq!(families(&page), served.map(table::Row::family).collect());
 

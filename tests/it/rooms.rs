@@ -26,6 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("inbox", &["clock", "model", "platform", "policy"]),
     ("responder", &["clock", "model", "platform"]),
     ("ledger", &["clock", "config", "files", "inbox", "model", "ops", "platform", "policy", "secret"]),
+    ("fleet", &["clock", "files", "ledger", "model", "ops"]),
     (
         "agent/core",
         &[
@@ -49,6 +50,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "decider",
+            "fleet",
             "inbox",
             "ledger",
             "model",
@@ -61,7 +63,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("page", &["clock", "config", "files", "ledger", "model", "ops", "policy", "secret"]),
-    ("notify", &["clock", "config", "files", "ledger", "model", "ops", "page", "platform", "secret"]),
+    ("notify", &["clock", "config", "files", "fleet", "ledger", "model", "ops", "page", "platform", "secret"]),
     (
         "supervisor",
         &[
@@ -69,6 +71,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "agent/core",
             "config",
             "diagnostics",
+            "fleet",
             "inbox",
             "ledger",
             "model",
@@ -86,6 +89,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "decider",
+            "fleet",
             "ledger",
             "model",
             "notify",

@@ -9,9 +9,11 @@
 )]
 
 mod faults;
+mod hotel;
 #[allow(unused, unreachable_pub, reason = "only what judges a line of the log")]
 #[path = "../it/logs.rs"]
 mod logs;
+mod sharing;
 
 use std::time::Duration;
 
@@ -27,15 +29,31 @@ fn main() {
         return;
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    // Of the tests whose name has this in it alone, if it is set.
+    let only = std::env::args().nth(1).unwrap_or_default();
     runtime.block_on(async {
-        killed_and_cut_off(&Database::make(&server, "kills").await).await;
-        println!("killed_and_cut_off ... ok");
-        two_on_one_database(&Database::make(&server, "two").await).await;
-        println!("two_on_one_database ... ok");
-        every_command_reads_it(&Database::make(&server, "commands").await).await;
-        println!("every_command_reads_it ... ok");
-        there_and_back(&Database::make(&server, "copied").await).await;
-        println!("there_and_back ... ok");
+        macro_rules! try_it {
+            ($name:ident) => {
+                try_it!(stringify!($name), |database| async move { $name(&database).await })
+            };
+            ($name:expr, $test:expr) => {
+                if $name.contains(&only) {
+                    ($test)(Database::make(&server, &$name.replace("::", "_").replace(' ', "_")).await).await;
+                    println!("{} ... ok", $name);
+                }
+            };
+        }
+        try_it!(killed_and_cut_off);
+        try_it!(two_on_one_database);
+        try_it!(every_command_reads_it);
+        try_it!(there_and_back);
+        try_it!("three_share", |database| async move { sharing::three_share(&database).await });
+        for point in ["intent", "call", "commit", "outcome"] {
+            let name = format!("stops_at_{point}");
+            try_it!(name, |database| async move { sharing::stops_at(&database, point).await });
+        }
+        try_it!("stopped_and_woken", |database| async move { sharing::stopped_and_woken(&database).await });
+        try_it!("database_away", |database| async move { sharing::database_away(&database).await });
     });
 }
 
@@ -154,28 +172,32 @@ async fn killed_and_cut_off(database: &Database) {
     live_again(&site, &daemon, "after").await.unwrap();
     daemon.stop().await.unwrap();
     database.judge(&site).await;
-    let held = database.count("SELECT count(*) FROM doorman.lease WHERE holder IS NOT NULL").await;
-    assert_eq!(held, 0, "a clean end gives the leases back");
+    let left = "SELECT count(*) FROM doorman.lease l JOIN doorman.member m ON m.id = l.holder WHERE m.state = 'left'";
+    assert_eq!(database.count(left).await, 1, "after a clean end its agent waits for the next start");
 }
 
-/// A second daemon for the same agent takes over; the first says so, and answers nothing more.
+/// A second daemon for the same agent waits; when the first does not live any more, it has the agent.
 async fn two_on_one_database(database: &Database) {
     let site = Site::start().await;
     site.control.fault(slow()).unwrap();
-    let first = database.daemon(&site);
+    let ttl = &[("DOORMAN_LEDGER_URL", database.url.as_str()), ("DOORMAN_FLEET_TTL", "2s")];
+    let first = site.daemon_told(&[], ttl);
     first.stands("live").await.unwrap();
     site.ask("first", 20, true);
     let beside = site.beside();
-    let second = database.daemon(&beside);
-    second.until("took over", |lines| lines.iter().any(|line| line["event"] == "lease_taken")).await.unwrap();
+    let second = beside.daemon_told(&[], ttl);
+    second.stands("elsewhere").await.unwrap();
     site.ask("second", 20, true);
-    first.until("fenced", |lines| lines.iter().any(|line| line["event"] == "lease_lost")).await.unwrap();
     site.until("all decided", all_decided).await.unwrap();
-    // The first is there, without the agent, and writes nothing.
-    site.ask("third", 5, true);
-    site.until("all decided", all_decided).await.unwrap();
-    second.stop().await.unwrap();
+    assert_eq!((first.count("lease_lost"), second.count("lease_taken")), (0, 0), "nothing is stolen");
+    site.ask("third", 20, true);
     first.kill().await;
+    second.stands("live").await.unwrap();
+    site.until("all decided", all_decided).await.unwrap();
+    // A third one in the same state directory does not start.
+    let mut third = beside.daemon_told(&[], ttl);
+    assert_eq!(third.ends().await, Some(74));
+    second.stop().await.unwrap();
     database.judge(&site).await;
 }
 

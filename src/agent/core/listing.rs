@@ -32,7 +32,8 @@ impl Core {
             | AgentState::Away
             | AgentState::Yielded
             | AgentState::Polling
-            | AgentState::Refused => self.config.timing.list_away,
+            | AgentState::Refused
+            | AgentState::Elsewhere => self.config.timing.list_away,
         }
     }
 

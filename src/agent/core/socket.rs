@@ -204,7 +204,7 @@ impl Core {
             AgentState::Yielded | AgentState::Polling => self.inbox.listing.want("there is no channel", now.mono),
             AgentState::Away if first => self.inbox.listing.want("there is no channel", now.mono),
             AgentState::Away => self.inbox.listing.hasten(self.config.timing.list_away, now.mono),
-            AgentState::Starting | AgentState::Live | AgentState::Refused => {}
+            AgentState::Starting | AgentState::Live | AgentState::Refused | AgentState::Elsewhere => {}
         }
     }
 

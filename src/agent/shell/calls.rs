@@ -12,6 +12,7 @@ use crate::ledger::{LedgerError, Reach, Record};
 use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId};
 use crate::model::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
 use crate::ops::log::events;
+use crate::ops::stop_at::{self, Point};
 use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{self, Socket, SocketCommand};
 use crate::platform::{CallError, Me, Page, Reply, Responded};
@@ -253,11 +254,13 @@ impl Agent {
     pub(super) fn respond(&mut self, request: RequestId, answer: Answer, attempt: u32) {
         let (client, clock) = (self.client(), self.around.clock.clone());
         self.tasks.spawn(async move {
+            stop_at::here(Point::Intent);
             let written = clock.now().mono;
             let reply = match client {
                 Ok(client) => client.respond(&request, answer).await,
                 Err(why) => no_key(&why),
             };
+            stop_at::here(Point::Outcome);
             Done::Responded { request, attempt, reply, written }
         });
     }

@@ -24,6 +24,8 @@ pub struct Places {
     pub ledger: PathBuf,
     /// The database that holds the ledger in place of the file.
     pub database: Option<DatabaseSettings>,
+    /// The name of this doorman among those that share the database, if it was given one.
+    pub fleet_name: Option<String>,
     /// Possible paths of the control socket, the likeliest first; exactly one if it was configured.
     pub control: Vec<PathBuf>,
     /// The socket for reading of each of these.
@@ -58,6 +60,7 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
     let ledger = loading.ledger_path().value;
     // Another record than the one that is meant would be worse than none.
     let Some(database) = loading.database() else { return Err(loading.problems.finish()) };
+    let fleet_name = loading.given("fleet.name");
     let control = loading.control_path();
     let named = !matches!(control.layer, Layer::Default);
     let read = loading.scalar("control.read_path", None, "").value;
@@ -82,7 +85,7 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
         (false, false) => std::iter::once(loading.resolve(&read)).chain(beside).collect(),
         (_, true) => beside.collect(),
     };
-    Ok(Places { ledger: loading.resolve(&ledger), database, control, read, rules, names, platform, file })
+    Ok(Places { ledger: loading.resolve(&ledger), database, fleet_name, control, read, rules, names, platform, file })
 }
 
 /// The id as the ledger has it, if it is a valid id.

@@ -1,6 +1,6 @@
 //! A lease: the row that says which doorman writes for an agent, in which epoch, and how many batches are on record in it.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::Failure;
 use super::session::Session;
@@ -11,20 +11,14 @@ use crate::ledger::sql::{Connection, params};
 #[derive(Debug, Clone)]
 pub(super) enum Lease {
     Held {
+        /// The life of this process that took it.
+        me: Arc<String>,
         epoch: i64,
         /// Batches on record in this epoch.
         seq: i64,
     },
-    /// It stays so until this process is started again, or two would take it from each other for ever.
-    Lost { holder: String },
-}
-
-/// For people, which machine and process; for leases, which life of it.
-#[expect(clippy::disallowed_methods, reason = "a shell: nobody else may have the name")]
-pub(super) fn name_of_this_life() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host: String = host.trim().chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
-    format!("{host} pid {} {}", std::process::id(), uuid::Uuid::new_v4())
+    /// It is written by somebody else, or was given: nothing more is written for it until it is taken again.
+    Gone { holder: String },
 }
 
 /// What the lease's row says to a transaction.
@@ -33,9 +27,22 @@ pub(super) enum Fence {
     Open,
     /// This very batch is on record.
     Passed,
-    /// Somebody else has the lease.
+    /// Somebody else has the lease; the name of their doorman.
     Lost(String),
 }
+
+/// What came of taking a lease.
+pub(super) enum Taken {
+    /// It is ours, in this epoch; and the name of whose doorman it was, if it was anybody's.
+    Ours { epoch: i64, from: Option<String> },
+    /// A member that lives has it, or this process may take nothing.
+    Theirs(String),
+}
+
+/// The name of nobody.
+const NOBODY: &str = "nobody";
+/// A holder for people: the name of its doorman.
+const HOLDER: &str = "SELECT coalesce((SELECT m.name FROM member m WHERE m.id = l.holder), l.holder), l.epoch, l.seq, l.holder FROM lease l WHERE l.name = ?1";
 
 /// The first statement of a transaction. It waits for whoever has the row, and then sees what they did.
 pub(super) fn fence(session: &Session, me: &str, name: &str, epoch: i64, seq: i64) -> Result<Fence, Fault> {
@@ -46,42 +53,53 @@ pub(super) fn fence(session: &Session, me: &str, name: &str, epoch: i64, seq: i6
     if counted > 0 {
         return Ok(Fence::Open);
     }
-    let found = connection.query_row("SELECT holder, epoch, seq FROM lease WHERE name = ?1", [name], |row| {
-        Ok((row.get::<_, Option<String>>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+    let (shown, e, s, holder) = connection.query_row(HOLDER, [name], |row| {
+        let id: Option<String> = row.get(3)?;
+        Ok((row.get::<_, Option<String>>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, id))
     })?;
-    match found {
-        (Some(holder), e, s) if holder == me && e == epoch && s == seq => Ok(Fence::Passed),
-        (holder, ..) => Ok(Fence::Lost(holder.unwrap_or_else(|| "nobody".to_owned()))),
+    if holder.as_deref() == Some(me) && e == epoch && s == seq {
+        return Ok(Fence::Passed);
     }
+    Ok(Fence::Lost(shown.unwrap_or_else(|| NOBODY.to_owned())))
 }
 
-/// Takes the lease from whoever has it. Twice is no harm: the epoch is another one then.
-pub(super) fn take(session: &Session, me: &str, name: &str) -> Result<(i64, Option<String>), Fault> {
+/// Takes a lease that nobody has, or somebody who is dead. One that a transaction keeps locked is somebody's for now: it holds up no
+/// other. Twice is no harm: the epoch is another one then.
+pub(super) fn take(session: &Session, me: &str, name: &str) -> Result<Taken, Fault> {
     let connection = Connection::Postgres(session);
     session.begin("BEGIN")?;
     connection.prepare_cached("INSERT INTO lease (name) VALUES (?1) ON CONFLICT DO NOTHING")?.execute([name])?;
-    let from = connection.query_row("SELECT holder FROM lease WHERE name = ?1 FOR UPDATE", [name], |row| row.get(0))?;
-    let epoch = connection.query_row(
-        "UPDATE lease SET holder = ?2, epoch = epoch + 1, seq = 0 WHERE name = ?1 RETURNING epoch",
-        params![name, me],
-        |row| row.get(0),
-    )?;
+    let taken: Vec<(i64, Option<String>)> = connection
+        .prepare_cached(
+            "WITH free AS (
+                 SELECT l.name, coalesce(m.name, l.holder) AS was FROM lease l LEFT JOIN member m ON m.id = l.holder
+                 WHERE l.name = ?1 AND (l.holder IS NULL OR l.holder = ?2 OR m.id IS NULL OR m.state = 'dead')
+                   AND EXISTS (SELECT 1 FROM member w WHERE w.id = ?2 AND w.state = 'up')
+                 FOR UPDATE OF l SKIP LOCKED)
+             UPDATE lease l SET holder = ?2, epoch = l.epoch + 1, seq = 0 FROM free WHERE l.name = free.name
+             RETURNING l.epoch, free.was",
+        )?
+        .query_map(params![name, me], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let holder: Option<String> = match taken.is_empty() {
+        true => connection.query_row(HOLDER, [name], |row| row.get(0))?,
+        false => None,
+    };
     session.commit()?;
-    Ok((epoch, from))
+    Ok(match taken.into_iter().next() {
+        Some((epoch, from)) => Taken::Ours { epoch, from },
+        None => Taken::Theirs(holder.unwrap_or_else(|| NOBODY.to_owned())),
+    })
 }
 
 /// Drained, of our own will: whoever comes next takes it from nobody.
-pub(super) fn give(session: &Session, me: &str, leases: &HashMap<String, Lease>) -> Result<(), Failure> {
-    for (name, lease) in leases {
-        let Lease::Held { epoch, .. } = lease else { continue };
-        let given = Connection::Postgres(session)
-            .prepare_cached(
-                "UPDATE lease SET holder = NULL, epoch = epoch + 1, seq = 0 WHERE name = ?1 AND holder = ?2 AND epoch = ?3",
-            )
-            .and_then(|mut statement| statement.execute(params![name, me, epoch]));
-        if let Err(error) = given {
-            return Err(Failure::Lost(error.to_string()));
-        }
-    }
-    Ok(())
+pub(super) fn give(session: &Session, name: &str, lease: &Lease) -> Result<bool, Failure> {
+    let Lease::Held { me, epoch, .. } = lease else { return Ok(false) };
+    Connection::Postgres(session)
+        .prepare_cached(
+            "UPDATE lease SET holder = NULL, epoch = epoch + 1, seq = 0 WHERE name = ?1 AND holder = ?2 AND epoch = ?3",
+        )
+        .and_then(|mut statement| statement.execute(params![name, me.as_str(), epoch]))
+        .map(|given| given > 0)
+        .map_err(|error| Failure::Lost(error.to_string()))
 }

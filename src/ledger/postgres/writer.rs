@@ -7,15 +7,17 @@
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::address::Purpose;
-use super::lease::{Fence, Lease, fence, give, name_of_this_life, take};
+use super::lease::{Fence, Lease, Taken, fence, give, take};
 use super::readers::Closing;
 use super::session::Session;
 use super::{Address, Failure};
@@ -25,6 +27,7 @@ use crate::ledger::record::{Fault, Numbers, Recorder};
 use crate::ledger::sql::Connection;
 use crate::ledger::{Health, LedgerError, Options, Record};
 use crate::ops::log::events;
+use crate::ops::stop_at::{self, Point};
 
 /// Connections that read.
 const READING: usize = 2;
@@ -49,6 +52,7 @@ pub struct Commit {
 pub enum Job {
     Commit(Commit),
     Take { name: String, reply: Reply<()> },
+    Give { name: String, reply: Reply<()> },
     Blank { cutoff: Timestamp, reply: Reply<u64> },
     Close { reply: Reply<()> },
 }
@@ -65,6 +69,9 @@ impl<T: Into<Fault>> From<T> for Trouble {
         Trouble::Fault(fault.into())
     }
 }
+
+/// A lease that a batch counts up: its name, under which life, its epoch, and the number of the batch.
+type Counted = (String, Arc<String>, i64, i64);
 
 /// The leases that a batch needs: its agents', and those of the targets of its messages.
 pub fn whose(batch: &[Record]) -> Vec<String> {
@@ -110,8 +117,10 @@ struct Writer {
     number: usize,
     address: Arc<Address>,
     session: Option<Session>,
-    /// Names this life of this process.
-    me: Arc<str>,
+    /// Names this life of this process; another one after the others thought it was dead.
+    me: Arc<ArcSwap<String>>,
+    /// Whether the leases stay in this process's name when it ends.
+    keeps: Arc<AtomicBool>,
     leases: HashMap<String, Lease>,
     options: Options,
     jobs: mpsc::Receiver<Job>,
@@ -131,11 +140,11 @@ pub fn start(
     first: Session,
     readers: Closing,
     options: &Options,
+    (me, keeps): (&Arc<ArcSwap<String>>, &Arc<AtomicBool>),
 ) -> Result<(Vec<mpsc::Sender<Job>>, watch::Receiver<Health>), LedgerError> {
     let threads = address.connections().saturating_sub(READING).max(1);
     let (health, heard) = watch::channel(Health::Ok);
     let board = Arc::new(Board { health, clock: options.clock.clone(), blocked: Mutex::new(vec![None; threads]) });
-    let me: Arc<str> = name_of_this_life().into();
     let mut first = Some(first);
     let mut all = Vec::new();
     for number in 0..threads {
@@ -144,7 +153,8 @@ pub fn start(
             number,
             address: Arc::clone(address),
             session: first.take(),
-            me: Arc::clone(&me),
+            me: Arc::clone(me),
+            keeps: Arc::clone(keeps),
             leases: HashMap::new(),
             jobs: jobs_out,
             board: Arc::clone(&board),
@@ -227,17 +237,29 @@ impl Writer {
                         return self.blocked(why);
                     }
                 },
-                Job::Take { name, reply } => match self.hold(&name) {
-                    Ok(_) => {
+                Job::Take { name, reply } => match self.take(&name) {
+                    Ok(()) => {
                         self.unblocked();
                         let _ = reply.send(Ok(()));
                     }
                     Err(Trouble::Fenced(holder)) => {
+                        self.unblocked();
                         let _ = reply.send(Err(LedgerError::Fenced { holder }));
                     }
                     // Whoever starts an agent tries again by itself.
                     Err(Trouble::Fault(fault)) => {
                         let why = why(fault);
+                        let _ = reply.send(Err(self.address.unusable(&why)));
+                        return self.blocked(why);
+                    }
+                },
+                Job::Give { name, reply } => match self.give(&name) {
+                    Ok(()) => {
+                        self.unblocked();
+                        let _ = reply.send(Ok(()));
+                    }
+                    Err(failure) => {
+                        let why = failure.to_string();
                         let _ = reply.send(Err(self.address.unusable(&why)));
                         return self.blocked(why);
                     }
@@ -282,13 +304,13 @@ impl Writer {
     fn write(&mut self, commit: &mut Commit, apart: bool) -> Result<Result<(), LedgerError>, Trouble> {
         let mut held = Vec::with_capacity(commit.whose.len());
         for name in &commit.whose {
-            let (epoch, seq) = self.hold(name)?;
-            held.push((name.clone(), epoch, seq + 1));
+            let (me, epoch, seq) = self.hold(name)?;
+            held.push((name.clone(), me, epoch, seq + 1));
         }
         let session = connected(&mut self.session, &self.address)?;
         session.begin("BEGIN")?;
-        for (name, epoch, seq) in &held {
-            match fence(session, &self.me, name, *epoch, *seq)? {
+        for (name, me, epoch, seq) in &held {
+            match fence(session, me, name, *epoch, *seq)? {
                 Fence::Open => {}
                 Fence::Passed => {
                     // The whole batch is there: its leases were counted up together.
@@ -297,15 +319,16 @@ impl Writer {
                     let unsure = commit.unsure.take();
                     return unsure.ok_or_else(|| Fault::Blocked("a lease was counted up by nobody".to_owned()).into());
                 }
-                Fence::Lost(holder) => {
+                Fence::Lost(by) => {
                     tracing::warn!(
                         event = events::LEASE_LOST,
                         lease = name,
-                        holder,
+                        by,
                         "another doorman took over: this one writes nothing more for it"
                     );
-                    self.leases.insert(name.clone(), Lease::Lost { holder: holder.clone() });
-                    return Err(Trouble::Fenced(holder));
+                    self.options.leases.fenced.fetch_add(1, Ordering::Relaxed);
+                    self.leases.insert(name.clone(), Lease::Gone { holder: by.clone() });
+                    return Err(Trouble::Fenced(by));
                 }
             }
         }
@@ -329,41 +352,74 @@ impl Writer {
         };
         // From here on it may be on record, whatever is heard of it.
         commit.unsure = Some(result.clone());
+        stop_at::here(Point::Commit);
         session.commit()?;
         self.counted(&held);
         Ok(result)
     }
 
-    fn counted(&mut self, held: &[(String, i64, i64)]) {
-        for (name, epoch, seq) in held {
-            self.leases.insert(name.clone(), Lease::Held { epoch: *epoch, seq: *seq });
+    fn counted(&mut self, held: &[Counted]) {
+        for (name, me, epoch, seq) in held {
+            self.leases.insert(name.clone(), Lease::Held { me: Arc::clone(me), epoch: *epoch, seq: *seq });
         }
     }
 
-    /// The lease of a name: its epoch, and how many batches are on record in it. Taken from whoever has it, the first time.
-    fn hold(&mut self, name: &str) -> Result<(i64, i64), Trouble> {
+    /// The lease of a name: under which life it was taken, its epoch, and how many batches are on record in it. What nobody asked for
+    /// before is taken; what was lost or given is not.
+    fn hold(&mut self, name: &str) -> Result<(Arc<String>, i64, i64), Trouble> {
         match self.leases.get(name) {
-            Some(Lease::Held { epoch, seq }) => return Ok((*epoch, *seq)),
-            Some(Lease::Lost { holder }) => return Err(Trouble::Fenced(holder.clone())),
-            None => {}
+            Some(Lease::Held { me, epoch, seq }) => Ok((Arc::clone(me), *epoch, *seq)),
+            Some(Lease::Gone { holder }) => Err(Trouble::Fenced(holder.clone())),
+            None => self.take_now(name),
         }
+    }
+
+    /// Has the lease under the present life.
+    fn take(&mut self, name: &str) -> Result<(), Trouble> {
+        match self.leases.get(name) {
+            Some(Lease::Held { me, .. }) if **me == **self.me.load() => Ok(()),
+            _ => self.take_now(name).map(drop),
+        }
+    }
+
+    fn take_now(&mut self, name: &str) -> Result<(Arc<String>, i64, i64), Trouble> {
+        let me = self.me.load_full();
         let session = connected(&mut self.session, &self.address)?;
-        let taken = take(session, &self.me, name);
+        let taken = take(session, &me, name);
         if taken.is_err() {
             session.rollback();
         }
-        let (epoch, from) = taken?;
-        // Others wrote for it until now.
-        self.numbers = Numbers::default();
-        self.leases.insert(name.to_owned(), Lease::Held { epoch, seq: 0 });
-        tracing::info!(
-            event = events::LEASE_TAKEN,
-            lease = name,
-            epoch,
-            from,
-            "this doorman writes for it from now on"
-        );
-        Ok((epoch, 0))
+        match taken? {
+            Taken::Ours { epoch, from } => {
+                // Others wrote for it until now.
+                self.numbers = Numbers::default();
+                self.leases.insert(name.to_owned(), Lease::Held { me: Arc::clone(&me), epoch, seq: 0 });
+                self.options.leases.taken.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(
+                    event = events::LEASE_TAKEN,
+                    lease = name,
+                    epoch,
+                    from,
+                    "this doorman writes for it from now on"
+                );
+                Ok((me, epoch, 0))
+            }
+            Taken::Theirs(holder) => {
+                self.leases.insert(name.to_owned(), Lease::Gone { holder: holder.clone() });
+                Err(Trouble::Fenced(holder))
+            }
+        }
+    }
+
+    /// Gives a lease up. What is committed for it later is fenced.
+    fn give(&mut self, name: &str) -> Result<(), Failure> {
+        let Some(lease) = self.leases.get(name) else { return Ok(()) };
+        let session = connected(&mut self.session, &self.address)?;
+        if give(session, name, lease)? {
+            tracing::info!(event = events::LEASE_GIVEN, lease = name, "this doorman gave it to the others");
+        }
+        self.leases.insert(name.to_owned(), Lease::Gone { holder: "nobody".to_owned() });
+        Ok(())
     }
 
     /// A database that is away is noticed even where nothing is to be written.
@@ -415,14 +471,21 @@ impl Writer {
         let unwritten = (!waiting.is_empty())
             .then(|| self.address.unusable(&format!("closed before it could be written: {}", why.unwrap_or_default())));
         for job in waiting {
-            if let (Job::Commit(Commit { reply, .. }) | Job::Take { reply, .. }, Some(error)) = (job, &unwritten) {
+            let asked = match job {
+                Job::Commit(Commit { reply, .. }) | Job::Take { reply, .. } | Job::Give { reply, .. } => Some(reply),
+                Job::Blank { .. } | Job::Close { .. } => None,
+            };
+            if let (Some(reply), Some(error)) = (asked, &unwritten) {
                 let _ = reply.send(Err(error.clone()));
             }
         }
-        if let Some(session) = &self.session
-            && let Err(error) = give(session, &self.me, &self.leases)
-        {
-            tracing::debug!(%error, "the leases stay in this process's name");
+        if let Some(session) = self.session.as_ref().filter(|_| !self.keeps.load(Ordering::Relaxed)) {
+            for (name, lease) in &self.leases {
+                if let Err(error) = give(session, name, lease) {
+                    tracing::debug!(%error, "the leases stay in this process's name");
+                    break;
+                }
+            }
         }
         drop(self.session.take());
         if let Some(reply) = reply {

@@ -8,30 +8,103 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::*;
+use crate::ledger::members::{Beat, Joining, State};
 
 fn on(at: &At) -> Ledger {
     Ledger::open(at, Options { retry: Duration::from_millis(1), ..Options::default() }).unwrap()
 }
 
+fn members(ledger: &Ledger) -> Members {
+    ledger.members().unwrap()
+}
+
+/// The others think that it is dead, whatever it thinks itself.
+fn is_dead_to(other: &Ledger, dead: &Ledger) {
+    let id = members(dead).me();
+    let beat = members(other).look().unwrap().into_iter().find(|member| member.id == *id).unwrap().beat;
+    assert!(!members(other).declare_dead(&id, beat + 1).unwrap(), "it beat since");
+    assert!(members(other).declare_dead(&id, beat).unwrap());
+    assert!(!members(other).declare_dead(&id, beat).unwrap(), "once");
+}
+
 #[tokio::test]
-async fn whoever_takes_the_lease_writes_and_who_had_it_writes_nothing_more() {
+async fn whoever_lives_keeps_the_lease_and_who_lost_it_writes_nothing_more() {
     let Some(at) = database() else { return };
-    let first = on(&at);
+    let (first, second) = (on(&at), on(&at));
     load(&first, 0).await;
     first.commit(vec![seen("r1", Some("ann"), 0), seen("r2", Some("bob"), 0)]).await.unwrap();
-    let second = on(&at);
-    assert_eq!(load(&second, 1).await.pending.len(), 2, "whoever takes it sees all of it");
+    let refused = second.load_agent(&agent(), at_second(1), REACH).await;
+    assert!(matches!(refused, Err(LedgerError::Fenced { .. })), "{refused:?}");
+    let refused = second.commit(vec![seen("r3", Some("cid"), 1)]).await;
+    assert!(matches!(refused, Err(LedgerError::Fenced { .. })), "{refused:?}");
+    is_dead_to(&second, &first);
+    // Until somebody takes it, what it writes is there for whoever does.
+    first.commit(vec![seen("r4", Some("dan"), 1)]).await.unwrap();
+    assert_eq!(load(&second, 1).await.pending.len(), 3, "whoever takes it sees all of it");
     let fenced = first.commit(vec![intent("r1", Answer::Approve, vec![], 1, 1)]).await;
     assert!(matches!(fenced, Err(LedgerError::Fenced { .. })), "{fenced:?}");
     second.commit(vec![intent("r1", Answer::Reject, vec![], 1, 2)]).await.unwrap();
-    // It does not take it back by itself: two would do so for ever.
+    // The dead takes nothing, not even what nobody has, and declares nobody dead.
+    second.give(agent().as_str()).await.unwrap();
     let again = first.load_agent(&agent(), at_second(3), REACH).await;
     assert!(matches!(again, Err(LedgerError::Fenced { .. })), "{again:?}");
-    let open = load(&second, 4).await.open_answers;
+    let living = members(&second).look().unwrap().pop().unwrap();
+    assert!(!members(&first).declare_dead(&living.id, living.beat).unwrap());
+    // As somebody new it does.
+    let mut anew = members(&first);
+    assert!(matches!(anew.beat(0).unwrap(), Beat::Dead { by: Some(_) }));
+    anew.join_again("another-life".to_owned()).unwrap();
+    assert_eq!(anew.beat(0).unwrap(), Beat::Done(State::Up));
+    let open = load(&first, 4).await.open_answers;
     assert_eq!(open.iter().map(|open| open.answer).collect::<Vec<_>>(), [Answer::Reject]);
-    first.close().await.unwrap();
-    second.commit(vec![outcome("r1", Outcome::Confirmed(Answer::Reject), 5)]).await.unwrap();
+    let given = second.commit(vec![outcome("r1", Outcome::Confirmed(Answer::Reject), 5)]).await;
+    assert!(matches!(given, Err(LedgerError::Fenced { .. })), "{given:?}");
+    first.commit(vec![outcome("r1", Outcome::Confirmed(Answer::Reject), 5)]).await.unwrap();
     second.close().await.unwrap();
+    first.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_life_knows_that_its_last_one_is_over() {
+    let Some(at) = database() else { return };
+    let first = on(&at);
+    load(&first, 0).await;
+    let next = |before: Option<String>| {
+        let member = Joining { before, ..Joining::default() };
+        Ledger::open(&at, Options { member, retry: Duration::from_millis(1), ..Options::default() }).unwrap()
+    };
+    let stranger = next(None);
+    assert!(stranger.load_agent(&agent(), at_second(1), REACH).await.is_err());
+    let second = next(Some(members(&first).me().to_string()));
+    load(&second, 1).await;
+    first.commit(vec![seen("r1", Some("ann"), 0)]).await.unwrap_err();
+    // One that leaves keeps its leases for the next life.
+    members(&second).leave().unwrap();
+    second.keep_leases();
+    let me = members(&second).me().to_string();
+    second.close().await.unwrap();
+    assert!(stranger.load_agent(&agent(), at_second(2), REACH).await.is_err());
+    load(&next(Some(me)), 3).await;
+}
+
+#[tokio::test]
+async fn a_lease_that_a_transaction_keeps_locked_holds_up_no_other() {
+    let Some(at) = database() else { return };
+    let ledger = on(&at);
+    let At::Database(address) = &at else { unreachable!("it is a database") };
+    let other = AgentId::parse("0c5b0a2e-7a55-4e6f-9d1f-000000000002").unwrap();
+    load(&ledger, 0).await;
+    ledger.give(agent().as_str()).await.unwrap();
+    // As a holder that was stopped in its transaction.
+    let stopped = address.connect(postgres::Purpose::Write).unwrap();
+    stopped.begin("BEGIN").unwrap();
+    stopped.batch("SELECT * FROM lease FOR UPDATE").unwrap();
+    let refused = ledger.load_agent(&agent(), at_second(1), REACH).await;
+    assert!(matches!(refused, Err(LedgerError::Fenced { .. })), "{refused:?}");
+    ledger.load_agent(&other, at_second(1), REACH).await.unwrap();
+    stopped.rollback();
+    load(&ledger, 2).await;
+    ledger.close().await.unwrap();
 }
 
 fn at_second(second: i64) -> Timestamp {
@@ -130,6 +203,6 @@ async fn a_database_that_is_no_place_for_a_record_is_refused_before_anything_is_
     assert!(matches!(Ledger::open(&at, Options::default()), Err(LedgerError::Newer { found: 99, .. })));
     assert!(matches!(LedgerReader::open(&at), Err(LedgerError::Newer { found: 99, .. })));
     // Unless that one says that we may still.
-    session.batch("UPDATE doorman.meta SET min_reader = 12, min_writer = 12").unwrap();
+    session.batch("UPDATE doorman.meta SET min_reader = 13, min_writer = 13").unwrap();
     on(&at).close().await.unwrap();
 }

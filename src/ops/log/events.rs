@@ -125,7 +125,12 @@ events! {
     LEDGER_BLOCKED = "ledger_blocked", ERROR, ["why"], "the ledger cannot be written; every answer waits";
     LEDGER_ASYNC = "ledger_async", WARN, ["database", "why"], "the PostgreSQL database may lose what it confirmed, in a crash or a fail-over; doorman uses it";
     LEASE_TAKEN = "lease_taken", INFO, ["lease", "epoch", "from"], "this doorman writes what `lease` is for into the PostgreSQL database from now on; whoever did before (`from`) writes nothing more";
-    LEASE_LOST = "lease_lost", WARN, ["lease", "holder"], "another doorman took the lease; this one writes and answers nothing more for it until it is started again";
+    LEASE_LOST = "lease_lost", WARN, ["lease", "by"], "another doorman (`by`) took the lease; this one writes and answers nothing more for it until it has the lease again";
+    LEASE_GIVEN = "lease_given", INFO, ["lease"], "this doorman finished what it had begun for the agent, and left the lease to the others";
+    MEMBER_DEAD = "member_dead", WARN, ["member"], "a doorman on the same database did not beat for its whole `fleet.ttl`: this one and the others take its agents";
+    MEMBER_LOST = "member_lost", WARN, ["by"], "another doorman (`by`) found that this one did not beat: it lets go of its agents at once, and joins the others again";
+    LEASE_LAPSED = "lease_lapsed", WARN, [], "the database has not confirmed for too long that this doorman lives, so that others may take its agents: it decides and sends nothing new, and its connections stay for `fleet.let_go_after`";
+    LEASE_BACK = "lease_back", INFO, ["for_ms"], "the database confirms again that this doorman lives";
     LEDGER_EXPOSED = "ledger_exposed", WARN, ["path", "why"], "other users of the machine may read the ledger, or replace a directory on the way to it, and doorman cannot change that";
     LEDGER_UNREADABLE = "ledger_unreadable", ERROR, ["why", "in_ms"], "an agent's data could not be read from the ledger; doorman retries after `in_ms` and answers nothing for the agent until then";
     LEDGER_LOCK_REMADE = "ledger_lock_remade", WARN, ["path"], "the ledger's lock file was deleted while doorman runs; doorman made it again and locked it";
@@ -189,7 +194,7 @@ fields! {
     "in_ms", "number", "until the next try, in milliseconds";
     "for_ms", "number", "how long it lasted, in milliseconds";
     "late_ms", "number", "by how much it is late, in milliseconds";
-    "state", "text", "`starting`, `live`, `away`, `yielded`, `polling` or `refused`";
+    "state", "text", "`starting`, `live`, `away`, `yielded`, `polling`, `refused` or `elsewhere`";
     "why", "text", "the reason, for people";
     "what", "text", "what kind of row it was; or the name of an event";
     "via", "text", "`event` or `listing`";
@@ -222,8 +227,8 @@ fields! {
     "database", "text", "the address of a PostgreSQL database, without a password";
     "lease", "text", "what a lease is for: an agent's id, or `notify` for messages to people";
     "epoch", "number", "how often the lease was taken or given";
-    "from", "text", "who had the lease before: the machine, the process, and a name of its own; absent where nobody had";
-    "holder", "text", "who has the lease now";
+    "from", "text", "the name of the doorman that had the lease before; absent where nobody had";
+    "member", "text", "the name of a doorman that shares the database (`fleet.name`)";
     "source", "text", "where a key comes from; never the key";
     "problems", "text", "everything that is wrong with a file, over several lines";
     "needs_restart", "text", "settings that changed and need a restart";

@@ -155,6 +155,14 @@ impl Scrape {
         page.one(table::LEDGER_OK, truth(blocked.is_none()))?;
         let since = blocked.map_or(0.0, |blocked| self.now.mono.since(blocked.since_mono).as_secs_f64());
         page.one(table::LEDGER_BLOCKED, since)?;
+        if let Some(fleet) = &board.fleet {
+            page.one(table::LEASES, fleet.held as f64)?;
+            page.one(table::LEASE_TRUSTED, truth(fleet.trusted))?;
+            page.one(table::LEASES_TAKEN, fleet.taken as f64)?;
+            page.one(table::FENCED, fleet.fenced as f64)?;
+            page.one(table::BEAT_SECONDS, fleet.beat_seconds)?;
+            page.one(table::MEMBERS, fleet.members as f64)?;
+        }
         page.each(
             table::NOTIFY_FAILING,
             board

@@ -89,6 +89,12 @@ rows! {
     LEDGER_OK = Gauge "doorman_ledger_ok" [] "Whether the ledger can be written";
     LEDGER_BLOCKED = Gauge "doorman_ledger_blocked_seconds" [] "For how long the ledger could not be written; 0 where it can";
     LEDGER_COMMIT_SECONDS = Histogram "doorman_ledger_commit_seconds" [] "How long one transaction of the ledger took, from its first row to its commit";
+    LEASES = Gauge "doorman_leases" [] "Agents that this doorman has, where several share a database";
+    LEASE_TRUSTED = Gauge "doorman_lease_trusted" [] "Whether the database confirms that this doorman lives; where not, it decides and sends nothing new";
+    LEASES_TAKEN = Counter "doorman_leases_taken" [] "Leases that this doorman took";
+    FENCED = Counter "doorman_fenced" [] "Transactions that were refused since another doorman had the lease";
+    BEAT_SECONDS = Gauge "doorman_beat_seconds" [] "How long the last beat took, by which the database knows that this doorman lives";
+    MEMBERS = Gauge "doorman_members" [] "Doormen that take agents, this one with them";
     NOTIFICATIONS = Counter "doorman_notifications" ["target", "result"] "Tries to deliver a message to a target of `[[notify]]`; `failed` is tried again";
     NOTIFY_FAILING = Gauge "doorman_notify_failing" ["target"] "Whether the target's last message did not arrive so far";
     DECIDER_ANSWERS = Counter "doorman_decider_answers" ["decider", "result"] "What came of questions to a decider: its word, or why there is none; the request then stays pending";

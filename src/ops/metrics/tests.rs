@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::table::{ROWS, Row};
 use super::*;
 use crate::model::{AgentId, AgentState};
-use crate::ops::board::{self, AgentBoard, Board, Phase};
+use crate::ops::board::{self, AgentBoard, Board, FleetBoard, Phase};
 use crate::ops::control::wire::{AgentStatus, NotifyStatus, PolicyStatus};
 use crate::policy::RuleName;
 use crate::policy::ask::{AskFailure, AskFault};
@@ -45,6 +45,16 @@ fn board(agents: usize) -> Board {
             since: None,
             problem: Some("x".to_owned()),
         }],
+        fleet: Some(Arc::new(FleetBoard {
+            name: "a".to_owned(),
+            trusted: true,
+            since: "2026-11-23T00:00:00Z".parse().unwrap(),
+            held: 3,
+            members: 2,
+            taken: 4,
+            fenced: 1,
+            beat_seconds: 0.002,
+        })),
         notify: vec![NotifyStatus::new("ops", "webhook")],
         counters: BTreeMap::from([("requests_seen", 7)]),
         ..Board::default()

@@ -115,6 +115,11 @@ pub(super) fn unreached(left: Duration) -> CallError {
     CallError { retry_after: Some(left), ..unsent("not sent: the host was just out of reach") }
 }
 
+/// Nothing was sent, since others may act for this agent by now.
+pub(super) fn not_ours() -> CallError {
+    unsent("not sent: another doorman may answer for this agent by now")
+}
+
 fn fault(fault: CallFault, why: &str) -> CallError {
     CallError { fault, code: None, message: Some(StrangerText::new(why)), retry_after: None }
 }

@@ -1,0 +1,179 @@
+//! `doorman fleet`: the doormen that share a database, and which of them takes agents.
+
+use serde_json::json;
+
+use super::{CliError, Global, output, table};
+use crate::ledger::members::{Member, State, host};
+use crate::ledger::{self, At};
+use crate::ops::control::peer;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman fleet status
+  doorman fleet drain             before work on this machine
+  doorman fleet drain host-b
+  doorman fleet undrain
+
+For doormen that share a PostgreSQL database (`[ledger] url`): docs/fleet.md.
+The database is asked, not the daemon, so these commands work on any machine.
+
+Exit status: 0 done; 1 no such doorman, or nothing to change; 2 the ledger is in
+a file, which no other doorman shares; 74 the database cannot be used.")]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Show the doormen that share the database, and how many agents each has
+    Status(Shown),
+    /// Have a doorman give its agents to the others, and take none
+    Drain(Which),
+    /// Have it take agents again
+    Undrain(Which),
+}
+
+#[derive(Debug, clap::Args)]
+struct Shown {
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// Its name, as `fleet status` shows it; else the one of this configuration
+    #[arg(value_name = "MEMBER")]
+    member: Option<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// 2 where nothing is shared, 74 where the database cannot be used, 1 for an unknown member.
+pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    let places = super::places(global, "--config PATH")?;
+    let At::Database(address) = At::of(&places.ledger, places.database.as_ref()) else {
+        let message =
+            "the ledger is in a file, which no other doorman shares: `[ledger] url` names a database (docs/fleet.md)";
+        return Err(CliError::new(2, message));
+    };
+    match args.action {
+        Action::Status(shown) => status(&address, shown.json),
+        Action::Drain(which) => drain(&address, which.member.or(places.fleet_name), true),
+        Action::Undrain(which) => drain(&address, which.member.or(places.fleet_name), false),
+    }
+}
+
+fn status(address: &ledger::Address, json: bool) -> Result<u8, CliError> {
+    let (members, free) = ledger::list(address).map_err(|error| super::ledger::fault(&error))?;
+    if json {
+        let object = |member: &Member| {
+            json!({
+                "id": member.id, "name": member.name, "version": member.version, "state": word(member),
+                "agents": member.held, "reached": member.reached, "weight": member.weight, "agents_max": member.agents_max,
+                "beat_age_ms": u64::try_from(member.beat_age.as_millis()).unwrap_or(u64::MAX),
+                "ttl_ms": u64::try_from(member.ttl.as_millis()).unwrap_or(u64::MAX), "joined_at": member.joined_at,
+            })
+        };
+        let value = json!({ "members": members.iter().map(object).collect::<Vec<_>>(), "free": free });
+        output::print(&format!("{value}\n"))?;
+        return Ok(0);
+    }
+    output::print_page(&page(&members, &free))?;
+    Ok(0)
+}
+
+/// How it stands; one that does not beat is told as such before another doorman finds it dead.
+fn word(member: &Member) -> &'static str {
+    match member.state {
+        State::Up | State::Draining if member.beat_age > member.ttl => "silent",
+        state => state.as_str(),
+    }
+}
+
+fn page(members: &[Member], free: &[String]) -> String {
+    if members.is_empty() {
+        return "no doorman runs on this database\n".to_owned();
+    }
+    let row = |member: &Member| {
+        vec![
+            output::shown(&member.name),
+            output::shown(&member.version),
+            word(member).to_owned(),
+            member.held.to_string(),
+            member.reached.to_string(),
+            format!("{:.1} s ago", member.beat_age.as_secs_f64()),
+        ]
+    };
+    let header = ["MEMBER", "VERSION", "STATE", "AGENTS", "REACHED", "BEAT"];
+    let mut page = table::table(&header, members.iter().map(row).collect());
+    if !free.is_empty() {
+        let named: Vec<String> = free.iter().take(5).map(|name| output::shown(name)).collect();
+        let more = if free.len() > named.len() { ", …" } else { "" };
+        page += &format!("\nnobody has {} of them now: {}{more}\n", free.len(), named.join(", "));
+    }
+    page
+}
+
+fn drain(address: &ledger::Address, member: Option<String>, drain: bool) -> Result<u8, CliError> {
+    let member = member.unwrap_or_else(host);
+    let account = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name);
+    let person = peer::own_login().or_else(account).unwrap_or_else(|| "somebody".to_owned());
+    let changed = ledger::drain(address, &member, drain, &format!("person:{person}"))
+        .map_err(|error| super::ledger::fault(&error))?;
+    let shown = output::shown(&member);
+    match (changed, drain) {
+        (0, true) => {
+            Err(CliError::new(1, format!("no doorman `{shown}` takes agents: `doorman fleet status` lists them")))
+        }
+        (0, false) => {
+            Err(CliError::new(1, format!("no doorman `{shown}` is draining: `doorman fleet status` lists them")))
+        }
+        (_, true) => output::print(&format!(
+            "`{shown}` gives its agents to the others, and takes none until `doorman fleet undrain`\n"
+        ))
+        .map(|()| 0),
+        (_, false) => output::print(&format!("`{shown}` takes agents again\n")).map(|()| 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_page() {
+        let member = |name: &str, state, age| Member {
+            id: "x".to_owned(),
+            instance: "y".to_owned(),
+            name: name.to_owned(),
+            version: "0.1.0".to_owned(),
+            beat: 7,
+            state,
+            weight: 100,
+            agents_max: 20_000,
+            ttl: Duration::from_secs(15),
+            roster: "r".to_owned(),
+            reached: 2,
+            joined_at: jiff::Timestamp::UNIX_EPOCH,
+            beat_age: Duration::from_millis(age),
+            held: 3,
+        };
+        let members =
+            [member("a\u{1b}", State::Up, 1_240), member("b", State::Draining, 800), member("c", State::Up, 16_000)];
+        insta::assert_snapshot!(anstream::adapter::strip_str(&page(&members, &["agent-1".to_owned()])).to_string(), @r"
+         MEMBER   VERSION  STATE     AGENTS  REACHED  BEAT
+         a\u{1b}  0.1.0    up        3       2        1.2 s ago
+         b        0.1.0    draining  3       2        0.8 s ago
+         c        0.1.0    silent    3       2        16.0 s ago
+
+        nobody has 1 of them now: agent-1
+        ");
+        assert_eq!(page(&[], &[]), "no doorman runs on this database\n");
+    }
+}

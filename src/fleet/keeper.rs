@@ -1,0 +1,323 @@
+//! The thread that beats, looks at the others, and says which agents are ours. It waits for no agent and for no runtime.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tracing::{debug, info, warn};
+
+use super::core::{Core, Phase};
+use super::share::{Plan, Seen};
+use super::{Place, Shared, Stand, Ways};
+use crate::clock::{Clock, Mono};
+use crate::ledger::members::{Beat, Held, LeaseCounts, Member, State};
+use crate::ledger::{LedgerError, MESSAGES, Members};
+use crate::ops::board::FleetBoard;
+use crate::ops::log::events;
+
+/// Agents that go to others in a second, because this doorman has too many.
+const MOVES_A_SECOND: u32 = 5;
+/// The board shows the present at least this often.
+const TURN_MAX: Duration = Duration::from_secs(1);
+
+const NOBODYS: &str = "nobody has it at the moment";
+const LOST: &str = "the other doormen took this one for dead, and it joins them again";
+const AWAY: &str = "the database has been away for too long, so that others could have it by now";
+
+/// What the thread is told.
+#[derive(Debug)]
+pub enum Order {
+    /// The process ends. The reply says whether that is on record.
+    Leave(oneshot::Sender<bool>),
+}
+
+/// See the module.
+pub struct Keeper {
+    members: Members,
+    place: Place,
+    core: Core,
+    clock: Clock,
+    shared: Arc<Shared>,
+    counts: Arc<LeaseCounts>,
+    beat_at: Mono,
+    look_at: Mono,
+    /// The others said that this life is over, and the next one is not on record yet.
+    lost: bool,
+    phase: Phase,
+    phase_since: Mono,
+    board: FleetBoard,
+    /// Changes with the leases.
+    moves: Option<(i64, i64)>,
+    leases: Vec<Held>,
+    rosters: HashMap<String, HashSet<String>>,
+    free_since: HashMap<String, Mono>,
+    /// Leases that were to be given, and are not yet.
+    giving: HashSet<String>,
+}
+
+impl Keeper {
+    pub fn new(
+        members: Members,
+        place: Place,
+        ways: Ways,
+        name: String,
+        clock: Clock,
+        shared: Arc<Shared>,
+        counts: Arc<LeaseCounts>,
+    ) -> Self {
+        let now = clock.now();
+        let board = FleetBoard {
+            name,
+            trusted: false,
+            since: now.wall,
+            held: 0,
+            members: 0,
+            taken: 0,
+            fenced: 0,
+            beat_seconds: 0.0,
+        };
+        Self {
+            members,
+            place,
+            core: Core::new(ways.ttl, ways.let_go_after),
+            clock,
+            shared,
+            counts,
+            beat_at: now.mono,
+            look_at: now.mono,
+            lost: false,
+            phase: Phase::LetGo,
+            phase_since: now.mono,
+            board,
+            moves: None,
+            leases: Vec::new(),
+            rosters: HashMap::new(),
+            free_since: HashMap::new(),
+            giving: HashSet::new(),
+        }
+    }
+
+    fn now(&self) -> Mono {
+        self.clock.now().mono
+    }
+
+    /// Until it is told to leave, or nobody is there to tell it anything.
+    pub fn run(mut self, orders: &mpsc::Receiver<Order>) {
+        loop {
+            if self.now() >= self.beat_at {
+                self.beat();
+            }
+            if self.now() >= self.look_at && self.core.phase(self.now()) == Phase::Trusted {
+                self.look();
+            }
+            self.judge();
+            let now = self.now();
+            let mut wait = self.beat_at.since(now).min(TURN_MAX);
+            if self.phase == Phase::Trusted {
+                wait = wait.min(self.look_at.since(now));
+            }
+            for at in [self.core.trusted_until(), self.core.lets_go_at()].into_iter().filter(|at| *at > now) {
+                wait = wait.min(at.since(now));
+            }
+            match orders.recv_timeout(wait) {
+                Ok(Order::Leave(reply)) => {
+                    let left = self.members.leave();
+                    if let Err(error) = &left {
+                        debug!(%error, "the others will notice that this doorman has ended");
+                    }
+                    let _ = reply.send(left.is_ok());
+                    return;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn beat(&mut self) {
+        let begun = self.now();
+        self.beat_at = begun + self.core.between_beats();
+        let beaten =
+            if self.lost { self.join_again() } else { self.members.beat(self.shared.reached.load(Ordering::Relaxed)) };
+        self.board.beat_seconds = self.now().since(begun).as_secs_f64();
+        match beaten {
+            Ok(Beat::Done(_)) => {
+                if self.core.phase(begun) != Phase::Trusted {
+                    // Whatever was decided of the leases was decided before.
+                    self.look_at = begun;
+                }
+                self.core.beaten(begun);
+                self.shared.trust.set(self.core.trusted_until());
+            }
+            Ok(Beat::Dead { by }) => {
+                warn!(
+                    event = events::MEMBER_LOST,
+                    by = by.as_deref().unwrap_or("somebody"),
+                    "the other doormen take this one for dead: it lets go of its agents, and joins them again"
+                );
+                self.lost = true;
+                self.core.died();
+                self.shared.trust.set(self.core.trusted_until());
+                self.giving.clear();
+                self.all_are(LOST);
+                self.beat_at = begun;
+            }
+            Err(error) => {
+                debug!(%error, "no beat");
+                self.beat_at = self.now() + self.core.again_after();
+            }
+        }
+    }
+
+    fn join_again(&mut self) -> Result<Beat, LedgerError> {
+        let life = self.place.new_life();
+        self.members.join_again(life)?;
+        self.lost = false;
+        Ok(Beat::Done(State::Up))
+    }
+
+    /// Nobody's, until the next look.
+    fn all_are(&self, why: &'static str) {
+        for stand in self.shared.stands.values() {
+            say(stand, Stand::Nobody(why));
+        }
+    }
+
+    fn look(&mut self) {
+        match self.look_now() {
+            Ok(()) => self.look_at = self.now() + self.core.between_looks(),
+            Err(error) => {
+                debug!(%error, "the other doormen cannot be looked at");
+                self.look_at = self.now() + self.core.again_after();
+            }
+        }
+    }
+
+    fn look_now(&mut self) -> Result<(), LedgerError> {
+        let mut members = self.members.look()?;
+        let now = self.now();
+        let me = self.members.me();
+        let mut changed = false;
+        for (id, beat) in self.core.looked(&members, &me, now) {
+            if self.members.declare_dead(&id, beat)? {
+                let of = members.iter().find(|member| member.id == id);
+                let member = of.map_or("", |member| member.name.as_str());
+                warn!(
+                    event = events::MEMBER_DEAD,
+                    member, "a doorman does not beat any more: the others take its agents"
+                );
+                changed = true;
+            }
+        }
+        if changed {
+            members = self.members.look()?;
+        }
+        let moves = self.members.moves()?;
+        if self.moves != Some(moves) {
+            self.leases = self.members.leases()?;
+            self.moves = Some(moves);
+        }
+        self.rosters.retain(|hash, _| members.iter().any(|member| member.roster == *hash));
+        for member in &members {
+            if !self.rosters.contains_key(&member.roster) {
+                let names = self.members.roster(&member.roster)?;
+                self.rosters.insert(member.roster.clone(), names.into_iter().collect());
+            }
+        }
+        self.share(&members, &me, now);
+        Ok(())
+    }
+
+    /// Says of each lease whose it is.
+    fn share(&mut self, members: &[Member], me: &str, now: Mono) {
+        let by_id: HashMap<&str, &Member> = members.iter().map(|member| (member.id.as_str(), member)).collect();
+        let held = self.leases.iter().filter_map(|lease| {
+            let holder = lease.holder.as_ref().filter(|holder| by_id.contains_key(holder.as_str()))?;
+            Some((lease.name.clone(), holder.clone()))
+        });
+        let holders: HashMap<String, String> = held.collect();
+        let free = |name: &&String| !holders.contains_key(*name);
+        self.free_since.retain(|name, _| free(&name));
+        for name in self.shared.stands.keys().filter(free) {
+            self.free_since.entry(name.clone()).or_insert(now);
+        }
+        let grace = self.core.grace();
+        let long_free = self.free_since.iter().filter(|(_, since)| now.since(**since) >= grace);
+        let long_free = long_free.map(|(name, _)| name.clone()).collect();
+        self.giving.retain(|name| holders.get(name).is_some_and(|holder| holder == me));
+        let moves_max = if self.core.is_steady(now) && self.giving.is_empty() {
+            (self.core.between_looks() * MOVES_A_SECOND).as_secs_f64().ceil() as usize
+        } else {
+            0
+        };
+        let seen = Seen { members, rosters: &self.rosters, holders: &holders, uncounted: MESSAGES };
+        let Plan { take, give } = seen.plan(me, &long_free, moves_max);
+        self.giving.extend(give);
+        let take: HashSet<String> = take.into_iter().collect();
+        for (name, stand) in &self.shared.stands {
+            let now = match holders.get(name) {
+                Some(holder) if holder == me && self.giving.contains(name) => Stand::Give,
+                Some(holder) if holder == me => Stand::Ours,
+                Some(holder) => Stand::Theirs(by_id.get(holder.as_str()).map_or("", |member| &member.name).into()),
+                None if take.contains(name) => Stand::Ours,
+                None => Stand::Nobody(NOBODYS),
+            };
+            say(stand, now);
+        }
+        let held = holders.iter().filter(|(name, holder)| *holder == me && *name != MESSAGES).count();
+        self.board.held = held as u64;
+        self.board.members = members.iter().filter(|member| member.state == State::Up).count() as u64;
+    }
+
+    /// Says whether this doorman may still decide and send, and shows it.
+    fn judge(&mut self) {
+        let now = self.clock.now();
+        let phase = self.core.phase(now.mono);
+        if phase != self.phase {
+            match (self.phase, phase) {
+                (_, Phase::Trusted) => {
+                    if self.board.members > 0 {
+                        let for_ms = now.mono.since(self.phase_since).as_secs_f64() * 1e3;
+                        info!(
+                            event = events::LEASE_BACK,
+                            for_ms, "the database confirms again that this doorman lives"
+                        );
+                    }
+                }
+                (Phase::Trusted, _) if !self.lost => {
+                    warn!(
+                        event = events::LEASE_LAPSED,
+                        "the database has not confirmed for too long that this doorman lives: it decides and sends nothing new"
+                    );
+                }
+                _ => {}
+            }
+            if phase == Phase::Trusted || self.phase == Phase::Trusted {
+                (self.phase_since, self.board.since) = (now.mono, now.wall);
+            }
+            if phase == Phase::LetGo {
+                self.all_are(if self.lost { LOST } else { AWAY });
+                self.look_at = now.mono;
+            }
+            self.phase = phase;
+            self.shared.trust.say(phase == Phase::Trusted);
+        }
+        self.board.trusted = phase == Phase::Trusted;
+        self.board.taken = self.counts.taken.load(Ordering::Relaxed);
+        self.board.fenced = self.counts.fenced.load(Ordering::Relaxed);
+        if self.shared.board.load().as_deref() != Some(&self.board) {
+            self.shared.board.store(Some(Arc::new(self.board.clone())));
+        }
+    }
+}
+
+fn say(to: &tokio::sync::watch::Sender<Stand>, stand: Stand) {
+    to.send_if_modified(|before| {
+        let changed = *before != stand;
+        *before = stand;
+        changed
+    });
+}

@@ -1,0 +1,181 @@
+//! Several real doormen on one real database: they share the agents, die, stop at the worst moments, and lose the database. The sandbox
+//! counts what the platform was told.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::Database;
+use crate::faults::daemon::Daemon;
+use crate::hotel::{Hotel, OPPOSITE, RULES};
+
+fn count(daemon: &Daemon, event: &str) -> usize {
+    daemon.count(event)
+}
+
+/// Waits until the kernel says that the process is stopped.
+async fn stopped(hotel: &Hotel, daemon: &Daemon) {
+    let path = format!("/proc/{}/stat", daemon.pid());
+    let is_stopped = || {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+    };
+    hotel.until("stopped", async || is_stopped()).await;
+}
+
+/// Three share six agents; one is killed, one comes back at once, one is stopped in order. Requests come all the time.
+pub async fn three_share(database: &Database) {
+    let hotel = Hotel::of(6, database).await;
+    let names = ["a", "b", "c"];
+    let a = hotel.start("a");
+    hotel.have(database, &names, &[6, 0, 0]).await;
+    hotel.ask(3);
+    let (b, c) = (hotel.start("b"), hotel.start("c"));
+    hotel.have(database, &names, &[2, 2, 2]).await;
+    hotel.ask(3);
+    hotel.all_decided_soon().await;
+    // Each agent has one connection.
+    let live = hotel.control.overview().live;
+    let mut connected: Vec<&str> = live.iter().filter(|live| !live.ghost).map(|live| live.agent.as_str()).collect();
+    connected.sort_unstable();
+    assert_eq!(connected, hotel.agents, "one connection each");
+    assert!(count(&a, "lease_given") >= 4, "moved in order, not lost: {}", a.tail(10));
+    assert_eq!(count(&a, "lease_lost"), 0);
+    // One is killed, and comes back before anybody notices: it has its own agents again.
+    let taken = count(&a, "lease_taken") + count(&c, "lease_taken");
+    let before = hotel.holders(database).await;
+    hotel.ask(3);
+    b.kill().await;
+    hotel.ask(3);
+    let b = hotel.start("b");
+    hotel.all_decided_soon().await;
+    hotel.have(database, &names, &[2, 2, 2]).await;
+    assert_eq!(hotel.holders(database).await, before, "nobody else has them");
+    assert_eq!(count(&a, "lease_taken") + count(&c, "lease_taken"), taken);
+    // One is stopped in order, and comes back.
+    b.stop().await.unwrap();
+    hotel.ask(2);
+    let b = hotel.start("b");
+    hotel.all_decided_soon().await;
+    hotel.have(database, &names, &[2, 2, 2]).await;
+    assert_eq!(hotel.holders(database).await, before, "a restart moves nothing");
+    // One is killed, and does not come back.
+    hotel.ask(3);
+    c.kill().await;
+    hotel.ask(3);
+    hotel.all_decided_soon().await;
+    hotel.have(database, &names, &[3, 3, 0]).await;
+    assert_eq!(count(&a, "member_dead") + count(&b, "member_dead"), 1);
+    let (code, out, _) = hotel.cli("a", &["status"]).await;
+    assert!(code == 0 && out.contains("held by the doorman `b`"), "{out}");
+    a.stop().await.unwrap();
+    b.stop().await.unwrap();
+    hotel.judge(database).await;
+}
+
+/// One stops itself at a named point, is taken for dead, and wakes. The other has opposite rules: whatever is decided twice shows.
+pub async fn stops_at(database: &Database, point: &str) {
+    let hotel = Hotel::of(2, database).await;
+    hotel.files("a", RULES, "");
+    hotel.files("b", OPPOSITE, "");
+    // One answer at a time, so that nothing else is past the point.
+    let in_flight = if point == "intent" { "1" } else { "8" };
+    let stop_at = format!("{point}:7");
+    let a = hotel.start_told("a", &[("DOORMAN_STOP_AT", &stop_at), ("DOORMAN_ANSWERS_IN_FLIGHT", in_flight)]);
+    hotel.have(database, &["a"], &[2]).await;
+    hotel.ask(10);
+    stopped(&hotel, &a).await;
+    let met = database.count("SELECT count(*) FROM doorman.answer WHERE outcome IS NULL").await;
+    hotel.ask(3);
+    let b = hotel.start("b");
+    hotel.have(database, &["a", "b"], &[0, 2]).await;
+    hotel.all_decided_or_bound(database).await;
+    let bound = hotel.pending();
+    a.signal(Signal::SIGCONT);
+    a.said("member_lost", 1).await.unwrap();
+    hotel.ask(3);
+    hotel.all_decided_or_bound(database).await;
+    match point {
+        // It looks before each call, and knows that it may be late: what it was about to send is not sent.
+        "intent" => {
+            assert!(!bound.is_empty(), "no intent was open");
+            assert_eq!(hotel.pending(), bound, "sent although another doorman had the agent");
+        }
+        // Stopped after the look: what it had on record may arrive late, and is what is on record (`judge`).
+        "call" => assert!(met > 0, "no intent was open"),
+        _ => {}
+    }
+    // It is there again, as somebody new.
+    b.kill().await;
+    hotel.have(database, &["a", "b"], &[2, 0]).await;
+    hotel.ask(3);
+    hotel.all_decided_soon().await;
+    a.stop().await.unwrap();
+    hotel.judge(database).await;
+}
+
+/// One is stopped, not at any point of its own, for longer than it counts as alive, again and again.
+pub async fn stopped_and_woken(database: &Database) {
+    let hotel = Hotel::of(3, database).await;
+    hotel.files("a", RULES, "");
+    hotel.files("b", OPPOSITE, "");
+    let (a, b) = (hotel.start("a"), hotel.start("b"));
+    hotel.until("started", async || hotel.counts(database, &["a", "b"]).await.iter().sum::<usize>() == 3).await;
+    let mut moments = fastrand::Rng::with_seed(7);
+    for (victim, heir) in [(&a, "b"), (&b, "a"), (&a, "b")] {
+        hotel.ask(10);
+        tokio::time::sleep(Duration::from_micros(moments.u64(0..60_000))).await;
+        victim.signal(Signal::SIGSTOP);
+        hotel.ask(3);
+        hotel.have(database, &[heir], &[3]).await;
+        hotel.all_decided_or_bound(database).await;
+        let lost = count(victim, "member_lost");
+        victim.signal(Signal::SIGCONT);
+        victim.said("member_lost", lost + 1).await.unwrap();
+        hotel.ask(3);
+        hotel.all_decided_or_bound(database).await;
+    }
+    hotel.judge(database).await;
+    a.stop().await.unwrap();
+    b.stop().await.unwrap();
+}
+
+/// The database is away for longer than anybody counts as alive, and than agents keep their connections: then everything goes on, and
+/// nobody has moved.
+pub async fn database_away(database: &Database) {
+    let Ok(control) = std::env::var("DOORMAN_TEST_POSTGRES_CTL") else { return };
+    let told = |word: &str| {
+        let done = std::process::Command::new("sh").arg("-c").arg(format!("{control} {word} >&2")).status().unwrap();
+        assert!(done.success(), "pg_ctl {word}");
+    };
+    let hotel = Hotel::of(4, database).await;
+    let names = ["a", "b"];
+    let (a, b) = (hotel.start("a"), hotel.start("b"));
+    hotel.have(database, &names, &[2, 2]).await;
+    hotel.ask(3);
+    hotel.all_decided_soon().await;
+    let before = hotel.holders(database).await;
+    told("-m immediate stop");
+    hotel.ask(3);
+    for daemon in [&a, &b] {
+        daemon.said("lease_lapsed", 1).await.unwrap();
+    }
+    let answered = hotel.control.state().requests.iter().map(|request| request.answered).sum::<u64>();
+    hotel.ask(3);
+    // Every agent is let go of.
+    hotel.until("let go of", async || hotel.control.overview().live.iter().all(|live| live.ghost)).await;
+    let now = hotel.control.state().requests.iter().map(|request| request.answered).sum::<u64>();
+    assert_eq!(now, answered, "nothing is answered while nobody can know whose the agents are");
+    told("-w start");
+    for daemon in [&a, &b] {
+        daemon.said("lease_back", 1).await.unwrap();
+    }
+    hotel.all_decided_soon().await;
+    assert_eq!(hotel.holders(database).await, before, "nobody has moved");
+    for daemon in [&a, &b] {
+        assert_eq!(count(daemon, "member_dead") + count(daemon, "member_lost"), 0, "nobody is dead because of it");
+    }
+    a.stop().await.unwrap();
+    b.stop().await.unwrap();
+    hotel.judge(database).await;
+}
