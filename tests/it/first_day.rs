@@ -13,6 +13,7 @@ use doorman::ops::control::socket::Bound;
 use doorman::sandbox::{At, Do, Fault, NewRequest, Sandbox, SandboxOptions, Status, World};
 
 use crate::faults::site::Site;
+use crate::terminal::Terminal;
 
 const AGENT: &str = "a0000000-0000-4000-8000-000000000001";
 const OTHER: &str = "a0000000-0000-4000-8000-000000000002";
@@ -325,4 +326,56 @@ async fn a_daemon_without_a_session_is_found_from_one() -> Result<(), String> {
     assert!(site.command(&["status"]).env("XDG_STATE_HOME", state).output().await.unwrap().status.success());
     daemon.stop().await?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_terminal_init_asks_again_until_each_answer_is_good() {
+    let platform = platform().await;
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    let mut terminal = Terminal::start(here, &["init", "d", "--url", &platform.url()], &[]);
+    let client = "the agent's own client (python, typescript, other, none): ";
+    for (question, bad, why, good) in [
+        ("the agent's id (a UUID): ", "porter", "not a valid agent id: `porter`", AGENT),
+        (client, "cobol", "`cobol` is none of these", "python"),
+        ("does it connect with `on_conflict=reject` (yes, no): ", "maybe", "answer `yes` or `no`", "yes"),
+        ("its API key (not shown): ", "key-of-the-cook", "this key is another agent's", KEY),
+    ] {
+        for (answer, said) in [("", "nothing was entered"), (bad, why)] {
+            terminal.until(question);
+            if question.contains("not shown") {
+                terminal.until_hidden();
+            }
+            terminal.types(answer);
+            terminal.until(said);
+        }
+        assert_eq!(files(here), 0, "nothing is written before all is good");
+        terminal.until(question);
+        if question.contains("not shown") {
+            terminal.until_hidden();
+        }
+        terminal.types(good);
+    }
+    terminal.until("written: ");
+    assert_eq!(terminal.ends(), Some(0), "{}", terminal.said);
+    assert!(!terminal.said.contains("key-of"), "a key is shown: {}", terminal.said);
+    let written = std::fs::read_to_string(here.join("d/doorman.toml")).unwrap();
+    assert!(written.contains("connection = \"poll\"") && written.contains(AGENT), "{written}");
+    // Nothing more is asked about a client that is none, and only the end of what is typed ends it.
+    let mut terminal = Terminal::start(here, &["init", "e", "--agent", AGENT, "--url", &platform.url()], &[]);
+    terminal.until(client);
+    terminal.types("none");
+    terminal.until("its API key");
+    terminal.until_hidden();
+    terminal.types(KEY);
+    assert_eq!(terminal.ends(), Some(0), "{}", terminal.said);
+    assert!(
+        !terminal.said.contains("on_conflict=reject` (yes") && !terminal.said.contains("DISABLED"),
+        "{}",
+        terminal.said
+    );
+    let mut terminal = Terminal::start(here, &["init", "f", "--url", &platform.url()], &[]);
+    terminal.until("a UUID");
+    terminal.hangs_up();
+    assert_eq!((terminal.ends(), files(here)), (Some(2), 2), "{}", terminal.said);
 }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::timeout;
 
 use crate::faults::site::{AGENT, Site, TIME};
+use crate::terminal::Terminal;
 
 /// Rules that reject everybody.
 const OTHER_RULES: &str =
@@ -295,6 +296,59 @@ async fn history_follows_the_living_daemon() -> Result<(), String> {
         };
         assert!(timeout(TIME, shown).await.map_err(|_| format!("`{id}` was never shown"))?, "it ended");
     }
+    daemon.stop().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_watched_is_asked_for_anew_and_only_a_terminal_is_cleared() -> Result<(), String> {
+    const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
+    let site = Site::start().await;
+    let daemon = site.daemon();
+    daemon.stands("live").await?;
+    let watch = |command: &str| {
+        let mut child = site.command(&[command, "--watch"]).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        (child, lines)
+    };
+    let until = async |lines: &mut tokio::io::Lines<BufReader<tokio::process::ChildStdout>>, text: &str| {
+        let shown = async {
+            loop {
+                let line = lines.next_line().await.unwrap().unwrap_or_else(|| panic!("it ended before: {text}"));
+                assert!(!line.contains('\u{1b}'), "{line}");
+                if line.contains(text) {
+                    return;
+                }
+            }
+        };
+        timeout(TIME, shown).await.unwrap_or_else(|_| panic!("never shown: {text}"));
+    };
+    let ((_pending, mut pending), (_status, mut status)) = (watch("pending"), watch("status"));
+    until(&mut pending, "nobody is waiting").await;
+    until(&mut status, " live ").await;
+    let (directory, config) = (site.dir.path().to_owned(), site.path("doorman.toml"));
+    let drawing = tokio::task::spawn_blocking(move || {
+        let variables = [("DOORMAN_CONFIG", config.as_path())];
+        let mut terminal = Terminal::start(&directory, &["pending", "--watch"], &variables);
+        terminal.until(CLEAR);
+        terminal.until("nobody is waiting");
+        terminal
+    });
+    let mut terminal = timeout(TIME, drawing).await.unwrap().unwrap();
+    ask(&site, "carol", "c");
+    until(&mut pending, "carol").await;
+    // The next page is drawn over the one before.
+    let drawing = tokio::task::spawn_blocking(move || {
+        terminal.until(CLEAR);
+        terminal.until("carol");
+    });
+    timeout(TIME, drawing).await.unwrap().unwrap();
+    let (code, _, err) = site.cli(&["reject", "@carol"]).await;
+    assert_eq!(code, 0, "{err}");
+    until(&mut pending, "nobody is waiting").await;
+    let (code, _, err) = site.cli(&["pause"]).await;
+    assert_eq!(code, 0, "{err}");
+    until(&mut status, "paused").await;
     daemon.stop().await?;
     Ok(())
 }

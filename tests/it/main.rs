@@ -39,6 +39,7 @@ mod settings;
 mod shell;
 mod shipped_policies;
 mod systemd;
+mod terminal;
 mod tls;
 mod transcripts;
 mod ways;

@@ -284,3 +284,76 @@ async fn a_link_logs_one_person_in_once_and_lasts_over_a_restart() {
     assert_eq!(way.asking("GET", "/pending").with("cookie", &cookie).send().await.code, 401);
     daemon.stop().await.unwrap();
 }
+
+/// A daemon in this process, with a page and this clock. What the page says of reasons is not asked for here.
+async fn with_clock(site: &Site, identity: &str, clock: doorman::clock::Clock) -> (doorman::daemon::Daemon, Way) {
+    use std::io::Write as _;
+    let path = site.path("doorman.toml");
+    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    write!(file, "[page]\nact = true\n{identity}\n").unwrap();
+    let (env, overrides) = (doorman::config::Env::default(), doorman::config::Overrides::default());
+    let loaded = doorman::config::load(Some(&path), &env, &overrides).unwrap();
+    let words = doorman::page::Words {
+        sentence: |answered| format!("answered: {answered:?}"),
+        explain: |_, _, _, _, _| Err("not here".to_owned()),
+    };
+    let unattended = doorman::daemon::Options::unattended(clock, 1, &path);
+    let options = doorman::daemon::Options { words: Some(words), ..unattended };
+    let daemon = doorman::daemon::Daemon::start(loaded.settings, options).await.unwrap();
+    let socket = site.path("page.sock");
+    let listens = async {
+        while tokio::net::UnixStream::connect(&socket).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::faults::site::TIME, listens).await.unwrap();
+    (daemon, Way::Socket(socket))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_was_left_open_for_a_day_does_nothing_and_says_so() {
+    let site = Site::start().await;
+    let clock = doorman::clock::Clock::start();
+    let (daemon, way) = with_clock(&site, "socket = \"page.sock\"", clock.clone()).await;
+    ask(&site, "r-1", "carol", "Carol", "may I?");
+    let opened = until(&way, "/pending", "carol", |page| page.contains("carol")).await;
+    let form = field(&opened, "form");
+    clock.set_skew(jiff::SignedDuration::from_hours(24));
+    for (path, sure) in [("/requests/r-1/approve", ""), ("/requests/r-1/reject", "yes"), ("/requests/r-1/hold", "")] {
+        let click = way.form(path, &[("form", &form), ("agent", AGENT), ("sure", sure)]).send().await;
+        assert!(click.code == 403 && click.body.contains("this page was left open for too long"), "{path}: {click:?}");
+        assert!(click.body.contains("open it again"), "{click:?}");
+    }
+    assert!(wait_is(&site), "nothing was done");
+    // The way out that it names is one.
+    let again = way.get("/pending").await;
+    let form = field(&again.body, "form");
+    let click = way.form("/requests/r-1/approve", &[("form", &form), ("agent", AGENT)]).send().await;
+    assert_eq!(click.code, 200, "{click:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_of_yesterday_is_none_and_an_old_link_says_that_it_is_dead() {
+    let site = Site::start().await;
+    let clock = doorman::clock::Clock::start();
+    let (daemon, way) = with_clock(&site, "identity = \"token\"\nsocket = \"page.sock\"", clock.clone()).await;
+    let link = async || {
+        let (code, out, err) = site.cli(&["page", "login", "ann"]).await;
+        assert_eq!(code, 0, "{err}");
+        let path = out.trim().split_once("/login/").unwrap().1.to_owned();
+        format!("/login/{path}")
+    };
+    let entered = way.form(&link().await, &[]).send().await;
+    let cookie = entered.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let unused = link().await;
+    let shown = async || way.asking("GET", "/pending").with("cookie", &cookie).send().await;
+    assert_eq!(shown().await.code, 200);
+    clock.set_skew(jiff::SignedDuration::from_mins(11));
+    assert_eq!((way.get(&unused).await.code, way.form(&unused, &[]).send().await.code), (410, 410));
+    assert_eq!(shown().await.code, 200, "a login lasts longer");
+    clock.set_skew(jiff::SignedDuration::from_hours(24));
+    let late = shown().await;
+    assert!(late.code == 401 && late.body.contains("doorman page login"), "{late:?}");
+    daemon.stop().await;
+}
