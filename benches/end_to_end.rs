@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{AGENT, KEY, STEP_MAX, SandboxProcess, TRIM};
+use common::{AGENT, KEY, STEP_MAX, SandboxProcess};
 use serde_json::{Value, json};
 use tokio::process::Child;
 
@@ -69,8 +69,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let place = Bench::new(dir.path()).await;
     let cores = std::thread::available_parallelism()?;
     println!("doorman {}; one agent; sandbox in a process of its own, loopback, no TLS", env!("CARGO_PKG_VERSION"));
-    println!("in_flight = 64, per_second = 0, synchronous = NORMAL; {cores} CPUs, shared with the sandbox");
-    println!("MALLOC_TRIM_THRESHOLD_={TRIM}, as in the shipped unit\n");
+    println!("in_flight = 64, per_second = 0, synchronous = NORMAL; {cores} CPUs, shared with the sandbox\n");
     place.starts().await;
     let daemon = place.live().await;
     tokio::time::sleep(REST).await;

@@ -1,5 +1,10 @@
 //! The `doorman` binary: parse, dispatch, exit code. Everything else is in the library.
 
+/// Gives the memory of a flood back to the system, where the system's own allocator keeps most of it. `.cargo/config.toml`
+/// has its settings.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> std::process::ExitCode {
     doorman::cli::main().into()
 }

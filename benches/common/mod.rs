@@ -12,8 +12,6 @@ use tokio::process::{Child, ChildStderr, Command};
 
 /// No step of a bench takes longer than this.
 pub const STEP_MAX: Duration = Duration::from_secs(300);
-/// The value that the shipped unit sets.
-pub const TRIM: &str = "131072";
 /// The agent that gets all requests.
 pub const AGENT: &str = "a0000000-0000-4000-8000-000000000001";
 /// Its key.
@@ -94,7 +92,7 @@ pub fn doorman(dir: &Path) -> Command {
 /// The daemon, which logs JSON to its stderr.
 pub fn daemon(dir: &Path) -> Command {
     let mut command = doorman(dir);
-    command.args(["run", "--log-format", "json"]).env("MALLOC_TRIM_THRESHOLD_", TRIM);
+    command.args(["run", "--log-format", "json"]);
     command
 }
 

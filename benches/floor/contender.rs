@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
-use crate::common::{self, AGENT, KEY, TRIM};
+use crate::common::{self, AGENT, KEY};
 use crate::floors::IN_FLIGHT;
 use crate::records::Kind;
 
@@ -64,8 +64,7 @@ impl Contender {
                 command
             }
         };
-        let child =
-            command.env("MALLOC_TRIM_THRESHOLD_", TRIM).stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+        let child = command.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
         let running = Running::of(child);
         let live = async {
             loop {

@@ -28,6 +28,10 @@ use load::Platform;
 use records::Kind;
 use table::Table;
 
+/// The allocator of the binary that ships: the floors have it, too.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// How long an idle process rests before its memory is measured.
 const REST: Duration = Duration::from_secs(1);
 /// Requests a second, one by one.

@@ -24,6 +24,10 @@ use std::process::{Command, ExitCode, Stdio};
 use counts::Counts;
 use stages::Stage;
 
+/// The allocator of the binary that ships.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Requests of the short and of the long play.
 const SHORT: u64 = 256;
 const LONG: u64 = 1_280;
