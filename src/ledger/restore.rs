@@ -86,6 +86,16 @@ struct Load<'a> {
     agent: i64,
 }
 
+/// SQL that is true for a request `r` whose approval `w` is only presumed: a rule gave it, its fate was unknown, and neither
+/// a contact nor a person says that it was approved.
+pub(super) const PRESUMED: &str = "w.outcome = 'presumed-approved' AND w.lasts IS NULL AND w.\"by\" NOT GLOB 'person:*'
+     AND NOT EXISTS (SELECT 1 FROM contact c WHERE c.request = r.n)
+     AND NOT EXISTS (SELECT 1 FROM contact_owner o JOIN contact c ON c.n = o.contact
+         WHERE o.agent = w.agent AND o.owner = r.owner AND c.handle = r.handle
+             AND coalesce(c.removed_at, r.first_seen) >= r.first_seen)
+     AND NOT EXISTS (SELECT 1 FROM settlement s WHERE s.agent = w.agent AND s.owner = r.owner AND s.said = 'approved'
+         AND s.request = r.n)";
+
 impl Load<'_> {
     fn contacts_read(&self) -> sql::Result<bool> {
         let sql = "SELECT contacts_read_at IS NOT NULL FROM agent WHERE n = ?1";
@@ -149,7 +159,11 @@ impl Load<'_> {
             doubts: match reach.history {
                 None => Vec::new(),
                 Some(HistoryReach::Within(within)) => self.ended_unseen(back(now, within))?,
-                Some(HistoryReach::Ever) => self.ended_unseen(Timestamp::MIN)?,
+                Some(HistoryReach::Ever) => {
+                    let mut doubts = self.ended_unseen(Timestamp::MIN)?;
+                    doubts.extend(self.presumed()?);
+                    doubts
+                }
             },
             told: self.rows(
                 "SELECT r.id, t.decider, t.question, t.verdict, t.reason FROM told t JOIN request r ON r.n = t.request
@@ -201,6 +215,7 @@ impl Load<'_> {
                     Some(kind) => kind,
                     None if row.get_ref(3)?.text()? == "approve" => HistoryKind::Approved,
                     None if row.get_ref(3)?.text()? == "guest" => HistoryKind::Guest,
+                    None if row.get_ref(3)?.text()? == "presumed" => HistoryKind::Presumed,
                     None => HistoryKind::Rejected,
                 };
                 let request = row.get::<_, Option<Parsed<_>>>(1)?.map(|Parsed(id)| id);
@@ -220,12 +235,14 @@ impl Load<'_> {
              WHERE agent = ?1 AND first_seen >= ?2 AND owner IS NOT NULL ORDER BY first_seen DESC LIMIT ?3",
             Some(HistoryKind::Requested),
         )?;
-        take(
-            "SELECT r.owner, CASE WHEN r.id_reused = 0 THEN r.id END, w.outcome_at, CASE WHEN w.lasts IS NULL THEN w.answer ELSE 'guest' END, r.handle FROM answer w JOIN request r ON r.n = w.request
+        let answers = format!(
+            "SELECT r.owner, CASE WHEN r.id_reused = 0 THEN r.id END, w.outcome_at,
+                 CASE WHEN w.lasts IS NOT NULL THEN 'guest' WHEN {PRESUMED} THEN 'presumed' ELSE w.answer END, r.handle
+             FROM answer w JOIN request r ON r.n = w.request
              WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
-                 AND r.owner IS NOT NULL ORDER BY w.outcome_at DESC LIMIT ?3",
-            None,
-        )?;
+                 AND r.owner IS NOT NULL ORDER BY w.outcome_at DESC LIMIT ?3"
+        );
+        take(&answers, None)?;
         take(
             "SELECT owner, CASE WHEN id_reused = 0 THEN id END, settled_at, NULL, handle FROM request
              WHERE agent = ?1 AND settled_at >= ?2 AND elsewhere = 1 AND settled = 'rejected' AND owner IS NOT NULL
@@ -388,6 +405,22 @@ impl Load<'_> {
             let (owner, since, until) = (row.get(0)?, time(row, 3)?, Some(time(row, 4)?));
             let sender = row.get_ref(5)?.text_or_null()?.and_then(|handle| Handle::parse(handle).ok());
             Ok(Doubt { owner, sender, fact: Fact::Rejected, since, until, basis })
+        })
+    }
+
+    /// Requests that an answer of ours presumably approved, if nothing shows that they were and nobody says how they ended.
+    fn presumed(&self) -> sql::Result<Vec<Doubt>> {
+        let sql = format!(
+            "SELECT r.owner, r.id, coalesce(r.inserted_at, r.first_seen), r.handle
+             FROM answer w INDEXED BY answer_presumed JOIN request r ON r.n = w.request
+             WHERE w.agent = ?1 AND {PRESUMED} AND r.owner IS NOT NULL AND r.settled = 'approved'
+                 AND NOT EXISTS (SELECT 1 FROM settlement s WHERE s.agent = ?1 AND s.owner = r.owner AND s.request = r.n)
+             ORDER BY w.outcome_at DESC LIMIT {DOUBTS_MAX}"
+        );
+        self.rows(&sql, None, |row| {
+            let sender = row.get_ref(3)?.text_or_null()?.and_then(|handle| Handle::parse(handle).ok());
+            let (owner, basis, since) = (row.get(0)?, Basis::Presumed(parsed(row, 1)?), time(row, 2)?);
+            Ok(Doubt { owner, sender, fact: Fact::Approved, since, until: None, basis })
         })
     }
 

@@ -5,9 +5,10 @@
 //! which asks this register before it answers "no": so "not seen" never counts as "did not happen". A doubt has an
 //! owner, a beginning, a reason, and an end of its own.
 //!
-//! Four kinds of doubt are not stored one by one, but derived: contacts that are open on record and were not seen since
+//! Five kinds of doubt are not stored one by one, but derived: contacts that are open on record and were not seen since
 //! ([`OpenContacts`]), owners whose contact was never recognised while a contact without a handle was removed, pending
-//! requests that nothing has shown since they were last seen, and names that somebody else may have by now.
+//! requests that nothing has shown since they were last seen, approvals of unknown fate ([`Presumed`]), and names that
+//! somebody else may have by now.
 //!
 //! Bounds: [`DOUBTS_MAX`] doubts and [`UNMET_MAX`] such owners. Beyond that the oldest are dropped, and the fact is
 //! unknown for everybody up to that moment.
@@ -16,6 +17,7 @@ mod changed;
 mod contacts;
 mod doubt;
 mod identities;
+mod presumed;
 #[cfg(test)]
 mod tests;
 mod unlisted;
@@ -35,6 +37,7 @@ pub use contacts::{OPEN_MAX, OpenContact, OpenContacts};
 pub use doubt::{Basis, Doubt, Fact, Said};
 use identities::Identities;
 pub use identities::{IDS_MAX, Told};
+use presumed::Presumed;
 use unlisted::Unlisted;
 
 /// Most doubts that are kept one by one.
@@ -75,6 +78,9 @@ pub struct Doubts {
     /// Owners that were let in, since when, and whose contact was not recognised.
     unmet: BTreeMap<Arc<str>, Timestamp>,
     unlisted: Unlisted,
+    presumed: Presumed,
+    /// The last reading of the contacts that began.
+    reading: u64,
     identities: Identities,
     /// The last removal of a contact that never had a readable handle.
     nameless: Option<(Timestamp, ContactId)>,
@@ -180,6 +186,9 @@ impl Doubts {
         if fact.is_none_or(|fact| fact == Fact::Identity) && self.identities.vouched(owner) {
             self.changed.owner(owner);
         }
+        if fact.is_none() && self.presumed.known(owner) {
+            self.changed.owner(owner);
+        }
         if fact.is_none_or(|fact| fact == Fact::Removed) {
             self.contacts.vouched(owner);
             if let Some(since) = self.unmet.get_mut(owner) {
@@ -241,6 +250,56 @@ impl Doubts {
             }
         }
         added
+    }
+
+    /// A reading of the contacts with this number begins.
+    pub(crate) fn reading_begins(&mut self, reading: u64) {
+        self.reading = reading;
+    }
+
+    /// An answer of unknown fate presumably let this sender in, whose request was sent then.
+    pub(super) fn presumed(&mut self, sender: &Handle, request: &RequestId, sent: Timestamp) {
+        match self.presumed.insert(sender, request, sent, self.reading) {
+            Some(false) => {}
+            Some(true) => self.changed.owner(sender.owner()),
+            None => self.forget(Fact::Approved, sent),
+        }
+    }
+
+    /// Whether this request was presumably approved, and nothing shows it.
+    pub(crate) fn is_presumed(&self, request: &RequestId) -> bool {
+        self.presumed.has(request)
+    }
+
+    /// It is known how this request ended; returns who was presumably approved by it.
+    pub(super) fn presumed_ended(
+        &mut self,
+        request: &RequestId,
+        which: impl Fn(&Handle, Timestamp) -> bool,
+    ) -> Vec<Handle> {
+        let ended = self.presumed.ended(request, which);
+        ended.iter().for_each(|sender| self.changed.owner(sender.owner()));
+        ended
+    }
+
+    /// This owner was approved, that is known.
+    pub(super) fn approved(&mut self, owner: &str) {
+        if self.presumed.known(owner) {
+            self.changed.owner(owner);
+        }
+    }
+
+    /// A contact of this sender is there: the request that was approved, if that was only presumed.
+    pub(super) fn presumed_shown(&self, sender: &Handle) -> Option<RequestId> {
+        self.presumed.shown(sender)
+    }
+
+    /// The contacts were read completely: those whose contact is missing again and again were not approved. Returns
+    /// them, and whether further readings show more.
+    pub(super) fn presumed_read(&mut self, reading: u64) -> (Vec<(RequestId, Handle)>, bool) {
+        let (ended, more) = self.presumed.read(reading, |sent| self.contacts.nameless_since(sent));
+        ended.iter().for_each(|(_, sender)| self.changed.owner(sender.owner()));
+        (ended, more)
     }
 
     /// A contact of this owner is on record: the owner's contact is recognised.
@@ -386,6 +445,10 @@ impl Doubts {
                 let other = self.identities.of(owner);
                 [other.map(|other| doubt(other.since, None, other.basis.clone())), None, None]
             }
+            Fact::Approved => {
+                let presumed = self.presumed.of(owner);
+                [presumed.map(|(id, since)| doubt(since, None, Basis::Presumed(id.clone()))), None, None]
+            }
         };
         follows.into_iter().flatten()
     }
@@ -409,6 +472,7 @@ impl Doubts {
         owners.extend(self.contacts.doubtful());
         owners.extend(self.unlisted.owners());
         owners.extend(self.identities.owners());
+        owners.extend(self.presumed.owners());
         if self.nameless.is_some() || self.contacts.nameless_in_doubt().is_some() {
             owners.extend(self.unmet.keys());
         }

@@ -139,9 +139,9 @@ impl History {
         let counting = |of: fn(&HistoryNeeds) -> Option<Counting>| self.needs.as_ref().map(of);
         match kind {
             HistoryKind::Requested => {}
-            HistoryKind::Approved | HistoryKind::Guest => {
+            HistoryKind::Approved | HistoryKind::Guest | HistoryKind::Presumed => {
                 let needs = counting(|needs| needs.approvals);
-                self.counted.approved.add(owner, request, handle, at, needs);
+                self.counted.approved.add_perhaps(owner, request, handle, at, needs, kind != HistoryKind::Presumed);
             }
             HistoryKind::Rejected => {
                 let needs = counting(|needs| needs.rejections);
@@ -158,6 +158,8 @@ impl History {
             }
             // A guest does not count as approved before.
             HistoryKind::Guest => {}
+            // Until something shows it, that is in doubt.
+            HistoryKind::Presumed => {}
             HistoryKind::Approved if self.needs.is_some_and(|needs| !needs.approved) => self.gaps.approved = true,
             HistoryKind::Approved => {
                 if self.approved.len() >= OWNERS_MAX {
@@ -218,6 +220,16 @@ impl History {
         }
     }
 
+    /// Whether it is known that this owner was approved.
+    pub(crate) fn knows_approved(&self, owner: &str) -> bool {
+        self.approved.contains(owner)
+    }
+
+    /// This request was presumably approved, and it was not.
+    pub(crate) fn not_approved(&mut self, owner: &str, request: &RequestId) {
+        self.counted.approved.did_not_happen(owner, request);
+    }
+
     /// A request of this owner's comes whose id one before may have had: that one keeps its time.
     pub(crate) fn came_again(&mut self, owner: &str, request: &RequestId) {
         self.counted.each().into_iter().for_each(|counted| counted.came_again(owner, request));
@@ -262,12 +274,12 @@ impl History {
             match fact {
                 Fact::Removed => self.counted.removed.in_doubt(Some(until)),
                 Fact::Rejected => self.counted.rejected.in_doubt(Some(until)),
-                Fact::Identity => {}
+                Fact::Identity | Fact::Approved => {}
             }
             let gap = match fact {
                 Fact::Removed => &mut self.gaps.removed,
                 Fact::Rejected => &mut self.gaps.rejected,
-                Fact::Identity => continue,
+                Fact::Identity | Fact::Approved => continue,
             };
             *gap = (*gap).max(Some(until));
         }
@@ -299,6 +311,8 @@ impl History {
             true if self.doubts.unknown(owner, Fact::Identity, None, now).is_some() => Truth::Unknown,
             true => Truth::True,
             false if self.gaps.approved => Truth::Unknown,
+            // It may have been approved by an answer of unknown fate.
+            false if self.doubts.unknown(owner, Fact::Approved, None, now).is_some() => Truth::Unknown,
             false => Truth::False,
         }
     }
@@ -341,7 +355,9 @@ impl History {
     pub(crate) fn count(&self, kind: HistoryKind, handle: &Handle, over: Over, now: Timestamp) -> (usize, usize) {
         match kind {
             HistoryKind::Requested => (0, 0),
-            HistoryKind::Approved | HistoryKind::Guest => self.counted.approved.count(handle, over, now),
+            HistoryKind::Approved | HistoryKind::Guest | HistoryKind::Presumed => {
+                self.counted.approved.count(handle, over, now)
+            }
             HistoryKind::Rejected => self.counted.rejected.count(handle, over, now),
             HistoryKind::Removed => self.counted.removed.count(handle, over, now),
         }

@@ -150,7 +150,14 @@ pub fn replay(
                     policy_state.settle_as(
                         &one.request.id,
                         handle,
-                        EndedAnswer { verdict, outcome, guest: one.guest, first_seen: event.at },
+                        EndedAnswer {
+                            verdict,
+                            outcome,
+                            guest: one.guest,
+                            by_person: true,
+                            sent: event.at,
+                            first_seen: event.at,
+                        },
                         event.at,
                     );
                 }
@@ -213,7 +220,14 @@ fn answer(decision: &Decision, one: &Recorded, policy_state: &mut PolicyState, a
     policy_state.settle_as(
         id,
         handle,
-        EndedAnswer { verdict: decision.verdict, outcome, guest: decision.lasts.is_some(), first_seen: at },
+        EndedAnswer {
+            verdict: decision.verdict,
+            outcome,
+            guest: decision.lasts.is_some(),
+            by_person: false,
+            sent: at,
+            first_seen: at,
+        },
         at,
     );
 }

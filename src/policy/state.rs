@@ -5,6 +5,7 @@
 
 pub(crate) mod charges;
 mod people;
+mod presumed;
 mod saved;
 
 use std::collections::{HashMap, VecDeque};
@@ -62,6 +63,10 @@ pub struct EndedAnswer {
     pub outcome: Outcome,
     /// It approved for a time.
     pub guest: bool,
+    /// A person gave it.
+    pub by_person: bool,
+    /// When the request was sent, by the platform's clock if that is known.
+    pub sent: Timestamp,
     /// When doorman saw the request first.
     pub first_seen: Timestamp,
 }
@@ -184,10 +189,15 @@ impl PolicyState {
             match doubt.fact {
                 Fact::Rejected if let Some(sender) = &doubt.sender => {
                     let until = doubt.until.unwrap_or(Timestamp::MAX);
-                    doubts.ended_unseen(sender, doubt.basis, doubt.since, until);
+                    self.history.doubts.ended_unseen(sender, doubt.basis, doubt.since, until);
+                }
+                Fact::Approved if let (Some(sender), Some(request)) = (&doubt.sender, doubt.basis.request()) => {
+                    if !self.history.knows_approved(&doubt.owner) {
+                        self.history.doubts.presumed(sender, request, doubt.since);
+                    }
                 }
                 // What was in doubt at a decision of the past.
-                Fact::Rejected | Fact::Removed | Fact::Identity => doubts.add(doubt),
+                Fact::Rejected | Fact::Removed | Fact::Identity | Fact::Approved => self.history.doubts.add(doubt),
             }
         }
         self.approvals_gap = approvals;
@@ -308,12 +318,13 @@ impl PolicyState {
         outcome: Outcome,
         at: Timestamp,
     ) {
-        self.settle_as(request, handle, EndedAnswer { verdict, outcome, guest: false, first_seen: at }, at);
+        let ended = EndedAnswer { verdict, outcome, guest: false, by_person: false, sent: at, first_seen: at };
+        self.settle_as(request, handle, ended, at);
     }
 
     /// The same, where more is known of the answer.
     pub fn settle_as(&mut self, request: &RequestId, handle: Option<&Handle>, ended: EndedAnswer, at: Timestamp) {
-        let EndedAnswer { verdict, outcome, guest, first_seen } = ended;
+        let EndedAnswer { verdict, outcome, guest, by_person, sent, first_seen } = ended;
         match outcome {
             Outcome::Unknown => return,
             Outcome::Confirmed(_) | Outcome::Presumed(_) => {
@@ -329,12 +340,20 @@ impl PolicyState {
                 }
                 let kind = match verdict {
                     Verdict::Approve if guest => Some(HistoryKind::Guest),
+                    Verdict::Approve if !by_person && matches!(outcome, Outcome::Presumed(_)) => {
+                        Some(HistoryKind::Presumed)
+                    }
                     Verdict::Approve => Some(HistoryKind::Approved),
                     Verdict::Reject => Some(HistoryKind::Rejected),
                     Verdict::Defer => None,
                 };
                 if let (Some(kind), Some(handle)) = (kind, handle) {
                     self.history.add_of(handle.owner(), Some(handle), kind, Some(request), at);
+                    match kind {
+                        HistoryKind::Presumed => self.presumed(handle, request, sent, at),
+                        HistoryKind::Approved => self.history.doubts.approved(handle.owner()),
+                        HistoryKind::Requested | HistoryKind::Guest | HistoryKind::Rejected | HistoryKind::Removed => {}
+                    }
                     if verdict == Verdict::Approve {
                         self.history.doubts.let_in(handle.owner(), since);
                     }
@@ -405,7 +424,7 @@ impl PolicyState {
         let kind = match fact {
             Fact::Removed => Some(HistoryKind::Removed),
             Fact::Rejected => Some(HistoryKind::Rejected),
-            Fact::Identity => None,
+            Fact::Identity | Fact::Approved => None,
         };
         if let Some(kind) = kind.filter(|_| happened) {
             self.history.add(owner, kind, request, at);

@@ -161,7 +161,14 @@ fn happen(
     policy_state.settle_as(
         id,
         Some(handle),
-        EndedAnswer { verdict: past.verdict, outcome: Outcome::Confirmed(answer), guest, first_seen: at },
+        EndedAnswer {
+            verdict: past.verdict,
+            outcome: Outcome::Confirmed(answer),
+            guest,
+            by_person: false,
+            sent: at,
+            first_seen: at,
+        },
         at,
     );
     if past.removed {

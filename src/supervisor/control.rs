@@ -316,15 +316,19 @@ impl Shared {
         let rows = self.doubts(agent).await?;
         let target = match said.fact() {
             Fact::Rejected => finding::doubted(Target::parse(target), &rows).map_err(|why| error("ambiguous", why))?,
-            Fact::Removed | Fact::Identity => Target::parse(target),
+            Fact::Removed | Fact::Identity | Fact::Approved => Target::parse(target),
         };
         let owner = target.handle().map(|handle| handle.owner().to_owned());
         let id = target.id();
         let about = |row: &DoubtRow| match said.fact() {
             Fact::Rejected => id.as_ref().is_some_and(|id| row.subject == id.as_str()),
-            Fact::Removed | Fact::Identity => owner.as_ref().is_some_and(|owner| row.owner == *owner),
+            Fact::Removed | Fact::Identity | Fact::Approved => owner.as_ref().is_some_and(|owner| row.owner == *owner),
         };
-        let meant = rows.iter().filter(|row| row.fact == said.fact().as_str() && about(row));
+        // What is said of a request also says whether it was approved.
+        let of = |row: &DoubtRow| {
+            row.fact == said.fact().as_str() || (said.fact() == Fact::Rejected && row.fact == Fact::Approved.as_str())
+        };
+        let meant = rows.iter().filter(|row| of(row) && about(row));
         let agents: BTreeSet<&AgentId> = meant.map(|row| &row.agent).collect();
         let mut agents = agents.into_iter();
         // The board does not have all rows: if only one agent is meant, the agent itself is asked.

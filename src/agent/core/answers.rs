@@ -331,7 +331,14 @@ impl Core {
         self.policy_state.settle_as(
             id,
             request.sender.handle(),
-            EndedAnswer { verdict, outcome, guest, first_seen: entry.first_seen() },
+            EndedAnswer {
+                verdict,
+                outcome,
+                guest,
+                by_person: by.person().is_some(),
+                sent: request.inserted_at.unwrap_or(entry.first_seen()),
+                first_seen: entry.first_seen(),
+            },
             now.wall,
         );
         self.policy_state.forget(id);
@@ -404,7 +411,8 @@ impl Core {
         self.count(Counter::UpdatesReceived);
         let Some(entry) = self.inbox.entry(id) else {
             // The request ended here and nobody knows how. A doubt about it is kept longer than its tombstone.
-            let doubted = self.policy_state.doubts().owner_by_request(id).is_some();
+            let doubts = self.policy_state.doubts();
+            let doubted = doubts.owner_by_request(id).is_some() || doubts.is_presumed(id);
             let told = doubted || self.inbox.tombstone(id).is_some();
             self.inbox.settle(id, None, now);
             match told {

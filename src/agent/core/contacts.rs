@@ -55,6 +55,8 @@ pub(super) struct Contacts {
     read: Option<(Mark, Mono)>,
     /// It had a row without a readable id, which may be anybody.
     read_odd: bool,
+    /// The last readings in a row without such a row: when each began, and its weight.
+    weighed: VecDeque<(Mark, Mono, u8)>,
     /// Only a reading that began later, together with the channel's events since, shows who is a contact.
     told_since: Option<Mark>,
     /// Pages of the last reading.
@@ -146,6 +148,7 @@ impl Contacts {
             began: None,
             read: None,
             read_odd: false,
+            weighed: VecDeque::new(),
             told_since: None,
             pages: 1,
             total: None,
@@ -188,7 +191,8 @@ impl Contacts {
 
     /// The time between two readings when nothing asks for an earlier one.
     fn rhythm(&self) -> Duration {
-        if self.asks_contacts && !self.watched { ASKED_RHYTHM } else { RHYTHM }
+        let proven = self.proof().is_some_and(|(mark, _)| self.told_since.is_none_or(|since| mark > since));
+        if self.asks_contacts && !(self.watched && proven) { ASKED_RHYTHM } else { RHYTHM }
     }
 
     /// Moves the next reading earlier if the current rhythm asks for that.
@@ -200,11 +204,44 @@ impl Contacts {
 
     /// Whether the last reading, with the channel's events since, shows who is a contact now.
     fn believed(&self, now: Mono) -> bool {
-        self.whole
-            && self.read.is_some_and(|(mark, began)| {
-                let told = self.watched && self.told_since.is_some_and(|since| mark > since);
-                told || now.since(began) <= BELIEVED
-            })
+        self.whole && self.read.is_some_and(|(mark, began)| self.holds(mark, began, now))
+    }
+
+    /// Whether what a reading showed that began then is still so.
+    fn holds(&self, mark: Mark, began: Mono, now: Mono) -> bool {
+        let told = self.watched && self.told_since.is_some_and(|since| mark > since);
+        told || now.since(began) <= BELIEVED
+    }
+
+    /// Whether a contact that was never shown is certainly not there: the row of one may slip past a reading of several
+    /// pages, but not past enough of them in a row.
+    fn proves_absence(&self, now: Mono) -> bool {
+        self.proof().is_some_and(|(mark, began)| self.holds(mark, began, now))
+    }
+
+    /// When the first of the last readings began that are enough together.
+    fn proof(&self) -> Option<(Mark, Mono)> {
+        let mut weight = 0;
+        let enough = |(.., weighs): &&(Mark, Mono, u8)| {
+            weight += weighs;
+            weight >= MISSED_ENOUGH
+        };
+        self.weighed.iter().rev().find(enough).map(|(mark, began, _)| (*mark, *began))
+    }
+
+    /// A reading that began then has ended: what it is worth.
+    fn weigh(&mut self, reading: &Reading, now: Mono) {
+        if reading.odd || reading.crowded {
+            self.weighed.clear();
+        } else if let Some((mark, began)) = self.began {
+            self.weighed.push_back((mark, began, reading.weight()));
+            if self.weighed.len() > usize::from(MISSED_ENOUGH) {
+                self.weighed.pop_front();
+            }
+            if self.asks_contacts && !self.proves_absence(now) {
+                self.read_soon(now);
+            }
+        }
     }
 
     /// Reads the list soon; a long list is read less often.

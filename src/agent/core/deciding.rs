@@ -328,7 +328,7 @@ impl Core {
             self.contacts.id_reused(id);
         }
         self.policy_state.seen(id, request.sender.handle(), first_seen);
-        self.policy_state.doubts_mut().still_pending(&request);
+        self.policy_state.still_pending(&request);
         if remembered.is_none() || changed {
             self.record(Record::Seen {
                 agent: self.config.agent.clone(),

@@ -118,9 +118,15 @@ impl Core {
 
     /// The platform reports how a request ended, after this was in doubt.
     pub(super) fn end_told(&mut self, id: &RequestId, status: &RequestStatus, now: Now) {
-        let Some(owner) = self.policy_state.doubts().owner_by_request(id) else { return };
-        let rejected = *status == RequestStatus::Rejected;
-        self.policy_state.settled_by_word(&owner, Some(id), Fact::Rejected, rejected, now.wall);
+        let presumed = self.policy_state.presumed_ended(id, *status == RequestStatus::Approved, now.wall);
+        let owner = self.policy_state.doubts().owner_by_request(id);
+        if let Some(owner) = &owner {
+            let rejected = *status == RequestStatus::Rejected;
+            self.policy_state.settled_by_word(owner, Some(id), Fact::Rejected, rejected, now.wall);
+        }
+        if owner.is_none() && !presumed {
+            return;
+        }
         let (agent, request, status) = (self.config.agent.clone(), id.clone(), Some(status.clone()));
         self.record(Record::Settled { agent, request, status, at: now.wall });
     }
@@ -159,10 +165,12 @@ impl Core {
             Fact::Rejected => needs.rejected_reach()?,
             // No such doubt is let go: there are as many as names in doubt.
             Fact::Identity => return None,
+            // It looks back for ever.
+            Fact::Approved => needs.approved.then_some(jiff::SignedDuration::MAX)?,
         };
         let ends_at = until.checked_add(reach).ok();
         let agent = self.config.agent.clone();
-        let running = ends_at.is_some_and(|end| end > self.wall);
+        let running = fact == Fact::Approved || ends_at.is_some_and(|end| end > self.wall);
         running.then_some(OpenDoubt { agent, owner: None, fact, since: until, basis: None, ends_at })
     }
 
@@ -183,14 +191,19 @@ impl Core {
         let needs = HistoryNeeds {
             removed: Some(jiff::SignedDuration::MAX),
             rejected: Some(jiff::SignedDuration::MAX),
+            approved: true,
             ..self.history_needs()
         };
         let all = self.policy_state.doubts().list(&needs, now.wall);
         let theirs = |doubt: &Doubt| match fact {
             Fact::Rejected => target.id().is_some_and(|id| doubt.basis.request() == Some(&id)),
-            Fact::Removed | Fact::Identity => target.handle().is_some_and(|handle| *doubt.owner == *handle.owner()),
+            Fact::Removed | Fact::Identity | Fact::Approved => {
+                target.handle().is_some_and(|handle| *doubt.owner == *handle.owner())
+            }
         };
-        let meant: Vec<Doubt> = all.into_iter().filter(|doubt| doubt.fact == fact && theirs(doubt)).collect();
+        // What a person says of a request also says whether it was approved.
+        let of = |doubt: &Doubt| doubt.fact == fact || (fact == Fact::Rejected && doubt.fact == Fact::Approved);
+        let meant: Vec<Doubt> = all.into_iter().filter(|doubt| of(doubt) && theirs(doubt)).collect();
         if meant.iter().any(|doubt| matches!(doubt.basis, Basis::Unlisted(_))) {
             return OpOutcome::busy("the pending requests were not read since: ask again when they were");
         }
@@ -198,6 +211,9 @@ impl Core {
             return OpOutcome::error("gone", "no such doubt: `doorman doubts` lists what may have happened unseen");
         };
         let request: Option<RequestId> = first.basis.request().filter(|_| fact == Fact::Rejected).cloned();
+        if let Some(request) = &request {
+            self.policy_state.presumed_ended(request, said == Said::Approved, now.wall);
+        }
         self.policy_state.settled_by_word(&first.owner.clone(), request.as_ref(), fact, said.happened(), now.wall);
         self.record(Record::Settlement {
             agent: self.config.agent.clone(),

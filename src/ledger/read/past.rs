@@ -333,6 +333,7 @@ impl Past<'_> {
                     Some(kind) => kind,
                     None if row.get_ref(2)?.text()? == Verdict::Approve.as_str() => HistoryKind::Approved,
                     None if row.get_ref(2)?.text()? == "guest" => HistoryKind::Guest,
+                    None if row.get_ref(2)?.text()? == "presumed" => HistoryKind::Presumed,
                     None => HistoryKind::Rejected,
                 };
                 let request = row.get::<_, Option<Parsed<_>>>(0)?.map(|Parsed(id)| id);
@@ -347,8 +348,16 @@ impl Past<'_> {
              WHERE agent = ?1 AND owner = ?2 AND first_seen >= ?3 AND first_seen <= ?4",
             Some(HistoryKind::Requested),
         )?;
+        // What showed later that a presumed approval was one was not known then.
         take(
-            "SELECT r.id, w.outcome_at, CASE WHEN w.lasts IS NULL THEN w.answer ELSE 'guest' END, r.handle FROM request r JOIN answer w ON w.request = r.n
+            "SELECT r.id, w.outcome_at, CASE WHEN w.lasts IS NOT NULL THEN 'guest'
+                 WHEN w.outcome = 'presumed-approved' AND w.\"by\" NOT GLOB 'person:*'
+                     AND NOT EXISTS (SELECT 1 FROM contact_owner o JOIN contact c ON c.n = o.contact
+                         WHERE o.agent = ?1 AND o.owner = r.owner AND (c.request = r.n OR c.handle = r.handle)
+                             AND c.added_at <= ?4 AND coalesce(c.removed_at, r.first_seen) >= r.first_seen)
+                     AND NOT EXISTS (SELECT 1 FROM settlement s WHERE s.agent = ?1 AND s.owner = r.owner
+                         AND s.said = 'approved' AND s.request = r.n AND s.at <= ?4)
+                     THEN 'presumed' ELSE w.answer END, r.handle FROM request r JOIN answer w ON w.request = r.n
              WHERE r.agent = ?1 AND r.owner = ?2 AND w.outcome_at >= ?3 AND w.outcome_at <= ?4
                  AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')",
             None,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::SenderId;
-use crate::policy::doubts::{Basis, Said, Told};
+use crate::policy::doubts::{Basis, Fact, Said, Told};
 use crate::policy::state::{HistoryKind, HistoryRow};
 
 fn settled(name: &str, status: Option<RequestStatus>, second: i64) -> Record {
@@ -19,7 +19,8 @@ fn contact(name: &str, handle: &str, sent: i64, request: Option<&str>) -> Record
 /// The requests that ended in an unknown way.
 async fn doubted(ledger: &Ledger) -> Vec<String> {
     let doubts = load(ledger, 100).await.policy_state.doubts;
-    let mut names: Vec<String> = doubts.iter().map(|doubt| doubt.basis.subject().to_owned()).collect();
+    let doubts = doubts.iter().filter(|doubt| doubt.fact == Fact::Rejected);
+    let mut names: Vec<String> = doubts.map(|doubt| doubt.basis.subject().to_owned()).collect();
     names.sort();
     names
 }
@@ -103,6 +104,48 @@ async fn whoever_was_let_in_and_whose_contact_was_never_recognised_is_remembered
     assert_eq!(doubted(&ledger).await, ["r1"; 0]);
     let history = load(&ledger, 4).await.policy_state.history;
     assert!(history.iter().any(|row| row.kind == HistoryKind::Rejected && row.owner.as_ref() == "ann"), "{history:?}");
+}
+
+#[tokio::test]
+async fn an_approval_that_is_only_presumed_is_none_until_something_on_record_shows_it() {
+    let world = World::new();
+    let ledger = world.open();
+    let mut batch = Vec::new();
+    let from = [("r1", "ann"), ("r2", "bob"), ("r3", "carl"), ("r4", "dora/bot"), ("r5", "eve"), ("r6", "fred")];
+    for (name, handle) in from {
+        batch.push(seen(name, Some(handle), 0));
+        batch.push(intent(name, Answer::Approve, vec![], 1, 1));
+        batch.push(outcome(name, Outcome::Presumed(Answer::Approve), 2));
+    }
+    let settlement = |name: &str, owner: &str, said| Record::Settlement {
+        agent: agent(),
+        owner: owner.into(),
+        request: Some(id(name)),
+        said,
+        person: "eve".into(),
+        at: at(20),
+    };
+    batch.extend([contact("c2", "bob/other", 2, Some("r2")), settlement("r3", "carl", Said::Approved)]);
+    // Another handle of the owner proves nothing.
+    batch.extend([contact("c4", "dora", 3, None), contact("c5", "eve", 3, None)]);
+    batch.push(settled("r6", Some(RequestStatus::Rejected), 30));
+    ledger.commit(batch).await.unwrap();
+    let memory = load(&ledger, 100).await.policy_state;
+    let of = |kind| {
+        let rows = memory.history.iter().filter(|row| row.kind == kind);
+        let mut owners: Vec<&str> = rows.map(|row| &*row.owner).collect();
+        owners.sort();
+        owners
+    };
+    assert_eq!(of(HistoryKind::Approved), ["bob", "carl", "eve"]);
+    assert_eq!(of(HistoryKind::Presumed), ["ann", "dora", "fred"]);
+    let open = memory.doubts.iter().filter(|doubt| doubt.fact == Fact::Approved);
+    let mut open: Vec<&str> = open.map(|doubt| &*doubt.owner).collect();
+    open.sort();
+    assert_eq!(open, ["ann", "dora"], "of the others it is known how their request ended");
+    ledger.commit(vec![settlement("r1", "ann", Said::Expired)]).await.unwrap();
+    let doubts = load(&ledger, 100).await.policy_state.doubts;
+    assert_eq!(doubts.iter().filter(|doubt| doubt.fact == Fact::Approved).count(), 1);
 }
 
 #[tokio::test]

@@ -314,7 +314,7 @@ pub struct DoubtRow {
     pub agent: AgentId,
     /// The owner whom it concerns; `*` means everybody.
     pub owner: String,
-    /// What is unknown: `removed`, `rejected`, `identity`.
+    /// What is unknown: `removed`, `rejected`, `identity`, `approved`.
     pub fact: String,
     /// Since when.
     pub since: Timestamp,

@@ -132,13 +132,13 @@ impl Part {
         }
     }
 
-    /// The fact about the owner that may be in doubt.
-    fn fact(self) -> Option<Fact> {
+    /// The facts about the owner that may be in doubt.
+    fn facts(self) -> &'static [Fact] {
         match self {
-            Part::ApprovedBefore(_) | Part::ApprovedOver(_) => Some(Fact::Identity),
-            Part::RejectedWithin(_) | Part::RejectedOver(_) => Some(Fact::Rejected),
-            Part::RemovedWithin(_) | Part::RemovedOver(_) => Some(Fact::Removed),
-            Part::RequestsOver(_) => None,
+            Part::ApprovedBefore(_) | Part::ApprovedOver(_) => &[Fact::Identity, Fact::Approved],
+            Part::RejectedWithin(_) | Part::RejectedOver(_) => &[Fact::Rejected],
+            Part::RemovedWithin(_) | Part::RemovedOver(_) => &[Fact::Removed],
+            Part::RequestsOver(_) => &[],
         }
     }
 
@@ -168,7 +168,7 @@ impl Part {
         let known = &inputs.policy_state.history;
         if evaluation.truth == Truth::Unknown {
             let timed = !matches!(self, Part::ApprovedBefore(_)) && !inputs.clock_is_sound();
-            let doubt = self.fact().and_then(|fact| known.doubts.of(owner, fact).next());
+            let doubt = self.facts().iter().find_map(|fact| known.doubts.of(owner, *fact).next());
             return match doubt {
                 _ if timed => values::CLOCK.to_owned(),
                 Some(doubt) => format!("in doubt since {}: {}", values::moment(doubt.since), doubt.basis),

@@ -18,11 +18,13 @@ pub enum Fact {
     Rejected,
     /// Whether they are who they were: `approved_before`, and rights by name.
     Identity,
+    /// Whether a request of theirs was approved: `approved_before`.
+    Approved,
 }
 
 impl Fact {
     /// All of them.
-    pub const ALL: [Fact; 3] = [Fact::Removed, Fact::Rejected, Fact::Identity];
+    pub const ALL: [Fact; 4] = [Fact::Removed, Fact::Rejected, Fact::Identity, Fact::Approved];
 
     /// The word in `--json` and in the record.
     pub fn as_str(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Fact {
             Fact::Removed => "removed",
             Fact::Rejected => "rejected",
             Fact::Identity => "identity",
+            Fact::Approved => "approved",
         }
     }
 
@@ -221,7 +224,7 @@ impl Doubt {
         let reach = match self.fact {
             Fact::Removed => needs.removed_reach(),
             Fact::Rejected => needs.rejected_reach(),
-            Fact::Identity => None,
+            Fact::Identity | Fact::Approved => None,
         };
         Some(after(self.until?, reach?)).filter(|end| *end < Timestamp::MAX)
     }
@@ -232,6 +235,7 @@ impl Doubt {
             Fact::Removed => needs.removed_reach(),
             Fact::Rejected => needs.rejected_reach(),
             Fact::Identity => return true,
+            Fact::Approved => return needs.approved,
         };
         reach.is_some_and(|reach| self.until.is_none_or(|until| after(until, reach) > now))
     }

@@ -45,6 +45,8 @@ struct Happened {
     at: Timestamp,
     request: Option<RequestId>,
     handle: Option<Handle>,
+    /// It is known that it happened.
+    sure: bool,
 }
 
 impl Happened {
@@ -68,6 +70,19 @@ impl Counted {
         at: Timestamp,
         needs: Option<Option<Counting>>,
     ) {
+        self.add_perhaps(owner, request, handle, at, needs, true);
+    }
+
+    /// The same, if it is not `sure` that it happened.
+    pub(super) fn add_perhaps(
+        &mut self,
+        owner: &str,
+        request: Option<&RequestId>,
+        handle: Option<&Handle>,
+        at: Timestamp,
+        needs: Option<Option<Counting>>,
+        sure: bool,
+    ) {
         let most = match needs {
             Some(None) => {
                 self.gap = self.gap.max(Some(at));
@@ -76,12 +91,16 @@ impl Counted {
             Some(Some(counting)) => (counting.count as usize).saturating_add(2).max(PER_OWNER_MIN),
             None => PER_OWNER_MAX,
         };
-        let one = Happened { at, request: request.cloned(), handle: handle.cloned() };
+        let one = Happened { at, request: request.cloned(), handle: handle.cloned(), sure };
         if !self.owners.contains_key(owner) {
             self.owners.insert(owner.into(), OfOwner::default());
         }
         let Some(of_owner) = self.owners.get_mut(owner) else { return };
-        if of_owner.gap.is_some_and(|gap| at <= gap) || of_owner.happened.iter().any(|known| known.is(&one)) {
+        if let Some(known) = of_owner.happened.iter_mut().find(|known| known.is(&one)) {
+            known.sure |= sure;
+            return;
+        }
+        if of_owner.gap.is_some_and(|gap| at <= gap) {
             return;
         }
         let place = of_owner.happened.partition_point(|known| known.at <= at);
@@ -99,6 +118,14 @@ impl Counted {
             let median = *median;
             self.drop_until(median);
         }
+    }
+
+    /// What was not sure of this request did not happen.
+    pub(super) fn did_not_happen(&mut self, owner: &str, request: &RequestId) {
+        let Some(of_owner) = self.owners.get_mut(owner) else { return };
+        let before = of_owner.happened.len();
+        of_owner.happened.retain(|one| one.sure || one.request.as_ref() != Some(request));
+        self.len -= before - of_owner.happened.len();
     }
 
     /// Another request has this id from now on: the events of the earlier one stay.
@@ -162,7 +189,7 @@ impl Counted {
         let happened = self.owners.get(handle.owner()).map_or(&[][..], |of_owner| &of_owner.happened);
         let first = happened.partition_point(|one| after(one.at, over.quota.per) <= now);
         let newest = || happened[first..].iter().rev();
-        let certain = newest().filter(|one| !over.by_handle || one.handle.as_ref() == Some(handle));
+        let certain = newest().filter(|one| one.sure && (!over.by_handle || one.handle.as_ref() == Some(handle)));
         let possible = newest().filter(|one| !over.by_handle || one.handle.as_ref().is_none_or(|one| one == handle));
         (certain.map(|one| one.at).collect(), possible.map(|one| one.at).collect())
     }

@@ -57,6 +57,27 @@ fn what_is_counted_is_unknown_where_more_may_have_happened_unseen() {
 }
 
 #[test]
+fn what_is_only_presumed_may_have_happened() {
+    let mut history = History::default();
+    let ann = handle("ann/bot");
+    let over = Over { quota: Quota { count: 1, per: hours(2) }, by_handle: false };
+    for (kind, request) in [(HistoryKind::Presumed, "a1"), (HistoryKind::Approved, "a2"), (HistoryKind::Presumed, "a3")]
+    {
+        history.add_of("ann", Some(&ann), kind, Some(&id(request)), noon() - hours(1));
+    }
+    assert_eq!(history.approved_over(&ann, over, noon()).truth, Truth::Unknown);
+    history.not_approved("ann", &id("a3"));
+    history.not_approved("ann", &id("a2"));
+    assert_eq!(history.approved_over(&ann, over, noon()).truth, Truth::Unknown, "what is sure stays");
+    history.not_approved("ann", &id("a1"));
+    assert_eq!(history.approved_over(&ann, over, noon()), Evaluation::FALSE);
+    for kind in [HistoryKind::Presumed, HistoryKind::Approved] {
+        history.add_of("ann", Some(&ann), kind, Some(&id("a1")), noon() - hours(1));
+    }
+    assert_eq!(history.approved_over(&ann, over, noon()).truth, Truth::True, "it was one after all");
+}
+
+#[test]
 fn one_owner_keeps_no_more_than_the_largest_count_needs() {
     let mut history = History::default();
     history.prune(over(3, hours(24)), noon());

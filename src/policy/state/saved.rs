@@ -35,6 +35,9 @@ pub enum HistoryKind {
     Approved,
     /// A request by this owner was approved by us, for a time.
     Guest,
+    /// A request by this owner was presumably approved by us: the fate of the answer was unknown, and no contact shows
+    /// it.
+    Presumed,
     /// A request by this owner was rejected by us.
     Rejected,
     /// A contact of this owner's was removed.

@@ -35,8 +35,11 @@ pub(super) fn ambiguous(target: &str, rows: &[&PendingRow], now: Timestamp) -> S
 
 /// The id that a person means by its beginning, if only one id that a doubt rests on begins so.
 pub(super) fn doubted(target: Target, rows: &[DoubtRow]) -> Result<Target, String> {
-    let ids: BTreeSet<&str> =
-        rows.iter().filter(|row| row.fact == Fact::Rejected.as_str()).map(|row| row.subject.as_str()).collect();
+    let ids: BTreeSet<&str> = rows
+        .iter()
+        .filter(|row| [Fact::Rejected, Fact::Approved].iter().any(|fact| row.fact == fact.as_str()))
+        .map(|row| row.subject.as_str())
+        .collect();
     let Some(beginning) = target.beginning().filter(|text| !ids.contains(text)) else { return Ok(target) };
     let shown = StrangerText::new(beginning).shown(150);
     let begins: Vec<&str> = ids.iter().filter(|id| id.starts_with(beginning)).take(2).copied().collect();

@@ -266,7 +266,10 @@ impl World {
             (Fact::Rejected, Some(request)) => {
                 (Target::Id(request), if happened { Said::Rejected } else { Said::Cancelled })
             }
-            (Fact::Rejected | Fact::Identity, _) => return,
+            (Fact::Approved, Some(request)) => {
+                (Target::Id(request), if happened { Said::Approved } else { Said::Cancelled })
+            }
+            (Fact::Rejected | Fact::Identity | Fact::Approved, _) => return,
         };
         self.settling = (said == Said::Removed).then(|| owner.to_string());
         self.saw("a person ended a doubt");

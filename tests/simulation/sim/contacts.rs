@@ -76,6 +76,12 @@ impl Contacts {
         self.0.values().any(|row| came(row) && row.handle.as_ref() == Some(sender))
     }
 
+    /// Whether a contact of exactly this handle was there at some time since then.
+    pub fn shows(&self, sender: &Handle, since: Timestamp) -> bool {
+        let theirs = |row: &&Row| row.handle.as_ref() == Some(sender);
+        self.0.values().filter(theirs).any(|row| row.removed.is_none_or(|at| at >= since))
+    }
+
     /// Every owner of a contact that the ledger has as open, since it appeared.
     pub fn owners(&self, id: &ContactId) -> &[Arc<str>] {
         self.0.get(id).filter(|row| row.removed.is_none()).map_or(&[], |row| &row.lately)

@@ -30,6 +30,7 @@ impl World {
             Happening::End { nth, status } => self.end(nth, status),
             Happening::Behind(behind) => self.behind(behind),
             Happening::GuestParts { nth, anew } => self.guest_parts(nth, anew),
+            Happening::GuestsGone => self.check_guests_gone(),
             Happening::Person { nth, verdict } => self.person_says(nth, verdict),
             Happening::Drop { code, ghost } => self.end_socket(code, ghost),
             Happening::HalfOpen => {

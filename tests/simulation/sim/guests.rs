@@ -16,6 +16,8 @@ use super::world::World;
 
 /// A clock that is off by at most this is trusted.
 const OFF: SignedDuration = SignedDuration::from_mins(5);
+/// The last guest of the evening comes then.
+const LAST: Duration = Duration::from_secs(7_600);
 /// The platform's clocks may differ by less than this.
 const AT_ONCE: SignedDuration = SignedDuration::from_secs(10);
 
@@ -92,6 +94,11 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Hap
         let (nth, anew) = (rng.usize(..16), rng.bool());
         list.push((rough.mul_f64(rng.f64()), Happening::GuestParts { nth, anew }));
     }
+    // When all others were answered: one more guest, whose end comes while the agent is paused.
+    list.push((LAST, Happening::Knock { kind: GUEST }));
+    list.push((LAST + Duration::from_secs(120), Happening::Pause));
+    list.push((LAST + Duration::from_secs(540), Happening::GuestsGone));
+    list.push((LAST + Duration::from_secs(550), Happening::Resume));
     list
 }
 
@@ -158,7 +165,7 @@ impl World {
             return Err(failed(CallFault::NotFound));
         };
         let fellow = self.platform.contacts.remove(number);
-        self.saw("guest expired");
+        self.saw(if self.record.paused() { "guest expired in a pause" } else { "guest expired" });
         self.truth_expires(&fellow);
         self.push("contact_removed", &json!({"id": contact}));
         let rate = self.rates.lost_reply;
@@ -167,6 +174,21 @@ impl World {
             return Err(failed(CallFault::NoAnswer));
         }
         Ok(())
+    }
+
+    /// A pause holds no removal back: a removal lets nobody in.
+    pub fn check_guests_gone(&mut self) {
+        if self.jumped || self.gaps || !self.record.paused() {
+            return;
+        }
+        for guest in self.record.guests.open() {
+            let late =
+                guest.stay.doubt.is_none() && guest.stay.ends_at + SignedDuration::from_secs(30) < self.now().wall;
+            let there = |fellow: &Fellow| guest.contact.as_ref().is_some_and(|contact| fellow.id == contact.as_str());
+            if late && self.platform.contacts.iter().any(there) {
+                self.fail(&format!("a guest stays beyond the end while the agent is paused: {guest:?}"));
+            }
+        }
     }
 
     /// At the end no contact is left whose end has come, unless somebody else may have approved it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use doorman::ledger::Record;
 use doorman::model::{Answer, Outcome, RequestId, RequestStatus, Verdict};
 use doorman::policy::By;
-use doorman::policy::doubts::Fact;
+use doorman::policy::doubts::{Fact, Said};
 use doorman::policy::state::HistoryKind;
 use jiff::{SignedDuration, Timestamp};
 
@@ -36,6 +36,8 @@ pub struct Past {
     asked: BTreeMap<String, BTreeMap<RequestId, Timestamp>>,
     /// Owners of whom a request was approved, and when this daemon learned of the first.
     welcome: BTreeMap<String, Duration>,
+    /// Owners of whom a request was only presumed to be approved.
+    perhaps: BTreeSet<String>,
     /// The last answer to each request.
     said: BTreeMap<RequestId, (Answer, By)>,
     /// Those that let in for a time.
@@ -96,6 +98,8 @@ impl Past {
                 let last = self.rejected.entry(owner).or_insert(at);
                 *last = at.max(*last);
             }
+            // Nothing shows that it was approved.
+            HistoryKind::Presumed => drop(self.perhaps.insert(owner)),
             HistoryKind::Guest | HistoryKind::Removed => {}
         }
     }
@@ -132,14 +136,23 @@ impl Past {
             });
         }
         match entry {
-            Record::Outcome { request, outcome: Outcome::Confirmed(_) | Outcome::Presumed(_), at, .. } => {
-                let (Some(owner), Some((answer, _))) = (owner, self.said.get(request)) else { return };
+            Record::Outcome {
+                request, outcome: outcome @ (Outcome::Confirmed(_) | Outcome::Presumed(_)), at, ..
+            } => {
+                let (Some(owner), Some((answer, by))) = (owner, self.said.get(request)) else { return };
+                let presumed = matches!(outcome, Outcome::Presumed(_)) && !matches!(by, By::Person(_));
                 let kind = match answer {
                     Answer::Approve if self.for_a_time.contains(request) => HistoryKind::Guest,
+                    Answer::Approve if presumed => HistoryKind::Presumed,
                     Answer::Approve => HistoryKind::Approved,
                     Answer::Reject => HistoryKind::Rejected,
                 };
                 self.met(owner, kind, Some(request.clone()), *at, heard);
+            }
+            Record::Settled { status: Some(RequestStatus::Approved), .. } => {
+                if let Some(owner) = owner.filter(|owner| self.perhaps.contains(owner)) {
+                    self.welcome.entry(owner).or_insert(heard);
+                }
             }
             Record::Settled { request, status: Some(RequestStatus::Rejected), at, .. } => {
                 if let Some(owner) = owner {
@@ -151,6 +164,9 @@ impl Past {
                 let kind = if said.fact() == Fact::Removed { HistoryKind::Removed } else { HistoryKind::Rejected };
                 if let (Some(request), Some(unseen)) = (request, self.unseen.get_mut(&owner)) {
                     unseen.remove(request);
+                }
+                if *said == Said::Approved && self.perhaps.contains(&owner) {
+                    self.welcome.entry(owner.clone()).or_insert(heard);
                 }
                 if said.happened() {
                     self.met(owner, kind, request.clone(), *at, heard);
@@ -232,7 +248,7 @@ fn counts_as(kind: HistoryKind) -> Option<usize> {
     match kind {
         HistoryKind::Requested => None,
         HistoryKind::Rejected => Some(0),
-        HistoryKind::Approved | HistoryKind::Guest => Some(1),
+        HistoryKind::Approved | HistoryKind::Guest | HistoryKind::Presumed => Some(1),
         HistoryKind::Removed => Some(2),
     }
 }
@@ -390,7 +406,9 @@ impl World {
             let what = ["was rejected", "was let in", "lost a contact"][counted(kind).unwrap()];
             self.fail(&format!("{id} is let in, though {owner} {what} {count} times before"));
         }
-        if kind == BACK && policy == THIRD && !past.welcome.contains_key(&owner) {
+        // What is only presumed counts once a contact of theirs was shown.
+        let shown = past.perhaps.contains(&owner) && self.truth_met(&owner);
+        if kind == BACK && policy == THIRD && !past.welcome.contains_key(&owner) && !shown {
             self.fail(&format!("{id} is let in for what it was before, and {owner} never was"));
         }
         let counted = |at: Timestamp, counts: bool| counts && after(at, APPROVALS_PER) > now;

@@ -61,6 +61,8 @@ pub struct LedgerModel {
     gone: HashSet<RequestId>,
     /// Of those that ended: requests that somebody else answered in an unknown way.
     elsewhere: HashSet<RequestId>,
+    /// Requests of which the platform reported another end than the one that was presumed.
+    overruled: HashSet<RequestId>,
     /// Requests that ended with an approval by a rule whose outcome is unknown.
     presumed: HashSet<RequestId>,
     /// Requests whose approval made a contact that was shown.
@@ -108,7 +110,14 @@ impl LedgerModel {
         move_to(&mut self.decided, id, &name);
         move_to(&mut self.charges, id, &name);
         self.holds.remove(id);
-        for set in [&mut self.settled, &mut self.gone, &mut self.elsewhere, &mut self.presumed, &mut self.met] {
+        for set in [
+            &mut self.settled,
+            &mut self.gone,
+            &mut self.elsewhere,
+            &mut self.presumed,
+            &mut self.met,
+            &mut self.overruled,
+        ] {
             if set.remove(id) {
                 set.insert(name.clone());
             }
@@ -278,6 +287,9 @@ impl LedgerModel {
                 if open && *status == Some(RequestStatus::Rejected) && self.seen.contains_key(request) {
                     self.elsewhere.remove(request);
                     self.done.push((request.clone(), HistoryKind::Rejected, *at));
+                }
+                if status.as_ref().is_some_and(|status| *status != RequestStatus::Approved) {
+                    self.overruled.insert(request.clone());
                 }
                 if self.settled.insert(request.clone()) && status.is_none() {
                     self.gone.insert(request.clone());
@@ -522,10 +534,41 @@ impl LedgerModel {
             memory.policy_state.unmet = self.unmet();
             memory.policy_state.nameless = self.contacts.nameless();
             memory.policy_state.doubts = self.ended_unseen();
+            if reach.history == Some(HistoryReach::Ever) {
+                memory.policy_state.doubts.extend(self.perhaps_approved());
+            }
         }
         memory.policy_state.notified = self.notified.clone();
         memory.policy_state.told = self.told.iter().filter(|(id, _)| pending(id)).cloned().collect();
         memory
+    }
+
+    /// Whether this answer is an approval by a rule that was only presumed, and nothing on record shows it.
+    fn is_presumed(&self, id: &RequestId, row: &Row) -> bool {
+        let presumed = matches!(row.outcome, Some((Outcome::Presumed(Answer::Approve), _)));
+        let by_rule = row.lasts.is_none() && !matches!(row.by, By::Person(_));
+        let said = |said: SaidOfDoubt| said == SaidOfDoubt::Approved;
+        let settled = self.settlements.iter().any(|(_, of, word, _)| of.as_ref() == Some(id) && said(*word));
+        let first = self.seen.get(id).map(|(at, _)| *at).unwrap_or(Timestamp::MIN);
+        let sender = self.senders.get(id).and_then(Sender::handle);
+        let shown = self.met.contains(id) || sender.is_some_and(|sender| self.contacts.shows(sender, first));
+        presumed && by_rule && !settled && !shown
+    }
+
+    /// The requests that are presumably approved, as doubts.
+    fn perhaps_approved(&self) -> Vec<Doubt> {
+        let all = self.answers.iter().chain(self.older.iter().map(|(id, row)| (id, row)));
+        let presumed = all.filter(|(id, row)| self.is_presumed(id, row));
+        let said = |id: &RequestId| self.settlements.iter().any(|(_, of, ..)| of.as_ref() == Some(id));
+        let open = presumed.filter(|(id, _)| self.settled.contains(*id) && !self.overruled.contains(*id) && !said(id));
+        let doubts = open.filter_map(|(id, _)| {
+            let sender = self.senders.get(id)?.handle()?.clone();
+            let since = self.sent.get(id).copied().or(self.seen.get(id).map(|(at, _)| *at))?;
+            let basis = Basis::Presumed(original(id));
+            let owner = sender.owner().into();
+            Some(Doubt { owner, sender: Some(sender), fact: Fact::Approved, since, until: None, basis })
+        });
+        doubts.collect()
     }
 
     /// Requests that ended without a known reason.
@@ -607,7 +650,16 @@ impl LedgerModel {
     pub fn history(&self, since: Timestamp) -> Vec<HistoryRow> {
         let asked = self.seen.iter().map(|(id, (at, _))| (id, HistoryKind::Requested, *at));
         let known = |id: &RequestId| (original(id) == *id).then(|| id.clone());
-        let met = self.done.iter().map(|(id, kind, at)| (id, *kind, *at));
+        let presumed = |id: &RequestId| {
+            let older = self.older.iter().filter(|(of, _)| of == id).map(|(_, row)| row);
+            let mut rows = self.answers.get(id).into_iter().chain(older).filter(|row| row.answer == Answer::Approve);
+            let ended = |row: &Row| matches!(row.outcome, Some((Outcome::Confirmed(_) | Outcome::Presumed(_), _)));
+            rows.all(|row| !ended(row) || self.is_presumed(id, row))
+        };
+        let met = self.done.iter().map(|(id, kind, at)| match kind {
+            HistoryKind::Approved if presumed(id) => (id, HistoryKind::Presumed, *at),
+            _ => (id, *kind, *at),
+        });
         let row = |(id, kind, at): (&RequestId, HistoryKind, Timestamp)| {
             let owner = self.seen.get(id)?.1.as_deref()?.into();
             (at >= since).then(|| HistoryRow { owner, handle: None, request: known(id), kind, at })

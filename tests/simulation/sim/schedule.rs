@@ -101,6 +101,8 @@ pub enum Happening {
         nth: usize,
         anew: bool,
     },
+    /// By now those whose end has come are gone, though the agent is paused.
+    GuestsGone,
     /// A person answers a pending request through doorman.
     Person {
         nth: usize,

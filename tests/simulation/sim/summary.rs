@@ -48,6 +48,7 @@ pub const FAULTS: &[&str] = &[
     "frames out of order",
     "ghost in the way",
     "guest expired",
+    "guest expired in a pause",
     "guest in doubt",
     "guest removed by somebody else",
     "guest removed, and made anew",

@@ -179,6 +179,11 @@ impl World {
         }
     }
 
+    /// Whether a contact of this owner was ever shown by its handle.
+    pub fn truth_met(&self, owner: &str) -> bool {
+        self.truth.met.contains(owner)
+    }
+
     /// The daemon was told that its join succeeded.
     pub fn truth_joined(&mut self) {
         self.truth.joins.push(self.at);

@@ -23,6 +23,7 @@ impl Core {
         self.contacts.next = now.mono + self.contacts.rhythm();
         self.contacts.began = Some((self.inbox.mark(), now.mono));
         let call = self.contacts.calls;
+        self.policy_state.doubts_mut().reading_begins(call);
         self.contacts.reading = Some(Reading {
             call,
             page: 1,
@@ -145,10 +146,14 @@ impl Core {
         self.contacts.whole = !reading.crowded;
         self.contacts.read = self.contacts.began;
         self.contacts.read_odd = reading.odd;
+        self.contacts.weigh(&reading, now.mono);
         self.baseline(self.policy_state.doubts().contacts().len(), now);
         let whole = !reading.odd && !reading.crowded && reading.unread == 0;
         self.guests_read(reading.call, whole, now);
         if whole {
+            if self.policy_state.contacts_read(reading.call) {
+                self.contacts.read_soon(now.mono);
+            }
             let gave_up = self.contacts.attribution.not_among_all(reading.approvals);
             if gave_up && self.contacts.asks_contacts {
                 self.inbox.requeue_resting(|_| true);
@@ -218,8 +223,8 @@ impl Core {
         };
         // A sender who was let in and is not shown yet is a contact by now, or was removed again.
         let awaited = self.contacts.attribution.awaits_of(handle);
-        let odd = self.contacts.read_odd;
-        let known = |is: Option<bool>, awaited: bool| is.filter(|is| *is || !(awaited || odd));
+        let unsure = self.contacts.read_odd || !self.contacts.proves_absence(now.mono);
+        let known = |is: Option<bool>, awaited: bool| is.filter(|is| *is || !(awaited || unsure));
         let (owner, sender) = self.policy_state.doubts().is_contact(handle, now.wall);
         (known(owner, awaited.0), known(sender, awaited.1))
     }
@@ -229,7 +234,9 @@ impl Core {
         if !self.contacts.asks_contacts {
             return;
         }
-        let absence = !self.contacts.read_odd && self.policy_state.doubts().contacts().tells_absence();
+        let absence = !self.contacts.read_odd
+            && self.contacts.proves_absence(now.mono)
+            && self.policy_state.doubts().contacts().tells_absence();
         let tells = (self.contacts.believed(now.mono), absence);
         if std::mem::replace(&mut self.contacts.tells, tells) != tells {
             self.inbox.requeue_resting(|_| true);
@@ -391,7 +398,7 @@ impl Core {
     fn met(&mut self, met: Met, request: Option<RequestId>, now: Now) {
         let Met { contact, news } = met;
         let guest = self.guest_met(request.as_ref(), &contact);
-        self.policy_state.doubts_mut().contact_made(&contact, request.as_ref());
+        self.policy_state.contact_made(&contact, request.as_ref(), now.wall);
         if request.is_some() || self.contacts.rows.takes(now.mono) {
             self.record(Record::ContactAdded {
                 agent: self.config.agent.clone(),

@@ -31,6 +31,18 @@ fn contacts_and_rows(held: &mut Held, shown: &[&str], odd: u32) {
     held.tell(Input::Contacts { call, reply: Reply { result, date: None } });
 }
 
+/// A reading of several pages.
+fn contacts_in_pages(held: &mut Held, pages: &[&[&str]]) {
+    let total = Some(pages.iter().map(|page| page.len() as u64).sum());
+    for page in pages {
+        let asked = held.asked.iter().position(|action| matches!(action, Action::Contacts { .. })).expect("a reading");
+        let Action::Contacts { call, .. } = held.asked.remove(asked) else { unreachable!() };
+        let items = page.iter().map(|handle| contact(handle)).collect();
+        let page = Page { items, unreadable: vec![], nameless: vec![], total, pages: Some(pages.len() as u32) };
+        held.tell(Input::Contacts { call, reply: Reply { result: Ok(page), date: None } });
+    }
+}
+
 fn reading_fails(held: &mut Held) {
     let asked = held.asked.iter().position(|action| matches!(action, Action::Contacts { .. })).expect("a reading");
     let Action::Contacts { call, .. } = held.asked.remove(asked) else { unreachable!() };
@@ -183,6 +195,26 @@ fn a_contact_that_took_another_name_is_one_of_its_new_owner_only() {
     let renamed = Contact { sender: Sender::parse(Some("bob")), ..contact("acme") };
     held.core.contact_added(renamed, held.now());
     assert_eq!((known(&held, "acme/bot").0, known(&held, "bob/bot").0), (Some(false), Some(true)));
+}
+
+#[test]
+fn whoever_may_have_slipped_past_a_reading_of_several_pages_is_not_known_to_be_none() {
+    let mut held = with_rules(Held::new(SavedAgent::default()));
+    held.wait(Duration::from_secs(3));
+    contacts_in_pages(&mut held, &[&["acme"], &["ann"]]);
+    assert_eq!((known(&held, "acme/bot"), known(&held, "bob")), ((Some(true), None), (None, None)));
+    // The next reading comes soon.
+    held.wait(MINUTES);
+    contacts_in_pages(&mut held, &[&["acme"], &["ann"]]);
+    assert_eq!((known(&held, "acme/bot").1, known(&held, "bob").0), (Some(false), Some(false)), "both missed it");
+    held.wait(FIVE);
+    contacts_and_rows(&mut held, &["acme", "ann"], 1);
+    held.wait(FIVE);
+    contacts_in_pages(&mut held, &[&["acme"], &["ann"]]);
+    assert_eq!(known(&held, "bob").0, None, "what was before a row that may be anybody proves nothing");
+    held.wait(MINUTES);
+    contacts_are(&mut held, &["acme", "ann"]);
+    assert_eq!(known(&held, "bob").0, Some(false), "one page is a snapshot");
 }
 
 #[test]

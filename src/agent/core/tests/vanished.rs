@@ -21,9 +21,13 @@ fn of(id: &str, handle: &str) -> ContactRequest {
 }
 
 fn with_rules(saved: SavedAgent) -> Held {
+    with(rules(), saved)
+}
+
+fn with(rules: Option<Arc<Policy>>, saved: SavedAgent) -> Held {
     let policy_state = SavedState { history_complete: true, ..saved.policy_state };
     let mut held = Held::new(SavedAgent { policy_state, ..saved });
-    held.tell(Input::Policy(rules()));
+    held.tell(Input::Policy(rules));
     let number = held.asked.iter().rev().find_map(|action| match action {
         Action::Restore { number, .. } => Some(*number),
         _ => None,
@@ -237,7 +241,11 @@ fn what_the_platform_says_at_last_of_a_request_that_vanished_while_nobody_ran_co
 
 /// An approval of unknown outcome, after which the request is no longer listed.
 fn presumed() -> Held {
-    let mut held = with_rules(SavedAgent::default());
+    presumed_by(rules())
+}
+
+fn presumed_by(rules: Option<Arc<Policy>>) -> Held {
+    let mut held = with(rules, SavedAgent::default());
     held.lists_after(MINUTES, &[of("r1", "ann")]);
     responds(&mut held, "r1", CallFault::NoAnswer);
     held.lists_after(MINUTES, &[of("r2", "ann/bot")]);
@@ -268,6 +276,85 @@ fn an_approval_of_unknown_fate_may_have_come_after_a_rejection_until_its_contact
         held.wait(Duration::from_secs(1));
         assert_eq!((bases(&held), let_in(&held, "r2")), (vec![], lets_in), "{status:?}");
     }
+}
+
+/// Lets ann in, and whoever was approved before.
+fn back() -> Option<Arc<Policy>> {
+    let before = History { approved_before: Some(true), ..History::default() };
+    Some(Arc::new(policy(vec![approve("known", by_handle(&["ann"])), approve("back", before)])))
+}
+
+fn contact_of(handle: Option<&str>) -> Contact {
+    let (id, sender) = (ContactId::parse("c1").unwrap(), Sender::parse(handle));
+    Contact { id, sender, name: None, kind: ContactKind::User, inserted_at: None, ids: None }
+}
+
+/// The next reading of the contacts shows these.
+fn contacts_are(held: &mut Held, shown: &[Contact]) {
+    if !held.asked.iter().any(|action| matches!(action, Action::Contacts { .. })) {
+        held.at = held.at.max(held.core.contacts.due().unwrap().since_origin());
+        held.wait(Duration::from_secs(1));
+    }
+    let asked = held.asked.iter().position(|action| matches!(action, Action::Contacts { .. })).expect("a reading");
+    let Action::Contacts { call, .. } = held.asked.remove(asked) else { unreachable!() };
+    let (items, total) = (shown.to_vec(), Some(shown.len() as u64));
+    let page = Page { items, unreadable: vec![], nameless: vec![], total, pages: Some(1) };
+    held.tell(Input::Contacts { call, reply: Reply { result: Ok(page), date: None } });
+    held.wait(Duration::from_secs(1));
+}
+
+#[test]
+fn an_approval_that_is_only_presumed_is_none_until_something_shows_it() {
+    let mut held = presumed_by(back());
+    assert_eq!(bases(&held), doubt("presumed-approved", "r1"));
+    assert!(!let_in(&held, "r2"));
+    assert_eq!(held.core.pending()[0].doubts.len(), 1);
+    held.core.contact_added(contact_of(Some("ann")), held.now());
+    held.wait(Duration::from_secs(1));
+    assert!(bases(&held).is_empty() && let_in(&held, "r2"));
+
+    for (status, lets_in) in
+        [(RequestStatus::Rejected, false), (RequestStatus::Expired, false), (RequestStatus::Approved, true)]
+    {
+        let mut held = presumed_by(back());
+        held.core.updated(&RequestId::parse("r1").unwrap(), status.clone(), held.now());
+        held.wait(Duration::from_secs(1));
+        assert_eq!((bases(&held), let_in(&held, "r2")), (vec![], lets_in), "{status:?}");
+    }
+    for (said, lets_in) in [(Said::Approved, true), (Said::Rejected, false), (Said::Cancelled, false)] {
+        let mut held = presumed_by(back());
+        assert!(matches!(settle(&mut held, "r1", said), OpOutcome::Settled(_)), "{said:?}");
+        held.wait(Duration::from_secs(1));
+        assert_eq!((bases(&held), let_in(&held, "r2")), (vec![], lets_in), "{said:?}");
+    }
+    // It is listed again: it was not approved.
+    let mut held = presumed_by(back());
+    held.core.ledger_ok = false;
+    for _ in 0..3 {
+        held.lists_after(10 * MINUTES, &[of("r1", "ann"), of("r2", "ann/bot")]);
+    }
+    assert_eq!((bases(&held), let_in(&held, "r2")), (vec![], false));
+}
+
+#[test]
+fn whose_contact_is_missing_in_three_readings_was_not_approved() {
+    let mut held = presumed_by(back());
+    let hidden = [contact_of(None)];
+    for _ in 0..5 {
+        contacts_are(&mut held, &hidden);
+        assert_eq!(bases(&held), doubt("presumed-approved", "r1"), "a contact without a handle may be theirs");
+    }
+    held.core.contact_left(&hidden[0].id, false, held.now());
+    for _ in 0..2 {
+        contacts_are(&mut held, &[]);
+        assert_eq!(bases(&held), doubt("presumed-approved", "r1"), "a row may have moved");
+    }
+    contacts_are(&mut held, &[]);
+    assert_eq!((bases(&held), let_in(&held, "r2")), (vec![], false));
+    let mut held = presumed_by(back());
+    contacts_are(&mut held, &[]);
+    contacts_are(&mut held, &[contact_of(Some("ann"))]);
+    assert_eq!((bases(&held), let_in(&held, "r2")), (vec![], true));
 }
 
 #[test]

@@ -47,7 +47,14 @@ fn an_approval_with_an_end_is_no_acquaintance_and_its_end_no_removal() {
     state.settle_as(
         &id("r1"),
         Some(&ann),
-        EndedAnswer { verdict: Verdict::Approve, outcome: applied, guest: true, first_seen: noon() },
+        EndedAnswer {
+            verdict: Verdict::Approve,
+            outcome: applied,
+            guest: true,
+            by_person: false,
+            sent: noon(),
+            first_seen: noon(),
+        },
         noon(),
     );
     assert_eq!(said_of(&state), "defer by no_match");
