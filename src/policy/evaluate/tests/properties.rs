@@ -66,6 +66,10 @@ proptest! {
             // The decider was not asked. A request that can no longer be approved may be closed when it is overdue, and
             // is decided again for that.
             let closed = before.verdict == Verdict::Defer && matches!(after.by, By::Overdue(_));
+            // What an `overdue` rule rejects now was pending before, and the decider may have rejected it then.
+            let earlier = (before.verdict, after.verdict) == (Verdict::Reject, Verdict::Reject)
+                && matches!((&before.by, &after.by), (By::Overdue(_), By::Ask(_)));
+            let closed = closed || earlier;
             let same = (&before.verdict, &before.by, &before.due, &before.charges)
                 == (&after.verdict, &after.by, &after.due, &after.charges);
             prop_assert!(same || closed, "{:?} {:?}", before, after);
