@@ -253,6 +253,12 @@ pub static FLEET: Section = Section {
         ),
         key("weight", Takes::Count(1, 10_000), "100", "Its share of the agents, compared with the others'."),
         key("agents_max", Takes::Count(0, 1_000_000), "20000", "Most agents that it holds."),
+        key(
+            "dials_per_second",
+            Takes::Count(1, 1_000_000),
+            "500",
+            "Most connections, `me` calls and listing pages that all doormen together begin in a second.",
+        ),
     ],
     ..OURS
 };

@@ -219,6 +219,8 @@ pub struct FleetSettings {
     pub weight: u32,
     /// Most agents that it holds.
     pub agents_max: u32,
+    /// Most connections, `me` calls and listing pages that all doormen together begin in a second; at least 1.
+    pub dials_per_second: u32,
 }
 
 /// The usual name of the control socket that only reads, beside the other one.

@@ -121,12 +121,6 @@ impl Task {
                 if self.send().await.is_none() {
                     return;
                 }
-                if self.first
-                    && *self.stand.borrow() == Stand::Give
-                    && let Err(error) = self.around.ledger.give(MESSAGES).await
-                {
-                    debug!(%error, "the lease of messages stays here");
-                }
             }
         };
         tokio::select! {
@@ -137,12 +131,23 @@ impl Task {
 
     /// Waits until this doorman sends the messages.
     async fn is_ours(&mut self) {
-        while *self.stand.borrow_and_update() != Stand::Ours {
+        loop {
+            let stand = self.stand.borrow_and_update().clone();
+            if stand == Stand::Ours {
+                return;
+            }
             // Another doorman delivers what is under way, and shows how it went.
             (self.open, self.looked) = (None, None);
             self.show_open();
-            if self.stand.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            let gives = self.first && stand == Stand::Give;
+            if gives && let Err(error) = self.around.ledger.give(MESSAGES).await {
+                debug!(%error, "the lease of messages stays here");
+            }
+            tokio::select! {
+                changed = self.stand.changed() => if changed.is_err() {
+                    std::future::pending::<()>().await;
+                },
+                () = sleep(LOOK_EVERY), if gives => {}
             }
         }
     }

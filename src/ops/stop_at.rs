@@ -4,6 +4,8 @@
 /// Where a process may stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
+    /// It is decided what goes on record, and no transaction has begun.
+    Batch,
     /// The intent is on record, and nothing was looked at yet.
     Intent,
     /// Everything was looked at, and the call goes out next.
@@ -25,6 +27,7 @@ pub fn here(point: Point) {
         let text = std::env::var("DOORMAN_STOP_AT").ok()?;
         let (word, times) = text.split_once(':').unwrap_or((&text, "1"));
         let point = match word {
+            "batch" => Point::Batch,
             "intent" => Point::Intent,
             "call" => Point::Call,
             "commit" => Point::Commit,

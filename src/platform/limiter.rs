@@ -7,7 +7,7 @@ pub(crate) mod pace;
 mod reach;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,14 +32,24 @@ const SUSPEND_MIN: Duration = Duration::from_secs(1);
 /// The limiters of a process, one a host. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Limiters {
-    calls_per_second_max: u32,
+    calls_per_second_max: Arc<AtomicU32>,
     by_host: Arc<Mutex<HashMap<String, Arc<Limiter>>>>,
 }
 
 impl Limiters {
     /// None yet.
     pub fn new(calls_per_second_max: u32) -> Self {
-        Self { calls_per_second_max, by_host: Arc::default() }
+        Self { calls_per_second_max: Arc::new(AtomicU32::new(calls_per_second_max)), by_host: Arc::default() }
+    }
+
+    /// At most so many calls a second to each host from now on.
+    pub fn at_most(&self, calls_per_second_max: u32) {
+        if self.calls_per_second_max.swap(calls_per_second_max, Ordering::Relaxed) == calls_per_second_max {
+            return;
+        }
+        for limiter in self.by_host.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            limiter.lock().pace.at_most(calls_per_second_max);
+        }
     }
 
     /// The limiter of this host, for all ports: a server that limits clients is in front of all of them. A name with a
@@ -48,7 +58,8 @@ impl Limiters {
         let host = url.host_str().unwrap_or_default();
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let mut by_host = self.by_host.lock().unwrap_or_else(PoisonError::into_inner);
-        by_host.entry(host.clone()).or_insert_with(|| Arc::new(Limiter::new(host, self.calls_per_second_max))).clone()
+        let calls_per_second_max = self.calls_per_second_max.load(Ordering::Relaxed);
+        by_host.entry(host.clone()).or_insert_with(|| Arc::new(Limiter::new(host, calls_per_second_max))).clone()
     }
 }
 

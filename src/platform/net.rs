@@ -65,6 +65,11 @@ impl Net {
         Route::new(self, url, http, variable)
     }
 
+    /// At most so many connections, `me` calls and pages begin in a second from now on.
+    pub fn limit_calls(&self, calls_per_second_max: u32) {
+        self.limiters.at_most(calls_per_second_max);
+    }
+
     /// The brakes, by host.
     pub(crate) fn limiters(&self) -> &Limiters {
         &self.limiters

@@ -92,6 +92,12 @@ impl Shared {
         let reached = |agent: &&Arc<AgentBoard>| {
             matches!(agent.status.state, AgentState::Live | AgentState::Polling | AgentState::Yielded)
         };
+        let fleet = self.fleet.board();
+        if let Some(fleet) = &fleet {
+            let members = u32::try_from(fleet.members).unwrap_or(u32::MAX).max(1);
+            let part = (self.settings.fleet.dials_per_second / members).max(1);
+            self.around.net.limit_calls(part.min(self.settings.platform.calls_per_second_max));
+        }
         self.fleet.reached(agents.iter().filter(reached).count() as u64);
         self.board.board.send_replace(Arc::new(Board {
             phase: kept.phase,
@@ -99,7 +105,7 @@ impl Shared {
             configuration: self.settings_watch.status(),
             policies: kept.policies.clone(),
             ledger_blocked: kept.blocked.clone(),
-            fleet: self.fleet.board(),
+            fleet,
             notify: self.notify.status(),
             counters,
         }));

@@ -13,6 +13,7 @@ use tracing::warn;
 use super::{Member, Shared};
 use crate::agent::shell::Command;
 use crate::agent::{AgentHandle, OpOutcome, PersonCommand};
+use crate::fleet::Stand;
 use crate::ledger::{At, Health};
 use crate::model::{AgentId, AgentState, Person, RequestId, StrangerText, Target, Verdict};
 use crate::ops::control::wire::{
@@ -29,6 +30,14 @@ const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 fn error(code: &str, message: impl Into<String>) -> OpError {
     OpError { code: code.to_owned(), message: message.into() }
+}
+
+/// The name of the other doorman that has an agent.
+fn elsewhere(member: &Member) -> Option<Arc<str>> {
+    match &*member.stand.borrow() {
+        Stand::Theirs(by) if member.handle.load().is_none() => Some(by.clone()),
+        Stand::Theirs(_) | Stand::Ours | Stand::Give | Stand::Nobody(_) => None,
+    }
 }
 
 impl Shared {
@@ -107,7 +116,14 @@ impl Shared {
             Some(agent) if chosen.is_empty() => {
                 Err(error("no-agent", format!("no agent `{agent}` is configured: `doorman status` lists them")))
             }
-            Some(_) | None => Ok(chosen),
+            Some(agent) => match chosen.first().and_then(|member| elsewhere(member)) {
+                Some(by) => Err(error(
+                    "elsewhere",
+                    format!("agent `{agent}` is held by the doorman `{by}`: give the command on its machine"),
+                )),
+                None => Ok(chosen),
+            },
+            None => Ok(chosen),
         }
     }
 
@@ -280,7 +296,12 @@ impl Shared {
         let said = tokio::task::spawn_blocking(move || finding::already(&path, &wanted, agent, for_a_time, now)).await;
         let message = said.ok().flatten().unwrap_or_else(|| {
             let target = StrangerText::new(target).shown(150);
-            format!("nothing pending has the id or handle `{target}`: `doorman pending` lists what is")
+            let others = self.members.iter().filter(|member| elsewhere(member).is_some()).count();
+            let beside = match others {
+                0 => String::new(),
+                others => format!("; {others} agents are held by other doormen, which `doorman status` names"),
+            };
+            format!("nothing pending has the id or handle `{target}`: `doorman pending` lists what is{beside}")
         });
         Ok(error("gone", message))
     }
@@ -397,7 +418,10 @@ impl Shared {
                     warn!(event = events::REVOKED, agent = %agent, contact = contact.as_str(), handle = shown, by = format!("person:{person}"), "a contact was removed by hand");
                     revoked.removed.push(shown);
                 }
-                None => revoked.failed.push(format!("{shown}: the agent's task is being restarted, ask again")),
+                None => revoked.failed.push(match elsewhere(member) {
+                    Some(by) => format!("{shown}: the agent is held by the doorman `{by}`"),
+                    None => format!("{shown}: the agent's task is being restarted, ask again"),
+                }),
             }
         }
         Ok(OpReply::Revoked(revoked))

@@ -84,10 +84,8 @@ impl Runner {
             let failure = match ended {
                 Err(failure) => failure,
                 Ok(()) if self.drain.is_cancelled() => return,
-                Ok(()) => {
-                    self.give().await;
-                    continue;
-                }
+                // It has finished what it began: others may have it.
+                Ok(()) => continue,
             };
             if begun.elapsed() > RESTART_MAX {
                 failures = 0;
@@ -130,10 +128,16 @@ impl Runner {
                 return true;
             }
             self.is_elsewhere(&stand);
+            let gives = stand == Stand::Give;
+            if gives {
+                // It may never have run since the lease is here, or giving it did not work.
+                self.give().await;
+            }
             let drain = self.drain.clone();
             tokio::select! {
                 () = drain.cancelled() => return false,
                 () = changed(&mut self.stand) => {}
+                () = tokio::time::sleep(RESTART_MIN), if gives => {}
             }
         }
     }

@@ -48,11 +48,12 @@ fn main() {
         try_it!(every_command_reads_it);
         try_it!(there_and_back);
         try_it!("three_share", |database| async move { sharing::three_share(&database).await });
-        for point in ["intent", "call", "commit", "outcome"] {
+        for point in ["batch", "intent", "call", "commit", "outcome"] {
             let name = format!("stops_at_{point}");
             try_it!(name, |database| async move { sharing::stops_at(&database, point).await });
         }
         try_it!("stopped_and_woken", |database| async move { sharing::stopped_and_woken(&database).await });
+        try_it!("limit_kept", |database| async move { sharing::limit_kept(&database).await });
         try_it!("database_away", |database| async move { sharing::database_away(&database).await });
     });
 }

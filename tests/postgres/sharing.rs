@@ -79,7 +79,7 @@ pub async fn stops_at(database: &Database, point: &str) {
     hotel.files("a", RULES, "");
     hotel.files("b", OPPOSITE, "");
     // One answer at a time, so that nothing else is past the point.
-    let in_flight = if point == "intent" { "1" } else { "8" };
+    let in_flight = if ["batch", "intent"].contains(&point) { "1" } else { "8" };
     let stop_at = format!("{point}:7");
     let a = hotel.start_told("a", &[("DOORMAN_STOP_AT", &stop_at), ("DOORMAN_ANSWERS_IN_FLIGHT", in_flight)]);
     hotel.have(database, &["a"], &[2]).await;
@@ -166,10 +166,13 @@ pub async fn database_away(database: &Database) {
     hotel.until("let go of", async || hotel.control.overview().live.iter().all(|live| live.ghost)).await;
     let now = hotel.control.state().requests.iter().map(|request| request.answered).sum::<u64>();
     assert_eq!(now, answered, "nothing is answered while nobody can know whose the agents are");
+    // One comes back before the other, which has not beaten for longer than anybody lives.
+    b.signal(Signal::SIGSTOP);
     told("-w start");
-    for daemon in [&a, &b] {
-        daemon.said("lease_back", 1).await.unwrap();
-    }
+    a.said("lease_back", 1).await.unwrap();
+    hotel.until("one looks at the other", async || hotel.pending().len() < 48).await;
+    b.signal(Signal::SIGCONT);
+    b.said("lease_back", 1).await.unwrap();
     hotel.all_decided_soon().await;
     assert_eq!(hotel.holders(database).await, before, "nobody has moved");
     for daemon in [&a, &b] {
@@ -178,4 +181,40 @@ pub async fn database_away(database: &Database) {
     a.stop().await.unwrap();
     b.stop().await.unwrap();
     hotel.judge(database).await;
+}
+
+/// One stops while its rules' limit is being used up; the other goes on counting where it was.
+pub async fn limit_kept(database: &Database) {
+    const MOST: usize = 8;
+    let rules = format!(
+        "version = 1\n[policy]\nmode = \"enforce\"\nno_match = \"defer\"\n[rules.friends]\nthen = \"approve\"\n\
+         when = {{ handle = \"friends/*\" }}\nlimit = {{ count = {MOST}, per = \"1h\", by = \"rule\" }}\n"
+    );
+    let hotel = Hotel::of(1, database).await;
+    hotel.files("a", &rules, "");
+    hotel.files("b", &rules, "");
+    let approved = || {
+        let requests = hotel.control.state().requests.into_iter();
+        requests.filter(|request| request.status == doorman::sandbox::Status::Approved).count()
+    };
+    let a = hotel.start_told("a", &[("DOORMAN_STOP_AT", "call:4"), ("DOORMAN_ANSWERS_IN_FLIGHT", "2")]);
+    hotel.have(database, &["a"], &[1]).await;
+    hotel.ask(20);
+    stopped(&hotel, &a).await;
+    let b = hotel.start("b");
+    hotel.have(database, &["a", "b"], &[0, 1]).await;
+    hotel.ask(20);
+    hotel.until("as many as are allowed", async || approved() == MOST).await;
+    a.signal(Signal::SIGCONT);
+    a.said("member_lost", 1).await.unwrap();
+    b.kill().await;
+    hotel.have(database, &["a", "b"], &[1, 0]).await;
+    hotel.ask(20);
+    hotel
+        .until("all are on record", async || {
+            database.count("SELECT count(DISTINCT request) FROM doorman.decision").await == 123
+        })
+        .await;
+    assert_eq!(approved(), MOST);
+    a.stop().await.unwrap();
 }

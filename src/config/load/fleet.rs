@@ -29,6 +29,7 @@ impl Loading<'_> {
         let let_go_after = self.length("fleet.let_go_after", "30s");
         let weight = self.number("fleet.weight", 100);
         let agents_max = self.number("fleet.agents_max", 20_000);
+        let dials_per_second = self.number("fleet.dials_per_second", 500);
         let any = self.origins.iter().any(|(key, _, origin)| key.starts_with("fleet.") && origin != "the default");
         if any && !shared {
             let message = "`[fleet]` changes nothing here: the ledger is in a file, which no other doorman shares";
@@ -40,6 +41,7 @@ impl Loading<'_> {
             let_go_after: let_go_after?,
             weight: weight?,
             agents_max: agents_max?,
+            dials_per_second: dials_per_second?,
         })
     }
 }

@@ -93,13 +93,10 @@ pub(super) fn take(session: &Session, me: &str, name: &str) -> Result<Taken, Fau
 }
 
 /// Drained, of our own will: whoever comes next takes it from nobody.
-pub(super) fn give(session: &Session, name: &str, lease: &Lease) -> Result<bool, Failure> {
-    let Lease::Held { me, epoch, .. } = lease else { return Ok(false) };
+pub(super) fn give(session: &Session, me: &str, name: &str) -> Result<bool, Failure> {
     Connection::Postgres(session)
-        .prepare_cached(
-            "UPDATE lease SET holder = NULL, epoch = epoch + 1, seq = 0 WHERE name = ?1 AND holder = ?2 AND epoch = ?3",
-        )
-        .and_then(|mut statement| statement.execute(params![name, me.as_str(), epoch]))
+        .prepare_cached("UPDATE lease SET holder = NULL, epoch = epoch + 1, seq = 0 WHERE name = ?1 AND holder = ?2")
+        .and_then(|mut statement| statement.execute(params![name, me]))
         .map(|given| given > 0)
         .map_err(|error| Failure::Lost(error.to_string()))
 }

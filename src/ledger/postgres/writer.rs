@@ -307,6 +307,7 @@ impl Writer {
             let (me, epoch, seq) = self.hold(name)?;
             held.push((name.clone(), me, epoch, seq + 1));
         }
+        stop_at::here(Point::Batch);
         let session = connected(&mut self.session, &self.address)?;
         session.begin("BEGIN")?;
         for (name, me, epoch, seq) in &held {
@@ -413,9 +414,12 @@ impl Writer {
 
     /// Gives a lease up. What is committed for it later is fenced.
     fn give(&mut self, name: &str) -> Result<(), Failure> {
-        let Some(lease) = self.leases.get(name) else { return Ok(()) };
+        let me = match self.leases.get(name) {
+            Some(Lease::Held { me, .. }) => Arc::clone(me),
+            Some(Lease::Gone { .. }) | None => self.me.load_full(),
+        };
         let session = connected(&mut self.session, &self.address)?;
-        if give(session, name, lease)? {
+        if give(session, &me, name)? {
             tracing::info!(event = events::LEASE_GIVEN, lease = name, "this doorman gave it to the others");
         }
         self.leases.insert(name.to_owned(), Lease::Gone { holder: "nobody".to_owned() });
@@ -481,7 +485,8 @@ impl Writer {
         }
         if let Some(session) = self.session.as_ref().filter(|_| !self.keeps.load(Ordering::Relaxed)) {
             for (name, lease) in &self.leases {
-                if let Err(error) = give(session, name, lease) {
+                let Lease::Held { me, .. } = lease else { continue };
+                if let Err(error) = give(session, me, name) {
                     tracing::debug!(%error, "the leases stay in this process's name");
                     break;
                 }

@@ -64,6 +64,45 @@ async fn whoever_lives_keeps_the_lease_and_who_lost_it_writes_nothing_more() {
     first.close().await.unwrap();
 }
 
+/// The dead one writes as fast as it can while its lease is taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_takes_a_lease_sees_all_that_was_written_before() {
+    let Some(at) = database() else { return };
+    let first = on(&at);
+    load(&first, 0).await;
+    let mut heir = first;
+    for round in 0..12 {
+        let before = heir;
+        let dead = before.clone();
+        heir = on(&at);
+        is_dead_to(&heir, &dead);
+        let writing = tokio::spawn(async move {
+            let mut written = Vec::new();
+            for number in 0.. {
+                let name = format!("r{round}-{number}");
+                match dead.commit(vec![seen(&name, Some("ann"), 0)]).await {
+                    Ok(()) => written.push(name),
+                    Err(error) => return (written, error),
+                }
+            }
+            unreachable!("it is fenced in the end")
+        });
+        // While a transaction of the other has it, it is not to be had.
+        let saved = loop {
+            match heir.load_agent(&agent(), at_second(1), REACH).await {
+                Err(LedgerError::Fenced { .. }) => {}
+                saved => break saved.unwrap(),
+            }
+        };
+        let known: Vec<String> = saved.pending.iter().map(|pending| pending.id.as_str().to_owned()).collect();
+        let (written, error) = writing.await.unwrap();
+        assert!(matches!(error, LedgerError::Fenced { .. }), "{error:?}");
+        let unseen: Vec<&String> = written.iter().filter(|name| !known.contains(name)).collect();
+        assert!(unseen.is_empty(), "{unseen:?} of {}", written.len());
+        before.close().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_new_life_knows_that_its_last_one_is_over() {
     let Some(at) = database() else { return };

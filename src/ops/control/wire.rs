@@ -334,7 +334,7 @@ pub struct DoubtRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct OpError {
-    /// Stable: `gone`, `ambiguous`, `unknown`, `shadow`, `busy`, `no-agent`, `page`, `failed`; and from the socket itself
+    /// Stable: `gone`, `ambiguous`, `unknown`, `shadow`, `busy`, `no-agent`, `elsewhere`, `page`, `failed`; and from the socket itself
     /// `malformed`, `forbidden`, `read-only`.
     pub code: String,
     /// For people: lower case, what to do next.

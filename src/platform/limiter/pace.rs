@@ -80,6 +80,12 @@ impl Pace {
         }
     }
 
+    /// At most so many calls a second from now on.
+    pub(crate) fn at_most(&mut self, calls_per_second_max: u32) {
+        self.rate_max = f64::from(calls_per_second_max.max(1));
+        self.rate = self.rate.min(self.rate_max);
+    }
+
     /// A call may go out now, or not before the returned time.
     pub fn take(&mut self, class: Class, now: Duration) -> Result<(), Duration> {
         self.grow(now);

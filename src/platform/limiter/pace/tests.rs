@@ -162,3 +162,22 @@ fn other_numbers_settle_too() {
         assert!(refused <= 0.2, "{agents} at {limit}: {:.0} %", refused * 100.0);
     }
 }
+
+#[test]
+fn a_lower_bound_counts_at_once_and_a_higher_one_is_grown_into() {
+    let mut pace = Pace::new(200);
+    let at = |ms| Duration::from_millis(ms);
+    let went =
+        |pace: &mut Pace, from: u64| (from..from + 1_000).filter(|ms| pace.take(Class::Call, at(*ms)).is_ok()).count();
+    for second in 0..8 {
+        went(&mut pace, second * 1_000);
+    }
+    assert!(went(&mut pace, 8_000) > 150);
+    pace.at_most(20);
+    assert!(went(&mut pace, 9_000) <= 21, "others take their part");
+    pace.at_most(200);
+    for second in 10..16 {
+        went(&mut pace, second * 1_000);
+    }
+    assert!(went(&mut pace, 16_000) > 150);
+}
