@@ -29,6 +29,7 @@ use records::Kind;
 use table::Table;
 
 /// The allocator of the binary that ships: the floors have it, too.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

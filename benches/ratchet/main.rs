@@ -25,6 +25,7 @@ use counts::Counts;
 use stages::Stage;
 
 /// The allocator of the binary that ships.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
