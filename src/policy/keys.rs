@@ -273,6 +273,10 @@ pub static TEST: Section = Section {
         required("request", Takes::Table(&TEST_REQUEST), "The request."),
         required("expect", Takes::Table(&TEST_EXPECT), "What the rules must say."),
     ],
+    elsewhere: &[
+        (&TEST_REQUEST, "it belongs to the request: write `request = { {} = … }`"),
+        (&TEST_EXPECT, "write `expect = { {} = … }`"),
+    ],
     ..Section::PLAIN
 };
 
@@ -310,6 +314,7 @@ pub static TEST_REQUEST: Section = Section {
             "Who is a contact: the sender, somebody of the sender's owner, or neither.",
         ),
     ],
+    elsewhere: &[(&TEST, "it belongs to the test, beside `request`")],
     ..Section::PLAIN
 };
 
@@ -327,6 +332,7 @@ pub static TEST_EXPECT: Section = Section {
         ),
         key("for", Takes::Duration, "anything", "Approvals only: after how long the contact ends."),
     ],
+    elsewhere: &[(&TEST, "it belongs to the test, beside `expect`")],
     ..Section::PLAIN
 };
 
