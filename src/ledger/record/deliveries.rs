@@ -50,7 +50,7 @@ impl Recorder<'_> {
         let ended_at = end.map(|_| Micros(at));
         self.sql(
             "UPDATE delivery SET attempts = ?2, next_at = ?3, result = ?4, ended_at = ?5, why = ?6,
-                 body = CASE WHEN ?5 IS NULL THEN body END
+                 body = CASE WHEN CAST(?5 AS bigint) IS NULL THEN body END
              WHERE id = ?1 AND ended_at IS NULL",
         )?
         .execute(params![
