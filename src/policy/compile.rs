@@ -116,7 +116,7 @@ pub fn compile(
     let mut shrunk = false;
     let policy = whole(path, &shared, lists, running, &mut problems, (&mut tests, &mut shrunk));
     let policy = policy.filter(|_| problems.errors() == 0).map(Arc::new);
-    Loaded { policy, report: problems.finish(), tests, files: Vec::new(), shrunk }
+    Loaded { policy, report: problems.finish(), tests, files: Vec::new(), shrunk, changes: Vec::new() }
 }
 
 /// What the lists are compared with.

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Policy;
 use super::compile::{Shrunk, TEXT_MAX, compile};
+use super::list_changes::{ListChange, list_changes};
 use super::rules::SourceText;
 use super::tests_runner::TestResult;
 use crate::diagnostics::{Report, Severity};
@@ -32,6 +33,8 @@ pub struct Loaded {
     pub files: Vec<Stamp>,
     /// Whether it was refused for a list that lost too many entries.
     pub shrunk: bool,
+    /// The changes of its lists since the policy that runs.
+    pub changes: Vec<ListChange>,
 }
 
 /// The text of a file that the rules name, and a remark about it.
@@ -64,13 +67,19 @@ fn load_as(path: &Path, how: Reading, running: Option<&Policy>, shrunk: &Shrunk)
             let mut report = Report::default();
             report.push(Severity::Error, None, None, message).help = help;
             let files = stamps.into_inner();
-            return Loaded { policy: None, report, tests: Vec::new(), files, shrunk: false };
+            return Loaded { policy: None, report, tests: Vec::new(), files, shrunk: false, changes: Vec::new() };
         }
     };
     let beside = path.parent().unwrap_or(Path::new(""));
     let list = |list: &str| read(&beside.join(list), Reading { pipes: false, ..how }, &stamps);
     let mut loaded = compile(path, &text, &list, running, shrunk);
     loaded.files = stamps.into_inner();
+    // Where blocking is allowed: a list may have a million entries.
+    if let (Some(before), Some(after)) = (running, loaded.policy.as_deref())
+        && before.hash != after.hash
+    {
+        loaded.changes = list_changes(before, after);
+    }
     if let Some(Advice { message, help }) = warning {
         loaded.report.push(Severity::Warning, Some(0), None, message).help = help;
         loaded.report.sort();

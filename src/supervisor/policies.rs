@@ -27,6 +27,8 @@ const FRESH: SignedDuration = SignedDuration::from_secs(5);
 const SECOND_LOOK: Duration = Duration::from_millis(500);
 /// Most such checks.
 const LOOKS_MAX: u32 = 10;
+/// Interval between looks whether anybody still uses a policy that was replaced.
+const RETIRE_RHYTHM: Duration = Duration::from_secs(1);
 
 /// How the rules are loaded at the start.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +99,7 @@ impl Policies {
                 looks: 0,
             };
             said.push_str(&loaded.report.render(false));
-            file.take(&path, loaded, last.as_deref(), start.shadow, start.now);
+            file.take(&path, loaded, start.shadow, start.now);
             files.insert(path, file);
         }
         (Self { files, shadow: start.shadow }, said)
@@ -132,8 +134,7 @@ impl Policies {
                 for (path, loaded) in all {
                     let Some(file) = self.files.get_mut(&path) else { continue };
                     problems.push_str(&loaded.report.render(false));
-                    let before = file.before();
-                    file.take(&path, loaded, before.as_deref(), self.shadow, now);
+                    file.take(&path, loaded, self.shadow, now);
                     ok &= file.problem.is_none();
                 }
             }
@@ -159,15 +160,14 @@ impl Policies {
             if seen == file.loaded && file.found.is_none() && !again {
                 continue;
             }
-            let before = file.before();
-            let (name, running) = (path.clone(), before.clone());
+            let (name, running) = (path.clone(), file.before());
             let loaded = tokio::task::spawn_blocking(move || policy::load(&name, running.as_deref(), &Shrunk::Refuse));
             let Ok(loaded) = loaded.await else { continue };
             match &file.found {
                 Some((found, since)) if *found == loaded.files => {
                     // A line without its end may be half a line.
                     if loaded.files.iter().all(Stamp::is_ended) || since.elapsed() >= UNENDED_TIME {
-                        file.take(path, loaded, before.as_deref(), self.shadow, now);
+                        file.take(path, loaded, self.shadow, now);
                     }
                 }
                 _ => file.found = Some((loaded.files, Instant::now())),
@@ -192,7 +192,7 @@ impl RulesFile {
     }
 
     /// Puts the loaded policy in force, or keeps the present one.
-    fn take(&mut self, path: &Path, mut loaded: Loaded, before: Option<&Policy>, shadow: bool, now: Timestamp) {
+    fn take(&mut self, path: &Path, mut loaded: Loaded, shadow: bool, now: Timestamp) {
         self.loaded = std::mem::take(&mut loaded.files);
         self.shrunk = loaded.shrunk;
         if shadow && let Some(policy) = loaded.policy.as_mut().and_then(Arc::get_mut) {
@@ -227,7 +227,7 @@ impl RulesFile {
                     rules,
                     "a policy is in force"
                 );
-                for change in before.map(|before| policy::list_changes(before, &policy)).unwrap_or_default() {
+                for change in loaded.changes {
                     let ListChange { name, added, removed, entries } = change;
                     info!(
                         event = events::LIST_CHANGED,
@@ -240,7 +240,8 @@ impl RulesFile {
                     );
                 }
                 self.since = Some(now);
-                self.in_force.send_replace(Some(policy));
+                retire(self.in_force.send_replace(Some(policy)));
+                retire(self.last.take());
             }
         }
     }
@@ -275,6 +276,17 @@ impl RulesFile {
             problem: self.problem.clone(),
         }
     }
+}
+
+/// Drops a policy on a thread that may be slow, once nobody uses it any more: a list may have a million entries.
+fn retire(policy: Option<Arc<Policy>>) {
+    let (Some(policy), Ok(runtime)) = (policy, tokio::runtime::Handle::try_current()) else { return };
+    runtime.spawn(async move {
+        while Arc::strong_count(&policy) > 1 {
+            tokio::time::sleep(RETIRE_RHYTHM).await;
+        }
+        let _ = tokio::task::spawn_blocking(move || drop(policy)).await;
+    });
 }
 
 /// Loads each file after it stopped changing: a file that was changed just before is checked again a little later. A
