@@ -104,6 +104,13 @@ impl Past {
         }
     }
 
+    /// What was presumed of this request was not so: the platform, or a person, says how it ended.
+    fn was_not_approved(&mut self, request: &RequestId) {
+        for approved in self.met[1].values_mut() {
+            approved.retain(|(of, _)| of.as_ref() != Some(request));
+        }
+    }
+
     fn hear(&mut self, entry: &Record, owner: Option<String>, heard: Duration) {
         if let Record::Intent { request, answer, by, lasts, .. } = entry {
             self.said.insert(request.clone(), (*answer, by.clone()));
@@ -134,6 +141,11 @@ impl Past {
             self.unseen.values_mut().for_each(|unseen| {
                 unseen.remove(request);
             });
+        }
+        if let Record::Settled { request, status: Some(status), .. } = entry
+            && *status != RequestStatus::Approved
+        {
+            self.was_not_approved(request);
         }
         match entry {
             Record::Outcome {
@@ -167,6 +179,9 @@ impl Past {
                 }
                 if *said == Said::Approved && self.perhaps.contains(&owner) {
                     self.welcome.entry(owner.clone()).or_insert(heard);
+                }
+                if let Some(request) = request.as_ref().filter(|_| *said != Said::Approved) {
+                    self.was_not_approved(request);
                 }
                 if said.happened() {
                     self.met(owner, kind, request.clone(), *at, heard);
