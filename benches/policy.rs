@@ -66,6 +66,7 @@ fn rule(at: usize, condition: impl Into<Condition>) -> Rule {
 fn policy(rules: Vec<Rule>) -> Policy {
     let protect = doorman::policy::lookalike::Protect::from(&["john", "acme", "weather-service"][..]);
     Policy {
+        head: None,
         hash: PolicyHash::new(&"0".repeat(64)),
         path: "rules.toml".into(),
         texts: Vec::new(),

@@ -34,6 +34,7 @@ mod output;
 mod page;
 mod pause;
 mod pending;
+mod policy;
 mod recipes;
 mod reload;
 mod remote;
@@ -129,6 +130,8 @@ enum Command {
     Notify(notify::Args),
     /// Let somebody log in to the page, or log them out
     Page(page::Args),
+    /// Keep rules in the ledger, for every doorman on it
+    Policy(policy::Args),
     /// Load the rules again
     Reload(reload::Args),
     /// Answer nothing until `resume`
@@ -275,6 +278,7 @@ pub fn main() -> u8 {
         Command::List(args) => list::run(args, &global),
         Command::Revoke(args) => revoke::run(args, &global),
         Command::History(args) => history::run(args, &global),
+        Command::Policy(args) => policy::run(args, &global),
         Command::Reload(args) => reload::run(args, &global),
         Command::Notify(args) => notify::run(args, &global),
         Command::Page(args) => page::run(args, &global),

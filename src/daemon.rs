@@ -327,8 +327,9 @@ impl Daemon {
             Prepared::from_files(&of_files, start, time, &keys, &of_ledger, inherited)
         })
         .await;
-        let Prepared { policies, ledger, net, bound, read, logins, replies, fleet } =
+        let Prepared { mut policies, ledger, net, bound, read, logins, replies, fleet } =
             prepared.map_err(|error| StartError::Setup(format!("the start failed inside doorman: {error}")))??;
+        policies.look_at_heads(&ledger, clock.now().wall).await?;
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let rest = Rest::new(&settings.platform, &net, settings.timing.join_timeout)
             .map_err(|error| setup(&error))?

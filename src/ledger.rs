@@ -12,6 +12,7 @@ pub mod deliveries;
 pub mod entry;
 pub mod members;
 mod postgres;
+pub mod pushed;
 pub mod read;
 pub(crate) mod reasons;
 mod record;
@@ -31,13 +32,14 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::model::AgentId;
+use crate::policy::rules::SourceText;
 
 pub use at::At;
 pub use copy::{Copied, copy};
 use deliveries::{Delivery, Mark, Waiting, Wanted};
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
 use members::{Joining, LeaseCounts};
-pub use postgres::{Address, Members, Server, drain, list, look};
+pub use postgres::{Added, Address, Members, Older, Pushing, Server, drain, list, look};
 pub use read::{Filter, LedgerReader, RecordedRequest};
 pub use restore::HISTORY_ROWS_MAX;
 use sql::Connection;
@@ -171,6 +173,26 @@ impl Ledger {
         }
     }
 
+    /// Resolves when an answer was decided by pushed rules that are not the head any more: [`Ledger::heads`] has newer ones. In a file
+    /// there are none.
+    pub async fn outdated(&self) {
+        match self {
+            Ledger::Sqlite(_) => std::future::pending().await,
+            Ledger::Postgres(database) => database.outdated().await,
+        }
+    }
+
+    /// The heads of these names that are another version than the one that is known, with their texts.
+    ///
+    /// # Errors
+    /// As [`Ledger::load_agent`].
+    pub async fn heads(
+        &self,
+        known: Vec<(String, pushed::Known)>,
+    ) -> Result<Vec<(pushed::PushedVersion, Vec<SourceText>)>, LedgerError> {
+        self.read(move |connection| pushed::changed(connection, &known)).await
+    }
+
     /// Records a batch, all or nothing, and resolves when it is recorded. Batches are written in the order in which
     /// they were submitted (first polled), while fewer than 4,096 wait; those that wait together share one transaction.
     ///
@@ -180,7 +202,8 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Refused`] if the schema refuses an entry: an error of the caller. That entry and all intents of
-    /// its batch are not written; the rest is. [`LedgerError::Closed`] after [`Ledger::close`];
+    /// its batch are not written; the rest is. [`LedgerError::Outdated`]: the same, since newer rules were pushed.
+    /// [`LedgerError::Closed`] after [`Ledger::close`];
     /// [`LedgerError::Unusable`] if the ledger was closed while it could not be written.
     pub async fn commit(&self, batch: Vec<Record>) -> Result<(), LedgerError> {
         if batch.is_empty() {

@@ -47,7 +47,7 @@ pub(crate) use evaluate::shorter;
 pub use keys::schema;
 pub use lint::{LintContext, RuleHistory, lint};
 pub use list_changes::{ListChange, list_changes, uses_lists};
-pub use load::{Loaded, load, load_named, load_texts};
+pub use load::{Loaded, load, load_named, load_named_after, load_texts};
 pub use rules::{Policy, RuleName};
 pub use state::PolicyState;
 pub use tests_runner::{TestResult, run_tests};

@@ -45,6 +45,8 @@ const STATUS_RHYTHM: Duration = Duration::from_secs(5);
 const BOARD_RHYTHM: Duration = Duration::from_secs(1);
 /// Interval between checks of the rules files, with `watch = true`.
 const WATCH_RHYTHM: Duration = Duration::from_secs(2);
+/// Interval between looks for pushed rules. A rule that answers by older ones has doorman look at once.
+const HEADS_RHYTHM: Duration = Duration::from_secs(5);
 /// Interval at which a problem that lasts is logged again.
 const REPEAT_PROBLEMS_EVERY: Duration = Duration::from_secs(300);
 /// Interval at which old text is blanked.
@@ -131,7 +133,20 @@ impl Shared {
         let begun = Instant::now();
         self.notifier.reloading();
         info!(event = events::RELOAD_STARTED, by, "reloading");
-        let mut reloaded = self.policies.lock().await.reload_all(shrunk, self.around.clock.now().wall).await;
+        let mut reloaded = {
+            let (mut policies, now) = (self.policies.lock().await, self.around.clock.now().wall);
+            // Where the ledger cannot be read, that is told already.
+            let looked = policies.look_at_heads(&self.around.ledger, now).await;
+            let mut reloaded = policies.reload_all(shrunk, now).await;
+            if let Err(error) = looked {
+                reloaded.ok = false;
+                reloaded
+                    .problems
+                    .get_or_insert_default()
+                    .push_str(&format!("pushed rules were not looked at: {error}\n"));
+            }
+            reloaded
+        };
         let configured = self.settings_watch.clone();
         let read = tokio::task::spawn_blocking(move || configured.reload()).await;
         match read.unwrap_or_else(|error| Err(format!("reading the configuration failed inside doorman: {error}\n"))) {
@@ -174,6 +189,14 @@ impl Shared {
             self.policies_status.store(Arc::new(policies.status()));
         }
         self.policies_status.load().as_ref().clone()
+    }
+
+    /// Puts in force what was pushed. A look that cannot be done now is done again at the next turn.
+    async fn look_at_heads(&self) {
+        // Where another look, or a reload, is under way, that one is as good.
+        if let Ok(mut policies) = self.policies.try_lock() {
+            let _ = policies.look_at_heads(&self.around.ledger, self.around.clock.now().wall).await;
+        }
     }
 
     async fn put_status(&self) {
@@ -288,6 +311,8 @@ async fn watch_over(
     for interval in [&mut status, &mut watch, &mut repeat, &mut blank] {
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
+    let mut heads = later(HEADS_RHYTHM);
+    heads.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut board = interval(BOARD_RHYTHM);
     board.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut health = shared.around.ledger.health();
@@ -320,6 +345,8 @@ async fn watch_over(
                     policies.poll_files(shared.around.clock.now().wall).await;
                 }
             })),
+            _ = heads.tick() => drop(beside.spawn(async move { shared.look_at_heads().await })),
+            () = shared.around.ledger.outdated() => drop(beside.spawn(async move { shared.look_at_heads().await })),
             _ = repeat.tick() => {
                 shared.settings_watch.repeat_problems();
                 if let Ok(policies) = shared.policies.try_lock() { policies.repeat_problems() }

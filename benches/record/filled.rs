@@ -53,6 +53,7 @@ pub fn batches(requests: u64) -> impl Iterator<Item = Vec<Record>> {
                 by: doorman::policy::By::parse("everybody").unwrap(),
                 lasts: None,
                 policy: Some(hash()),
+                head: None,
                 charges: Vec::new(),
                 counts: true,
                 attempt: 1,

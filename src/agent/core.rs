@@ -72,6 +72,8 @@ pub struct Core {
     inbox: Inbox,
     responder: Responder,
     policy: Option<Arc<Policy>>,
+    /// The version of pushed rules that the ledger has, where it refused an intent for ours.
+    newer: Option<u64>,
     policy_state: PolicyState,
     identity: Identity,
     /// The user who owns this agent, as the platform reports.
@@ -157,6 +159,7 @@ impl Core {
             guests: Guests::default(),
             removals: Removals::default(),
             policy,
+            newer: None,
             clock: ClockWatch::new(saved.newest),
             remembered: BTreeMap::new(),
             waiting: HashMap::new(),

@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 use jiff::SignedDuration;
 use serde_json::json;
 
+use super::explain::sources::loaded_of;
 use super::findings::{self, Finding, Format};
+use super::policy::head_of;
 use super::{CliError, Global, output};
 use crate::clock::Clock;
-use crate::config::settings::{AgentSettings, LedgerSettings};
-use crate::config::{self, Env, Loaded, Overrides};
+use crate::config::settings::{AgentSettings, LedgerSettings, pushed_name};
+use crate::config::{self, Env, Loaded, Overrides, Settings};
 use crate::diagnostics::{Report, Severity};
 use crate::ledger::{At, LedgerReader};
 use crate::model::AgentId;
@@ -72,7 +74,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     }
     let format = if args.json { Format::Json } else { args.format };
     let mut checked = Checked { format, ..Checked::default() };
-    let (mut ledger, mut names, mut deciders) = (None, None, None);
+    let mut beside = Beside::default();
     let named = args.rules.is_some();
     let rules: BTreeMap<PathBuf, Vec<AgentId>> = match args.rules {
         Some(file) => BTreeMap::from([(file, Vec::new())]),
@@ -88,11 +90,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 loaded.report.sort();
                 checked.files.extend(loaded.file.clone());
                 checked.show(&loaded.report);
-                ledger = Some(loaded.settings.ledger);
+                beside = Beside::of(&loaded.settings);
                 let mut rules: BTreeMap<PathBuf, Vec<AgentId>> = BTreeMap::new();
-                let words = |agent: &AgentSettings| [Some(agent.id.to_string()), agent.name.clone()];
-                deciders = Some(loaded.settings.deciders.iter().map(|one| one.name.clone()).collect());
-                names = Some(loaded.settings.agents.iter().flat_map(words).flatten().collect());
                 for agent in loaded.settings.agents {
                     rules.entry(agent.rules).or_default().push(agent.id);
                 }
@@ -102,12 +101,15 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     };
     let mut took = Vec::new();
     for (file, agents) in &rules {
-        let mut loaded =
-            if named { policy::load_named(file) } else { policy::load(file, None, &policy::Shrunk::Refuse) };
-        let mut facts = facts(ledger.as_ref(), agents, &mut loaded.report);
-        facts.agents.clone_from(&names);
-        facts.deciders.clone_from(&deciders);
-        policy::lint(&mut loaded, &facts);
+        let mut loaded = match named {
+            true => loaded_of(file, global)?,
+            false => beside
+                .ledger
+                .as_ref()
+                .and_then(|ledger| head_of(file, &ledger.into()))
+                .unwrap_or_else(|| policy::load(file, None, &policy::Shrunk::Refuse)),
+        };
+        beside.lint(&mut loaded, agents);
         checked.files.push(file.clone());
         checked.show(&loaded.report);
         if let Some(policy) = &loaded.policy {
@@ -151,6 +153,46 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     };
     output::print(&text)?;
     Ok(code)
+}
+
+/// What the configuration says that rules depend on.
+#[derive(Default)]
+struct Beside {
+    ledger: Option<LedgerSettings>,
+    /// The ids and names of agents.
+    agents: Option<Vec<String>>,
+    deciders: Option<Vec<String>>,
+}
+
+impl Beside {
+    fn of(settings: &Settings) -> Self {
+        let words = |agent: &AgentSettings| [Some(agent.id.to_string()), agent.name.clone()];
+        Self {
+            ledger: Some(settings.ledger.clone()),
+            agents: Some(settings.agents.iter().flat_map(words).flatten().collect()),
+            deciders: Some(settings.deciders.iter().map(|one| one.name.clone()).collect()),
+        }
+    }
+
+    /// Adds the warnings that the rules alone do not give.
+    fn lint(&self, loaded: &mut policy::Loaded, agents: &[AgentId]) {
+        let mut facts = facts(self.ledger.as_ref(), agents, &mut loaded.report);
+        facts.agents.clone_from(&self.agents);
+        facts.deciders.clone_from(&self.deciders);
+        policy::lint(loaded, &facts);
+    }
+}
+
+/// Adds to rules that are about to be pushed the warnings of `check`, as far as this machine's configuration can be read: for the
+/// agents that it has under this name.
+pub(super) fn lint_pushed(loaded: &mut policy::Loaded, name: &str, global: &Global) {
+    let configured = config::load(global.config.as_deref(), &Env::of_command(), &Overrides::default());
+    let Ok(config::Loaded { settings, .. }) = configured else {
+        return Beside::default().lint(loaded, &[]);
+    };
+    let of_name = |agent: &AgentSettings| (pushed_name(&agent.rules) == Some(name)).then(|| agent.id.clone());
+    let agents: Vec<AgentId> = settings.agents.iter().filter_map(of_name).collect();
+    Beside::of(&settings).lint(loaded, &agents);
 }
 
 /// Where a configuration was looked for in vain.

@@ -149,6 +149,14 @@ pub fn policies() -> ArgValueCompleter {
     })
 }
 
+/// Names of pushed rules.
+pub fn pushed() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let heads = record().and_then(|reader| reader.pushed_heads().ok()).unwrap_or_default();
+        offer(current, heads.into_iter().map(|head| head.name).collect())
+    })
+}
+
 /// Names of rules.
 pub fn rules() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| offer(current, names("rules")))

@@ -147,7 +147,9 @@ fn rules(settings: &Settings, findings: &mut Findings) {
     files.dedup();
     for file in files {
         let what = format!("rules {}", file.display());
-        let report = crate::policy::load(&file, None, &crate::policy::Shrunk::Refuse).report;
+        let loaded = super::policy::head_of(&file, &At::from(&settings.ledger))
+            .unwrap_or_else(|| crate::policy::load(&file, None, &crate::policy::Shrunk::Refuse));
+        let report = loaded.report;
         match (report.count(Severity::Error), report.count(Severity::Warning)) {
             (0, 0) => findings.ok(&what, "taken, and its tests pass"),
             (0, warnings) => findings.warn(&what, format!("taken, with {warnings} warning(s): see `doorman check`")),

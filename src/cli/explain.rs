@@ -87,7 +87,7 @@ pub struct Args {
     json: bool,
 }
 
-fn duration(text: &str) -> Result<SignedDuration, String> {
+pub(super) fn duration(text: &str) -> Result<SignedDuration, String> {
     let span: Span = text.parse().map_err(|_| "expected a duration, such as `2h` or `3d`".to_owned())?;
     let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())?;
     if length.is_negative() { Err("expected a duration that is not negative".to_owned()) } else { Ok(length) }
@@ -466,7 +466,7 @@ fn of_recorded_otherwise(
     not_blanked(recorded)?;
     let decision = last_decision(reader, recorded)?;
     let policy = match (&args.rules, &decision) {
-        (Some(rules), _) => sources::policy_of(rules)?,
+        (Some(rules), _) => sources::policy_of(rules, global)?,
         (None, Some(decision)) => sources::policy_then(reader, recorded, decision)?,
         (None, None) => {
             let message = format!("no rules decided `{}`: say under which with `--rules FILE`", recorded.request.id);

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 pub(super) use super::output::print;
-use super::output::{shown, shown_lines};
+use super::output::shown;
 use super::{CliError, Global};
 use crate::clock::Clock;
 use crate::config::settings::{DatabaseSettings, KeySource};
@@ -264,10 +264,7 @@ fn policy(path: &At, beginning: &str) -> Result<u8, CliError> {
         let message = format!("no policy `{}` with its texts is on record", shown(beginning));
         return Err(CliError::new(1, message));
     };
-    for (place, text) in texts.iter().enumerate() {
-        let gap = if place == 0 { "" } else { "\n" };
-        print(&format!("{gap}# {}\n{}\n", shown(&text.name), shown_lines(text.text.trim_end())))?;
-    }
+    print(&super::policy::page(&texts))?;
     Ok(0)
 }
 

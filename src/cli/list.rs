@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::agents::{self, AgentArg};
-use super::explain::sources::{policy_of, refused};
+use super::explain::sources::{policy_in, refused};
 use super::remote::{Remote, RemoteArgs};
 use super::{CliError, Global, completions, output};
+use crate::config::settings::pushed_name;
 use crate::ops::control::wire::{ControlOp, Reloaded, RemovedEntries};
 use crate::policy::{audit, joined, load_texts};
 use edit::Edit;
@@ -192,7 +193,14 @@ fn all(agent: Option<&str>, global: &Global) -> Result<Vec<Listed>, CliError> {
         return Err(CliError::new(78, why));
     }
     let theirs = places.rules.into_iter().filter(|(id, _)| agent.as_ref().is_none_or(|agent| agent.as_str() == id));
-    let rules: BTreeSet<PathBuf> = theirs.map(|(_, rules)| rules).collect();
+    let (pushed, rules): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) =
+        theirs.map(|(_, rules)| rules).partition(|rules| pushed_name(rules).is_some());
+    if let (Some(name), true) = (pushed.iter().find_map(|rules| pushed_name(rules)), rules.is_empty()) {
+        let why = format!(
+            "the lists are in the ledger with their rules `{name}`: change the file where you keep it, then `doorman policy push {name} FILE`"
+        );
+        return Err(CliError::new(2, why));
+    }
     let mut found: Vec<Listed> = Vec::new();
     for rules in &rules {
         for list in lists(rules)? {
@@ -246,7 +254,7 @@ impl ListFile {
     /// Exit code 78 if the present rules are refused, 1 if the file cannot be read.
     pub(super) fn can_be_edited(&self) -> Result<(), CliError> {
         read(&self.path)?;
-        policy_of(&self.rules).map(drop)
+        policy_in(&self.rules).map(drop)
     }
 
     /// Puts them on the list.
@@ -272,7 +280,7 @@ impl ListFile {
         if edit.text == text {
             return Ok(edit);
         }
-        let mut texts = policy_of(&self.rules)?.texts.clone();
+        let mut texts = policy_in(&self.rules)?.texts.clone();
         for text in texts.iter_mut().skip(1).filter(|text| text.name == self.written) {
             text.text = edit.text.as_str().into();
         }

@@ -94,6 +94,7 @@ mod tests {
     fn the_page() {
         let policy = |path: &str, hash: Option<&str>, problem: Option<&str>| PolicyStatus {
             path: path.to_owned(),
+            version: None,
             hash: hash.map(ToOwned::to_owned),
             mode: None,
             since: None,

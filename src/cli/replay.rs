@@ -70,7 +70,7 @@ struct Of {
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let now = Clock::start().now().wall;
     let since = moment::option("since", args.since.as_deref())?;
-    let policy = policy_of(&args.rules)?;
+    let policy = policy_of(&args.rules, global)?;
     let reader = LedgerReader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.as_deref(), Some(&reader), global)?;
     let filter = Filter { since, agent, ..Filter::default() };

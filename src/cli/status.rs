@@ -212,7 +212,10 @@ fn agent_row(agent: &AgentStatus, now: Timestamp) -> Vec<String> {
 fn policy_row(policy: &PolicyStatus, now: Timestamp) -> Vec<String> {
     let short = |hash: &String| output::shown(&hash[..hash.floor_char_boundary(12)]);
     vec![
-        output::shown(&policy.path),
+        match policy.version {
+            Some(version) => format!("{}, version {version}", output::shown(&policy.path)),
+            None => output::shown(&policy.path),
+        },
         policy.hash.as_ref().map_or_else(|| "none: its agents are without rules".to_owned(), short),
         policy.mode.as_deref().map_or_else(|| "-".to_owned(), output::shown),
         policy.since.map_or_else(|| "-".to_owned(), |at| output::ago(at, now)),
@@ -257,6 +260,7 @@ mod tests {
             ],
             policies: vec![PolicyStatus {
                 path: "/etc/doorman/rules.toml".to_owned(),
+                version: None,
                 hash: Some("0123456789abcdef".to_owned()),
                 mode: Some("enforce".to_owned()),
                 since: Some(at("2026-11-20T12:00:00Z")),

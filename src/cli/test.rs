@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::explain::sources::{refused, rules_path};
+use super::explain::sources::{loaded_of, refused, rules_path};
 use super::findings::{self, Case, Finding, Format};
 use super::ledger::print;
 use super::{CliError, Global};
 use crate::diagnostics::Severity;
-use crate::policy::{self, Loaded, TestResult};
+use crate::policy::{Loaded, TestResult};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ pub struct Args {
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let format = if args.json { Format::Json } else { args.format };
     let path = rules_path(args.rules, None, global)?;
-    let loaded = policy::load_named(&path);
+    let loaded = loaded_of(&path, global)?;
     if loaded.policy.is_none() && loaded.tests.is_empty() {
         let found = findings::of_report(&loaded.report);
         match format {

@@ -151,7 +151,12 @@ pub static AGENT: Section = Section {
         ),
         key("api_key_env", Takes::Text, "none", "The environment variable that holds its key."),
         key("api_key_credential", Takes::Text, "none", "The systemd credential that holds its key, by name."),
-        key("rules", Takes::Text, "rules.toml", "Its rules file; several agents may share one."),
+        key(
+            "rules",
+            Takes::Text,
+            "rules.toml",
+            "Its rules file; several agents may share one. With `url` in `[ledger]` also `ledger:NAME`: the rules that `doorman policy push NAME` put there.",
+        ),
         key(
             "connection",
             Takes::Word(CONNECTIONS),

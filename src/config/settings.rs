@@ -4,7 +4,7 @@ mod notify;
 mod page;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -93,10 +93,24 @@ pub struct AgentSettings {
     pub name: Option<String>,
     /// Where its key is.
     pub key: KeySource,
-    /// Its rules file.
+    /// Its rules file, or `ledger:NAME`: see [`pushed_name`].
     pub rules: PathBuf,
     /// How to treat the agent's own connection.
     pub connection: ConnectionMode,
+}
+
+/// What `rules` begins with where it names rules that are pushed into the ledger.
+pub const PUSHED: &str = "ledger:";
+
+/// The name of pushed rules, if that is what `rules` says and not a file. A file of such a name is `./ledger:NAME`.
+pub fn pushed_name(rules: &Path) -> Option<&str> {
+    rules.to_str()?.strip_prefix(PUSHED)
+}
+
+/// Whether rules may be pushed under this name.
+pub fn may_be_pushed(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=64).contains(&name.len()) && name.bytes().all(plain)
 }
 
 /// Where to find a key; read at the start, on a reload and before each retry of a refused key.

@@ -11,7 +11,7 @@ use super::sqlite::{file, lock};
 use super::{At, LedgerError, columns};
 
 /// Each table before those that refer to it, and what its rows are ordered by.
-const TABLES: [(&str, &str); 27] = [
+const TABLES: [(&str, &str); 28] = [
     ("agent", "n"),
     ("text", "n"),
     ("chunk", "n"),
@@ -19,6 +19,7 @@ const TABLES: [(&str, &str); 27] = [
     ("policy", "n"),
     ("policy_part", "policy, k"),
     ("policy_use", "n"),
+    ("policy_version", "n"),
     ("request", "n"),
     ("request_change", "n"),
     ("decision", "n"),

@@ -10,7 +10,7 @@ use crate::model::{
     RemovalOutcome, RemovedBy, RequestId, RequestStatus, Sender, Stay, StrangerText,
 };
 use crate::policy::doubts::{Basis, Said, Told};
-use crate::policy::rules::SourceText;
+use crate::policy::rules::{Head, SourceText};
 use crate::policy::{By, Charge, Circumstances, Decision, PolicyHash, RuleName, ask};
 
 /// How a request became known.
@@ -63,6 +63,8 @@ pub enum Record {
         /// For how long an approval lets in; `None`: for good.
         lasts: Option<SignedDuration>,
         policy: Option<PolicyHash>,
+        /// The version of pushed rules by which a rule decided: refused where it is not the head any more.
+        head: Option<Arc<Head>>,
         charges: Vec<Charge>,
         /// Whether it counts towards `approvals_max`.
         counts: bool,
@@ -214,6 +216,10 @@ pub enum LedgerError {
     /// intent of its batch was written.
     #[error("request {request} was answered before: {}, by {}", .said.answer, .said.by)]
     Answered { request: RequestId, said: crate::inbox::Said },
+    /// The rules by which an answer of this batch was decided are not the head any more. No intent of its batch was written, the rest
+    /// was.
+    #[error("the rules `ledger:{name}` are at version {version}")]
+    Outdated { name: String, version: u64 },
     /// Another doorman took the lease: it writes for this agent now, and this one writes nothing more for it. Nothing of the batch
     /// was written.
     #[error("another doorman ({holder}) writes for it now")]

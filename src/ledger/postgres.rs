@@ -5,9 +5,11 @@
 
 mod address;
 mod dialect;
+mod head;
 mod lease;
 mod members;
 mod preflight;
+mod pushing;
 mod readers;
 mod reading;
 pub(super) mod schema;
@@ -19,7 +21,7 @@ use std::sync::{Arc, mpsc};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use super::members::Joining;
 use super::sql::{self, Connection};
@@ -31,6 +33,7 @@ pub use address::Purpose;
 pub(super) use members::take_all;
 pub use members::{Members, drain, list};
 pub use preflight::{Server, look};
+pub use pushing::{Added, Older, Pushing};
 pub use reading::Reading;
 use session::Failure;
 
@@ -53,6 +56,8 @@ struct Inner {
     joining: Joining,
     /// Whether the leases stay in this process's name when it ends.
     keeps: Arc<AtomicBool>,
+    /// Rung when an answer was decided by rules that are not the head any more.
+    outdated: Arc<Notify>,
 }
 
 impl Ledger {
@@ -65,14 +70,20 @@ impl Ledger {
         let me = Arc::new(ArcSwap::from_pointee(joining.id.clone()));
         let keeps = Arc::default();
         let (asking, readers) = readers::start(&address)?;
-        let (jobs, health) = writer::start(&address, session, readers, &options, (&me, &keeps))?;
+        let outdated = Arc::default();
+        let (jobs, health) = writer::start(&address, session, readers, &options, (&me, &keeps), &outdated)?;
         let room = Arc::new(Semaphore::new(WAITING_MAX));
-        Ok(Self { inner: Arc::new(Inner { address, jobs, asking, room, health, me, joining, keeps }) })
+        Ok(Self { inner: Arc::new(Inner { address, jobs, asking, room, health, me, joining, keeps, outdated }) })
     }
 
     /// See [`super::Ledger::health`].
     pub fn health(&self) -> watch::Receiver<Health> {
         self.inner.health.clone()
+    }
+
+    /// See [`super::Ledger::outdated`].
+    pub async fn outdated(&self) {
+        self.inner.outdated.notified().await;
     }
 
     /// See [`super::Ledger::commit`].

@@ -14,6 +14,7 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 
 use super::columns::{self, Micros, Parsed};
+use super::pushed::{self, PushedVersion};
 use super::sql::{self, Connection, Optional as _, Text as _, params};
 use super::{At, LedgerError, Reach, postgres, reasons, sqlite, texts};
 use crate::model::{AgentId, RequestId, StrangerText};
@@ -336,6 +337,22 @@ impl LedgerReader {
     pub fn policy_texts(&self, hash: &PolicyHash) -> Result<Option<Vec<SourceText>>, LedgerError> {
         let texts = texts::of_policy(self.sql(), hash).map_err(|error| self.fault(&error))?;
         Ok((!texts.is_empty()).then_some(texts))
+    }
+
+    /// The heads of all pushed rules, by name.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::requests`].
+    pub fn pushed_heads(&self) -> Result<Vec<PushedVersion>, LedgerError> {
+        pushed::heads(self.sql()).map_err(|error| self.fault(&error))
+    }
+
+    /// Every version of pushed rules, the newest first.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::requests`].
+    pub fn pushed_versions(&self, name: &str) -> Result<Vec<PushedVersion>, LedgerError> {
+        pushed::versions(self.sql(), name).map_err(|error| self.fault(&error))
     }
 
     /// When each rule last matched (shadow rules, too), of those that did since `since`.

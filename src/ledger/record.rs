@@ -13,7 +13,6 @@ use super::sql::{self, Connection, Optional as _, Statement, params};
 use super::{Record, reasons, texts};
 use crate::inbox::Said;
 use crate::model::{AgentId, Person, RequestId};
-use crate::policy::rules::SourceText;
 use crate::policy::{Mode, PolicyHash};
 use jiff::Timestamp;
 
@@ -106,7 +105,9 @@ impl Recorder<'_> {
                 ])?;
                 Ok(())
             }
-            Record::Intent { agent, request, answer, by: by_whom, lasts, policy, charges, counts, attempt, at } => {
+            Record::Intent {
+                agent, request, answer, by: by_whom, lasts, policy, charges, counts, attempt, at, ..
+            } => {
                 let id = request;
                 let (agent, request) = self.known(agent, request)?;
                 let policy = policy.as_ref().map(|policy| self.policy(policy)).transpose()?;
@@ -237,7 +238,7 @@ impl Recorder<'_> {
             Record::Policy { agent, hash, texts, at } => {
                 let agent = self.agent(agent)?;
                 let policy = texts::policy(self.connection, hash)?;
-                self.policy_texts(policy, texts)?;
+                texts::of_row(self.connection, policy, texts)?;
                 let used = self.connection.insert(
                     "INSERT INTO policy_use (agent, policy, at) VALUES (?1, ?2, ?3)",
                     params![agent, policy, Micros(*at)],
@@ -271,18 +272,6 @@ impl Recorder<'_> {
         self.sql("UPDATE policy SET needed = 1 WHERE n = ?1 AND needed = 0")?.execute([n])?;
         self.numbers.keep_policy(hash, n);
         Ok(n)
-    }
-
-    fn policy_texts(&mut self, policy: i64, texts: &[SourceText]) -> Result<(), Fault> {
-        if self.sql("SELECT 1 FROM policy_part WHERE policy = ?1")?.exists([policy])? {
-            return Ok(());
-        }
-        for (k, part) in (0_i64..).zip(texts) {
-            let text = texts::put(self.connection, &part.text)?;
-            self.sql("INSERT INTO policy_part (policy, k, name, text) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![policy, k, part.name, text])?;
-        }
-        Ok(())
     }
 
     fn find(&mut self, agent: i64, request: &RequestId) -> Result<Option<i64>, Fault> {

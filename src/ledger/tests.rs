@@ -20,6 +20,7 @@ mod guests;
 mod leases;
 mod model;
 mod policies;
+mod pushed;
 mod reading;
 mod reused;
 mod schema;
@@ -85,6 +86,7 @@ pub(super) fn intent(name: &str, answer: Answer, charges: Vec<Charge>, attempt: 
         by: By::parse("friends").unwrap(),
         lasts: None,
         policy: Some(hash()),
+        head: None,
         charges,
         counts: answer == Answer::Approve,
         attempt,

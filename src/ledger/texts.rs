@@ -130,19 +130,37 @@ pub fn policy(connection: Connection<'_>, hash: &PolicyHash) -> sql::Result<i64>
     }
     let free = connection
         .prepare_cached(
-            "SELECT n FROM policy WHERE needed = 0 AND NOT EXISTS (SELECT 1 FROM policy_use WHERE policy = policy.n) LIMIT 1",
+            "SELECT n, hash FROM policy WHERE needed = 0 AND NOT EXISTS (SELECT 1 FROM policy_use WHERE policy = policy.n) LIMIT 1",
         )?
-        .query_row([], |row| row.get(0))
+        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
         .optional()?;
     match free {
-        Some(n) => {
-            connection
-                .prepare_cached("UPDATE policy SET hash = ?2 WHERE n = ?1")?
-                .execute(params![n, hash.as_str()])?;
-            Ok(n)
+        Some((n, before)) => {
+            // Another writer of the same database may have taken the row a moment ago.
+            let taken = connection
+                .prepare_cached("UPDATE policy SET hash = ?2 WHERE n = ?1 AND needed = 0 AND hash = ?3")?
+                .execute(params![n, hash.as_str(), before])?;
+            if taken > 0 {
+                return Ok(n);
+            }
+            connection.insert("INSERT INTO policy (hash) VALUES (?1)", [hash.as_str()])
         }
         None => connection.insert("INSERT INTO policy (hash) VALUES (?1)", [hash.as_str()]),
     }
+}
+
+/// Stores the texts of the policy in this row, if they are not stored yet.
+pub fn of_row(connection: Connection<'_>, policy: i64, texts: &[SourceText]) -> sql::Result<()> {
+    if connection.prepare_cached("SELECT 1 FROM policy_part WHERE policy = ?1")?.exists([policy])? {
+        return Ok(());
+    }
+    for (k, part) in (0_i64..).zip(texts) {
+        let text = put(connection, &part.text)?;
+        connection
+            .prepare_cached("INSERT INTO policy_part (policy, k, name, text) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![policy, k, part.name, text])?;
+    }
+    Ok(())
 }
 
 /// A policy has just come into force for an agent, by this row of `policy_use`. If the previous policy had the same
@@ -176,6 +194,12 @@ pub fn let_go(connection: Connection<'_>, agent: i64, used: i64) -> sql::Result<
         None,
     )?;
     for policy in idle {
+        // Held from here on; left alone if somebody pushed it meanwhile.
+        let held =
+            connection.prepare_cached("UPDATE policy SET needed = 0 WHERE n = ?1 AND needed = 0")?.execute([policy])?;
+        if held == 0 {
+            continue;
+        }
         for text in numbers("DELETE FROM policy_part WHERE policy = ?1 RETURNING text", Some(policy))? {
             if connection.prepare_cached("SELECT 1 FROM policy_part WHERE text = ?1")?.exists([text])? {
                 continue;

@@ -180,6 +180,7 @@ fn whole(
     let texts: Vec<SourceText> = std::iter::once(own).chain(others).collect();
     let policy = Policy {
         hash: hash(&texts),
+        head: None,
         path: path.to_owned(),
         texts,
         mode: raw.policy.mode,

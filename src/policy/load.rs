@@ -59,6 +59,11 @@ pub fn load_named(path: &Path) -> Loaded {
     load_as(path, COMMAND, None, &Shrunk::Refuse)
 }
 
+/// The same, where it takes the place of this policy, as for [`load`].
+pub fn load_named_after(path: &Path, running: Option<&Policy>, shrunk: &Shrunk) -> Loaded {
+    load_as(path, COMMAND, running, shrunk)
+}
+
 fn load_as(path: &Path, how: Reading, running: Option<&Policy>, shrunk: &Shrunk) -> Loaded {
     let stamps = RefCell::default();
     let ListText { text, warning } = match read(path, how, &stamps) {

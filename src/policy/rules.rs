@@ -51,6 +51,8 @@ impl fmt::Debug for RuleName {
 pub struct Policy {
     /// Of all its texts.
     pub hash: PolicyHash,
+    /// Which version of pushed rules it is; `None`: it is of files.
+    pub head: Option<Arc<Head>>,
     /// The rules file.
     pub path: PathBuf,
     /// The text behind the hash: the rules file first, then each included file and each other file that is named, by its
@@ -83,6 +85,15 @@ impl Policy {
         let limits = self.rules.iter().filter_map(|rule| rule.limit).map(|limit| limit.quota.per);
         limits.chain(self.approvals_max.map(|quota| quota.per)).max()
     }
+}
+
+/// A version of rules that a person pushed into the ledger. An answer by a rule is only intended while this version is the head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The name of the rules.
+    pub name: Box<str>,
+    /// The version.
+    pub version: u64,
 }
 
 /// One text of a policy, as it was read.

@@ -48,6 +48,7 @@ pub(crate) fn id(text: &str) -> RequestId {
 pub(crate) fn policy(rules: Vec<Rule>) -> Policy {
     Policy {
         hash: PolicyHash::new(&"ab".repeat(32)),
+        head: None,
         path: "rules.toml".into(),
         texts: Vec::new(),
         mode: Mode::Enforce,

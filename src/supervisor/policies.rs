@@ -10,10 +10,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::config::settings::{PUSHED, pushed_name};
 use crate::diagnostics::Severity;
+use crate::ledger::{Ledger, LedgerError, pushed};
 use crate::ops::control::wire::{PolicyStatus, Reloaded};
 use crate::ops::log::events;
 use crate::policy::load::{self, Stamp};
+use crate::policy::rules::{Head, SourceText};
 use crate::policy::{self, ListChange, Loaded, Mode, Policy, Shrunk};
 
 /// A refused file is loaded again after this many checks, even if it looks unchanged: a missing list may exist now.
@@ -61,6 +64,8 @@ struct RulesFile {
     last: Option<Arc<Policy>>,
     /// The files that were read, with their state when they were loaded.
     loaded: Vec<Stamp>,
+    /// Of pushed rules: the version that was looked at last.
+    seen: pushed::Known,
     /// What the last check found and loaded; it takes effect if the next check loads the same.
     found: Option<(Vec<Stamp>, Instant)>,
     looks: u32,
@@ -80,6 +85,9 @@ impl Policies {
         let mut files = BTreeMap::new();
         let mut said = String::new();
         let paths: BTreeSet<PathBuf> = paths.into_iter().collect();
+        let (pushed, paths): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) =
+            paths.into_iter().partition(|path| pushed_name(path).is_some());
+        files.extend(pushed.into_iter().map(|path| (path, RulesFile::empty())));
         let loaded: Vec<(PathBuf, Loaded)> =
             settled(paths.into_iter().map(|path| (path, None)).collect(), &Shrunk::accepted(start.accept_shrunk));
         for (path, mut loaded) in loaded {
@@ -88,16 +96,7 @@ impl Policies {
             if let Some(last) = &last {
                 loaded = policy::load(&path, Some(last), &Shrunk::accepted(start.accept_shrunk));
             }
-            let mut file = RulesFile {
-                in_force: watch::Sender::new(None),
-                since: None,
-                problem: None,
-                shrunk: false,
-                last: last.clone(),
-                loaded: Vec::new(),
-                found: None,
-                looks: 0,
-            };
+            let mut file = RulesFile { last: last.clone(), ..RulesFile::empty() };
             said.push_str(&loaded.report.render(false));
             file.take(&path, loaded, start.shadow, start.now);
             files.insert(path, file);
@@ -106,9 +105,47 @@ impl Policies {
     }
 
     /// Whether no file is in force, and none would be even if shrunken lists were accepted: then no agent could ever
-    /// answer a request.
+    /// answer a request. Pushed rules may come at any time.
     pub fn none_usable(&self) -> bool {
-        self.files.values().all(|file| file.in_force.borrow().is_none() && !file.shrunk)
+        let never = |(path, file): (&PathBuf, &RulesFile)| {
+            file.in_force.borrow().is_none() && !file.shrunk && pushed_name(path).is_none()
+        };
+        self.files.iter().all(never)
+    }
+
+    /// Puts in force what was pushed since the last look. What a person pushed shrinks lists as that person wanted.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read now: what is in force stays.
+    pub async fn look_at_heads(&mut self, ledger: &Ledger, now: Timestamp) -> Result<(), LedgerError> {
+        let known: Vec<(String, pushed::Known)> = self.pushed().map(|(name, file)| (name, file.seen.clone())).collect();
+        if known.is_empty() {
+            return Ok(());
+        }
+        for (head, texts) in ledger.heads(known).await? {
+            let path = PathBuf::from(format!("{PUSHED}{}", head.name));
+            let Some(file) = self.files.get_mut(&path) else { continue };
+            let (of, version) = (path.clone(), Head { name: head.name.as_str().into(), version: head.version });
+            let Ok(loaded) = tokio::task::spawn_blocking(move || load_pushed(&of, &texts, version)).await else {
+                continue;
+            };
+            let before = file.before();
+            file.seen = Some((head.version, head.hash));
+            file.take(&path, loaded, before.as_deref(), self.shadow, now);
+        }
+        for (path, file) in &mut self.files {
+            let Some(name) = pushed_name(path).filter(|_| file.seen.is_none() && file.problem.is_none()) else {
+                continue;
+            };
+            let problem = format!("nothing was pushed under this name yet: `doorman policy push {name} rules.toml`\n");
+            file.tell_problem(path, &problem);
+            file.problem = Some(problem);
+        }
+        Ok(())
+    }
+
+    fn pushed(&self) -> impl Iterator<Item = (String, &RulesFile)> {
+        self.files.iter().filter_map(|(path, file)| Some((pushed_name(path)?.to_owned(), file)))
     }
 
     /// The policy in force for this file, and its later changes.
@@ -125,8 +162,13 @@ impl Policies {
     pub async fn reload_all(&mut self, shrunk: Shrunk, now: Timestamp) -> Reloaded {
         let mut problems = String::new();
         let mut ok = true;
-        let running = self.files.iter().map(|(path, file)| (path.clone(), file.before()));
-        let running: Vec<(PathBuf, Option<Arc<Policy>>)> = running.collect();
+        for (_, file) in self.pushed() {
+            ok &= file.problem.is_none();
+            problems.extend(file.problem.as_deref());
+        }
+        let files = self.files.iter().filter(|(path, _)| pushed_name(path).is_none());
+        let running: Vec<(PathBuf, Option<Arc<Policy>>)> =
+            files.map(|(path, file)| (path.clone(), file.before())).collect();
         let known: BTreeSet<PathBuf> =
             self.files.values().flat_map(|file| file.loaded.iter().map(|stamp| stamp.path.clone())).collect();
         match tokio::task::spawn_blocking(move || settled(running, &load::as_named(shrunk, known))).await {
@@ -152,7 +194,7 @@ impl Policies {
     /// force was thus read twice with the same content, rules and lists together, so that a half-written file never
     /// takes effect.
     pub async fn poll_files(&mut self, now: Timestamp) {
-        for (path, file) in &mut self.files {
+        for (path, file) in self.files.iter_mut().filter(|(path, _)| pushed_name(path).is_none()) {
             let paths: Vec<PathBuf> = file.loaded.iter().map(|stamp| stamp.path.clone()).collect();
             let Ok(seen) = tokio::task::spawn_blocking(move || stamps_of(&paths)).await else { continue };
             file.looks += 1;
@@ -186,6 +228,21 @@ impl Policies {
 }
 
 impl RulesFile {
+    /// Nothing was read yet.
+    fn empty() -> Self {
+        Self {
+            in_force: watch::Sender::new(None),
+            since: None,
+            problem: None,
+            shrunk: false,
+            last: None,
+            loaded: Vec::new(),
+            seen: None,
+            found: None,
+            looks: 0,
+        }
+    }
+
     /// The policy with which lists are compared.
     fn before(&self) -> Option<Arc<Policy>> {
         self.in_force.borrow().clone().or_else(|| self.last.clone())
@@ -210,7 +267,8 @@ impl RulesFile {
             }
             Some(policy) => {
                 self.problem = None;
-                let same = self.in_force.borrow().as_ref().is_some_and(|before| before.hash == policy.hash);
+                let same = |before: &Arc<Policy>| before.hash == policy.hash && before.head == policy.head;
+                let same = self.in_force.borrow().as_ref().is_some_and(same);
                 if same {
                     return;
                 }
@@ -223,6 +281,7 @@ impl RulesFile {
                     event = events::POLICY_LOADED,
                     path = shown,
                     policy = policy.hash.short(),
+                    version = policy.head.as_ref().map(|head| head.version),
                     mode,
                     rules,
                     "a policy is in force"
@@ -250,6 +309,13 @@ impl RulesFile {
         let shown = path.display().to_string();
         let kept = self.in_force.borrow().as_ref().map(|policy| policy.hash.short().to_owned());
         match kept {
+            Some(policy) if pushed_name(path).is_some() => error!(
+                event = events::POLICY_REFUSED,
+                path = shown,
+                policy,
+                problems = problem,
+                "refused: no rule answers until a version is pushed that this doorman can use"
+            ),
             Some(policy) => error!(
                 event = events::POLICY_REFUSED,
                 path = shown,
@@ -270,6 +336,7 @@ impl RulesFile {
         let in_force = self.in_force.borrow();
         PolicyStatus {
             path: path.display().to_string(),
+            version: in_force.as_ref().and_then(|policy| Some(policy.head.as_ref()?.version)),
             hash: in_force.as_ref().map(|policy| policy.hash.as_str().to_owned()),
             mode: in_force.as_ref().map(|policy| mode_word(policy.mode).to_owned()),
             since: self.since,
@@ -287,6 +354,17 @@ fn retire(policy: Option<Arc<Policy>>) {
         }
         let _ = tokio::task::spawn_blocking(move || drop(policy)).await;
     });
+}
+
+/// Compiles pushed rules. Blocks for as long as that takes.
+fn load_pushed(path: &Path, texts: &[SourceText], head: Head) -> Loaded {
+    // Their own file name is a part of their hash.
+    let own = texts.first().map_or("rules.toml", |own| &own.name);
+    let mut loaded = policy::load_texts(&path.join(own), texts);
+    if let Some(policy) = loaded.policy.as_mut().and_then(Arc::get_mut) {
+        policy.head = Some(Arc::new(head));
+    }
+    loaded
 }
 
 /// Loads each file after it stopped changing: a file that was changed just before is checked again a little later. A

@@ -166,6 +166,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
                 ok: accept_shrunk,
                 policies: vec![PolicyStatus {
                     path: "rules.toml".to_owned(),
+                    version: None,
                     hash: Some("0123456789abcdef".to_owned()),
                     mode: Some("enforce".to_owned()),
                     since: None,

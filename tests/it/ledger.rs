@@ -255,6 +255,7 @@ async fn history_since_goes_by_the_last_thing_that_happened() {
                 by: doorman::policy::By::Person("ann".into()),
                 lasts: None,
                 policy: None,
+                head: None,
                 charges: vec![],
                 counts: false,
                 attempt: 1,

@@ -128,6 +128,7 @@ fn asked(policy: &Policy, name: &str, from: &str, contacts: Option<u64>, at: Tim
             by: doorman::policy::By::parse(&by).unwrap(),
             lasts: None,
             policy,
+            head: None,
             charges,
             counts,
             attempt: 1,

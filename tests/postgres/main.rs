@@ -13,6 +13,7 @@ mod hotel;
 #[allow(unused, unreachable_pub, reason = "only what judges a line of the log")]
 #[path = "../it/logs.rs"]
 mod logs;
+mod pushed;
 mod sharing;
 
 use std::time::Duration;
@@ -55,6 +56,9 @@ fn main() {
         try_it!("stopped_and_woken", |database| async move { sharing::stopped_and_woken(&database).await });
         try_it!("limit_kept", |database| async move { sharing::limit_kept(&database).await });
         try_it!("database_away", |database| async move { sharing::database_away(&database).await });
+        try_it!("pushed_versions", |database| async move { pushed::versions_come_and_go(&database).await });
+        try_it!("pushed_heads", |database| async move { pushed::two_get_the_same_head(&database).await });
+        try_it!("pushed_while_they_ask", |database| async move { pushed::no_answer_by_older_rules(&database).await });
     });
 }
 
@@ -97,7 +101,7 @@ impl Database {
 
     /// The backends that serve doorman end, whatever they are doing.
     async fn terminate(&self) -> u64 {
-        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'doorman'";
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'doorman%'";
         self.sql().await.execute(sql, &[]).await.unwrap()
     }
 

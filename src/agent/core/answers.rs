@@ -27,6 +27,9 @@ const CODE_CHARS_MAX: usize = 64;
 /// After the ledger refused an entry the request is tried again this much later.
 const REFUSED_ENTRY_WAIT: Duration = Duration::from_secs(300);
 
+/// The same where it has older rules than those that decided.
+const OUTDATED_WAIT: Duration = Duration::from_secs(1);
+
 /// How an answer ended.
 #[derive(Debug)]
 pub(super) struct Ending {
@@ -86,6 +89,7 @@ impl Core {
                     self.tell(Notice::Returned { request: known });
                 }
             }
+            Err(LedgerError::Outdated { version, .. }) => self.decided_by_old_rules(intents, version, now),
             Err(error) => {
                 self.count(Counter::LedgerRefused);
                 self.tell(Notice::LedgerRefused { why: error.to_string() });
@@ -94,6 +98,24 @@ impl Core {
                     self.withdraw_unsent(&id, now);
                 }
             }
+        }
+    }
+
+    /// Newer rules were pushed before these intents were on record. None of them is, so all are taken back, and each is decided again:
+    /// by the newer rules, once they are here.
+    fn decided_by_old_rules(&mut self, intents: Vec<RequestId>, version: u64, now: Now) {
+        let ours = self.policy.as_ref().and_then(|policy| policy.head.as_ref()).map(|head| head.version);
+        self.newer = Some(version);
+        // Ours are newer than what the ledger had: it has them too by now, or it was put back to an older state, and will say so again.
+        let until = ours.filter(|ours| *ours > version).map(|_| now.mono + OUTDATED_WAIT);
+        for id in intents {
+            self.count(Counter::RulesOutdated);
+            let Some(request) = self.inbox.entry(&id).map(|entry| entry.request().clone()) else { continue };
+            self.unsent(&id, until, false);
+            if self.inbox.entry(&id).is_some_and(|entry| !entry.answer().may_be_heard()) {
+                self.approval_ended(&id, request.sender.handle(), false, now);
+            }
+            self.withdraw_unsent(&id, now);
         }
     }
 

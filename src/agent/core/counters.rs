@@ -47,6 +47,7 @@ counters! {
     AnswersRetried = "answers_retried" "The platform did not take an answer; it was sent again later";
     AnswersRefused = "answers_refused" "The platform refused an answer";
     AnswersEndedOtherwise = "answers_ended_otherwise" "An answer ended in another way";
+    RulesOutdated = "rules_outdated" "An answer was decided again: newer rules had been pushed before its intent was on record";
     AnsweredBefore = "answered_before" "The platform listed a settled request again";
     PersonAnswers = "person_answers" "A person approved, rejected or held a request";
     SettledElsewhere = "settled_elsewhere" "A request ended without an answer of doorman, and the platform said how";

@@ -15,6 +15,7 @@ use crate::inbox::{Before, Begun, Next, Said, Seen, Stage};
 use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, Answer, ContactRequest, RequestId, Verdict};
+use crate::policy::rules::Head;
 use crate::policy::{By, Charge, Circumstances, Decision, ErrorKind, Mode, Policy, PolicyHash, shorter};
 
 /// Most decisions in one step, before all other work gets its turn.
@@ -76,6 +77,8 @@ struct Intent {
     said: Said,
     /// The policy that gave it; `None` if a person gave it, or if the same answer is sent again.
     policy: Option<PolicyHash>,
+    /// The version of pushed rules that let it be sent, this time; `None` if a person did, or if the rules are of files.
+    head: Option<Arc<Head>>,
     charges: Vec<Charge>,
 }
 
@@ -160,14 +163,14 @@ impl Core {
                     self.tell_people(id, || OpOutcome::busy(NO_CLOCK));
                     return;
                 }
-                self.intend(id, Intent { said, policy: None, charges: Vec::new() }, now);
+                self.intend(id, Intent { said, policy: None, head: None, charges: Vec::new() }, now);
                 return;
             }
         }
         let earlier = entry.answer().said().cloned();
         let same_request = entry.is_as_answered();
-        // An agent without rules has no policy: it sends only the answers of people.
-        let Some(policy) = self.policy.clone() else {
+        // An agent without rules has no policy: it sends only the answers of people. So does one whose rules are not the head.
+        let Some(policy) = self.policy.clone().filter(|policy| !self.is_behind(policy)) else {
             self.inbox.rest(id, None);
             return;
         };
@@ -227,7 +230,7 @@ impl Core {
             Some(_) if earlier.is_some() => {
                 let Some(mut said) = earlier else { return };
                 said.lasts = shorter(said.lasts, decision.lasts);
-                self.intend(id, Intent { said, policy: None, charges: Vec::new() }, now);
+                self.intend(id, Intent { said, policy: None, head: policy.head.clone(), charges: Vec::new() }, now);
             }
             Some(answer) => {
                 let verdict = answer.verdict();
@@ -240,7 +243,8 @@ impl Core {
                     now.wall,
                 );
                 let said = Said { answer, by: decision.by, lasts: decision.lasts };
-                self.intend(id, Intent { said, policy: Some(decision.policy), charges: decision.charges }, now);
+                let (head, charges) = (policy.head.clone(), decision.charges);
+                self.intend(id, Intent { said, policy: Some(decision.policy), head, charges }, now);
             }
         }
     }
@@ -290,7 +294,7 @@ impl Core {
 
     /// Takes a slot and records the intent; the answer goes out once the intent is on record.
     fn intend(&mut self, id: &RequestId, intent: Intent, now: Now) {
-        let Intent { said, policy, charges } = intent;
+        let Intent { said, policy, head, charges } = intent;
         let Said { answer, by, lasts } = said.clone();
         self.withdraw(id, Some(answer), now);
         let Some(Begun { attempt, gives_up }) = self.inbox.begin_answer(id, said) else { return };
@@ -306,7 +310,7 @@ impl Core {
         // A person's approval, and the same once more, do not count towards `approvals_max`.
         let counts = policy.is_some() && answer == Answer::Approve;
         let (agent, request, at) = (self.config.agent.clone(), id.clone(), now.wall);
-        self.record(Record::Intent { agent, request, answer, by, lasts, policy, charges, counts, attempt, at });
+        self.record(Record::Intent { agent, request, answer, by, lasts, policy, head, charges, counts, attempt, at });
     }
 
     /// A request is new here: it goes on record and into the policy state.
@@ -348,6 +352,10 @@ impl Core {
         let before = self.policy.as_ref().map(|policy| policy.hash.clone());
         let after = policy.as_ref().map(|policy| policy.hash.clone());
         self.policy = policy;
+        // What waited for newer rules is decided by these; where they are no head either, the ledger says so again.
+        if self.newer.take().is_some() {
+            self.inbox.requeue_resting(|_| true);
+        }
         if before == after {
             return;
         }
@@ -363,6 +371,11 @@ impl Core {
         self.inbox.requeue_resting(|_| true);
         self.wake_forbidden();
         self.tell(Notice::Policy { hash: after });
+    }
+
+    /// Whether newer rules than these were pushed, as the ledger said when it refused an intent: then they answer nothing.
+    fn is_behind(&self, policy: &Policy) -> bool {
+        policy.head.as_ref().zip(self.newer).is_some_and(|(head, newer)| head.version < newer)
     }
 
     pub(super) fn record_policy(&mut self, now: Now) {

@@ -130,6 +130,7 @@ mod tests {
             by: crate::policy::By::NoMatch,
             lasts: None,
             policy: None,
+            head: None,
             charges: Vec::new(),
             counts: false,
             attempt: 1,

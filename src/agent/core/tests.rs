@@ -18,6 +18,7 @@ mod guests;
 mod identity;
 mod is_contact;
 mod outage;
+mod outdated;
 mod restore;
 mod vanished;
 

@@ -248,7 +248,7 @@ impl<'a> Rules<'a> {
         file: Option<&PathBuf>,
         global: &'a Global,
     ) -> Result<Self, CliError> {
-        let given = file.map(|path| sources::policy_of(path)).transpose()?;
+        let given = file.map(|path| sources::policy_of(path, global)).transpose()?;
         Ok(Self { reader, given, in_force: HashMap::new(), asked: HashMap::new(), global })
     }
 

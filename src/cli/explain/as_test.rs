@@ -61,8 +61,8 @@ pub(super) fn test(
         return Err(no_test(&format!("the record does not hold everything that the decision saw: it would say {got}")));
     }
     // The rules file may have changed since the decision.
-    let file =
-        sources::rules_path(None, Some(recorded.agent.as_str()), global).and_then(|path| sources::policy_of(&path));
+    let file = sources::rules_path(None, Some(recorded.agent.as_str()), global)
+        .and_then(|path| sources::policy_of(&path, global));
     let warning = file.ok().filter(|file| file.hash != policy.hash).and_then(|file| {
         let got = fails(&file, &table, &name)?;
         Some(format!("the rules have changed since: in `{}` this test fails, which says {got}", file.path.display()))

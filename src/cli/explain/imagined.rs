@@ -24,9 +24,9 @@ pub(super) fn of_now(
     let now = Clock::start().now().wall;
     let request = ContactRequest { id: hypothetical_id()?, inserted_at: Some(now), ..recorded.request.clone() };
     let policy = match (&args.rules, reader.policy_in_force(&recorded.agent).map_err(|error| fault(&error))?) {
-        (Some(rules), _) => sources::policy_of(rules)?,
+        (Some(rules), _) => sources::policy_of(rules, global)?,
         (None, Some(hash)) if args.ledger.is_some() => sources::policy_on_record(reader, &hash)?,
-        (None, _) => sources::policy_of(&sources::rules_path(None, Some(recorded.agent.as_str()), global)?)?,
+        (None, _) => sources::policy_of(&sources::rules_path(None, Some(recorded.agent.as_str()), global)?, global)?,
     };
     told_now("now", args, (now, now), Some((reader, &recorded.agent)), &request, &policy, global)
 }
@@ -45,7 +45,7 @@ pub(super) fn of_hypothetical(
     global: &Global,
 ) -> Result<Printed, CliError> {
     let rules = sources::rules_path(args.rules.clone(), agent.as_ref().map(AgentId::as_str), global)?;
-    let policy = sources::policy_of(&rules)?;
+    let policy = sources::policy_of(&rules, global)?;
     let at = at.unwrap_or_else(|| Clock::start().now().wall);
     let came = at
         .checked_sub(args.age.unwrap_or_default())

@@ -14,8 +14,25 @@ use crate::policy::replay::Recorded;
 use crate::policy::{self, By, Circumstances, ClockHealth, Loaded, Policy, PolicyHash};
 
 /// Loads a rules file. A refused file gives exit code 78 and a message with all its errors.
-pub(in crate::cli) fn policy_of(path: &Path) -> Result<Arc<Policy>, CliError> {
-    accepted(path, policy::load_named(path))
+pub(in crate::cli) fn policy_in(file: &Path) -> Result<Arc<Policy>, CliError> {
+    accepted(file, policy::load_named(file))
+}
+
+/// Loads a rules file, or pushed rules (`ledger:NAME`).
+///
+/// # Errors
+/// As [`policy_in`].
+pub(in crate::cli) fn policy_of(rules: &Path, global: &Global) -> Result<Arc<Policy>, CliError> {
+    accepted(rules, loaded_of(rules, global)?)
+}
+
+/// The same, with what is wrong with it.
+pub(in crate::cli) fn loaded_of(rules: &Path, global: &Global) -> Result<Loaded, CliError> {
+    if crate::config::settings::pushed_name(rules).is_none() {
+        return Ok(policy::load_named(rules));
+    }
+    let at = super::super::ledger::path(None, global)?;
+    Ok(super::super::policy::head_of(rules, &at).unwrap_or_else(|| policy::load_named(rules)))
 }
 
 /// The agent whose record is used if none is named: the only one with these rules, else the only one on record.

@@ -6,7 +6,7 @@ use super::layers::{Layer, Layered};
 use super::{AgentOrigins, Loading, key_of};
 use crate::config::keys;
 use crate::config::raw::RawTable;
-use crate::config::settings::{AgentSettings, ConnectionMode, KeySource};
+use crate::config::settings::{AgentSettings, ConnectionMode, KeySource, PUSHED, may_be_pushed, pushed_name};
 use crate::diagnostics::Severity;
 use crate::document::shown;
 use crate::model::AgentId;
@@ -93,8 +93,37 @@ impl Loading<'_> {
                 .error(&at.span, format!("`{}` cannot be an agent's name", shown(&at.value)))
                 .label("a name has a-z, 0-9 and `-`, at most 64 of them");
         }
-        let rules = self.resolve(raw.get("rules").map_or(DEFAULT_RULES, |at| at.value.as_str()));
+        let rules = self.rules(raw.get("rules").map_or(DEFAULT_RULES, |at| at.value.as_str()));
+        if let (Some(id), Some(at)) = (&id, raw.get("rules")) {
+            self.written.insert(rules_of(id), at.span.clone());
+        }
         Some(AgentSettings { id: id?, name, key, rules, connection: connection? })
+    }
+
+    /// A rules file is relative to the configuration; a name of pushed rules stays as it is.
+    pub(super) fn rules(&self, text: &str) -> PathBuf {
+        if text.starts_with(PUSHED) { PathBuf::from(text) } else { self.resolve(text) }
+    }
+
+    /// Whether the ledger can hold the rules that agents name in it.
+    pub(super) fn pushed_rules(&mut self, agents: &[AgentSettings], has_database: bool) {
+        for agent in agents {
+            let Some(name) = pushed_name(&agent.rules) else { continue };
+            let (message, help) = if !may_be_pushed(name) {
+                let message = format!("`{}` cannot be a name of pushed rules", shown(name));
+                (message, "a name has a-z, 0-9 and `-`, at most 64 of them")
+            } else if has_database {
+                continue;
+            } else {
+                let message = format!("`{PUSHED}{name}` names rules in the ledger, which is a file");
+                (message, "name a rules file, or a PostgreSQL database with `url` in `[ledger]`")
+            };
+            let problem = match self.written.get(&rules_of(&agent.id)).cloned() {
+                Some(span) => self.problems.error(&span, message),
+                None => self.problems.plain(Severity::Error, message),
+            };
+            problem.help(help);
+        }
     }
 
     /// One of the three modes; `take` gives a warning.
@@ -146,6 +175,7 @@ impl Loading<'_> {
             rules: origin(rules.as_ref()),
             connection: origin(connection.as_ref()),
         });
+        // The same as a path, and as a name of pushed rules.
         let rules = rules.map_or_else(|| self.base.join(DEFAULT_RULES), |rules| PathBuf::from(rules.value));
         let id = self.parsed("agents.id", &id, agent_id);
         let connection = match connection {
@@ -154,6 +184,11 @@ impl Loading<'_> {
         };
         Some(AgentSettings { id: id?, name: None, key, rules, connection })
     }
+}
+
+/// The name under which the position of an agent's `rules` is stored.
+fn rules_of(agent: &AgentId) -> String {
+    format!("agents.{agent}.rules")
 }
 
 pub(super) fn is_name(text: &str) -> bool {

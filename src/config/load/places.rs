@@ -69,7 +69,7 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
     for agent in &loading.raw.agents {
         let id = agent.get("id").map(|id| canonical(&id.value)).unwrap_or_default();
         names.extend(agent.get("name").map(|name| (id.clone(), name.value.clone())));
-        rules.push((id, loading.resolve(agent.get("rules").map_or(DEFAULT_RULES, |rules| rules.value.as_str()))));
+        rules.push((id, loading.rules(agent.get("rules").map_or(DEFAULT_RULES, |rules| rules.value.as_str()))));
     }
     if let (true, Some(id)) = (rules.is_empty(), env.text("DOORMAN_AGENT_ID").or_else(|| env.text("BAND_AGENT_ID"))) {
         let path = env.text("DOORMAN_RULES").map_or_else(|| loading.resolve(DEFAULT_RULES), PathBuf::from);

@@ -37,6 +37,8 @@ pub enum Purpose {
     Ask,
     /// A command's: it writes nothing, and any server will do.
     Read,
+    /// A command's that adds rules.
+    Push,
 }
 
 impl Purpose {
@@ -44,8 +46,17 @@ impl Purpose {
     /// transaction that writes keeps a lease's row; a question may look through a large record, and keeps nobody waiting.
     fn patience(self) -> (u32, Duration) {
         match self {
-            Purpose::Write => (5, WRITE_MAX),
+            Purpose::Write | Purpose::Push => (5, WRITE_MAX),
             Purpose::Ask | Purpose::Read => (60, ASK_MAX),
+        }
+    }
+
+    /// As the server lists its connections. Who waits for transactions of doormen that decide looks at the first name alone.
+    fn name(self) -> &'static str {
+        match self {
+            Purpose::Write => "doorman",
+            Purpose::Ask | Purpose::Read => "doorman (reading)",
+            Purpose::Push => "doorman (policy)",
         }
     }
 }
@@ -111,7 +122,7 @@ impl Address {
     pub fn connect(&self, purpose: Purpose) -> Result<Session, LedgerError> {
         let mut config = self.config.clone();
         config
-            .application_name("doorman")
+            .application_name(purpose.name())
             .connect_timeout(CONNECT_MAX)
             .tcp_user_timeout(UNACKNOWLEDGED_MAX)
             .keepalives_idle(Duration::from_secs(5))
@@ -120,7 +131,7 @@ impl Address {
         let (statement, call) = purpose.patience();
         let settings = format!("{SETTINGS} -c statement_timeout={statement}s");
         match purpose {
-            Purpose::Write | Purpose::Ask => {
+            Purpose::Write | Purpose::Ask | Purpose::Push => {
                 config.options(settings).target_session_attrs(TargetSessionAttrs::ReadWrite)
             }
             Purpose::Read => config.options(format!("{settings} -c default_transaction_read_only=on")),

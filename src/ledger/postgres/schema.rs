@@ -3,7 +3,8 @@
 use super::session::{Failure, Session};
 
 /// Each step, with its number.
-const STEPS: &[(i64, &str)] = &[(12, include_str!("schema/12.sql")), (13, include_str!("schema/13.sql"))];
+const STEPS: &[(i64, &str)] =
+    &[(12, include_str!("schema/12.sql")), (13, include_str!("schema/13.sql")), (14, include_str!("schema/14.sql"))];
 
 /// The newest schema that this doorman knows.
 pub fn known() -> i64 {

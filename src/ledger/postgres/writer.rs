@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot, watch};
 
 use super::address::Purpose;
+use super::head;
 use super::lease::{Fence, Lease, Taken, fence, give, take};
 use super::readers::Closing;
 use super::session::Session;
@@ -132,6 +133,8 @@ struct Writer {
     numbers: Numbers,
     blanking: Option<(Blanking, Reply<u64>)>,
     readers: Closing,
+    /// See [`super::Ledger::outdated`].
+    outdated: Arc<Notify>,
 }
 
 /// Starts the threads; the first has the connection that there is already.
@@ -141,6 +144,7 @@ pub fn start(
     readers: Closing,
     options: &Options,
     (me, keeps): (&Arc<ArcSwap<String>>, &Arc<AtomicBool>),
+    outdated: &Arc<Notify>,
 ) -> Result<(Vec<mpsc::Sender<Job>>, watch::Receiver<Health>), LedgerError> {
     let threads = address.connections().saturating_sub(READING).max(1);
     let (health, heard) = watch::channel(Health::Ok);
@@ -165,6 +169,7 @@ pub fn start(
             numbers: Numbers::default(),
             blanking: None,
             readers: readers.clone(),
+            outdated: Arc::clone(outdated),
         };
         std::thread::Builder::new()
             .name("ledger".to_owned())
@@ -334,12 +339,24 @@ impl Writer {
             }
         }
         let connection = Connection::Postgres(session);
+        let outdated = head::outdated(session, &commit.batch)?;
         if apart {
             session.batch("SAVEPOINT batch")?;
         }
         let mut recorder = Recorder { connection, numbers: &mut self.numbers };
-        let result = match commit.batch.iter().try_for_each(|entry| recorder.record(entry)) {
-            Ok(()) => Ok(()),
+        let written = match &outdated {
+            Some(_) => Ok(()),
+            None => commit.batch.iter().try_for_each(|entry| recorder.record(entry)),
+        };
+        let result = match written {
+            Ok(()) => match outdated {
+                Some(error) => {
+                    write_what_happened(session, &mut self.numbers, &commit.batch)?;
+                    self.outdated.notify_one();
+                    Err(error)
+                }
+                None => Ok(()),
+            },
             Err(fault @ (Fault::Refused(_) | Fault::Answered { .. })) if apart => {
                 session.batch("ROLLBACK TO batch")?;
                 self.numbers = Numbers::default();

@@ -53,7 +53,7 @@ async fn what_ended_and_nobody_said_how_is_in_doubt_until_something_says_it() {
     let by_person = |name: &str| match intent(name, Answer::Approve, vec![], 1, 20) {
         Record::Intent { agent, request, answer, charges, counts, attempt, lasts, at, .. } => {
             let by = By::Person("zoe".into());
-            Record::Intent { agent, request, answer, by, lasts, policy: None, charges, counts, attempt, at }
+            Record::Intent { agent, request, answer, by, lasts, policy: None, head: None, charges, counts, attempt, at }
         }
         other => other,
     };

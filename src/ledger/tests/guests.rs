@@ -16,7 +16,7 @@ fn let_in(request: &str, contact_id: &str, doubt: Option<GuestDoubt>) -> Vec<Rec
     let lasting = match intent(request, Answer::Approve, vec![], 1, 1) {
         Record::Intent { agent, request, answer, by, policy, charges, counts, attempt, at, .. } => {
             let lasts = Some(SignedDuration::from_hours(1));
-            Record::Intent { agent, request, answer, by, lasts, policy, charges, counts, attempt, at }
+            Record::Intent { agent, request, answer, by, lasts, policy, head: None, charges, counts, attempt, at }
         }
         other => other,
     };

@@ -214,9 +214,19 @@ fn entry(op: &Step, now: i64) -> Option<Record> {
     Some(match op {
         Step::Seen(n) => seen(&name(n), Some("ann"), now),
         Step::Intent(n, answer, counts) => match intent(&name(n), *answer, vec![charge("friends", "ann")], 1, now) {
-            Record::Intent { agent, request, answer, by, policy, charges, attempt, lasts, at, .. } => {
-                Record::Intent { agent, request, answer, by, lasts, policy, charges, counts: *counts, attempt, at }
-            }
+            Record::Intent { agent, request, answer, by, policy, charges, attempt, lasts, at, .. } => Record::Intent {
+                agent,
+                request,
+                answer,
+                by,
+                lasts,
+                policy,
+                head: None,
+                charges,
+                counts: *counts,
+                attempt,
+                at,
+            },
             other => other,
         },
         Step::Outcome(n, word) => outcome(&name(n), *word, now),

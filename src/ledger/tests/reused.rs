@@ -113,7 +113,7 @@ async fn an_answer_that_was_carried_out_is_never_followed_by_another_of_a_rule()
     let by_person = match intent("r1", Answer::Reject, vec![], 1, 13) {
         Record::Intent { agent, request, answer, charges, counts, attempt, lasts, at, .. } => {
             let by = By::Person("zoe".into());
-            Record::Intent { agent, request, answer, by, lasts, policy: None, charges, counts, attempt, at }
+            Record::Intent { agent, request, answer, by, lasts, policy: None, head: None, charges, counts, attempt, at }
         }
         other => other,
     };

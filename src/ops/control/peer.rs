@@ -32,6 +32,11 @@ impl Peer {
     }
 }
 
+/// The person who runs this process, for what it records itself. Reads files.
+pub fn own_person(claim: &Claim) -> Person {
+    Peer { uid: geteuid().as_raw(), pid: i32::try_from(std::process::id()).ok() }.person(claim)
+}
+
 /// The name for the record, from the known `login` and the claim.
 fn named(peer: Peer, login: Option<u32>, claim: &Claim, account: &dyn Fn(u32) -> String) -> String {
     let own = account(peer.uid);

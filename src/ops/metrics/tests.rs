@@ -40,6 +40,7 @@ fn board(agents: usize) -> Board {
         agents: agents.collect(),
         policies: vec![PolicyStatus {
             path: "a \"b\"\\\n".to_owned(),
+            version: None,
             hash: None,
             mode: None,
             since: None,

@@ -71,6 +71,7 @@ pub(super) fn intent(name: &str, answer: Answer, second: i64) -> Record {
         by: doorman::policy::By::parse("friends").unwrap(),
         lasts: None,
         policy: Some(PolicyHash::new(&"0f".repeat(32))),
+        head: None,
         charges: vec![],
         counts: true,
         attempt: 1,

@@ -167,8 +167,10 @@ pub struct ConfigurationStatus {
 /// One rules file of `status --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyStatus {
-    /// The rules file.
+    /// The rules file, or `ledger:NAME`.
     pub path: String,
+    /// Of pushed rules, the version that is in force.
+    pub version: Option<u64>,
     /// The hash of what is in force; absent while its agents are without rules.
     pub hash: Option<String>,
     /// `enforce` or `shadow`.
