@@ -126,12 +126,11 @@ impl Policies {
             let path = PathBuf::from(format!("{PUSHED}{}", head.name));
             let Some(file) = self.files.get_mut(&path) else { continue };
             let (of, version) = (path.clone(), Head { name: head.name.as_str().into(), version: head.version });
-            let Ok(loaded) = tokio::task::spawn_blocking(move || load_pushed(&of, &texts, version)).await else {
-                continue;
-            };
             let before = file.before();
+            let load = move || load_pushed(&of, &texts, version, before.as_deref());
+            let Ok(loaded) = tokio::task::spawn_blocking(load).await else { continue };
             file.seen = Some((head.version, head.hash));
-            file.take(&path, loaded, before.as_deref(), self.shadow, now);
+            file.take(&path, loaded, self.shadow, now);
         }
         for (path, file) in &mut self.files {
             let Some(name) = pushed_name(path).filter(|_| file.seen.is_none() && file.problem.is_none()) else {
@@ -356,13 +355,18 @@ fn retire(policy: Option<Arc<Policy>>) {
     });
 }
 
-/// Compiles pushed rules. Blocks for as long as that takes.
-fn load_pushed(path: &Path, texts: &[SourceText], head: Head) -> Loaded {
+/// Compiles pushed rules, which take the place of those before. Blocks for as long as that takes.
+fn load_pushed(path: &Path, texts: &[SourceText], head: Head, before: Option<&Policy>) -> Loaded {
     // Their own file name is a part of their hash.
     let own = texts.first().map_or("rules.toml", |own| &own.name);
     let mut loaded = policy::load_texts(&path.join(own), texts);
     if let Some(policy) = loaded.policy.as_mut().and_then(Arc::get_mut) {
         policy.head = Some(Arc::new(head));
+    }
+    if let (Some(before), Some(after)) = (before, loaded.policy.as_deref())
+        && before.hash != after.hash
+    {
+        loaded.changes = policy::list_changes(before, after);
     }
     loaded
 }

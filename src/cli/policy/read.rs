@@ -61,7 +61,7 @@ pub(in crate::cli) fn head_of(rules: &Path, at: &At) -> Option<Loaded> {
     let refused = |message: String, help: &str| {
         let mut report = Report::default();
         report.push(Severity::Error, None, None, message).help(help);
-        Loaded { policy: None, report, tests: Vec::new(), files: Vec::new(), shrunk: false }
+        Loaded { policy: None, report, tests: Vec::new(), files: Vec::new(), shrunk: false, changes: Vec::new() }
     };
     Some(match read() {
         Ok(Some(texts)) => compiled(name, &texts),
