@@ -70,6 +70,11 @@ impl Hotel {
         dir
     }
 
+    /// A file beside the doormen's.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// Starts a doorman of this name, with its files as they are, or as usual.
     pub fn start(&self, name: &str) -> Daemon {
         self.start_told(name, &[])

@@ -54,12 +54,31 @@ fn main() {
             try_it!(name, |database| async move { sharing::stops_at(&database, point).await });
         }
         try_it!("stopped_and_woken", |database| async move { sharing::stopped_and_woken(&database).await });
+        try_it!("drained", |database| async move { sharing::drained(&database).await });
         try_it!("limit_kept", |database| async move { sharing::limit_kept(&database).await });
         try_it!("database_away", |database| async move { sharing::database_away(&database).await });
         try_it!("pushed_versions", |database| async move { pushed::versions_come_and_go(&database).await });
         try_it!("pushed_heads", |database| async move { pushed::two_get_the_same_head(&database).await });
         try_it!("pushed_while_they_ask", |database| async move { pushed::no_answer_by_older_rules(&database).await });
     });
+}
+
+/// What `fleet status --json` prints has the keys of docs/interface.md, and no others.
+fn shape(out: &str) {
+    let page = include_str!("../../docs/interface.md");
+    let table = page.split("### `fleet status --json`").nth(1).unwrap().split("###").next().unwrap();
+    let documented: Vec<&str> = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let said: serde_json::Value = serde_json::from_str(out).unwrap();
+    let mut keys: Vec<String> = said.as_object().unwrap().keys().cloned().collect();
+    for member in said["members"].as_array().unwrap() {
+        keys.extend(member.as_object().unwrap().keys().map(|key| format!("members[].{key}")));
+    }
+    for key in &keys {
+        assert!(documented.contains(&key.as_str()), "`{key}` is not on the page");
+    }
+    for key in documented {
+        assert!(keys.iter().any(|said| said == key), "`{key}` was not said: {out}");
+    }
 }
 
 /// A database of its own.

@@ -183,6 +183,76 @@ pub async fn database_away(database: &Database) {
     hotel.judge(database).await;
 }
 
+/// A person moves agents away from one, and lets it have some again; meanwhile one of them sends all messages, each once.
+pub async fn drained(database: &Database) {
+    let hotel = Hotel::of(4, database).await;
+    let names = ["a", "b"];
+    let told = hotel.path("told");
+    let program = hotel.path("tell");
+    std::fs::write(&program, format!("#!/bin/sh\ncat >>{0}\necho >>{0}\n", told.display())).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let more = format!(
+        "[[notify]]\nname = \"ops\"\nkind = \"command\"\ncommand = [\"{}\"]\nevents = [\"deferred\"]\nevery = \"1s\"\n",
+        program.display()
+    );
+    for name in names {
+        hotel.files(name, RULES, &more);
+    }
+    let messages = || -> Vec<String> {
+        let lines = std::fs::read_to_string(&told).unwrap_or_default();
+        let messages = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let rows = messages.flat_map(|message| message["requests"].as_array().cloned().unwrap_or_default());
+        rows.map(|row| row["request"].as_str().unwrap().to_owned()).collect()
+    };
+    let strangers = || {
+        let requests = hotel.control.state().requests.into_iter();
+        let mut ids: Vec<String> = requests
+            .filter(|request| request.status == doorman::sandbox::Status::Pending)
+            .map(|request| request.id)
+            .collect();
+        ids.sort_unstable();
+        ids
+    };
+    let all_told = || {
+        let mut told = messages();
+        told.sort_unstable();
+        told
+    };
+    let a = hotel.start("a");
+    hotel.have(database, &names, &[4, 0]).await;
+    let b = hotel.start("b");
+    hotel.have(database, &names, &[2, 2]).await;
+    hotel.ask(2);
+    hotel.all_decided_soon().await;
+    hotel.until("told of all strangers", async || all_told() == strangers()).await;
+    let (code, out, err) = hotel.cli("a", &["fleet", "drain"]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    hotel.have(database, &names, &[0, 4]).await;
+    let (_, out, _) = hotel.cli("b", &["fleet", "status"]).await;
+    assert!(out.contains("draining") && !out.contains("nobody has"), "{out}");
+    let (_, out, _) = hotel.cli("b", &["fleet", "status", "--json"]).await;
+    crate::shape(&out);
+    hotel.ask(2);
+    hotel.all_decided_soon().await;
+    hotel.until("told of all strangers by the other", async || all_told() == strangers()).await;
+    assert_eq!(count(&a, "lease_lost") + count(&b, "lease_lost"), 0, "given, and not lost");
+    let (code, out, err) = hotel.cli("a", &["pause", "--agent", &hotel.agents[0]]).await;
+    assert!(code == 1 && err.contains("held by the doorman `b`"), "{code} {out}{err}");
+    // The other is gone: who drains takes nothing, until a person says so.
+    b.kill().await;
+    hotel.until("nobody's", async || hotel.holders(database).await.is_empty()).await;
+    let (code, out, err) = hotel.cli("b", &["fleet", "undrain", "a"]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    hotel.have(database, &names, &[4, 0]).await;
+    hotel.ask(2);
+    hotel.all_decided_soon().await;
+    hotel.until("told of all strangers again", async || all_told() == strangers()).await;
+    let (code, _, err) = hotel.cli("b", &["fleet", "drain", "nobody"]).await;
+    assert!(code == 1 && err.contains("no doorman `nobody`"), "{code} {err}");
+    a.stop().await.unwrap();
+    hotel.judge(database).await;
+}
+
 /// One stops while its rules' limit is being used up; the other goes on counting where it was.
 pub async fn limit_kept(database: &Database) {
     const MOST: usize = 8;
