@@ -126,7 +126,7 @@ enum Command {
     /// Show what was decided, and why
     #[command(visible_alias = "logs")]
     History(history::Args),
-    /// Show who is told when somebody waits, and try it
+    /// Show who gets a message when somebody waits, and try it
     Notify(notify::Args),
     /// Let somebody log in to the page, or log them out
     Page(page::Args),

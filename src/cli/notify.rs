@@ -62,7 +62,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             if args.json {
                 targets.iter().try_for_each(output::print_json)?;
             } else if targets.is_empty() {
-                output::note("nobody is told: add a `[[notify]]` to the configuration, see docs/notifications.md");
+                output::note(
+                    "no messages are sent: add a `[[notify]]` to the configuration, see docs/notifications.md",
+                );
             } else {
                 output::print_page(&page(&targets, output::now()))?;
             }

@@ -76,7 +76,7 @@ pub static FILE: Section = Section {
             "notify",
             Takes::Tables(&NOTIFY),
             "nobody",
-            "Who is told when a request waits for a person, or when something is wrong.",
+            "Who gets a message when a request waits for a person, or when something is wrong.",
         ),
         key("reload", Takes::Table(&RELOAD), "all defaults", "When rules are loaded again."),
         key("log", Takes::Table(&LOG), "all defaults", "What is logged, and in which format."),
@@ -352,7 +352,7 @@ pub static PAGE: Section = Section {
 /// One of `[[notify]]`.
 pub static NOTIFY: Section = Section {
     path: "notify",
-    meaning: "Who is told when a request waits for a person, or when something is wrong.",
+    meaning: "Who gets a message when a request waits for a person, or when something is wrong.",
     keys: &[
         required("name", Takes::Text, "Its name in commands, in the log and in the record: a–z, 0–9 and `-`."),
         required(

@@ -12,7 +12,7 @@ use crate::model::StrangerText;
 /// Of longer lines only the place is shown (bytes). Shorter ones are trimmed around the caret to the terminal's width.
 const LINE_MAX: usize = 8192;
 /// The replacement for hidden bytes.
-const VEIL: &str = "***";
+const REDACTED: &str = "***";
 
 /// See [`Report::render`].
 pub(super) fn render(report: &Report, colour: bool) -> String {
@@ -116,7 +116,7 @@ fn pseudonymized<'a>(
     let mut at = 0;
     for part in &parts {
         text.push_str(&whole[at..part.start]);
-        text.push_str(VEIL);
+        text.push_str(REDACTED);
         at = part.end;
     }
     text.push_str(&whole[at..]);
@@ -124,10 +124,10 @@ fn pseudonymized<'a>(
     let moved = |place: usize, past_the_mark: usize| {
         parts.iter().filter(|part| part.start < place).fold(place, |moved, part| match place < part.end {
             true => moved - (place - part.start) + past_the_mark,
-            false => moved + VEIL.len() - part.len(),
+            false => moved + REDACTED.len() - part.len(),
         })
     };
-    let caret = moved(caret.start, 0)..moved(caret.end, VEIL.len());
+    let caret = moved(caret.start, 0)..moved(caret.end, REDACTED.len());
     (Cow::Owned(text), caret)
 }
 

@@ -1,7 +1,7 @@
 //! State of the page that survives a restart: a separate file beside the ledger, for the hashes of links and of
 //! cookies.
 //!
-//! A change is stored in the file before anybody is told about it. So, whatever ends the process, a used link stays
+//! A change is stored in the file before anybody is shown it. So, whatever ends the process, a used link stays
 //! used, and a person who was logged out stays logged out. If the file cannot be written, the change is not reported as
 //! done.
 

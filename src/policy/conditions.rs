@@ -120,7 +120,7 @@ pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
 pub(crate) enum OfContact {
     /// By the handle alone.
     ByHandle,
-    /// It speaks of the moment at which a request comes, which never speaks against a contact.
+    /// It is about the moment at which a request comes, which never counts against a contact.
     OfTheMoment,
     /// It needs a text, or something else that is not known of a contact.
     Unknown,

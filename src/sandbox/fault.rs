@@ -13,7 +13,7 @@ pub(crate) const FAULTS_MAX: usize = 10_000;
 /// Longest `ms` of a fault.
 pub(crate) const FAULT_MS_MAX: u64 = 3_600_000;
 
-/// Where a fault strikes.
+/// Where a fault happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum At {
@@ -116,7 +116,7 @@ pub struct Fault {
 pub(crate) const REASON_BYTES_MAX: usize = 123;
 
 impl Fault {
-    /// A fault that strikes once, for any agent.
+    /// A fault that happens once, for any agent.
     pub fn new(at: At, what: Do) -> Self {
         Self {
             at,
@@ -132,7 +132,7 @@ impl Fault {
         }
     }
 
-    /// How often it strikes; 0: until cleared.
+    /// How often it happens; 0: until cleared.
     #[must_use]
     pub fn count(mut self, count: u64) -> Self {
         self.count = Some(count);

@@ -106,7 +106,7 @@ async fn by_each_recipe_a_friend_whose_handle_comes_late_is_let_in_and_who_stops
         let (code, _, err) = site.cli(&["resume"]).await;
         assert_eq!(code, 0, "{err}");
         daemon
-            .until("it is decided anew", |lines| {
+            .until("it is decided again", |lines| {
                 lines.iter().any(|line| line["event"] == "agent_resumed")
                     && lines.iter().any(|line| {
                         matches!(line["event"].as_str(), Some("decided" | "answered"))

@@ -21,7 +21,7 @@ const WAITING_MAX: usize = 1_000;
 /// How often a question is repeated that the decider cannot answer; a decider that was down and is back starts from
 /// zero.
 const TRIES_MAX: u32 = 5;
-/// More than one failure in a row, and the first question of these is so old: then it is told. A decider that is started again
+/// More than one failure in a row, and the first question of these is so old: then it is reported. A decider that is started again
 /// is no news.
 const TOLD_AFTER: Duration = Duration::from_secs(20);
 /// The wait after a failure: doubled by each further one in a row.

@@ -132,7 +132,7 @@ impl Session {
         let connected = wait(connecting, connect_max).ok_or(Failure::Silent(connect_max))?;
         let (client, connection) = connected.map_err(|error| Failure::Lost(error.to_string()))??;
         let carrier = net.spawn(async move {
-            // What ended it is told to whoever asks next.
+            // What ended it is returned to whoever asks next.
             let _ = connection.await;
         });
         Ok(Self {

@@ -102,7 +102,7 @@ fn compare_words_one_by_one(connection: &Connection) -> sql::Result<()> {
     }
     let version: i64 = connection.pragma_query_value(None, "schema_version", |row| row.get(0))?;
     connection.pragma_update(None, "schema_version", version + 1)?;
-    // Off again, and read anew.
+    // Off again, and read again.
     Ok(connection.pragma_update(None, "writable_schema", "RESET")?)
 }
 

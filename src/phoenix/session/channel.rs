@@ -60,7 +60,7 @@ impl Channel {
         matches!(self.join, Join::Requested { reference, .. } | Join::Late { reference, .. } if reference == answer)
     }
 
-    /// Whether a frame with this `join_ref` speaks of the current join. Servers may leave it out \[phx\].
+    /// Whether a frame with this `join_ref` belongs to the current join. Servers may leave it out \[phx\].
     pub(super) fn speaks_of_this(&self, join_ref: Option<Ref>) -> bool {
         match join_ref {
             None => true,

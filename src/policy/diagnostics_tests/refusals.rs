@@ -69,7 +69,7 @@ snapshots! {
     names_that_do_not_exist: [
         ("a list, a window", "+[lists.friends]\nentries = [\"ann\"]\n[rules.a]\nthen = \"approve\"\nwhen = { list = \"freinds\", window = \"office\" }\n"),
         ("in tests", "+[rules.friends]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\n\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"approve\", by = \"friend\" }\n[tests.b]\nrequest = {}\nexpect = { verdict = \"defer\", by = \"limit:friends\" }\n[tests.c]\nrequest = {}\nexpect = { verdict = \"defer\", by = \"guard:lookalike\" }\n[tests.d]\nrequest = {}\nexpect = { verdict = \"defer\", by = \"overdue:close\" }\n[tests.e]\nrequest = {}\nexpect = { verdict = \"defer\", by = \"person:ann\" }\n[tests.f]\nrequest = {}\nexpect = { verdict = \"defer\", by = \"nomatch\" }\n"),
-        ("a broken thing is told once", "+[lists.friends]\nentries = [\"@@ann\"]\n[rules.a]\nthen = \"approve\"\nwhen = { list = \"friends\" }\n"),
+        ("a broken thing is reported once", "+[lists.friends]\nentries = [\"@@ann\"]\n[rules.a]\nthen = \"approve\"\nwhen = { list = \"friends\" }\n"),
     ];
     who: [
         ("everyone", "+[rules.a]\nthen = \"approve\"\nwhen = \"everyone\"\n"),

@@ -37,7 +37,7 @@ snapshots! {
         ("a limit above the global one", "+[policy]\napprovals_max = { count = 20, per = \"1h\" }\n[rules.a]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\nlimit = { count = 5, per = \"10m\" }\n[rules.b]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\nlimit = { count = 100, per = \"1d\" }\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"approve\" }\n"),
         ("a needless flag", "+[rules.a]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\ndangerously_approve_everyone = true\nlimit = { count = 1, per = \"1h\" }\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"approve\" }\n"),
         ("an approval of a test that counts for no limit", "+[rules.a]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\nlimit = { count = 1, per = \"1h\" }\n[tests.a]\nhistory = [{ from_handle = \"ann\", verdict = \"approve\", ago = \"5m\" }]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"approve\" }\n"),
-        ("nobody speaks of it", "+[lists.a]\nentries = [\"ann\"]\n[windows.b]\ntz = \"UTC\"\ndays = [\"sun\"]\n"),
+        ("nothing uses it", "+[lists.a]\nentries = [\"ann\"]\n[windows.b]\ntz = \"UTC\"\ndays = [\"sun\"]\n"),
         ("another group may write it", "+[lists.a]\nfile = \"group.txt\"\n[rules.a]\nthen = \"reject\"\nwhen = { list = \"a\" }\n[tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"reject\" }\n"),
     ];
 }

@@ -173,7 +173,7 @@ mod tests {
     fn an_owner_is_known_by_the_id_of_any_agent_of_theirs() {
         let mut known = Identities::default();
         assert!(!tell(&mut known, "acme/bot", "b1", "a1"));
-        assert!(!tell(&mut known, "acme/bot", "b2", "a1"), "the same owner made it anew");
+        assert!(!tell(&mut known, "acme/bot", "b2", "a1"), "the same owner made it again");
         assert!(!tell(&mut known, "acme/bot", "b2", ""), "and that is remembered");
         assert!(tell(&mut known, "acme/bot", "b3", ""), "whose is not known");
         assert!(known.vouched("acme"));

@@ -33,7 +33,7 @@ async fn killed_at_any_moment_of_a_burst() {
     for kill in 0..kills {
         site.ask(&format!("{kill}-before"), 10, false);
         if moments.u8(0..4) == 0 {
-            // This round also has a fault. It is added first, so it strikes before the delay.
+            // This round also has a fault. It is added first, so it happens before the delay.
             site.control.clear_faults();
             let fault = faults[moments.usize(0..faults.len())].clone().count(2);
             site.control.faults(vec![fault, slow()]).unwrap();

@@ -76,7 +76,7 @@ pub fn faults() -> Vec<Fault> {
 
 async fn case(fault: Fault, situation: Situation) -> Result<(), String> {
     let site = Site::start().await;
-    // The daemon asks who owns the key until it gets a reply. A fault that does not prevent the reply strikes only
+    // The daemon asks who owns the key until it gets a reply. A fault that does not prevent the reply happens only
     // once.
     let asked_once = fault.at == At::Me && !matches!(fault.what, Do::Drop | Do::Stall | Do::Status | Do::Malformed);
     let times = if situation == Situation::Idle || asked_once { 1 } else { 3 };

@@ -118,8 +118,8 @@ impl World {
             self.fail(&format!("a decider is asked about {id} while it is asked about it"));
         }
         let again = decider.said.iter().any(|said| said.life == here && said.id == *id && said.key == *question.key);
-        let knock = self.platform.knocks.get(id.as_str());
-        let returned = knock.is_none_or(|knock| knock.returned || knock.status != "pending");
+        let sent = self.platform.sent_requests.get(id.as_str());
+        let returned = sent.is_none_or(|sent| sent.returned || sent.status != "pending");
         if again && !returned && !self.renewed.contains(id) && !self.record.ended(id.as_str()) {
             self.fail(&format!("a decider is asked about {id} again, though it said what it thinks"));
         }
@@ -188,13 +188,13 @@ impl World {
 
     /// At the end: whether the decider's verdict on this request must have been carried out.
     pub fn word_ends(&self, id: &str, excused: bool) -> bool {
-        let (Some(decider), Some(knock)) = (&self.decider, self.platform.knocks.get(id)) else { return false };
-        if knock.kind != ASKED {
+        let (Some(decider), Some(sent)) = (&self.decider, self.platform.sent_requests.get(id)) else { return false };
+        if sent.kind != ASKED {
             return false;
         }
         // What was said to other rules was said to another question.
         let force = self.in_force;
-        let theirs = |said: &&Said| said.id.as_str() == id && said.handle == knock.handle && said.policy == force;
+        let theirs = |said: &&Said| said.id.as_str() == id && said.handle == sent.handle && said.policy == force;
         let of_them = || decider.said.iter().filter(theirs);
         let vain = decider.in_vain.iter().filter(|(one, policy)| one.as_str() == id && *policy == force).count();
         if of_them().next().is_none() && vain < TRIES && !excused && !self.renewed.iter().any(|one| one.as_str() == id)

@@ -84,7 +84,7 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Hap
     let at = |rng: &mut fastrand::Rng| rough.mul_f64(rng.f64());
     for _ in 0..rng.usize(5..30) {
         let kind = rng.choice([KNOWN, KNOWN, KNOWN, FICKLE, MATE, AGAIN, UNNAMED]).unwrap_or(KNOWN);
-        list.push((at(rng), Happening::Knock { kind }));
+        list.push((at(rng), Happening::SentRequest { kind }));
     }
     for _ in 0..rng.usize(2..16) {
         let (when, nth) = (at(rng), rng.usize(..40));
@@ -127,7 +127,7 @@ impl World {
         let kinds: Vec<usize> =
             (0..rng.usize(1..6)).map(|_| rng.choice([KNOWN, KNOWN, AGAIN, MATE]).unwrap_or(KNOWN)).collect();
         for kind in kinds {
-            self.happens_in(after, Happening::Knock { kind });
+            self.happens_in(after, Happening::SentRequest { kind });
         }
         self.happens_in(during, Happening::Behind(behind));
     }
@@ -157,7 +157,7 @@ impl World {
                 let Some(number) = self.platform.contacts.iter().position(|fellow| fellow.id == id) else { return };
                 self.part(number);
                 for seconds in 2..8 {
-                    self.happens_in(Duration::from_secs(seconds), Happening::Knock { kind: KNOWN });
+                    self.happens_in(Duration::from_secs(seconds), Happening::SentRequest { kind: KNOWN });
                 }
             }
             Behind::Comes { nth, same } => {
@@ -197,7 +197,7 @@ impl World {
             }
             Behind::EndsUntold { nth, status } => {
                 let again = |kind: usize| matches!(kind, AGAIN | RUDE | TWICE);
-                let pending = self.platform.knocks.iter().filter(|(_, knock)| knock.status == "pending");
+                let pending = self.platform.sent_requests.iter().filter(|(_, sent)| sent.status == "pending");
                 let pending: Vec<(String, bool)> = pending.map(|(id, one)| (id.clone(), again(one.kind))).collect();
                 let some = pending.iter().filter(|(_, again)| *again).chain(pending.iter().filter(|(_, again)| !again));
                 if let Some((id, _)) = some.cycle().nth(nth % pending.len().max(1)).filter(|_| !pending.is_empty()) {
@@ -207,15 +207,15 @@ impl World {
             }
             Behind::Alters { nth, kind } => {
                 let Some(id) = self.nth_pending(nth) else { return };
-                let Some(knock) = self.platform.knocks.get_mut(&id) else { return };
-                let (handle, message) = stranger(kind, knock.number);
-                (knock.handle, knock.message, knock.kind) = (handle.clone(), message, kind);
-                knock.versions.push(Version { handle, kind });
+                let Some(sent) = self.platform.sent_requests.get_mut(&id) else { return };
+                let (handle, message) = stranger(kind, sent.number);
+                (sent.handle, sent.message, sent.kind) = (handle.clone(), message, kind);
+                sent.versions.push(Version { handle, kind });
                 self.saw("sender changed");
             }
             Behind::Garbles { nth, contact, id } => {
                 let contacts = self.platform.contacts.iter().map(|fellow| fellow.id.clone());
-                let requests = self.platform.knocks.iter().filter(|(_, knock)| knock.status == "pending");
+                let requests = self.platform.sent_requests.iter().filter(|(_, sent)| sent.status == "pending");
                 let rows: Vec<String> =
                     if contact { contacts.collect() } else { requests.map(|row| row.0.clone()).collect() };
                 if let Some(row) = pick(&rows, nth) {
@@ -232,18 +232,18 @@ impl World {
                 let now = self.true_wall();
                 let ended = self
                     .platform
-                    .knocks
+                    .sent_requests
                     .iter()
-                    .filter(|(id, knock)| knock.status != "pending" && self.record.ended(id));
+                    .filter(|(id, sent)| sent.status != "pending" && self.record.ended(id));
                 let ended: Vec<String> = ended.map(|(id, _)| id.clone()).collect();
                 let Some(id) = pick(&ended, nth) else { return };
-                let Some(knock) = self.platform.knocks.get_mut(id) else { return };
-                (knock.status, knock.returned) = ("pending", true);
+                let Some(sent) = self.platform.sent_requests.get_mut(id) else { return };
+                (sent.status, sent.returned) = ("pending", true);
                 if let Some(kind) = another {
-                    let (handle, message) = stranger(kind, knock.number + 1);
-                    (knock.handle, knock.message, knock.kind) = (handle.clone(), message, kind);
-                    knock.inserted_at = now;
-                    knock.versions.push(Version { handle, kind });
+                    let (handle, message) = stranger(kind, sent.number + 1);
+                    (sent.handle, sent.message, sent.kind) = (handle.clone(), message, kind);
+                    sent.inserted_at = now;
+                    sent.versions.push(Version { handle, kind });
                 }
                 self.saw("pending again");
             }

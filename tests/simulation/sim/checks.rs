@@ -125,8 +125,8 @@ impl World {
     /// A first answer needs a rule that decides so now; a further answer must be the same as before, or a person's.
     fn check_intent(&mut self, intent: &Intent<'_>) {
         let Intent { id, answer, by, policy, at } = *intent;
-        let Some(knock) = self.platform.knocks.get(id.as_str()) else { self.fail("an answer to nobody") };
-        let (bound, since, status) = (knock.bound, knock.inserted_at, knock.status);
+        let Some(sent) = self.platform.sent_requests.get(id.as_str()) else { self.fail("an answer to nobody") };
+        let (bound, since, status) = (sent.bound, sent.inserted_at, sent.status);
         // All senders that are possible according to what the daemon was shown; exactly one if that is certain.
         let senders: Vec<usize> = self.senders(id.as_str(), at).iter().map(|version| version.kind).collect();
         let kind = if senders.len() == 1 { senders[0] } else { usize::MAX };
@@ -216,24 +216,24 @@ impl World {
         if !self.life.contacts_read {
             self.saw("contacts unknown while somebody is decided");
         }
-        let Some(knock) = self.platform.knocks.get(id.as_str()) else { self.fail("an answer to nobody") };
+        let Some(sent) = self.platform.sent_requests.get(id.as_str()) else { self.fail("an answer to nobody") };
         // Somebody else ended it, and a page that is behind brought it back: no answer of ours is heard any more.
-        let over = knock.status != "pending" && knock.taken.is_none();
+        let over = sent.status != "pending" && sent.taken.is_none();
         // A person may give a different answer.
         let by_person = self.record.by_person(id);
         if !by_person {
             self.check_leaves(id, answer);
         }
-        let Some(knock) = self.platform.knocks.get_mut(id.as_str()) else { self.fail("an answer to nobody") };
-        if let Some(bound) = knock.bound.filter(|bound| *bound != answer && !over && !by_person) {
+        let Some(sent) = self.platform.sent_requests.get_mut(id.as_str()) else { self.fail("an answer to nobody") };
+        if let Some(bound) = sent.bound.filter(|bound| *bound != answer && !over && !by_person) {
             self.fail(&format!("{answer} to {id}, which was, or may have been, answered {bound}"));
         }
-        if by_person && knock.bound != Some(answer) {
+        if by_person && sent.bound != Some(answer) {
             // A person's other answer replaces all earlier attempts that may have been carried out.
-            knock.uncertain = 0;
+            sent.uncertain = 0;
         }
-        knock.bound = Some(answer);
-        knock.uncertain += 1;
+        sent.bound = Some(answer);
+        sent.uncertain += 1;
     }
 
     /// At most three approvals of acme in an hour, both by the charges and by the approvals in the ledger, if the
@@ -323,11 +323,11 @@ impl World {
             return;
         }
         let known: Vec<String> = self.core.pending().into_iter().map(|row| row.request.id.to_string()).collect();
-        for (id, knock) in &self.platform.knocks {
+        for (id, sent) in &self.platform.sent_requests {
             // A request that a stale page once called gone is accepted again only after several pages show it.
             let misled = self.platform.stale_at > Duration::ZERO && (self.record.ended(id) || self.life.gap);
-            let garbled = !self.platform.garbled.is_empty() || self.platform.readable_at >= joined || knock.returned;
-            if knock.status == "pending" && knock.at < joined && !known.contains(id) && !misled && !garbled {
+            let garbled = !self.platform.garbled.is_empty() || self.platform.readable_at >= joined || sent.returned;
+            if sent.status == "pending" && sent.at < joined && !known.contains(id) && !misled && !garbled {
                 self.fail(&format!("live, and {id} was pending at the join and is not known"));
             }
         }
@@ -353,12 +353,12 @@ impl World {
     }
 
     pub fn check_answered(&mut self, id: &str) {
-        let knock = &self.platform.knocks[id];
-        if knock.status == "pending" && !self.in_the_way(id, self.now().wall) {
+        let sent = &self.platform.sent_requests[id];
+        if sent.status == "pending" && !self.in_the_way(id, self.now().wall) {
             self.fail(&format!(
                 "{id} (kind {}) came {:?} ago in a calm world, and nobody answered",
-                knock.kind,
-                self.at - knock.at
+                sent.kind,
+                self.at - sent.at
             ));
         }
     }
@@ -372,7 +372,7 @@ impl World {
         }
         let rows = self.core.pending();
         let now = self.now().wall;
-        for (id, knock) in self.platform.knocks.iter().filter(|(_, knock)| knock.status == "pending") {
+        for (id, sent) in self.platform.sent_requests.iter().filter(|(_, sent)| sent.status == "pending") {
             let Some(row) = rows.iter().find(|row| row.request.id.as_str() == *id) else {
                 self.fail(&format!("{id} is pending, and doorman has lost it"));
             };
@@ -386,16 +386,16 @@ impl World {
                 self.fail(&format!("{id} was never decided: {row:?}"));
             }
             // With a clock that was wrong, a removal may be dated so that it counts beyond the end of the evening.
-            let parted = matches!(knock.kind, KNOWN | FICKLE | QUOTA) && (self.jumped || self.gaps);
+            let parted = matches!(sent.kind, KNOWN | FICKLE | QUOTA) && (self.jumped || self.gaps);
             let excused = held || parted || self.malformed.contains(id) || self.in_the_way(id, now);
             let must_end = self.word_ends(id, excused)
-                || must_end(self.in_force, knock.kind)
-                || (knock.kind == MATE && self.is_contact(id));
+                || must_end(self.in_force, sent.kind)
+                || (sent.kind == MATE && self.is_contact(id));
             if must_end && !excused {
-                self.fail(&format!("{id} (kind {}) is still pending after two calm hours: {row:?}", knock.kind));
+                self.fail(&format!("{id} (kind {}) is still pending after two calm hours: {row:?}", sent.kind));
             }
             if !must_end && !excused && row.verdict == Some(Verdict::Reject) {
-                self.fail(&format!("{id} (kind {}) stands to be rejected: {row:?}", knock.kind));
+                self.fail(&format!("{id} (kind {}) stands to be rejected: {row:?}", sent.kind));
             }
         }
         self.check_guests();
@@ -409,7 +409,7 @@ impl World {
             ));
         }
         for row in &rows {
-            if self.platform.knocks.get(row.request.id.as_str()).is_none_or(|knock| knock.status != "pending") {
+            if self.platform.sent_requests.get(row.request.id.as_str()).is_none_or(|sent| sent.status != "pending") {
                 self.fail(&format!("{} was settled long ago, and doorman still keeps it", row.request.id));
             }
         }

@@ -9,7 +9,7 @@ use doorman::model::{AgentState, RequestId, Verdict};
 use jiff::SignedDuration;
 
 use super::events::What;
-use super::platform::{Fellow, Holder, Knock, Version};
+use super::platform::{Fellow, Holder, SentRequest, Version};
 use super::rules::{at_once, stranger};
 use super::schedule::Happening;
 use super::world::{Life, World, config};
@@ -25,11 +25,11 @@ impl World {
     pub fn world(&mut self, happening: Happening) {
         self.note(|| format!("== {happening:?}"));
         match happening {
-            Happening::Knock { kind } => self.knock(kind),
+            Happening::SentRequest { kind } => self.sent(kind),
             Happening::Answered { id } => self.check_answered(&id),
             Happening::End { nth, status } => self.end(nth, status),
             Happening::Behind(behind) => self.behind(behind),
-            Happening::GuestParts { nth, anew } => self.guest_parts(nth, anew),
+            Happening::GuestParts { nth, again } => self.guest_parts(nth, again),
             Happening::GuestsGone => self.check_guests_gone(),
             Happening::Person { nth, verdict } => self.person_says(nth, verdict),
             Happening::Drop { code, ghost } => self.end_socket(code, ghost),
@@ -65,7 +65,7 @@ impl World {
                 }
             }
             Happening::Start => self.start(),
-            Happening::Mend => self.reload(self.in_force),
+            Happening::CorrectRules => self.reload(self.in_force),
             Happening::Reload => {
                 self.saw("reloaded");
                 let another = (self.in_force + self.rng.usize(1..3)) % 3;
@@ -113,11 +113,11 @@ impl World {
         }
     }
 
-    fn knock(&mut self, kind: usize) {
-        let number = self.platform.knocks.len();
+    fn sent(&mut self, kind: usize) {
+        let number = self.platform.sent_requests.len();
         let (handle, message) = stranger(kind, number);
         let id = format!("req-{number:04}");
-        let knock = Knock {
+        let sent = SentRequest {
             number,
             versions: vec![Version { handle: handle.clone(), kind }],
             handle,
@@ -131,8 +131,8 @@ impl World {
             kind,
             at: self.at,
         };
-        let payload = knock.payload(&id);
-        self.platform.knocks.insert(id.clone(), knock);
+        let payload = sent.payload(&id);
+        self.platform.sent_requests.insert(id.clone(), sent);
         self.push("contact_request_received", &payload);
         if self.calm_since.is_some() && at_once(self.in_force, kind) {
             let wait = match self.core.state() {
@@ -163,7 +163,7 @@ impl World {
             _ => "answered by a person elsewhere",
         });
         if status == "approved" {
-            let handle = self.platform.knocks[id].handle.clone();
+            let handle = self.platform.sent_requests[id].handle.clone();
             let fellow = Fellow::new(format!("contact-{id}"), handle.as_deref(), self.true_wall());
             self.truth_befriends(&fellow);
             self.platform.contacts.retain(|one| one.id != fellow.id);
@@ -192,7 +192,7 @@ impl World {
 
     pub fn nth_pending(&self, nth: usize) -> Option<String> {
         let pending: Vec<&String> =
-            self.platform.knocks.iter().filter(|(_, knock)| knock.status == "pending").map(|(id, _)| id).collect();
+            self.platform.sent_requests.iter().filter(|(_, sent)| sent.status == "pending").map(|(id, _)| id).collect();
         (!pending.is_empty()).then(|| pending[nth % pending.len()].clone())
     }
 
@@ -255,7 +255,7 @@ impl World {
         if held {
             self.saw("start held");
             let wait = Duration::from_secs(self.rng.u64(1..100));
-            self.happens_in(wait, Happening::Mend);
+            self.happens_in(wait, Happening::CorrectRules);
         }
         let policy = (!held).then(|| self.policies[self.in_force].clone());
         let now = self.now();

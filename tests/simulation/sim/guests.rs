@@ -88,21 +88,21 @@ impl Guests {
 pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Happening)> {
     let mut list = Vec::new();
     for _ in 0..rng.usize(4..16) {
-        list.push((rough.mul_f64(rng.f64()), Happening::Knock { kind: GUEST }));
+        list.push((rough.mul_f64(rng.f64()), Happening::SentRequest { kind: GUEST }));
     }
     for _ in 0..rng.usize(..6) {
-        let (nth, anew) = (rng.usize(..16), rng.bool());
-        list.push((rough.mul_f64(rng.f64()), Happening::GuestParts { nth, anew }));
+        let (nth, again) = (rng.usize(..16), rng.bool());
+        list.push((rough.mul_f64(rng.f64()), Happening::GuestParts { nth, again }));
     }
     // When all others were answered: one more guest, whose end comes while the agent is paused.
-    list.push((LAST, Happening::Knock { kind: GUEST }));
+    list.push((LAST, Happening::SentRequest { kind: GUEST }));
     list.push((LAST + Duration::from_secs(120), Happening::Pause));
     list.push((LAST + Duration::from_secs(540), Happening::GuestsGone));
     list.push((LAST + Duration::from_secs(550), Happening::Resume));
     list
 }
 
-/// The request that made a contact of this id, whoever made it anew.
+/// The request that made a contact of this id, whoever made it again.
 fn request_of(contact: &str) -> &str {
     let id = contact.trim_start_matches("contact-");
     id.get(..8).unwrap_or(id)
@@ -110,25 +110,25 @@ fn request_of(contact: &str) -> &str {
 
 impl World {
     /// Somebody removes a guest's contact, and perhaps makes another for the same guest.
-    pub fn guest_parts(&mut self, nth: usize, anew: bool) {
+    pub fn guest_parts(&mut self, nth: usize, again: bool) {
         let guests: Vec<usize> =
             (0..self.platform.contacts.len()).filter(|n| self.platform.contacts[*n].guest).collect();
         let Some(number) = guests.get(nth % guests.len().max(1)).copied() else { return };
         // A contact of the same handle within seconds of the answer cannot be distinguished from the one that the
         // answer made.
         let at_once = self.true_wall().duration_since(self.platform.contacts[number].inserted_at) < AT_ONCE;
-        if anew && at_once {
+        if again && at_once {
             return;
         }
         let fellow = self.platform.contacts.remove(number);
         self.truth_parts(&fellow);
         self.push("contact_removed", &json!({"id": fellow.id}));
-        if !anew {
+        if !again {
             return self.saw("guest removed by somebody else");
         }
-        self.saw("guest removed, and made anew");
+        self.saw("guest removed, and made again");
         let handle = fellow.handle.as_deref();
-        let mut another = Fellow::new(format!("{}-anew{}", fellow.id, self.frames.0), handle, self.true_wall());
+        let mut another = Fellow::new(format!("{}-again{}", fellow.id, self.frames.0), handle, self.true_wall());
         another.guest = true;
         let id = another.id.clone();
         self.truth_befriends(&another);
@@ -210,15 +210,15 @@ impl World {
         let known = self.record.guests.open();
         for fellow in self.platform.contacts.iter().filter(|fellow| fellow.ours && fellow.guest) {
             // One that another handle hides is nobody's guest for sure: it is reported as a contact that nothing explains.
-            let knock = self.platform.knocks.get(request_of(&fellow.id));
-            if fellow.handle.is_some() && knock.is_some_and(|knock| knock.handle != fellow.handle) {
+            let sent = self.platform.sent_requests.get(request_of(&fellow.id));
+            if fellow.handle.is_some() && sent.is_some_and(|sent| sent.handle != fellow.handle) {
                 if !self.record.contacts.ever_had(&fellow.id) {
                     self.fail(&format!("{} was let in for a time, and is not even on record", fellow.id));
                 }
                 continue;
             }
             // Whose sender changed while the answer was on its way was let in as somebody else.
-            let changed = knock.is_some_and(|knock| knock.versions.len() > 1);
+            let changed = sent.is_some_and(|sent| sent.versions.len() > 1);
             let on_record = known.iter().any(|guest| fellow.id == format!("contact-{}", guest.request));
             let by_person =
                 RequestId::parse(fellow.id.trim_start_matches("contact-")).is_ok_and(|id| self.record.by_person(&id));

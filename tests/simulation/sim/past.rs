@@ -364,8 +364,8 @@ impl World {
         self.renewed.insert(id.clone());
         self.malformed.remove(id.as_str());
         self.person.remove(id.as_str());
-        if let Some(knock) = self.platform.knocks.get_mut(id.as_str()) {
-            (knock.bound, knock.taken, knock.uncertain) = (None, None, 0);
+        if let Some(sent) = self.platform.sent_requests.get_mut(id.as_str()) {
+            (sent.bound, sent.taken, sent.uncertain) = (None, None, 0);
         }
     }
 
@@ -435,10 +435,12 @@ impl World {
 
     /// Whether something in the past prevents an answer to this request, for now.
     pub fn in_the_way(&self, id: &str, now: Timestamp) -> bool {
-        let (Ok(request), Some(knock)) = (RequestId::parse(id), self.platform.knocks.get(id)) else { return false };
+        let (Ok(request), Some(sent)) = (RequestId::parse(id), self.platform.sent_requests.get(id)) else {
+            return false;
+        };
         let Some(owner) = self.owner(&request) else { return false };
         let past = &self.past;
-        match knock.kind {
+        match sent.kind {
             AGAIN | RUDE => {
                 past.unsure.contains(&owner)
                     || past.shut_out(self.in_force, &owner, now)
@@ -449,11 +451,11 @@ impl World {
             }
             // A request that waits already is decided again at the next listing after another one was approved.
             BACK if self.in_force == THIRD => {
-                let waits = |heard: Duration| heard >= knock.at && self.at - heard < LISTED_AGAIN;
+                let waits = |heard: Duration| heard >= sent.at && self.at - heard < LISTED_AGAIN;
                 past.unsure.contains(&owner) || past.welcome.get(&owner).is_none_or(|heard| waits(*heard))
             }
             TWICE | MANY | FICKLE => {
-                past.unsure.contains(&owner) || past.held_back(self.in_force, knock.kind, &owner, now)
+                past.unsure.contains(&owner) || past.held_back(self.in_force, sent.kind, &owner, now)
             }
             _ => false,
         }

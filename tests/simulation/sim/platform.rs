@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 /// The state of a request, and the answers to it.
 #[derive(Debug, Clone)]
-pub struct Knock {
+pub struct SentRequest {
     pub number: usize,
     pub handle: Option<String>,
     pub message: Option<String>,
@@ -75,7 +75,7 @@ impl Fellow {
 
 #[derive(Debug, Default)]
 pub struct Platform {
-    pub knocks: BTreeMap<String, Knock>,
+    pub sent_requests: BTreeMap<String, SentRequest>,
     /// The live connection: the daemon's, with its life and socket number, or a rival's.
     pub holder: Option<Holder>,
     /// An older connection still counts as live until then.
@@ -118,7 +118,7 @@ fn failed<T>(fault: CallFault) -> Result<T, CallError> {
     Err(CallError { fault, code: None, message: None, retry_after: None })
 }
 
-impl Knock {
+impl SentRequest {
     pub fn request(&self, id: &str) -> ContactRequest {
         ContactRequest {
             id: RequestId::parse(id).unwrap(),
@@ -141,10 +141,10 @@ impl Knock {
 impl Platform {
     fn pending(&self) -> Vec<String> {
         let mut ids: Vec<(usize, String)> = self
-            .knocks
+            .sent_requests
             .iter()
-            .filter(|(_, knock)| knock.status == "pending")
-            .map(|(id, knock)| (knock.number, id.clone()))
+            .filter(|(_, sent)| sent.status == "pending")
+            .map(|(id, sent)| (sent.number, id.clone()))
             .collect();
         ids.sort();
         // With the newest first, a new request shifts pages that were read already; with the oldest first, an answered
@@ -174,7 +174,7 @@ impl Platform {
         let from = (page as usize - 1) * size;
         let shown: Vec<&String> = ids.iter().skip(from).take(size).collect();
         let readable = shown.iter().filter(|id| !self.garbled.contains_key(**id));
-        let items = readable.map(|id| self.knocks[*id].request(id)).collect();
+        let items = readable.map(|id| self.sent_requests[*id].request(id)).collect();
         let (unreadable, nameless) = self.garbled(shown.iter().map(|id| id.as_str()), RequestId::parse);
         Page {
             items,
@@ -216,29 +216,29 @@ impl Platform {
 
     /// Accepts an answer like the platform: every end is final.
     pub fn respond(&mut self, id: &str, answer: Answer, now: Timestamp) -> Result<Responded, CallError> {
-        let Some(knock) = self.knocks.get_mut(id) else { return failed(CallFault::NotFound) };
-        if knock.status != "pending" {
-            let fault = if knock.status == "cancelled" { CallFault::NotFound } else { CallFault::Conflict };
+        let Some(sent) = self.sent_requests.get_mut(id) else { return failed(CallFault::NotFound) };
+        if sent.status != "pending" {
+            let fault = if sent.status == "cancelled" { CallFault::NotFound } else { CallFault::Conflict };
             return failed(fault);
         }
-        knock.status = match answer {
+        sent.status = match answer {
             Answer::Approve => "approved",
             Answer::Reject => "rejected",
         };
-        knock.taken = Some(answer);
+        sent.taken = Some(answer);
         if answer == Answer::Approve && !self.contacts.iter().any(|one| one.id == format!("contact-{id}")) {
-            let mut fellow = Fellow::new(format!("contact-{id}"), knock.handle.as_deref(), now);
-            (fellow.ours, fellow.guest) = (true, knock.kind == super::rules::GUEST);
+            let mut fellow = Fellow::new(format!("contact-{id}"), sent.handle.as_deref(), now);
+            (fellow.ours, fellow.guest) = (true, sent.kind == super::rules::GUEST);
             self.contacts.push(fellow);
         }
-        Ok(Responded { status: doorman::model::RequestStatus::parse(self.knocks[id].status) })
+        Ok(Responded { status: doorman::model::RequestStatus::parse(self.sent_requests[id].status) })
     }
 
     /// Ends a request from outside: `cancelled`, `expired`, or a person's `approved` or `rejected`.
     pub fn end(&mut self, id: &str, status: &'static str) -> bool {
-        match self.knocks.get_mut(id) {
-            Some(knock) if knock.status == "pending" => {
-                knock.status = status;
+        match self.sent_requests.get_mut(id) {
+            Some(sent) if sent.status == "pending" => {
+                sent.status = status;
                 true
             }
             _ => false,

@@ -133,15 +133,15 @@ impl LedgerModel {
     /// An answer that was carried out according to the ledger and differs from what a rule intends, and when the daemon
     /// learned that.
     pub fn carried_out(&self, batch: &[Record]) -> Option<(RequestId, Said, Timestamp)> {
-        let mut anew = HashSet::new();
+        let mut again = HashSet::new();
         batch.iter().find_map(|entry| {
             if let Record::Seen { request, .. } = entry
                 && self.is_another(request)
             {
-                anew.insert(&request.id);
+                again.insert(&request.id);
             }
             let Record::Intent { request, answer, by: By::Rule(_) | By::Overdue(_), .. } = entry else { return None };
-            let row = self.answers.get(request).filter(|row| row.answer != *answer && !anew.contains(request))?;
+            let row = self.answers.get(request).filter(|row| row.answer != *answer && !again.contains(request))?;
             let (Outcome::Confirmed(_) | Outcome::Presumed(_), at) = row.outcome? else { return None };
             Some((request.clone(), Said { answer: row.answer, by: row.by.clone(), lasts: row.lasts }, at))
         })

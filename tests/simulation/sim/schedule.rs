@@ -82,7 +82,7 @@ impl Rates {
 #[derive(Debug, Clone)]
 pub enum Happening {
     /// A stranger sends a request.
-    Knock {
+    SentRequest {
         kind: usize,
     },
     /// By now this request must have its answer: it came in calm times, from somebody whom a rule decides.
@@ -96,10 +96,10 @@ pub enum Happening {
     },
     /// A change that the daemon does not see.
     Behind(Behind),
-    /// Somebody removes a guest's contact, and with `anew` also makes another one for the guest.
+    /// Somebody removes a guest's contact, and with `again` also makes another one for the guest.
     GuestParts {
         nth: usize,
-        anew: bool,
+        again: bool,
     },
     /// By now those whose end has come are gone, though the agent is paused.
     GuestsGone,
@@ -133,7 +133,7 @@ pub enum Happening {
     },
     Start,
     /// The rules file that was invalid at the start is corrected.
-    Mend,
+    CorrectRules,
     /// The rules change, sometimes more than once at nearly the same time.
     Reload,
     /// The agent is paused, and later resumed.
@@ -172,7 +172,7 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration, calm: Duration, behin
         let when = at(rng);
         // Strangers send single requests, or bursts.
         for _ in 0..if rng.u8(..) < 40 { rng.usize(2..12) } else { 1 } {
-            list.push((when, Happening::Knock { kind: rng.usize(..kinds(behind)) }));
+            list.push((when, Happening::SentRequest { kind: rng.usize(..kinds(behind)) }));
         }
     }
     for _ in 0..rng.usize(..10) {
@@ -218,7 +218,7 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration, calm: Duration, behin
     }
     for _ in 0..4 {
         let when = calm + Duration::from_secs(rng.u64(1_000..6_000));
-        list.push((when, Happening::Knock { kind: rng.usize(..kinds(behind)) }));
+        list.push((when, Happening::SentRequest { kind: rng.usize(..kinds(behind)) }));
     }
     list.sort_by_key(|(at, _)| *at);
     list

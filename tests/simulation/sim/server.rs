@@ -120,7 +120,7 @@ impl World {
                 self.truth_welcomes(id);
             }
             self.tell_end(id.as_str());
-        } else if self.platform.knocks.get(id.as_str()).is_some_and(|knock| knock.status == "cancelled") {
+        } else if self.platform.sent_requests.get(id.as_str()).is_some_and(|sent| sent.status == "cancelled") {
             self.saw("answer cancelled by its sender meanwhile");
         }
         let failed = if self.chance(rates.lost_reply) {
@@ -216,7 +216,7 @@ impl World {
             return self.saw("join unanswered");
         }
         if joining && socket.join.is_some() && self.life.told_join == socket.join.clone().map(|join| (conn, join)) {
-            self.fail("joined anew, though the join stands and was answered");
+            self.fail("joined again, though the join stands and was answered");
         }
         let frames = self.platform.frame(&mut socket, text, AGENT);
         if joining && life == self.life.number {
@@ -317,9 +317,9 @@ impl World {
 
     /// All clients concerned get an event that says how a request ended.
     pub fn tell_end(&mut self, id: &str) {
-        let Some(knock) = self.platform.knocks.get(id).cloned() else { return };
-        self.push("contact_request_updated", &json!({"id": id, "status": knock.status}));
-        if knock.status == "approved" {
+        let Some(sent) = self.platform.sent_requests.get(id).cloned() else { return };
+        self.push("contact_request_updated", &json!({"id": id, "status": sent.status}));
+        if sent.status == "approved" {
             self.tell_contact(&format!("contact-{id}"));
         }
     }

@@ -131,12 +131,12 @@ impl World {
                 | CallFault::NoKey
                 | CallFault::Unreachable
         );
-        if let Some(knock) = self.platform.knocks.get_mut(request.as_str())
+        if let Some(sent) = self.platform.sent_requests.get_mut(request.as_str())
             && refused
         {
-            knock.uncertain = knock.uncertain.saturating_sub(1);
-            if knock.uncertain == 0 && knock.taken.is_none() {
-                knock.bound = None;
+            sent.uncertain = sent.uncertain.saturating_sub(1);
+            if sent.uncertain == 0 && sent.taken.is_none() {
+                sent.bound = None;
             }
         }
     }

@@ -51,7 +51,7 @@ pub const FAULTS: &[&str] = &[
     "guest expired in a pause",
     "guest in doubt",
     "guest removed by somebody else",
-    "guest removed, and made anew",
+    "guest removed, and made again",
     "half-open",
     "held by a person",
     "join unanswered",
@@ -92,7 +92,7 @@ pub const ASKED: &[&str] =
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Summary {
     pub steps: u64,
-    pub knocks: u64,
+    pub sent_requests: u64,
     pub answers: u64,
     pub lives: u64,
     /// Faults, and how often each happened.
@@ -102,7 +102,7 @@ pub struct Summary {
 impl Summary {
     pub fn add(&mut self, other: &Summary) {
         self.steps += other.steps;
-        self.knocks += other.knocks;
+        self.sent_requests += other.sent_requests;
         self.answers += other.answers;
         self.lives += other.lives;
         for (fault, count) in &other.faults {
@@ -119,8 +119,8 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { steps, knocks, answers, lives, faults } = self;
+        let Self { steps, sent_requests, answers, lives, faults } = self;
         let count: u64 = faults.values().sum();
-        write!(f, "{steps} steps, {knocks} requests, {answers} answers, {lives} lives, {count} faults")
+        write!(f, "{steps} steps, {sent_requests} requests, {answers} answers, {lives} lives, {count} faults")
     }
 }

@@ -151,11 +151,11 @@ impl World {
         self.life.expired.retain(|contact| contact.as_str() != format!("contact-{id}"));
         let made = self.platform.contacts.iter().find(|fellow| fellow.id == format!("contact-{id}")).cloned();
         made.iter().for_each(|fellow| self.truth_makes(fellow));
-        let knock = self.platform.knocks.get(id.as_str());
-        if knock.is_some_and(|knock| knock.versions.iter().any(|version| version.kind == QUOTA)) {
+        let sent = self.platform.sent_requests.get(id.as_str());
+        if sent.is_some_and(|sent| sent.versions.iter().any(|version| version.kind == QUOTA)) {
             self.truth.spent.push(self.at);
         }
-        let handle = knock.and_then(|knock| knock.handle.as_deref());
+        let handle = sent.and_then(|sent| sent.handle.as_deref());
         if let Some(owner) = handle.map(owner_of).filter(|_| self.record.by_person(id)) {
             self.truth.welcomed.insert(owner, self.at);
         }
@@ -251,7 +251,8 @@ impl World {
 
     fn learns(&mut self, id: &str, is: impl Fn(&Version) -> bool, since: Duration) {
         let heard = self.now().wall;
-        let Some(version) = self.platform.knocks.get(id).and_then(|knock| knock.versions.iter().rposition(is)) else {
+        let Some(version) = self.platform.sent_requests.get(id).and_then(|sent| sent.versions.iter().rposition(is))
+        else {
             return;
         };
         match self.truth.learned.get_mut(id) {
@@ -268,19 +269,19 @@ impl World {
 
     /// The senders that a request may have, according to what the daemon was shown until then.
     pub fn senders(&self, id: &str, at: Timestamp) -> &[Version] {
-        let Some(knock) = self.platform.knocks.get(id) else { return &[] };
+        let Some(sent) = self.platform.sent_requests.get(id) else { return &[] };
         let first = match self.truth.learned.get(id) {
             Some(learned) if at >= learned.heard && !self.jumped => learned.version,
             Some(learned) => learned.before,
             None => 0,
         };
-        &knock.versions[first.min(knock.versions.len() - 1)..]
+        &sent.versions[first.min(sent.versions.len() - 1)..]
     }
 
     /// A person answers a request.
     pub fn truth_ordered(&mut self, id: &str, verdict: Verdict) {
         let first = self.truth.learned.get(id).map_or(0, |learned| learned.version);
-        let last = self.platform.knocks[id].versions.len() - 1;
+        let last = self.platform.sent_requests[id].versions.len() - 1;
         self.truth.orders.entry(id.to_owned()).or_default().push((verdict, first, last));
     }
 
@@ -289,7 +290,7 @@ impl World {
         let (Some(orders), versions) = (self.truth.orders.get(id.as_str()), self.senders(id.as_str(), at)) else {
             return;
         };
-        let known = &self.platform.knocks[id.as_str()].versions;
+        let known = &self.platform.sent_requests[id.as_str()].versions;
         let fits = |&(verdict, first, last): &(Verdict, usize, usize)| {
             let meant = &known[first..=last];
             let open = meant.iter().any(|one| one.handle.is_none()) || versions.iter().any(|one| one.handle.is_none());
@@ -329,8 +330,8 @@ impl World {
 
     /// A request is recorded as gone: that must be true, unless a stale page said so.
     pub fn check_gone(&self, id: &RequestId) {
-        let Some(knock) = self.platform.knocks.get(id.as_str()) else { return };
-        if knock.status == "pending" && !knock.returned && self.platform.stale_at == Duration::ZERO {
+        let Some(sent) = self.platform.sent_requests.get(id.as_str()) else { return };
+        if sent.status == "pending" && !sent.returned && self.platform.stale_at == Duration::ZERO {
             self.fail(&format!("{id} goes on record as gone, and every page lists it"));
         }
     }
@@ -361,7 +362,7 @@ impl World {
 
     /// A rule approves somebody: nothing that is true and that the daemon could know forbids it.
     pub fn check_truth(&self, policy: usize, id: &RequestId, kind: usize, at: Timestamp) {
-        let Some(owner) = self.platform.knocks[id.as_str()].handle.as_deref().map(owner_of) else { return };
+        let Some(owner) = self.platform.sent_requests[id.as_str()].handle.as_deref().map(owner_of) else { return };
         if self.jumped || self.unsure(&owner) {
             return;
         }
@@ -396,7 +397,7 @@ impl World {
                 let listed = self.truth.passed.iter().any(|(began, through)| *began > change.at && *through <= now);
                 let friends = self.truth.befriended.contains_key(&owner);
                 let misled = self.platform.stale_at > Duration::ZERO || friends || welcome(change);
-                let answered = self.platform.knocks[&change.id].bound.is_some();
+                let answered = self.platform.sent_requests[&change.id].bound.is_some();
                 let known = self.lasting(self.truth.requests.get(&change.id));
                 let doubted = (listed || self.anew_since(change, now)) && !misled;
                 if known && !answered && (told || doubted) {
@@ -412,7 +413,7 @@ impl World {
     /// A rule answers because somebody is or is not a contact: that must be true, or must have been when the daemon
     /// could last know.
     pub fn check_contact(&self, policy: usize, id: &RequestId, answer: Answer, at: Timestamp) {
-        let Some(handle) = self.platform.knocks[id.as_str()].handle.clone() else { return };
+        let Some(handle) = self.platform.sent_requests[id.as_str()].handle.clone() else { return };
         let (owner, now) = (owner_of(&handle), self.since_origin(at));
         if self.jumped || self.unsure(&owner) {
             return;
@@ -421,9 +422,9 @@ impl World {
         // since.
         let known = |change: &Change| {
             let told = change.told.is_some_and(|told| told <= now);
-            let anew = self.anew_since(change, now);
-            let looked = (!change.joined || anew) && now > change.at + BELIEVED;
-            let doubted = anew && (answer == Answer::Approve || change.life != Some(self.life.number));
+            let again = self.anew_since(change, now);
+            let looked = (!change.joined || again) && now > change.at + BELIEVED;
+            let doubted = again && (answer == Answer::Approve || change.life != Some(self.life.number));
             change.at <= now && (told || looked || doubted)
         };
         let of = |fellow: &Fellow| fellow.owners.contains(&owner);
@@ -452,7 +453,7 @@ impl World {
 
     /// Whether by this contact the rules in force approve the request.
     pub fn is_contact(&self, id: &str) -> bool {
-        let Some(handle) = self.platform.knocks[id].handle.as_deref() else { return false };
+        let Some(handle) = self.platform.sent_requests[id].handle.as_deref() else { return false };
         self.platform
             .contacts
             .iter()

@@ -60,7 +60,7 @@ pub struct Life {
     pub connects: VecDeque<Duration>,
     /// Whether a complete reading of the contacts succeeded.
     pub contacts_read: bool,
-    /// The reading of the contacts that is under way, unless a join or another key made it begin anew.
+    /// The reading of the contacts that is under way, unless a join or another key made it begin again.
     pub contacts_call: Option<u64>,
     /// Answers in flight.
     pub flying: BTreeSet<RequestId>,
@@ -291,7 +291,7 @@ impl World {
         }
         self.at = END;
         self.check_end();
-        self.summary.knocks = self.platform.knocks.len() as u64;
+        self.summary.sent_requests = self.platform.sent_requests.len() as u64;
         self.summary.lives = self.life.number + 1;
         (self.summary, self.trace.unwrap_or_default())
     }
@@ -335,7 +335,7 @@ impl World {
         }
         self.happens_in(Duration::ZERO, Happening::KeyOurs { told: true });
         self.happens_in(Duration::ZERO, Happening::Resume);
-        self.happens_in(Duration::ZERO, Happening::Mend);
+        self.happens_in(Duration::ZERO, Happening::CorrectRules);
     }
 }
 
