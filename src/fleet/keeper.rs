@@ -278,14 +278,9 @@ impl Keeper {
         let phase = self.core.phase(now.mono);
         if phase != self.phase {
             match (self.phase, phase) {
-                (_, Phase::Trusted) => {
-                    if self.board.members > 0 {
-                        let for_ms = now.mono.since(self.phase_since).as_secs_f64() * 1e3;
-                        info!(
-                            event = events::LEASE_BACK,
-                            for_ms, "the database confirms again that this doorman lives"
-                        );
-                    }
+                (_, Phase::Trusted) if self.board.members > 0 => {
+                    let for_ms = now.mono.since(self.phase_since).as_secs_f64() * 1e3;
+                    info!(event = events::LEASE_BACK, for_ms, "the database confirms again that this doorman lives");
                 }
                 (Phase::Trusted, _) if !self.lost => {
                     warn!(
