@@ -196,7 +196,8 @@ fn everybody(
     agent: Option<AgentId>,
     remote: &Remote,
 ) -> Result<Vec<String>, CliError> {
-    let Pending { requests } = remote.ask(&ControlOp::Pending { agent })?;
+    let Pending { requests, unknown } = remote.ask(&ControlOp::Pending { agent })?;
+    output::note(&pending::not_known(&unknown));
     let meant: Vec<PendingRow> = requests.into_iter().filter(|row| row.by.as_deref() == Some(by)).collect();
     if meant.is_empty() {
         return Err(CliError::new(1, format!("no pending request was decided by `{}`", output::shown(by))));

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::agents::AgentArg;
 use super::remote::RemoteArgs;
 use super::{CliError, Global, output, table};
-use crate::ops::control::wire::{ControlOp, Pending, PendingRow};
+use crate::ops::control::wire::{ControlOp, Pending, PendingRow, UnknownAgent};
 
 /// Characters of a stranger's name and message in the table.
 const NAME_CHARS: usize = 24;
@@ -49,14 +49,15 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open(global)?;
     let agent = remote.agent(args.agent.given())?;
     loop {
-        let Pending { requests } = remote.ask(&ControlOp::Pending { agent: agent.clone() })?;
+        let Pending { requests, unknown } = remote.ask(&ControlOp::Pending { agent: agent.clone() })?;
         if args.json {
             for row in &requests {
                 output::print_json(row)?;
             }
+            output::note(&not_known(&unknown));
             return Ok(0);
         }
-        let page = page(&requests, output::now());
+        let page = page(&requests, output::now()) + &not_known(&unknown);
         if !args.watch {
             output::print_page(&page)?;
             return Ok(0);
@@ -65,6 +66,18 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             return Ok(0);
         }
     }
+}
+
+/// Whose requests are not in the table, a line for each agent.
+pub(super) fn not_known(agents: &[UnknownAgent]) -> String {
+    let line = |one: &UnknownAgent| {
+        format!(
+            "who waits for agent {} is not known here: {}\n",
+            output::shown(one.agent.as_str()),
+            output::shown(&one.why)
+        )
+    };
+    agents.iter().map(line).collect()
 }
 
 /// The table.

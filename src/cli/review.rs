@@ -8,7 +8,7 @@ use super::answer::{one, sentence};
 use super::ledger::path;
 use super::remote::{Remote, RemoteArgs};
 use super::who::WhoArgs;
-use super::{CliError, Global, output};
+use super::{CliError, Global, output, pending};
 use crate::ledger::LedgerReader;
 use crate::model::{RequestId, Verdict};
 use crate::ops::control::wire::{ControlOp, Pending, PendingRow};
@@ -67,7 +67,8 @@ impl Choice {
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open_as(&args.who, global)?;
     let agent = remote.agent(args.agent.given())?;
-    let Pending { mut requests } = remote.ask(&ControlOp::Pending { agent })?;
+    let Pending { mut requests, unknown } = remote.ask(&ControlOp::Pending { agent })?;
+    output::note(&pending::not_known(&unknown));
     requests.retain(|row| args.by.is_none() || row.by == args.by);
     if requests.is_empty() {
         output::note("nobody is waiting\n");

@@ -18,7 +18,7 @@ use crate::ledger::{At, Health};
 use crate::model::{AgentId, AgentState, Person, RequestId, StrangerText, Target, Verdict};
 use crate::ops::control::wire::{
     AgentStatus, Call, ChosenContact, ControlOp, Done, DoubtRow, Doubts, LoggedOut, Notified, OpError, OpReply,
-    PageStatus, Pending, PendingRow, RemovedEntries, Revoked, Settled, Status,
+    PageStatus, Pending, PendingRow, RemovedEntries, Revoked, Settled, Status, UnknownAgent,
 };
 use crate::ops::log::events;
 use crate::page::Logins;
@@ -179,7 +179,12 @@ impl Shared {
             }
         }
         requests.sort_by_key(|row| row.inserted_at.unwrap_or(row.first_seen));
-        Ok(OpReply::Pending(Pending { requests }))
+        let without_task = self.chosen(agent)?.into_iter().filter(|member| member.handle.load().is_none());
+        let unknown = without_task.map(|member| {
+            let why = self.without_task(member).why;
+            UnknownAgent { agent: member.id.clone(), why }
+        });
+        Ok(OpReply::Pending(Pending { requests, unknown: unknown.collect() }))
     }
 
     async fn answer(
@@ -293,7 +298,9 @@ impl Shared {
         }
         let (path, wanted, agent) = (At::from(&self.settings.ledger), target.to_owned(), agent.cloned());
         let now = self.around.clock.now().wall;
-        let said = tokio::task::spawn_blocking(move || finding::already(&path, &wanted, agent, for_a_time, now)).await;
+        let others = self.members.iter().filter_map(|member| Some((member.id.clone(), elsewhere(member)?))).collect();
+        let said =
+            tokio::task::spawn_blocking(move || finding::already(&path, &wanted, agent, for_a_time, others, now)).await;
         let message = said.ok().flatten().unwrap_or_else(|| {
             let target = StrangerText::new(target).shown(150);
             let others = self.members.iter().filter(|member| elsewhere(member).is_some()).count();

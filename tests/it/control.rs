@@ -13,7 +13,7 @@ use doorman::ops::control::server::{self, BODY_BYTES_MAX, Purpose};
 use doorman::ops::control::socket::Bound;
 use doorman::ops::control::wire::{
     AgentStatus, Answered, Call, ControlOp, Done, Doubts, Notified, OpError, OpReply, Pending, PendingRow,
-    PolicyStatus, Reloaded, Revoked, Status,
+    PolicyStatus, Reloaded, Revoked, Status, UnknownAgent,
 };
 use doorman::ops::metrics::Metrics;
 use doorman::ops::metrics::listener::Readings;
@@ -122,6 +122,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
     match op {
         ControlOp::Status => Ok(OpReply::Status(status())),
         ControlOp::Pending { .. } => Ok(OpReply::Pending(Pending {
+            unknown: vec![UnknownAgent { agent: agent(), why: "held by the doorman `host-b`".to_owned() }],
             requests: vec![PendingRow {
                 request: "r-1".to_owned(),
                 agent: agent(),
@@ -373,6 +374,7 @@ async fn the_commands() {
     assert!(code == 1 && err.contains("has no agent `bob`") && err.contains(AGENT), "{err}");
 
     let (code, out, _) = door.doorman(&["pending"]).await;
+    assert!(out.contains("is not known here: held by the doorman `host-b`\n"), "{out}");
     assert!(code == 0 && out.contains("\\u{1b}[2JMallory\\u{202e}") && !out.contains('\u{1b}'), "{out}");
     let (_, out, _) = door.doorman(&["pending", "--json", "--agent", "1111"]).await;
     let row: PendingRow = serde_json::from_str(out.trim()).unwrap();

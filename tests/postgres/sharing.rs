@@ -238,6 +238,11 @@ pub async fn drained(database: &Database) {
     assert_eq!(count(&a, "lease_lost") + count(&b, "lease_lost"), 0, "given, and not lost");
     let (code, out, err) = hotel.cli("a", &["pause", "--agent", &hotel.agents[0]]).await;
     assert!(code == 1 && err.contains("held by the doorman `b`"), "{code} {out}{err}");
+    // Who waits is not known here, and nobody is said not to wait.
+    let (_, out, _) = hotel.cli("a", &["pending"]).await;
+    assert_eq!(out.matches("is not known here: held by the doorman `b`").count(), 4, "{out}");
+    let (code, out, err) = hotel.cli("a", &["approve", &strangers()[0]]).await;
+    assert!(code == 1 && err.contains("held by the doorman `b`: give the command on its machine"), "{out}{err}");
     // The other is gone: who drains takes nothing, until a person says so.
     b.kill().await;
     hotel.until("nobody's", async || hotel.holders(database).await.is_empty()).await;

@@ -264,6 +264,18 @@ replies!(
 pub struct Pending {
     /// Oldest first.
     pub requests: Vec<PendingRow>,
+    /// The agents of which this daemon does not know who waits. Absent if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<UnknownAgent>,
+}
+
+/// An agent that has no task in this daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownAgent {
+    /// The agent.
+    pub agent: AgentId,
+    /// Why, for example since another doorman holds it.
+    pub why: String,
 }
 
 /// To [`ControlOp::Doubts`].
