@@ -44,7 +44,7 @@ disconnect it for a moment; `--no-connect` leaves that check out, and so does
 
 Then the page, the port of metrics, each target of [[notify]] and each decider:
 whether the port is free or doorman's, and whether the other end can be reached.
-No message is sent and no decider is asked; `doorman notify test` sends a message.
+No message is sent, and no decider is asked; `doorman notify test` sends one.
 
 Exit codes: 0 all well, warnings included · 69 the platform, a target or a
 decider cannot be reached · 74 the ledger · 77 a key is refused · 78
