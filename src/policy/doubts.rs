@@ -7,7 +7,7 @@
 //!
 //! Five kinds of doubt are not stored one by one, but derived: contacts that are open on record and were not seen since
 //! ([`OpenContacts`]), owners whose contact was never recognised while a contact without a handle was removed, pending
-//! requests that nothing has shown since they were last seen, approvals of unknown fate ([`Presumed`]), and names that
+//! requests that nothing has shown since they were last seen, approvals of unknown fate (`Presumed`), and names that
 //! somebody else may have by now.
 //!
 //! Bounds: [`DOUBTS_MAX`] doubts and [`UNMET_MAX`] such owners. Beyond that the oldest are dropped, and the fact is
