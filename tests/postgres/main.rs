@@ -8,8 +8,8 @@
     reason = "a test that fails may say so"
 )]
 
+mod doormen;
 mod faults;
-mod hotel;
 #[allow(unused, unreachable_pub, reason = "only what judges a line of the log")]
 #[path = "../it/logs.rs"]
 mod logs;

@@ -6,100 +6,100 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::Database;
+use crate::doormen::{Doormen, OPPOSITE, RULES};
 use crate::faults::daemon::Daemon;
-use crate::hotel::{Hotel, OPPOSITE, RULES};
 
 fn count(daemon: &Daemon, event: &str) -> usize {
     daemon.count(event)
 }
 
 /// Waits until the kernel says that the process is stopped.
-async fn stopped(hotel: &Hotel, daemon: &Daemon) {
+async fn stopped(doormen: &Doormen, daemon: &Daemon) {
     let path = format!("/proc/{}/stat", daemon.pid());
     let is_stopped = || {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
     };
-    hotel.until("stopped", async || is_stopped()).await;
+    doormen.until("stopped", async || is_stopped()).await;
 }
 
 /// Three share six agents; one is killed, one comes back at once, one is stopped in order. Requests come all the time.
 pub async fn three_share(database: &Database) {
-    let hotel = Hotel::of(6, database).await;
+    let doormen = Doormen::of(6, database).await;
     let names = ["a", "b", "c"];
-    let a = hotel.start("a");
-    hotel.have(database, &names, &[6, 0, 0]).await;
-    hotel.ask(3);
-    let (b, c) = (hotel.start("b"), hotel.start("c"));
-    hotel.have(database, &names, &[2, 2, 2]).await;
-    hotel.ask(3);
-    hotel.all_decided_soon().await;
+    let a = doormen.start("a");
+    doormen.have(database, &names, &[6, 0, 0]).await;
+    doormen.ask(3);
+    let (b, c) = (doormen.start("b"), doormen.start("c"));
+    doormen.have(database, &names, &[2, 2, 2]).await;
+    doormen.ask(3);
+    doormen.all_decided_soon().await;
     // Each agent has one connection.
-    let live = hotel.control.overview().live;
+    let live = doormen.control.overview().live;
     let mut connected: Vec<&str> = live.iter().filter(|live| !live.ghost).map(|live| live.agent.as_str()).collect();
     connected.sort_unstable();
-    assert_eq!(connected, hotel.agents, "one connection each");
+    assert_eq!(connected, doormen.agents, "one connection each");
     assert!(count(&a, "lease_given") >= 4, "moved in order, not lost: {}", a.tail(10));
     assert_eq!(count(&a, "lease_lost"), 0);
     // One is killed, and comes back before anybody notices: it has its own agents again.
     let taken = count(&a, "lease_taken") + count(&c, "lease_taken");
-    let before = hotel.holders(database).await;
-    hotel.ask(3);
+    let before = doormen.holders(database).await;
+    doormen.ask(3);
     b.kill().await;
-    hotel.ask(3);
-    let b = hotel.start("b");
-    hotel.all_decided_soon().await;
-    hotel.have(database, &names, &[2, 2, 2]).await;
-    assert_eq!(hotel.holders(database).await, before, "nobody else has them");
+    doormen.ask(3);
+    let b = doormen.start("b");
+    doormen.all_decided_soon().await;
+    doormen.have(database, &names, &[2, 2, 2]).await;
+    assert_eq!(doormen.holders(database).await, before, "nobody else has them");
     assert_eq!(count(&a, "lease_taken") + count(&c, "lease_taken"), taken);
     // One is stopped in order, and comes back.
     b.stop().await.unwrap();
-    hotel.ask(2);
-    let b = hotel.start("b");
-    hotel.all_decided_soon().await;
-    hotel.have(database, &names, &[2, 2, 2]).await;
-    assert_eq!(hotel.holders(database).await, before, "a restart moves nothing");
+    doormen.ask(2);
+    let b = doormen.start("b");
+    doormen.all_decided_soon().await;
+    doormen.have(database, &names, &[2, 2, 2]).await;
+    assert_eq!(doormen.holders(database).await, before, "a restart moves nothing");
     // One is killed, and does not come back.
-    hotel.ask(3);
+    doormen.ask(3);
     c.kill().await;
-    hotel.ask(3);
-    hotel.all_decided_soon().await;
-    hotel.have(database, &names, &[3, 3, 0]).await;
+    doormen.ask(3);
+    doormen.all_decided_soon().await;
+    doormen.have(database, &names, &[3, 3, 0]).await;
     assert_eq!(count(&a, "member_dead") + count(&b, "member_dead"), 1);
-    let (code, out, _) = hotel.cli("a", &["status"]).await;
+    let (code, out, _) = doormen.cli("a", &["status"]).await;
     assert!(code == 0 && out.contains("held by the doorman `b`"), "{out}");
     a.stop().await.unwrap();
     b.stop().await.unwrap();
-    hotel.judge(database).await;
+    doormen.judge(database).await;
 }
 
 /// One stops itself at a named point, is taken for dead, and wakes. The other has opposite rules: whatever is decided twice shows.
 pub async fn stops_at(database: &Database, point: &str) {
-    let hotel = Hotel::of(2, database).await;
-    hotel.files("a", RULES, "");
-    hotel.files("b", OPPOSITE, "");
+    let doormen = Doormen::of(2, database).await;
+    doormen.files("a", RULES, "");
+    doormen.files("b", OPPOSITE, "");
     // One answer at a time, so that nothing else is past the point.
     let in_flight = if ["batch", "intent"].contains(&point) { "1" } else { "8" };
     let stop_at = format!("{point}:7");
-    let a = hotel.start_told("a", &[("DOORMAN_STOP_AT", &stop_at), ("DOORMAN_ANSWERS_IN_FLIGHT", in_flight)]);
-    hotel.have(database, &["a"], &[2]).await;
-    hotel.ask(10);
-    stopped(&hotel, &a).await;
+    let a = doormen.start_told("a", &[("DOORMAN_STOP_AT", &stop_at), ("DOORMAN_ANSWERS_IN_FLIGHT", in_flight)]);
+    doormen.have(database, &["a"], &[2]).await;
+    doormen.ask(10);
+    stopped(&doormen, &a).await;
     let met = database.count("SELECT count(*) FROM doorman.answer WHERE outcome IS NULL").await;
-    hotel.ask(3);
-    let b = hotel.start("b");
-    hotel.have(database, &["a", "b"], &[0, 2]).await;
-    hotel.all_decided_or_bound(database).await;
-    let bound = hotel.pending();
+    doormen.ask(3);
+    let b = doormen.start("b");
+    doormen.have(database, &["a", "b"], &[0, 2]).await;
+    doormen.all_decided_or_bound(database).await;
+    let bound = doormen.pending();
     a.signal(Signal::SIGCONT);
     a.said("member_lost", 1).await.unwrap();
-    hotel.ask(3);
-    hotel.all_decided_or_bound(database).await;
+    doormen.ask(3);
+    doormen.all_decided_or_bound(database).await;
     match point {
         // It looks before each call, and knows that it may be late: what it was about to send is not sent.
         "intent" => {
             assert!(!bound.is_empty(), "no intent was open");
-            assert_eq!(hotel.pending(), bound, "sent although another doorman had the agent");
+            assert_eq!(doormen.pending(), bound, "sent although another doorman had the agent");
         }
         // Stopped after the look: what it had on record may arrive late, and is what is on record (`judge`).
         "call" => assert!(met > 0, "no intent was open"),
@@ -107,35 +107,35 @@ pub async fn stops_at(database: &Database, point: &str) {
     }
     // It is there again, as somebody new.
     b.kill().await;
-    hotel.have(database, &["a", "b"], &[2, 0]).await;
-    hotel.ask(3);
-    hotel.all_decided_soon().await;
+    doormen.have(database, &["a", "b"], &[2, 0]).await;
+    doormen.ask(3);
+    doormen.all_decided_soon().await;
     a.stop().await.unwrap();
-    hotel.judge(database).await;
+    doormen.judge(database).await;
 }
 
 /// One is stopped, not at any point of its own, for longer than it counts as alive, again and again.
 pub async fn stopped_and_woken(database: &Database) {
-    let hotel = Hotel::of(3, database).await;
-    hotel.files("a", RULES, "");
-    hotel.files("b", OPPOSITE, "");
-    let (a, b) = (hotel.start("a"), hotel.start("b"));
-    hotel.until("started", async || hotel.counts(database, &["a", "b"]).await.iter().sum::<usize>() == 3).await;
+    let doormen = Doormen::of(3, database).await;
+    doormen.files("a", RULES, "");
+    doormen.files("b", OPPOSITE, "");
+    let (a, b) = (doormen.start("a"), doormen.start("b"));
+    doormen.until("started", async || doormen.counts(database, &["a", "b"]).await.iter().sum::<usize>() == 3).await;
     let mut moments = fastrand::Rng::with_seed(7);
     for (victim, heir) in [(&a, "b"), (&b, "a"), (&a, "b")] {
-        hotel.ask(10);
+        doormen.ask(10);
         tokio::time::sleep(Duration::from_micros(moments.u64(0..60_000))).await;
         victim.signal(Signal::SIGSTOP);
-        hotel.ask(3);
-        hotel.have(database, &[heir], &[3]).await;
-        hotel.all_decided_or_bound(database).await;
+        doormen.ask(3);
+        doormen.have(database, &[heir], &[3]).await;
+        doormen.all_decided_or_bound(database).await;
         let lost = count(victim, "member_lost");
         victim.signal(Signal::SIGCONT);
         victim.said("member_lost", lost + 1).await.unwrap();
-        hotel.ask(3);
-        hotel.all_decided_or_bound(database).await;
+        doormen.ask(3);
+        doormen.all_decided_or_bound(database).await;
     }
-    hotel.judge(database).await;
+    doormen.judge(database).await;
     a.stop().await.unwrap();
     b.stop().await.unwrap();
 }
@@ -148,47 +148,47 @@ pub async fn database_away(database: &Database) {
         let done = std::process::Command::new("sh").arg("-c").arg(format!("{control} {word} >&2")).status().unwrap();
         assert!(done.success(), "pg_ctl {word}");
     };
-    let hotel = Hotel::of(4, database).await;
+    let doormen = Doormen::of(4, database).await;
     let names = ["a", "b"];
-    let (a, b) = (hotel.start("a"), hotel.start("b"));
-    hotel.have(database, &names, &[2, 2]).await;
-    hotel.ask(3);
-    hotel.all_decided_soon().await;
-    let before = hotel.holders(database).await;
+    let (a, b) = (doormen.start("a"), doormen.start("b"));
+    doormen.have(database, &names, &[2, 2]).await;
+    doormen.ask(3);
+    doormen.all_decided_soon().await;
+    let before = doormen.holders(database).await;
     told("-m immediate stop");
-    hotel.ask(3);
+    doormen.ask(3);
     for daemon in [&a, &b] {
         daemon.said("lease_lapsed", 1).await.unwrap();
     }
-    let answered = hotel.control.state().requests.iter().map(|request| request.answered).sum::<u64>();
-    hotel.ask(3);
+    let answered = doormen.control.state().requests.iter().map(|request| request.answered).sum::<u64>();
+    doormen.ask(3);
     // Every agent is let go of.
-    hotel.until("let go of", async || hotel.control.overview().live.iter().all(|live| live.ghost)).await;
-    let now = hotel.control.state().requests.iter().map(|request| request.answered).sum::<u64>();
+    doormen.until("let go of", async || doormen.control.overview().live.iter().all(|live| live.ghost)).await;
+    let now = doormen.control.state().requests.iter().map(|request| request.answered).sum::<u64>();
     assert_eq!(now, answered, "nothing is answered while nobody can know whose the agents are");
     // One comes back before the other, which has not beaten for longer than anybody lives.
     b.signal(Signal::SIGSTOP);
     told("-w start");
     a.said("lease_back", 1).await.unwrap();
-    hotel.until("one looks at the other", async || hotel.pending().len() < 48).await;
+    doormen.until("one looks at the other", async || doormen.pending().len() < 48).await;
     b.signal(Signal::SIGCONT);
     b.said("lease_back", 1).await.unwrap();
-    hotel.all_decided_soon().await;
-    assert_eq!(hotel.holders(database).await, before, "nobody has moved");
+    doormen.all_decided_soon().await;
+    assert_eq!(doormen.holders(database).await, before, "nobody has moved");
     for daemon in [&a, &b] {
         assert_eq!(count(daemon, "member_dead") + count(daemon, "member_lost"), 0, "nobody is dead because of it");
     }
     a.stop().await.unwrap();
     b.stop().await.unwrap();
-    hotel.judge(database).await;
+    doormen.judge(database).await;
 }
 
 /// A person moves agents away from one, and lets it have some again; meanwhile one of them sends all messages, each once.
 pub async fn drained(database: &Database) {
-    let hotel = Hotel::of(4, database).await;
+    let doormen = Doormen::of(4, database).await;
     let names = ["a", "b"];
-    let told = hotel.path("told");
-    let program = hotel.path("tell");
+    let told = doormen.path("told");
+    let program = doormen.path("tell");
     std::fs::write(&program, format!("#!/bin/sh\ncat >>{0}\necho >>{0}\n", told.display())).unwrap();
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let more = format!(
@@ -196,7 +196,7 @@ pub async fn drained(database: &Database) {
         program.display()
     );
     for name in names {
-        hotel.files(name, RULES, &more);
+        doormen.files(name, RULES, &more);
     }
     let messages = || -> Vec<String> {
         let lines = std::fs::read_to_string(&told).unwrap_or_default();
@@ -205,7 +205,7 @@ pub async fn drained(database: &Database) {
         rows.map(|row| row["request"].as_str().unwrap().to_owned()).collect()
     };
     let strangers = || {
-        let requests = hotel.control.state().requests.into_iter();
+        let requests = doormen.control.state().requests.into_iter();
         let mut ids: Vec<String> = requests
             .filter(|request| request.status == doorman::sandbox::Status::Pending)
             .map(|request| request.id)
@@ -218,44 +218,44 @@ pub async fn drained(database: &Database) {
         told.sort_unstable();
         told
     };
-    let a = hotel.start("a");
-    hotel.have(database, &names, &[4, 0]).await;
-    let b = hotel.start("b");
-    hotel.have(database, &names, &[2, 2]).await;
-    hotel.ask(2);
-    hotel.all_decided_soon().await;
-    hotel.until("told of all strangers", async || all_told() == strangers()).await;
-    let (code, out, err) = hotel.cli("a", &["fleet", "drain"]).await;
+    let a = doormen.start("a");
+    doormen.have(database, &names, &[4, 0]).await;
+    let b = doormen.start("b");
+    doormen.have(database, &names, &[2, 2]).await;
+    doormen.ask(2);
+    doormen.all_decided_soon().await;
+    doormen.until("told of all strangers", async || all_told() == strangers()).await;
+    let (code, out, err) = doormen.cli("a", &["fleet", "drain"]).await;
     assert_eq!(code, 0, "{out}{err}");
-    hotel.have(database, &names, &[0, 4]).await;
-    let (_, out, _) = hotel.cli("b", &["fleet", "status"]).await;
+    doormen.have(database, &names, &[0, 4]).await;
+    let (_, out, _) = doormen.cli("b", &["fleet", "status"]).await;
     assert!(out.contains("draining") && !out.contains("nobody has"), "{out}");
-    let (_, out, _) = hotel.cli("b", &["fleet", "status", "--json"]).await;
+    let (_, out, _) = doormen.cli("b", &["fleet", "status", "--json"]).await;
     crate::shape(&out);
-    hotel.ask(2);
-    hotel.all_decided_soon().await;
-    hotel.until("told of all strangers by the other", async || all_told() == strangers()).await;
+    doormen.ask(2);
+    doormen.all_decided_soon().await;
+    doormen.until("told of all strangers by the other", async || all_told() == strangers()).await;
     assert_eq!(count(&a, "lease_lost") + count(&b, "lease_lost"), 0, "given, and not lost");
-    let (code, out, err) = hotel.cli("a", &["pause", "--agent", &hotel.agents[0]]).await;
+    let (code, out, err) = doormen.cli("a", &["pause", "--agent", &doormen.agents[0]]).await;
     assert!(code == 1 && err.contains("held by the doorman `b`"), "{code} {out}{err}");
     // Who waits is not known here, and nobody is said not to wait.
-    let (_, out, _) = hotel.cli("a", &["pending"]).await;
+    let (_, out, _) = doormen.cli("a", &["pending"]).await;
     assert_eq!(out.matches("is not known here: held by the doorman `b`").count(), 4, "{out}");
-    let (code, out, err) = hotel.cli("a", &["approve", &strangers()[0]]).await;
+    let (code, out, err) = doormen.cli("a", &["approve", &strangers()[0]]).await;
     assert!(code == 1 && err.contains("held by the doorman `b`: give the command on its machine"), "{out}{err}");
     // The other is gone: who drains takes nothing, until a person says so.
     b.kill().await;
-    hotel.until("nobody's", async || hotel.holders(database).await.is_empty()).await;
-    let (code, out, err) = hotel.cli("b", &["fleet", "undrain", "a"]).await;
+    doormen.until("nobody's", async || doormen.holders(database).await.is_empty()).await;
+    let (code, out, err) = doormen.cli("b", &["fleet", "undrain", "a"]).await;
     assert_eq!(code, 0, "{out}{err}");
-    hotel.have(database, &names, &[4, 0]).await;
-    hotel.ask(2);
-    hotel.all_decided_soon().await;
-    hotel.until("told of all strangers again", async || all_told() == strangers()).await;
-    let (code, _, err) = hotel.cli("b", &["fleet", "drain", "nobody"]).await;
+    doormen.have(database, &names, &[4, 0]).await;
+    doormen.ask(2);
+    doormen.all_decided_soon().await;
+    doormen.until("told of all strangers again", async || all_told() == strangers()).await;
+    let (code, _, err) = doormen.cli("b", &["fleet", "drain", "nobody"]).await;
     assert!(code == 1 && err.contains("no doorman `nobody`"), "{code} {err}");
     a.stop().await.unwrap();
-    hotel.judge(database).await;
+    doormen.judge(database).await;
 }
 
 /// One stops while its rules' limit is being used up; the other goes on counting where it was.
@@ -265,27 +265,27 @@ pub async fn limit_kept(database: &Database) {
         "version = 1\n[policy]\nmode = \"enforce\"\nno_match = \"defer\"\n[rules.friends]\nthen = \"approve\"\n\
          when = {{ handle = \"friends/*\" }}\nlimit = {{ count = {MOST}, per = \"1h\", by = \"rule\" }}\n"
     );
-    let hotel = Hotel::of(1, database).await;
-    hotel.files("a", &rules, "");
-    hotel.files("b", &rules, "");
+    let doormen = Doormen::of(1, database).await;
+    doormen.files("a", &rules, "");
+    doormen.files("b", &rules, "");
     let approved = || {
-        let requests = hotel.control.state().requests.into_iter();
+        let requests = doormen.control.state().requests.into_iter();
         requests.filter(|request| request.status == doorman::sandbox::Status::Approved).count()
     };
-    let a = hotel.start_told("a", &[("DOORMAN_STOP_AT", "call:4"), ("DOORMAN_ANSWERS_IN_FLIGHT", "2")]);
-    hotel.have(database, &["a"], &[1]).await;
-    hotel.ask(20);
-    stopped(&hotel, &a).await;
-    let b = hotel.start("b");
-    hotel.have(database, &["a", "b"], &[0, 1]).await;
-    hotel.ask(20);
-    hotel.until("as many as are allowed", async || approved() == MOST).await;
+    let a = doormen.start_told("a", &[("DOORMAN_STOP_AT", "call:4"), ("DOORMAN_ANSWERS_IN_FLIGHT", "2")]);
+    doormen.have(database, &["a"], &[1]).await;
+    doormen.ask(20);
+    stopped(&doormen, &a).await;
+    let b = doormen.start("b");
+    doormen.have(database, &["a", "b"], &[0, 1]).await;
+    doormen.ask(20);
+    doormen.until("as many as are allowed", async || approved() == MOST).await;
     a.signal(Signal::SIGCONT);
     a.said("member_lost", 1).await.unwrap();
     b.kill().await;
-    hotel.have(database, &["a", "b"], &[1, 0]).await;
-    hotel.ask(20);
-    hotel
+    doormen.have(database, &["a", "b"], &[1, 0]).await;
+    doormen.ask(20);
+    doormen
         .until("all are on record", async || {
             database.count("SELECT count(DISTINCT request) FROM doorman.decision").await == 123
         })

@@ -22,7 +22,7 @@ pub const OPPOSITE: &str = "version = 1\n[policy]\nmode = \"enforce\"\nno_match 
     [rules.friends]\nthen = \"reject\"\nwhen = { handle = \"friends/*\" }\n\
     [rules.foes]\nthen = \"approve\"\nwhen = { handle = \"foes/*\" }\n";
 
-pub struct Hotel {
+pub struct Doormen {
     pub control: Control,
     pub agents: Vec<String>,
     dir: tempfile::TempDir,
@@ -35,12 +35,12 @@ fn key(agent: usize) -> String {
     format!("key-of-agent-number-{agent}")
 }
 
-impl Hotel {
+impl Doormen {
     pub async fn of(agents: usize, database: &Database) -> Self {
         let ids: Vec<String> = (0..agents).map(|n| format!("a0000000-0000-4000-8000-{n:012}")).collect();
-        let mut world = World::new().user("u", "ku", "hotel", "Hotel");
+        let mut world = World::new().user("u", "ku", "doormen", "Doormen");
         for (n, id) in ids.iter().enumerate() {
-            world = world.agent(id, &key(n), &format!("hotel/porter-{n}"), "Porter");
+            world = world.agent(id, &key(n), &format!("doormen/porter-{n}"), "Porter");
         }
         let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into(), world, SandboxOptions::default()).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
