@@ -24,9 +24,8 @@
 //! platform say to each other, [`cli`] is the command line. Underneath: [`model`] has the common types, [`document`]
 //! reads TOML, [`diagnostics`] has the problems found in files, [`files`] is the only way to open a configured file,
 //! [`clock`] is the only module that reads a clock, [`secret`] has the keys.
-//! command line. Underneath: [`model`] the nouns, [`document`] the reading of TOML, [`diagnostics`] the problems found in files, [`files`] the one way to a configured file, [`clock`] the only reader of a clock, [`secret`] keys.
+//!
 //! `docs/architecture.md` describes the states, the rules of the inbox, the guarantees and the bounds.
-//! `docs/architecture.md` has the states, the rules of the inbox, the promises and the bounds.
 
 pub mod agent;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]

@@ -1,9 +1,10 @@
 //! Whether memory goes back: after a burst, and after a large policy that was replaced.
 //!
-//! `cargo bench --features jemalloc --bench memory -- [--quick] [--burst N] [--large N] [--rest SECONDS] [--rules N] [--handles N]` runs the
-//! real binary against a sandbox in a process of its own, without `MALLOC_TRIM_THRESHOLD_`. After two bursts it compares
-//! the daemon with a new process that loaded the same state from the same ledger. Then it loads a large policy, measures
-//! requests during a reload, and replaces the policy by a small one. It ends with 1 if more than 4 MiB stay.
+//! `cargo bench --features jemalloc --bench memory -- [--quick] [--burst N] [--large N] [--rest SECONDS] [--rules N]
+//! [--handles N]` runs the real binary against a sandbox in a process of its own, without `MALLOC_TRIM_THRESHOLD_`. After
+//! two bursts it compares the daemon with a new process that loaded the same state from the same ledger. Then it loads a
+//! large policy, measures requests during a reload, and replaces the policy by a small one. It ends with 1 if more than
+//! 4 MiB stay.
 
 #![allow(
     clippy::print_stdout,

@@ -186,7 +186,6 @@ async fn load(ledger: &Ledger, second: i64) -> SavedAgent {
 
 type Writing = tokio::task::JoinHandle<Result<(), LedgerError>>;
 
-/// Waits until the ledger reports that it cannot be written, and why. A write must not have finished before that.
 #[tokio::test]
 async fn the_file_is_private_and_has_one_owner() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -137,7 +137,7 @@ enum End {
     /// The peer closed, and gets a confirmation.
     Theirs(Option<CloseFrame>),
     /// We were told to close, or the receiver of events is gone.
-    ContactAttribution,
+    Ours,
     /// The peer sent something that is not accepted; it gets the reason.
     Refused(CloseCode),
     /// The connection broke.
@@ -149,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let end = self.frames().await;
         let ended = match &end {
             End::Theirs(frame) => ended(frame.as_ref(), &self.redact),
-            End::ContactAttribution => {
+            End::Ours => {
                 let frame = self.close(CloseCode::Normal, true).await;
                 ended(frame.as_ref(), &self.redact)
             }
@@ -162,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             End::Theirs(_) => drop(timeout(CLOSE_MAX, self.stream.flush()).await),
             // Without a close frame, the platform may count the connection as alive for a minute.
             End::Refused(code) => drop(self.close(code, false).await),
-            End::ContactAttribution | End::Broken => {}
+            End::Ours | End::Broken => {}
         }
     }
 
@@ -190,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                         Some(Err(_)) | None => return End::Broken,
                     };
                     if self.hand_over(event, bytes).await.is_err() {
-                        return End::ContactAttribution;
+                        return End::Ours;
                     }
                 }
                 command = self.commands.recv() => match command {
@@ -200,7 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                             return End::Broken;
                         }
                     }
-                    Some(SocketCommand::Close) | None => return End::ContactAttribution,
+                    Some(SocketCommand::Close) | None => return End::Ours,
                 },
             }
         }
