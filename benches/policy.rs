@@ -11,7 +11,7 @@ use doorman::model::{ContactRequest, Handle, RequestId, Sender, StrangerText, Ve
 use doorman::policy::conditions::*;
 use doorman::policy::index::Index;
 use doorman::policy::rules::{
-    Condition, Folded, HandleGlob, Limit, LimitBy, List, Pattern, PatternSet, Quota, Rule, Table, When,
+    Condition, Folded, HandleGlob, Limit, LimitBy, List, PatternSet, Quota, RegexPattern, Rule, Table, When,
 };
 use doorman::policy::state::SavedState;
 use doorman::policy::{Circumstances, ClockHealth, Mode, Policy, PolicyHash, PolicyState, RuleName};
@@ -37,8 +37,8 @@ fn glob(owner: &str) -> PatternSet {
     PatternSet { globs: vec![glob], ..PatternSet::default() }
 }
 
-fn regex(text: &str) -> Vec<Pattern> {
-    vec![Pattern::new(text, regex::Regex::new(text).expect("a pattern"), true)]
+fn regex(text: &str) -> Vec<RegexPattern> {
+    vec![RegexPattern::new(text, regex::Regex::new(text).expect("a pattern"), true)]
 }
 
 fn literal(text: &str) -> Vec<Folded> {

@@ -56,7 +56,7 @@ pub struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    command: TopCommand,
 }
 
 /// Options that every command takes.
@@ -68,7 +68,7 @@ pub struct Global {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum TopCommand {
     /// Write a first configuration and first rules
     Init(init::Args),
     /// Run the daemon
@@ -176,7 +176,7 @@ fn places(global: &Global, instead: &str) -> Result<crate::config::Places, CliEr
 
 /// The bytes of a file that a person named: it may be a pipe. Waits for some seconds at most.
 fn named_file(path: &std::path::Path, bytes_max: usize) -> Result<Vec<u8>, String> {
-    let how = files::Reading { bytes_max, pipes: true, trust: files::Trust::Anybody };
+    let how = files::ReadOptions { bytes_max, pipes: true, trust: files::FileTrust::Anybody };
     files::read(path, how).map(|contents| contents.bytes).map_err(|error| error.to_string())
 }
 
@@ -252,42 +252,42 @@ pub fn main() -> u8 {
     };
     global.config = global.config.or_else(|| variable("DOORMAN_CONFIG")).or_else(configured_here);
     let result = match command {
-        Command::Init(args) => init::run(args, &global),
-        Command::Run(args) => run::run(args, &global),
-        Command::Demo(args) => demo::run(args, &global),
-        Command::Sandbox(args) => sandbox::run(args, &global),
-        Command::Check(args) => check::run(args, &global),
-        Command::Test(args) => test::run(args, &global),
-        Command::Explain(args) => explain::run(args, &global),
-        Command::Replay(args) => replay::run(args, &global),
-        Command::Schema(args) => schema::run(args, &global),
-        Command::Recipes(args) => recipes::run(args, &global),
-        Command::Config(args) => config::run(args, &global),
-        Command::Doctor(args) => doctor::run(args, &global),
-        Command::Status(args) => status::run(args, &global),
-        Command::Health(args) => health::run(args, &global),
-        Command::Pending(args) => pending::run(args, &global),
-        Command::Doubts(args) => doubts::run(args, &global),
-        Command::Settle(args) => doubts::settle(args, &global),
-        Command::Review(args) => review::run(args, &global),
-        Command::Approve(args) => answer::approve(args, &global),
-        Command::Reject(args) => answer::run(args, crate::model::Verdict::Reject, &global),
-        Command::Hold(args) => answer::run(args, crate::model::Verdict::Defer, &global),
-        Command::Contacts(args) => contacts::run(args, &global),
-        Command::Audit(args) => audit::run(args, &global),
-        Command::List(args) => list::run(args, &global),
-        Command::Revoke(args) => revoke::run(args, &global),
-        Command::History(args) => history::run(args, &global),
-        Command::Policy(args) => policy::run(args, &global),
-        Command::Reload(args) => reload::run(args, &global),
-        Command::Notify(args) => notify::run(args, &global),
-        Command::Page(args) => page::run(args, &global),
-        Command::Pause(args) => pause::run(args, true, &global),
-        Command::Resume(args) => pause::run(args, false, &global),
-        Command::Fleet(args) => fleet::run(args, &global),
-        Command::Ledger(args) => ledger::run(args, &global),
-        Command::Completions(args) => completions::run(args, &global),
-        Command::Man(args) => man::run(args, &global),
+        TopCommand::Init(args) => init::run(args, &global),
+        TopCommand::Run(args) => run::run(args, &global),
+        TopCommand::Demo(args) => demo::run(args, &global),
+        TopCommand::Sandbox(args) => sandbox::run(args, &global),
+        TopCommand::Check(args) => check::run(args, &global),
+        TopCommand::Test(args) => test::run(args, &global),
+        TopCommand::Explain(args) => explain::run(args, &global),
+        TopCommand::Replay(args) => replay::run(args, &global),
+        TopCommand::Schema(args) => schema::run(args, &global),
+        TopCommand::Recipes(args) => recipes::run(args, &global),
+        TopCommand::Config(args) => config::run(args, &global),
+        TopCommand::Doctor(args) => doctor::run(args, &global),
+        TopCommand::Status(args) => status::run(args, &global),
+        TopCommand::Health(args) => health::run(args, &global),
+        TopCommand::Pending(args) => pending::run(args, &global),
+        TopCommand::Doubts(args) => doubts::run(args, &global),
+        TopCommand::Settle(args) => doubts::settle(args, &global),
+        TopCommand::Review(args) => review::run(args, &global),
+        TopCommand::Approve(args) => answer::approve(args, &global),
+        TopCommand::Reject(args) => answer::run(args, crate::model::Verdict::Reject, &global),
+        TopCommand::Hold(args) => answer::run(args, crate::model::Verdict::Defer, &global),
+        TopCommand::Contacts(args) => contacts::run(args, &global),
+        TopCommand::Audit(args) => audit::run(args, &global),
+        TopCommand::List(args) => list::run(args, &global),
+        TopCommand::Revoke(args) => revoke::run(args, &global),
+        TopCommand::History(args) => history::run(args, &global),
+        TopCommand::Policy(args) => policy::run(args, &global),
+        TopCommand::Reload(args) => reload::run(args, &global),
+        TopCommand::Notify(args) => notify::run(args, &global),
+        TopCommand::Page(args) => page::run(args, &global),
+        TopCommand::Pause(args) => pause::run(args, true, &global),
+        TopCommand::Resume(args) => pause::run(args, false, &global),
+        TopCommand::Fleet(args) => fleet::run(args, &global),
+        TopCommand::Ledger(args) => ledger::run(args, &global),
+        TopCommand::Completions(args) => completions::run(args, &global),
+        TopCommand::Man(args) => man::run(args, &global),
     };
     match result {
         Ok(code) => code,

@@ -10,6 +10,7 @@ pub mod settings;
 pub use keys::schema;
 pub use level::{LevelProblem, filter};
 pub use load::{
-    AgentOrigins, DEFAULT_FILE, Env, Loaded, Overrides, Places, database_url, load, load_text, needs_restart, places,
+    AgentOrigins, DEFAULT_FILE, Env, LoadedConfig, Overrides, Places, database_url, load, load_text, needs_restart,
+    places,
 };
 pub use settings::Settings;

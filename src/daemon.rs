@@ -11,20 +11,20 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::agent::shell::{Observer, Surroundings};
+use crate::agent::shell::{AgentContext, Observer};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::{ControlSettings, KeySource};
 use crate::decider::Deciders;
-use crate::fleet::{Fleet, Place, Ways};
-use crate::ledger::members::Joining;
+use crate::fleet::{Fleet, InstanceLock, Ways};
+use crate::ledger::members::NewMember;
 use crate::ledger::{self, Ledger, LedgerError, LedgerReader};
 use crate::model::AgentId;
 use crate::notify;
 use crate::ops::board;
 use crate::ops::control::inherited::Inherited;
-use crate::ops::control::server::{self, Purpose};
-use crate::ops::control::socket::Bound;
+use crate::ops::control::server::{self, SocketPurpose};
+use crate::ops::control::socket::BoundSocket;
 use crate::ops::log::{self, events};
 use crate::ops::metrics::Metrics;
 use crate::ops::metrics::listener::{self, Port, Readings};
@@ -38,15 +38,15 @@ use crate::platform::tls;
 use crate::policy::{self, Policy};
 use crate::secret;
 use crate::secret::Redact;
-use crate::supervisor::{self, Order, Parts, Policies, Reread, Start};
-use crate::transcript::Recorder;
+use crate::supervisor::{self, Policies, Reread, Start, SupervisorOrder, SupervisorParts};
+use crate::transcript::TranscriptRecorder;
 
 /// Questions of the control socket that wait for the supervisor.
 const CALLS_WAITING: usize = 64;
 
 /// Options with which a daemon is started, besides its settings.
 #[derive(Debug)]
-pub struct Options {
+pub struct DaemonOptions {
     /// Answer nothing, whatever the rules say.
     pub shadow: bool,
     /// Take lists that lost many entries since they were last in force.
@@ -64,16 +64,16 @@ pub struct Options {
     /// Learns every key, so that the log never shows one.
     pub redact: Redact,
     /// Where a transcript is written, if there is one.
-    pub recorder: Option<Recorder>,
+    pub recorder: Option<TranscriptRecorder>,
     /// Reads the configuration again, for a reload.
     pub reread: Reread,
     /// Sockets that the service manager made.
     pub inherited: Inherited,
     /// The sentences of the page; without them there is no page.
-    pub words: Option<page::Words>,
+    pub words: Option<page::PageWords>,
 }
 
-impl Options {
+impl DaemonOptions {
     /// For a daemon whose settings never change, and which no service manager watches. `from` says for people where the
     /// settings came from.
     pub fn unattended(clock: Clock, seed: u64, from: &std::path::Path) -> Self {
@@ -123,8 +123,8 @@ struct Prepared {
     policies: Policies,
     ledger: Ledger,
     net: Net,
-    bound: Bound,
-    read: Option<Bound>,
+    bound: BoundSocket,
+    read: Option<BoundSocket>,
     logins: Logins,
     replies: Replies,
     fleet: Fleet,
@@ -167,11 +167,12 @@ impl Prepared {
 
 /// The ledger, and this doorman among those that share it.
 fn shared(settings: &Settings, clock: Clock, committed: ledger::Committed) -> Result<(Ledger, Fleet), StartError> {
-    let place = settings.ledger.database.is_some().then(|| Place::take(&settings.ledger.path)).transpose();
+    let place = settings.ledger.database.is_some().then(|| InstanceLock::take(&settings.ledger.path)).transpose();
     let mut place = place.map_err(StartError::Ledger)?;
     let names = Fleet::names(settings.agents.iter().map(|agent| &agent.id), !settings.notify.is_empty());
     let ways = &settings.fleet;
-    let mut member = Joining { ttl: ways.ttl, weight: ways.weight, agents_max: ways.agents_max, ..Joining::default() };
+    let mut member =
+        NewMember { ttl: ways.ttl, weight: ways.weight, agents_max: ways.agents_max, ..NewMember::default() };
     member.names = names.clone();
     member.name = ways.name.clone().unwrap_or(member.name);
     if let Some(place) = &mut place {
@@ -180,7 +181,7 @@ fn shared(settings: &Settings, clock: Clock, committed: ledger::Committed) -> Re
         member.id = place.new_life();
     }
     let name = member.name.clone();
-    let options = ledger::Options { clock: clock.clone(), committed, member, ..ledger::Options::default() };
+    let options = ledger::LedgerOptions { clock: clock.clone(), committed, member, ..ledger::LedgerOptions::default() };
     let counts = options.leases.clone();
     let ledger = Ledger::open(&settings.ledger, options)?;
     let ways = Ways { ttl: ways.ttl, let_go_after: ways.let_go_after };
@@ -190,10 +191,10 @@ fn shared(settings: &Settings, clock: Clock, committed: ledger::Committed) -> Re
 }
 
 /// The control socket and the one for reading: what the service manager handed over, else made here.
-fn sockets(settings: &ControlSettings, inherited: Inherited) -> Result<(Bound, Option<Bound>), StartError> {
+fn sockets(settings: &ControlSettings, inherited: Inherited) -> Result<(BoundSocket, Option<BoundSocket>), StartError> {
     let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
-    let take = |listener| Bound::inherited(listener).map_err(|error| setup(&error));
-    let make = |path: &Path, group: Option<&str>| Bound::bind_for(path, group).map_err(|error| setup(&error));
+    let take = |listener| BoundSocket::inherited(listener).map_err(|error| setup(&error));
+    let make = |path: &Path, group: Option<&str>| BoundSocket::bind_for(path, group).map_err(|error| setup(&error));
     let bound = match inherited.control {
         Some(listener) => take(listener)?,
         None => make(&settings.path, settings.group.as_deref())?,
@@ -244,7 +245,7 @@ fn last_policy<'a>(
 fn keys(settings: &Settings, redact: &Redact) {
     let mut found = Vec::with_capacity(settings.agents.len());
     for agent in &settings.agents {
-        let secret::Found { key, warnings } = secret::look(&agent.key);
+        let secret::KeyReading { key, warnings } = secret::look(&agent.key);
         found.extend(key.ok());
         for why in warnings {
             let source = secret::describe(&agent.key);
@@ -255,7 +256,7 @@ fn keys(settings: &Settings, redact: &Redact) {
     for target in &settings.notify {
         // One of two lines may not be a valid key; a warning about how the file is kept is reported all the same.
         for source in target.way.secret_address().into_iter().chain(&target.secret) {
-            let secret::Found { key, warnings } = secret::look(source);
+            let secret::KeyReading { key, warnings } = secret::look(source);
             found.extend(key.ok());
             for why in warnings {
                 let (source, notify) = (secret::describe(source), &target.name);
@@ -265,7 +266,7 @@ fn keys(settings: &Settings, redact: &Redact) {
     }
     if let Some(database) = settings.ledger.database.as_ref().filter(|database| database.password != KeySource::Missing)
     {
-        let secret::Found { key, warnings } = secret::look(&database.password);
+        let secret::KeyReading { key, warnings } = secret::look(&database.password);
         found.extend(key.ok());
         for why in warnings {
             let source = secret::describe(&database.password);
@@ -274,7 +275,7 @@ fn keys(settings: &Settings, redact: &Redact) {
     }
     for decider in &settings.deciders {
         let Some(source) = &decider.secret else { continue };
-        let secret::Found { key, warnings } = secret::look(source);
+        let secret::KeyReading { key, warnings } = secret::look(source);
         found.extend(key.ok());
         for why in warnings {
             let (source, decider) = (secret::describe(source), &decider.name);
@@ -288,7 +289,7 @@ fn keys(settings: &Settings, redact: &Redact) {
 #[derive(Debug)]
 pub struct Daemon {
     /// Sends it orders, such as reload or stop.
-    pub orders: mpsc::Sender<Order>,
+    pub orders: mpsc::Sender<SupervisorOrder>,
     /// The path of its control socket.
     pub control: PathBuf,
     ledger: Ledger,
@@ -299,8 +300,8 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts everything. Once this returns, requests are being decided; the platform may still be away.
-    pub async fn start(settings: Settings, options: Options) -> Result<Self, StartError> {
-        let Options {
+    pub async fn start(settings: Settings, options: DaemonOptions) -> Result<Self, StartError> {
+        let DaemonOptions {
             shadow,
             accept_shrunk,
             clock,
@@ -346,7 +347,7 @@ impl Daemon {
         let rest_proxy = rest.proxy().map(str::to_owned);
         let dialer = Arc::new(Dialer::new(&settings.platform, &net).map_err(|error| setup(&error))?);
         let socket_proxy = dialer.proxy();
-        let around = Surroundings {
+        let around = AgentContext {
             clock: clock.clone(),
             net,
             rest,
@@ -365,7 +366,7 @@ impl Daemon {
         let (calls, incoming) = mpsc::channel(CALLS_WAITING);
         let control = bound.path().to_owned();
         let mut beside = Vec::new();
-        for (bound, purpose) in [(Some(bound), Purpose::Everything), (read, Purpose::Reading)] {
+        for (bound, purpose) in [(Some(bound), SocketPurpose::Everything), (read, SocketPurpose::Reading)] {
             let Some(bound) = bound else { continue };
             let (calls, of_socket, keys, served) = (calls.clone(), readings.clone(), redact.clone(), stop.clone());
             beside.push(tokio::spawn(async move {
@@ -376,7 +377,7 @@ impl Daemon {
         }
         let logins = page::is_wanted(&settings.page, &given_page).then_some(logins);
         if let (Some(logins), Some(words)) = (&logins, words) {
-            let parts = page::Parts {
+            let parts = page::PageParts {
                 settings: settings.page.clone(),
                 control: settings.control.clone(),
                 given: given_page,
@@ -398,7 +399,7 @@ impl Daemon {
             beside.push(tokio::spawn(listener::serve(port, readings.clone(), stop.clone())));
         }
         beside.push(tokio::spawn(watchdog.clone().run(notifier.clone(), watchdog_limit, stop.clone())));
-        let of_notify = notify::Surroundings {
+        let of_notify = notify::NotifyContext {
             clock: around.clock.clone(),
             ledger: ledger.clone(),
             board: pictures,
@@ -422,7 +423,7 @@ impl Daemon {
             authorities,
             "doorman is up"
         );
-        let parts = Parts {
+        let parts = SupervisorParts {
             settings,
             policies,
             around,
@@ -443,7 +444,7 @@ impl Daemon {
     /// Tells it to drain, waits until it has, and closes the ledger.
     pub async fn stop(self) {
         // If nothing receives the order, the daemon is stopping already.
-        let _ = self.orders.send(Order::Stop).await;
+        let _ = self.orders.send(SupervisorOrder::Stop).await;
         self.ended().await;
     }
 

@@ -11,7 +11,7 @@ pub mod schema;
 mod secrets;
 mod values;
 
-pub(crate) use problems::{At, Problems, nearest, shown};
+pub(crate) use problems::{Problems, WithSpan, nearest, shown};
 pub(crate) use read::{TableReader, Value, syntax};
 pub(crate) use secrets::{hide_in, hide_in_broken};
 pub(crate) use values::{DateOrMoment, duration, in_words};

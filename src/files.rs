@@ -22,7 +22,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-pub use trust::{Trust, judge, judge_place};
+pub use trust::{FileTrust, judge, judge_place};
 
 /// How long to wait until a file is opened and read.
 pub const TIME: Duration = Duration::from_secs(5);
@@ -124,13 +124,13 @@ fn words(error: &io::Error) -> String {
 
 /// How a file is read.
 #[derive(Debug, Clone, Copy)]
-pub struct Reading {
+pub struct ReadOptions {
     /// A larger file is refused.
     pub bytes_max: usize,
     /// Whether it may be a pipe: only for a file that a person named to a command, never for the daemon.
     pub pipes: bool,
     /// Who may have write access to it.
-    pub trust: Trust,
+    pub trust: FileTrust,
 }
 
 /// The result of reading.
@@ -153,7 +153,7 @@ impl std::fmt::Debug for Contents {
 ///
 /// # Errors
 /// See [`FileError`].
-pub fn read(path: &Path, how: Reading) -> Result<Contents, FileError> {
+pub fn read(path: &Path, how: ReadOptions) -> Result<Contents, FileError> {
     let file = path.to_owned();
     within(path, move || read_here(&file, how))
 }
@@ -200,7 +200,7 @@ pub fn program(path: &Path) -> Result<(), FileError> {
         if meta.mode() & 0o111 == 0 {
             return Err(std::io::Error::from(ErrorKind::PermissionDenied).into());
         }
-        judge(&file, &meta, Trust::Path).map(drop).map_err(FileError::Untrusted)
+        judge(&file, &meta, FileTrust::Path).map(drop).map_err(FileError::Untrusted)
     })
 }
 
@@ -241,7 +241,7 @@ pub fn within<T: Send + 'static>(
     }
 }
 
-fn read_here(path: &Path, how: Reading) -> Result<Contents, FileError> {
+fn read_here(path: &Path, how: ReadOptions) -> Result<Contents, FileError> {
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(unopened)?;
     let meta = file.metadata()?;

@@ -26,7 +26,7 @@ use crate::ledger::{Ledger, MESSAGES};
 use crate::model::AgentId;
 use crate::ops::board::FleetBoard;
 
-pub use place::Place;
+pub use place::InstanceLock;
 
 /// Who answers for an agent, as far as this doorman knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,14 +46,14 @@ const NOT_YET: &str = "it is not known yet which doorman has it";
 
 /// Whether the other doormen can be believed to believe that this one lives. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Trust {
+pub struct LeaseTrust {
     clock: Clock,
     /// Microseconds on the clock.
     until: Arc<AtomicU64>,
     held: Arc<watch::Sender<bool>>,
 }
 
-impl Trust {
+impl LeaseTrust {
     fn new(clock: Clock, for_ever: bool) -> Self {
         let until = if for_ever { u64::MAX } else { 0 };
         Self { clock, until: Arc::new(AtomicU64::new(until)), held: Arc::new(watch::Sender::new(for_ever)) }
@@ -82,8 +82,8 @@ impl Trust {
 
 /// What the keeper's thread and the rest of the daemon share.
 #[derive(Debug)]
-struct Shared {
-    trust: Trust,
+struct FleetShared {
+    trust: LeaseTrust,
     /// By name of the lease.
     stands: HashMap<String, watch::Sender<Stand>>,
     /// Agents that have the platform.
@@ -94,8 +94,8 @@ struct Shared {
 /// This doorman among the others. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Fleet {
-    shared: Arc<Shared>,
-    orders: Option<mpsc::Sender<keeper::Order>>,
+    shared: Arc<FleetShared>,
+    orders: Option<mpsc::Sender<keeper::KeeperOrder>>,
     /// Where nothing is shared with anybody.
     alone: Arc<watch::Sender<Stand>>,
 }
@@ -121,7 +121,7 @@ impl Fleet {
     /// There is no thread for it.
     pub fn start(
         ledger: &Ledger,
-        place: Option<Place>,
+        place: Option<InstanceLock>,
         ways: Ways,
         (name, names): (&str, &[String]),
         clock: &Clock,
@@ -129,14 +129,18 @@ impl Fleet {
     ) -> std::io::Result<Self> {
         let alone = Arc::new(watch::Sender::new(Stand::Ours));
         let (Some(members), Some(place)) = (ledger.members(), place) else {
-            let trust = Trust::new(clock.clone(), true);
-            let shared =
-                Shared { trust, stands: HashMap::new(), reached: AtomicU64::new(0), board: ArcSwapOption::empty() };
+            let trust = LeaseTrust::new(clock.clone(), true);
+            let shared = FleetShared {
+                trust,
+                stands: HashMap::new(),
+                reached: AtomicU64::new(0),
+                board: ArcSwapOption::empty(),
+            };
             return Ok(Self { shared: Arc::new(shared), orders: None, alone });
         };
         let nobody = |name: &String| (name.clone(), watch::Sender::new(Stand::Nobody(NOT_YET)));
-        let shared = Arc::new(Shared {
-            trust: Trust::new(clock.clone(), false),
+        let shared = Arc::new(FleetShared {
+            trust: LeaseTrust::new(clock.clone(), false),
             stands: names.iter().map(nobody).collect(),
             reached: AtomicU64::new(0),
             board: ArcSwapOption::empty(),
@@ -158,8 +162,8 @@ impl Fleet {
         self.orders.is_some()
     }
 
-    /// See [`Trust`].
-    pub fn trust(&self) -> Trust {
+    /// See [`LeaseTrust`].
+    pub fn trust(&self) -> LeaseTrust {
         self.shared.trust.clone()
     }
 
@@ -177,7 +181,7 @@ impl Fleet {
     pub async fn leave(&self, ledger: &Ledger) {
         let Some(orders) = &self.orders else { return };
         let (reply, left) = oneshot::channel();
-        if orders.send(keeper::Order::Leave(reply)).is_ok() && left.await == Ok(true) {
+        if orders.send(keeper::KeeperOrder::Leave(reply)).is_ok() && left.await == Ok(true) {
             ledger.keep_leases();
         }
     }

@@ -24,11 +24,11 @@ use crate::clock::{Mono, Now};
 use crate::model::{Answer, ContactRequest, RequestId, RequestStatus, Sender, StrangerText};
 use crate::platform::Page;
 
-use self::listing::Counted;
+use self::listing::PageCounts;
 pub(crate) use answer::Begun;
-pub use answer::{AnswerState, Flight, Next, Said};
-use entry::Queue;
-pub use entry::{Before, Entry, QueuePosition, Stage};
+pub use answer::{AnswerState, Flight, GivenAnswer, Next};
+use entry::DecisionQueue;
+pub use entry::{EarlierRequest, Entry, QueuePosition, Stage};
 pub(crate) use listing::MISSED_ENOUGH;
 pub use listing::{Blind, Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd, fingerprint};
 pub use subject::Subject;
@@ -52,7 +52,7 @@ pub struct Mark(u64);
 
 /// The result of showing a request to the inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
+pub enum ShowOutcome {
     /// It is new, and has an owner now.
     New,
     /// It is already in the inbox.
@@ -225,50 +225,50 @@ impl Inbox {
 
     /// A live event brought a request.
     #[cfg(test)]
-    pub(crate) fn see_event(&mut self, request: ContactRequest, now: Now) -> Seen {
+    pub(crate) fn see_event(&mut self, request: ContactRequest, now: Now) -> ShowOutcome {
         self.see_event_of(request, false, now)
     }
 
     /// The same; `welcome`: a rule answers it, so it is taken in even if the inbox is full.
-    pub(crate) fn see_event_of(&mut self, request: ContactRequest, welcome: bool, now: Now) -> Seen {
+    pub(crate) fn see_event_of(&mut self, request: ContactRequest, welcome: bool, now: Now) -> ShowOutcome {
         if self.entries.contains_key(&request.id) {
             self.learn(request, None);
-            return Seen::Known;
+            return ShowOutcome::Known;
         }
         // An event for a settled id is late or repeated, unless it shows another sender or time: then it is another
         // request. Shortly after the end it may still be late, so a listing has to decide.
         let tombstone = self.tombstones.get(&request.id);
         if let Some(tombstone) = &tombstone {
             if tombstone.may_be(&request) {
-                return Seen::Settled;
+                return ShowOutcome::Settled;
             }
             if now.mono.since(tombstone.at) < tombstones::STALE_GRACE {
                 self.listing.want("a settled id came again", tombstone.at + tombstones::STALE_GRACE);
-                return Seen::Settled;
+                return ShowOutcome::Settled;
             }
         }
         if !self.has_room(&request, welcome) {
             self.dropped += 1;
             self.crowded = true;
             self.listing.want("the inbox was full", now.mono + self.listing.pause_when_full());
-            return Seen::Full;
+            return ShowOutcome::Full;
         }
         let mark = self.mark();
         self.tombstones.remove(&request.id);
         let mut entry = Entry::new(Arc::new(request), AnswerState::free(), now.wall, mark, Some(now.mono));
-        entry.before = tombstone.map(|_| Before::Another);
-        self.insert(entry, Queue::Ready { again: false });
-        Seen::New
+        entry.before = tombstone.map(|_| EarlierRequest::Another);
+        self.insert(entry, DecisionQueue::Ready { again: false });
+        ShowOutcome::New
     }
 
     /// A request of a page of the pass under way.
-    fn see_listed(&mut self, request: ContactRequest, welcome: bool, now: Now) -> Seen {
-        let Some(pass) = self.listing.pass() else { return Seen::Settled };
+    fn see_listed(&mut self, request: ContactRequest, welcome: bool, now: Now) -> ShowOutcome {
+        let Some(pass) = self.listing.pass() else { return ShowOutcome::Settled };
         let (started_mark, started, number, first) = (pass.mark, pass.started, pass.number, pass.first);
         if let Some(entry) = self.entries.get_mut(&request.id) {
             entry.shown_in = number;
             self.learn(request, Some(started_mark));
-            return Seen::Known;
+            return ShowOutcome::Known;
         }
         let mut answer = AnswerState::free();
         let mut before = None;
@@ -276,18 +276,18 @@ impl Inbox {
             // A page may be older than our knowledge: a replica lags, or the answer went out while the page was read.
             // The inbox believes only a pass that began well after the end, and then only gives the same answer again.
             if tombstone.mark > started_mark || started.since(tombstone.at) < tombstones::STALE_GRACE {
-                return Seen::Settled;
+                return ShowOutcome::Settled;
             }
             // Another sender or time under the same id means another request: no earlier answer binds it.
             let same = tombstone.may_be(&request);
-            before = Some(if same { Before::Same } else { Before::Another });
+            before = Some(if same { EarlierRequest::Same } else { EarlierRequest::Another });
             if let Some(said) = tombstone.answer.filter(|_| same) {
                 answer = AnswerState::returned(said, tombstone.subject);
             }
         }
         if !self.has_room(&request, welcome) {
             self.crowded = true;
-            return Seen::Full;
+            return ShowOutcome::Full;
         }
         self.tombstones.remove(&request.id);
         let mark = self.mark();
@@ -296,12 +296,12 @@ impl Inbox {
         // Answers move rows on the pages that are still to be read, so the requests of the first pass wait until it
         // ends.
         let queue = if first {
-            Queue::Delayed { until: started + listing::HOLD_MAX, held: true }
+            DecisionQueue::Delayed { until: started + listing::HOLD_MAX, held: true }
         } else {
-            Queue::Ready { again: false }
+            DecisionQueue::Ready { again: false }
         };
         self.insert(entry, queue);
-        if before == Some(Before::Same) { Seen::Returned } else { Seen::New }
+        if before == Some(EarlierRequest::Same) { ShowOutcome::Returned } else { ShowOutcome::New }
     }
 
     /// A request from the ledger whose earlier answer has an unknown outcome: it waits for a listing.
@@ -310,7 +310,7 @@ impl Inbox {
         id: RequestId,
         sender: Sender,
         first_seen: Timestamp,
-        said: Said,
+        said: GivenAnswer,
         attempts: u32,
     ) {
         let mark = self.mark();
@@ -318,21 +318,31 @@ impl Inbox {
         let answer = AnswerState::unknown(said, Subject::of(&request), attempts, mark);
         let mut entry = Entry::new(Arc::new(request), answer, first_seen, mark, None);
         entry.from_memory = true;
-        self.insert(entry, Queue::Out);
+        self.insert(entry, DecisionQueue::Out);
     }
 
     /// An answer remembered from the ledger whose end is known: stale listings must not bring it back as new.
     /// `changed`: it showed another sender when it ended.
-    pub(crate) fn remember_settled(&mut self, request: &ContactRequest, answer: Option<Said>, changed: bool, now: Now) {
+    pub(crate) fn remember_settled(
+        &mut self,
+        request: &ContactRequest,
+        answer: Option<GivenAnswer>,
+        changed: bool,
+        now: Now,
+    ) {
         let mark = self.mark();
         let subject = Subject::of(request);
         self.tombstones.put(&request.id, Tombstone { mark, at: now.mono, answer, subject, changed });
     }
 
     /// One page of the pass under way. Requests that have an owner now come back in the order of the page, each with
-    /// [`Seen::New`] or [`Seen::Returned`].
+    /// [`ShowOutcome::New`] or [`ShowOutcome::Returned`].
     #[cfg(test)]
-    pub(crate) fn page(&mut self, page: Page<ContactRequest>, now: Now) -> (Vec<(RequestId, Seen)>, Option<PassEnd>) {
+    pub(crate) fn page(
+        &mut self,
+        page: Page<ContactRequest>,
+        now: Now,
+    ) -> (Vec<(RequestId, ShowOutcome)>, Option<PassEnd>) {
         self.page_of(page, &HashSet::new(), now)
     }
 
@@ -342,7 +352,7 @@ impl Inbox {
         page: Page<ContactRequest>,
         welcome: &HashSet<RequestId>,
         now: Now,
-    ) -> (Vec<(RequestId, Seen)>, Option<PassEnd>) {
+    ) -> (Vec<(RequestId, ShowOutcome)>, Option<PassEnd>) {
         let mut new = Vec::new();
         let ids = page.items.iter().map(|item| &item.id).chain(page.unreadable.iter().map(|row| &row.id));
         let print = fingerprint(ids.map(RequestId::as_str));
@@ -359,13 +369,13 @@ impl Inbox {
         for request in page.items {
             let id = request.id.clone();
             match self.see_listed(request, welcome.contains(&id), now) {
-                seen @ (Seen::New | Seen::Returned) => new.push((id, seen)),
-                Seen::Full => full = true,
-                Seen::Known | Seen::Settled => {}
+                seen @ (ShowOutcome::New | ShowOutcome::Returned) => new.push((id, seen)),
+                ShowOutcome::Full => full = true,
+                ShowOutcome::Known | ShowOutcome::Settled => {}
             }
         }
         let (nameless, total, pages) = (page.nameless.as_slice(), page.total, page.pages);
-        let end = self.listing.page_read(Counted { shown, new: new.len(), nameless, total, pages, full, print });
+        let end = self.listing.page_read(PageCounts { shown, new: new.len(), nameless, total, pages, full, print });
         (new, end)
     }
 
@@ -375,7 +385,7 @@ impl Inbox {
             return None;
         }
         let print = 0;
-        self.listing.page_read(Counted {
+        self.listing.page_read(PageCounts {
             shown: 0,
             new: 0,
             nameless: &[1],
@@ -429,7 +439,7 @@ impl Inbox {
     }
 
     /// The request is settled. The current listing pass, or a stale one, must not bring it back.
-    pub fn settle(&mut self, id: &RequestId, answer: Option<Said>, now: Now) -> Option<Entry> {
+    pub fn settle(&mut self, id: &RequestId, answer: Option<GivenAnswer>, now: Now) -> Option<Entry> {
         let mark = self.mark();
         // The answer was for the sender that was known then, even if the request shows another one now.
         let subject = self.entries.get(id).map(|entry| {
@@ -463,7 +473,7 @@ impl Inbox {
 
     /// The record says that this request was answered before, longer ago than tombstones last: it gets the same answer
     /// or none.
-    pub fn bind(&mut self, id: &RequestId, said: Said) {
+    pub fn bind(&mut self, id: &RequestId, said: GivenAnswer) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         if matches!(entry.stage(), Stage::InFlight | Stage::Unknown { .. }) {
             return;

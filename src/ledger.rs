@@ -34,12 +34,12 @@ use crate::clock::Clock;
 use crate::model::AgentId;
 use crate::policy::rules::SourceText;
 
-pub use at::At;
+pub use at::LedgerAddress;
 pub use copy::{Copied, copy};
-use deliveries::{Delivery, Mark, Waiting, Wanted};
+use deliveries::{Delivery, DeliveryMark, WaitingRequests, WantedRequests};
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
-use members::{Joining, LeaseCounts};
-pub use postgres::{Added, Address, Members, Older, Pushing, Server, drain, list, look};
+use members::{LeaseCounts, NewMember};
+pub use postgres::{Address, Members, Older, PushOutcome, Pushing, Server, drain, list, look};
 pub use read::{Filter, LedgerReader, RecordedRequest};
 pub use restore::HISTORY_ROWS_MAX;
 use sql::Connection;
@@ -52,7 +52,7 @@ const WAITING_MAX: usize = 4096;
 
 /// How the ledger behaves; the defaults are the daemon's.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct LedgerOptions {
     /// Gives the time since when the ledger is blocked, and paces the retries.
     pub clock: Clock,
     /// Between tries while the file cannot be written.
@@ -65,7 +65,7 @@ pub struct Options {
     /// Is called for every transaction that was committed.
     pub committed: Committed,
     /// With what this process joins those that share a database. A file is shared with nobody.
-    pub member: Joining,
+    pub member: NewMember,
     /// What is counted of its leases.
     pub leases: Arc<LeaseCounts>,
 }
@@ -93,7 +93,7 @@ impl std::fmt::Debug for Committed {
     }
 }
 
-impl Default for Options {
+impl Default for LedgerOptions {
     fn default() -> Self {
         Self {
             clock: Clock::start(),
@@ -101,7 +101,7 @@ impl Default for Options {
             busy: Duration::from_secs(1),
             pages_max: None,
             committed: Committed::default(),
-            member: Joining::default(),
+            member: NewMember::default(),
             leases: Arc::default(),
         }
     }
@@ -109,7 +109,7 @@ impl Default for Options {
 
 /// Whether the ledger can be written at the moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Health {
+pub enum LedgerHealth {
     /// It can.
     #[default]
     Ok,
@@ -124,7 +124,7 @@ pub enum Health {
 
 /// How far back an agent must remember at start; the policy decides that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reach {
+pub struct MemoryReach {
     /// The longest window of any limit, of `approvals_max` too.
     pub charges: SignedDuration,
     /// That of `approvals_max` alone; `None`: nobody counts approvals.
@@ -158,15 +158,15 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Locked`], [`LedgerError::Newer`], [`LedgerError::Corrupt`] or [`LedgerError::Unusable`]; nothing
     /// that was there has been changed then.
-    pub fn open(at: impl Into<At>, options: Options) -> Result<Self, LedgerError> {
+    pub fn open(at: impl Into<LedgerAddress>, options: LedgerOptions) -> Result<Self, LedgerError> {
         match at.into() {
-            At::File(path) => sqlite::Ledger::open(&path, options).map(Ledger::Sqlite),
-            At::Database(address) => postgres::Ledger::open(&address, options).map(Ledger::Postgres),
+            LedgerAddress::File(path) => sqlite::Ledger::open(&path, options).map(Ledger::Sqlite),
+            LedgerAddress::Database(address) => postgres::Ledger::open(&address, options).map(Ledger::Postgres),
         }
     }
 
     /// Whether the ledger can be written at the moment; changes are reported at once.
-    pub fn health(&self) -> watch::Receiver<Health> {
+    pub fn health(&self) -> watch::Receiver<LedgerHealth> {
         match self {
             Ledger::Sqlite(file) => file.health(),
             Ledger::Postgres(database) => database.health(),
@@ -188,7 +188,7 @@ impl Ledger {
     /// As [`Ledger::load_agent`].
     pub async fn heads(
         &self,
-        known: Vec<(String, pushed::Known)>,
+        known: Vec<(String, pushed::KnownVersion)>,
     ) -> Result<Vec<(pushed::PushedVersion, Vec<SourceText>)>, LedgerError> {
         self.read(move |connection| pushed::changed(connection, &known)).await
     }
@@ -221,7 +221,12 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Corrupt`], [`LedgerError::Unusable`] or [`LedgerError::Closed`]; [`LedgerError::Fenced`] where another doorman
     /// has the lease.
-    pub async fn load_agent(&self, agent: &AgentId, now: Timestamp, reach: Reach) -> Result<SavedAgent, LedgerError> {
+    pub async fn load_agent(
+        &self,
+        agent: &AgentId,
+        now: Timestamp,
+        reach: MemoryReach,
+    ) -> Result<SavedAgent, LedgerError> {
         match self {
             Ledger::Sqlite(_) => {}
             Ledger::Postgres(database) => database.take(agent.as_str()).await?,
@@ -277,10 +282,10 @@ impl Ledger {
     pub async fn waiting(
         &self,
         agents: Vec<AgentId>,
-        since: Mark,
-        wanted: Wanted,
+        since: DeliveryMark,
+        wanted: WantedRequests,
         looked: Option<(i64, i64)>,
-    ) -> Result<Option<Waiting>, LedgerError> {
+    ) -> Result<Option<WaitingRequests>, LedgerError> {
         self.read(move |connection| deliveries::waiting(connection, &agents, &since, wanted, looked)).await
     }
 

@@ -22,7 +22,7 @@ pub use guest::{GuestDoubt, RemovalOutcome, RemovedBy, Stay};
 pub use handle::{Handle, HandleProblem, Sender};
 pub use ids::{AgentId, ContactId, ID_BYTES_MAX, IdProblem, RequestId, SenderId, SenderIds};
 pub use person::Person;
-pub use target::Target;
+pub use target::PersonTarget;
 pub use text::StrangerText;
 pub(crate) use text::{ascii_json, columns, hides};
 

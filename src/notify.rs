@@ -33,7 +33,7 @@ pub use message::{ConditionLine, Message, RequestLine, ToldLine};
 
 /// What all targets share.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct NotifyContext {
     /// Both clocks.
     pub clock: Clock,
     /// The outbox.
@@ -53,17 +53,17 @@ pub struct Surroundings {
 /// All targets, as the rest of the daemon sees them. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
-    targets: Arc<[Target]>,
+    targets: Arc<[NotifyTargetHandle]>,
 }
 
 /// One target, from outside.
 #[derive(Debug)]
-struct Target {
+struct NotifyTargetHandle {
     settings: Arc<NotifyTarget>,
     status: Arc<ArcSwap<NotifyStatus>>,
     /// Requests an immediate delivery.
     again: mpsc::Sender<()>,
-    around: Surroundings,
+    around: NotifyContext,
 }
 
 /// Why a target could not be tested or retried.
@@ -95,18 +95,18 @@ impl Targets {
     /// after the next start.
     pub fn start(
         settings: &[NotifyTarget],
-        around: &Surroundings,
+        around: &NotifyContext,
         seed: u64,
         stop: &CancellationToken,
     ) -> (Self, Vec<JoinHandle<()>>) {
         let mut rings = Vec::with_capacity(settings.len());
-        let targets: Arc<[Target]> = settings
+        let targets: Arc<[NotifyTargetHandle]> = settings
             .iter()
             .map(|settings| {
                 let (again, ring) = mpsc::channel(1);
                 rings.push(ring);
                 let status = Arc::new(ArcSwap::from_pointee(NotifyStatus::new(&settings.name, settings.way.word())));
-                Target { settings: Arc::new(settings.clone()), status, again, around: around.clone() }
+                NotifyTargetHandle { settings: Arc::new(settings.clone()), status, again, around: around.clone() }
             })
             .collect();
         let all = Self { targets };
@@ -167,7 +167,7 @@ impl Targets {
         Ok(())
     }
 
-    fn find(&self, name: &str) -> Result<&Target, TargetError> {
+    fn find(&self, name: &str) -> Result<&NotifyTargetHandle, TargetError> {
         let found = self.targets.iter().find(|target| target.settings.name == name);
         found.ok_or_else(|| TargetError::Unknown(name.to_owned()))
     }

@@ -31,13 +31,13 @@ use tracing::{info, warn};
 
 use crate::clock::{Clock, Mono};
 use crate::config::settings::{ControlSettings, KeySource, PageIdentity, PageSettings};
-use crate::ledger::At;
+use crate::ledger::LedgerAddress;
 use crate::model::{AgentId, RequestId};
 use crate::ops::board::BoardReader;
 use crate::ops::control::inherited::GivenPage;
-use crate::ops::control::keeping::{Seen, keep_in_place};
-use crate::ops::control::socket::{Bound, SocketError};
-use crate::ops::control::wire::Call;
+use crate::ops::control::keeping::{SocketCheck, keep_in_place};
+use crate::ops::control::socket::{BoundSocket, SocketError};
+use crate::ops::control::wire::ControlCall;
 use crate::ops::log::events;
 use crate::ops::serving::{self, BIND_AGAIN, Limits, Listener};
 use crate::secret::{self, Key, Redact};
@@ -45,8 +45,8 @@ use standing::Teller;
 
 pub use logins::Logins;
 pub use replies::Replies;
-pub use standing::Standing;
-pub use words::Words;
+pub use standing::PageState;
+pub use words::PageWords;
 
 /// Most connections at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 32;
@@ -74,7 +74,7 @@ const LIMITS: Limits = Limits {
 
 /// Everything that the page needs.
 #[derive(Debug)]
-pub struct Parts {
+pub struct PageParts {
     /// `[page]`.
     pub settings: PageSettings,
     /// The page's socket gets the same group as the control socket.
@@ -86,9 +86,9 @@ pub struct Parts {
     /// The source of what is shown.
     pub board: BoardReader,
     /// The channel for what people do.
-    pub calls: mpsc::Sender<Call>,
+    pub calls: mpsc::Sender<ControlCall>,
     /// The ledger's path.
-    pub ledger: At,
+    pub ledger: LedgerAddress,
     /// The configuration's file, if there is one.
     pub config: Option<PathBuf>,
     /// Each agent's rules file.
@@ -98,28 +98,28 @@ pub struct Parts {
     /// The links and sessions of people.
     pub logins: Logins,
     /// The functions that put events into words.
-    pub words: Words,
+    pub words: PageWords,
     /// The links in messages.
     pub replies: Replies,
 }
 
 /// The running page.
 #[derive(Debug)]
-struct Page {
+struct RunningPage {
     settings: PageSettings,
     clock: Clock,
     board: BoardReader,
-    calls: mpsc::Sender<Call>,
-    ledger: At,
+    calls: mpsc::Sender<ControlCall>,
+    ledger: LedgerAddress,
     config: Option<PathBuf>,
     rules: Vec<(AgentId, PathBuf)>,
     redact: Redact,
     logins: Logins,
-    words: Words,
+    words: PageWords,
     replies: Replies,
     /// The secret that a proxy must send before its headers count.
     proxy_secret: Option<Key>,
-    forms: form::Forms,
+    forms: form::FormTokens,
     readings: Arc<Semaphore>,
     cache: Mutex<reading::Cache>,
     /// Why people were refused; each reason is logged once.
@@ -127,7 +127,7 @@ struct Page {
     answered: Mutex<VecDeque<(AgentId, RequestId, Mono)>>,
 }
 
-impl Page {
+impl RunningPage {
     /// Remembers for a moment that a request was answered, since the board may still show it.
     fn just_answered(&self, agent: AgentId, request: RequestId) {
         let now = self.clock.now().mono;
@@ -158,9 +158,22 @@ pub fn is_wanted(settings: &PageSettings, given: &[GivenPage]) -> bool {
 }
 
 /// Serves the page until `stop`. A problem of the page is logged and stops nothing else.
-pub async fn serve(parts: Parts, stop: CancellationToken) {
-    let Parts { settings, control, given, clock, board, calls, ledger, config, rules, redact, logins, replies, words } =
-        parts;
+pub async fn serve(parts: PageParts, stop: CancellationToken) {
+    let PageParts {
+        settings,
+        control,
+        given,
+        clock,
+        board,
+        calls,
+        ledger,
+        config,
+        rules,
+        redact,
+        logins,
+        replies,
+        words,
+    } = parts;
     let places = places(&settings, given, logins.standing());
     let everywhere = |place: &str, why: &str| {
         places.iter().for_each(|(_, teller)| teller.refused(why));
@@ -184,7 +197,7 @@ pub async fn serve(parts: Parts, stop: CancellationToken) {
     if let Some(secret) = &secret {
         redact.add(secret.expose());
     }
-    let page = Arc::new(Page {
+    let page = Arc::new(RunningPage {
         settings,
         clock,
         board,
@@ -197,7 +210,7 @@ pub async fn serve(parts: Parts, stop: CancellationToken) {
         words,
         replies,
         proxy_secret: secret,
-        forms: form::Forms::new(&key),
+        forms: form::FormTokens::new(&key),
         readings: Arc::new(Semaphore::new(READINGS_MAX)),
         cache: Mutex::default(),
         told: Mutex::default(),
@@ -212,35 +225,35 @@ pub async fn serve(parts: Parts, stop: CancellationToken) {
     while tasks.join_next().await.is_some() {}
 }
 
-enum Place {
+enum PageListener {
     At(SocketAddr),
     File(PathBuf),
     Given(GivenPage),
 }
 
 /// Sockets that were passed replace those of the settings.
-fn places(settings: &PageSettings, given: Vec<GivenPage>, standing: &Standing) -> Vec<(Place, Teller)> {
+fn places(settings: &PageSettings, given: Vec<GivenPage>, standing: &PageState) -> Vec<(PageListener, Teller)> {
     if !given.is_empty() {
         let told = |given| match given {
-            GivenPage::Port(_) => (Place::Given(given), standing.port("a port that was handed over")),
-            GivenPage::Socket(_) => (Place::Given(given), standing.socket("a socket that was handed over")),
+            GivenPage::Port(_) => (PageListener::Given(given), standing.port("a port that was handed over")),
+            GivenPage::Socket(_) => (PageListener::Given(given), standing.socket("a socket that was handed over")),
         };
         return given.into_iter().map(told).collect();
     }
     let file = settings.socket.clone();
-    let file = file.map(|path| (standing.socket(&path.display().to_string()), Place::File(path)));
-    let port = settings.listen.map(|at| (standing.port(&at.to_string()), Place::At(at)));
+    let file = file.map(|path| (standing.socket(&path.display().to_string()), PageListener::File(path)));
+    let port = settings.listen.map(|at| (standing.port(&at.to_string()), PageListener::At(at)));
     file.into_iter().chain(port).map(|(teller, place)| (place, teller)).collect()
 }
 
-async fn serve_at(place: Place, teller: Teller, group: Option<String>, router: Router, stop: CancellationToken) {
+async fn serve_at(place: PageListener, teller: Teller, group: Option<String>, router: Router, stop: CancellationToken) {
     let tell = |address: &str, why: &str| {
         teller.refused(why);
         refused(address, why);
     };
     let (mut kept, mut again) = (None, serving::for_good());
     let listener = match place {
-        Place::At(address) => {
+        PageListener::At(address) => {
             let bound = serving::bound(address, |why| tell(&address.to_string(), why));
             let listener = tokio::select! {
                 () = stop.cancelled() => return,
@@ -248,7 +261,7 @@ async fn serve_at(place: Place, teller: Teller, group: Option<String>, router: R
             };
             Ok(Listener::Tcp(listener))
         }
-        Place::File(path) => {
+        PageListener::File(path) => {
             let (listener, file) = tokio::select! {
                 () = stop.cancelled() => return,
                 bound = bound_file(path, group, tell) => bound,
@@ -258,8 +271,8 @@ async fn serve_at(place: Place, teller: Teller, group: Option<String>, router: R
             kept = Some((file, made));
             Listener::of_socket(listener)
         }
-        Place::Given(GivenPage::Port(listener)) => Listener::of_port(listener),
-        Place::Given(GivenPage::Socket(listener)) => Listener::of_socket(listener),
+        PageListener::Given(GivenPage::Port(listener)) => Listener::of_port(listener),
+        PageListener::Given(GivenPage::Socket(listener)) => Listener::of_socket(listener),
     };
     let listener = match listener {
         Ok(listener) => listener,
@@ -280,15 +293,15 @@ async fn serve_at(place: Place, teller: Teller, group: Option<String>, router: R
 }
 
 /// Makes sure that the socket's file stays in its place, until `stop`.
-async fn in_place(file: Bound, made: mpsc::Sender<Listener>, teller: &Teller, stop: CancellationToken) {
+async fn in_place(file: BoundSocket, made: mpsc::Sender<Listener>, teller: &Teller, stop: CancellationToken) {
     let (of_file, mut remade) = mpsc::channel(1);
-    let tell = |seen: Seen<'_>| match seen {
-        Seen::Remade(path) => {
+    let tell = |seen: SocketCheck<'_>| match seen {
+        SocketCheck::Remade(path) => {
             teller.served(None);
             let path = path.display().to_string();
             warn!(event = events::PAGE_REMADE, path, "the file of the page's socket was gone: made again");
         }
-        Seen::Missing(error) => {
+        SocketCheck::Missing(error) => {
             let why = "its file is gone, and another cannot be made";
             teller.refused(why);
             refused("page.socket", &format!("{why}: {error}"));
@@ -310,11 +323,11 @@ async fn bound_file(
     path: PathBuf,
     group: Option<String>,
     tell: impl Fn(&str, &str),
-) -> (std::os::unix::net::UnixListener, Bound) {
+) -> (std::os::unix::net::UnixListener, BoundSocket) {
     let mut told = None;
     loop {
         let (at, of) = (path.clone(), group.clone());
-        let bound = tokio::task::spawn_blocking(move || Bound::bind_for(&at, of.as_deref())).await;
+        let bound = tokio::task::spawn_blocking(move || BoundSocket::bind_for(&at, of.as_deref())).await;
         let why = match bound {
             Ok(Ok(mut bound)) => match bound.take_listener() {
                 Some(listener) => return (listener, bound),
@@ -353,7 +366,7 @@ fn refused(address: &str, why: &str) {
     warn!(event = events::PAGE_REFUSED, address, why, "the page cannot be served there");
 }
 
-fn router(page: &Arc<Page>) -> Router {
+fn router(page: &Arc<RunningPage>) -> Router {
     Router::new()
         .route("/", get(views::agents))
         .route("/pending", get(views::pending))

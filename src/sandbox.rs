@@ -34,8 +34,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use control::{Control, ControlError};
-pub use fault::{At, Do, Fault};
-pub use wire::{NewRequest, RequestState, State, Status};
+pub use fault::{Do, Fault, FaultPlace};
+pub use wire::{NewRequest, RequestState, SandboxState, SandboxStatus};
 pub use world::World;
 
 /// How long [`Sandbox::stop`] waits for connections to end before it cuts them.
@@ -63,7 +63,7 @@ impl Default for SandboxOptions {
 
 /// The two ways in which a sandbox ends.
 #[derive(Debug, Clone, Default)]
-struct Ending {
+struct SandboxEnding {
     stop: CancellationToken,
     kill: CancellationToken,
 }
@@ -73,7 +73,7 @@ struct Ending {
 pub struct Sandbox {
     address: SocketAddr,
     control: Control,
-    ending: Ending,
+    ending: SandboxEnding,
     tasks: TaskTracker,
 }
 
@@ -85,7 +85,7 @@ impl Sandbox {
     /// The address cannot be bound, or, as `InvalidInput`, the world is not valid.
     pub async fn start(address: SocketAddr, world: World, options: SandboxOptions) -> io::Result<Sandbox> {
         world.check().map_err(|problem| io::Error::new(io::ErrorKind::InvalidInput, problem))?;
-        Self::resume(address, Control::new(shared::Shared::new(&world, options))).await
+        Self::resume(address, Control::new(shared::SandboxShared::new(&world, options))).await
     }
 
     /// Starts with the whole state of a sandbox that ended, like a platform that was restarted.
@@ -96,7 +96,7 @@ impl Sandbox {
     pub async fn resume(address: SocketAddr, control: Control) -> io::Result<Sandbox> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let (ending, tasks) = (Ending::default(), TaskTracker::new());
+        let (ending, tasks) = (SandboxEnding::default(), TaskTracker::new());
         tasks.spawn(server::run(listener, control.shared().clone(), ending.clone(), tasks.clone()));
         Ok(Sandbox { address, control, ending, tasks })
     }

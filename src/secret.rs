@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroize as _;
 
 use crate::config::settings::KeySource;
-use crate::files::{self, Advice, FileError, Reading, Trust};
+use crate::files::{self, Advice, FileError, FileTrust, ReadOptions};
 
 pub use redact::Redact;
 
@@ -114,7 +114,7 @@ pub(crate) fn describe(source: &KeySource) -> String {
 
 /// The result of reading a key.
 #[derive(Debug)]
-pub struct Found {
+pub struct KeyReading {
     /// The key.
     pub key: Result<Key, KeyReadError>,
     /// What is wrong with how it is kept; it is used nevertheless. Each is a sentence that says what to do.
@@ -127,7 +127,7 @@ pub fn read(source: &KeySource) -> Result<Key, KeyReadError> {
 }
 
 /// Reads a key, and says what is wrong with how it is kept. Blocks as [`read`] does.
-pub fn look(source: &KeySource) -> Found {
+pub fn look(source: &KeySource) -> KeyReading {
     let mut warnings = Vec::new();
     let key = key(source, &mut warnings).map_err(|why| KeyReadError { source_name: describe(source), why });
     if let Ok(key) = &key
@@ -136,7 +136,7 @@ pub fn look(source: &KeySource) -> Found {
         let source = describe(source);
         warnings.push(format!("the key from {source} has fewer than {KEY_BYTES_SHORT} bytes: is it complete?"));
     }
-    Found { key, warnings }
+    KeyReading { key, warnings }
 }
 
 /// Reads one secret, or several on separate lines: while a secret is being changed, the old and the new one are both
@@ -202,7 +202,7 @@ fn credential(name: &str) -> Result<PathBuf, String> {
 }
 
 fn read_file(path: &Path) -> Result<files::Contents, String> {
-    let how = Reading { bytes_max: KEY_BYTES_MAX + 2, pipes: false, trust: Trust::Path };
+    let how = ReadOptions { bytes_max: KEY_BYTES_MAX + 2, pipes: false, trust: FileTrust::Path };
     files::read(path, how).map_err(|error| match &error {
         FileError::Untrusted(_) => format!("{error}: {}", error.help()),
         FileError::TooLarge(_) => KeyProblem::TooLong.to_string(),

@@ -19,15 +19,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::agent::shell::{Command, Surroundings};
+use crate::agent::shell::{AgentCommand, AgentContext};
 use crate::agent::{AgentHandle, Counters};
 use crate::config::Settings;
 use crate::fleet::{Fleet, Stand};
-use crate::ledger::Health;
+use crate::ledger::LedgerHealth;
 use crate::model::{AgentId, AgentState};
 use crate::notify::Targets;
-use crate::ops::board::{self, AgentSlot, Board, Phase};
-use crate::ops::control::wire::{Call, PolicyStatus, Reloaded};
+use crate::ops::board::{self, AgentSlot, Board, DaemonPhase};
+use crate::ops::control::wire::{ControlCall, PolicyStatus, Reloaded};
 use crate::ops::log::events;
 use crate::ops::service_manager::Notifier;
 use crate::ops::watchdog::Watchdog;
@@ -56,7 +56,7 @@ pub(crate) const LOOP_BOUND: Duration = Duration::from_secs(20);
 
 /// Orders to the supervisor that do not come over the control socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum SupervisorOrder {
     /// SIGHUP.
     Reload,
     /// SIGTERM, SIGINT: drain and end. A second one ends at once.
@@ -68,13 +68,13 @@ pub enum Order {
 
 /// Everything that a supervisor needs.
 #[derive(Debug)]
-pub struct Parts {
+pub struct SupervisorParts {
     /// The configuration.
     pub settings: Settings,
     /// The loaded rules files.
     pub policies: Policies,
     /// What every agent needs.
-    pub around: Surroundings,
+    pub around: AgentContext,
     /// Watches the loops.
     pub watchdog: Watchdog,
     /// systemd.
@@ -97,14 +97,14 @@ pub struct Parts {
 
 /// What the supervisor's own loop, the control calls and the agents' runners share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SupervisorShared {
     settings: Settings,
     policies: Mutex<Policies>,
     /// The last known state of the rules files, so that a long reload does not delay `status`.
     policies_status: ArcSwap<Vec<PolicyStatus>>,
-    around: Surroundings,
+    around: AgentContext,
     notifier: Notifier,
-    members: Vec<Member>,
+    members: Vec<SupervisedAgent>,
     shadow: bool,
     settings_watch: Arc<settings_watch::SettingsWatch>,
     board: boards::Publisher,
@@ -115,7 +115,7 @@ pub(crate) struct Shared {
 
 /// One agent as the supervisor sees it.
 #[derive(Debug)]
-pub(crate) struct Member {
+pub(crate) struct SupervisedAgent {
     id: AgentId,
     /// Empty while its task is being (re)started.
     handle: Arc<ArcSwapOption<AgentHandle>>,
@@ -127,7 +127,7 @@ pub(crate) struct Member {
     stand: watch::Receiver<Stand>,
 }
 
-impl Shared {
+impl SupervisorShared {
     /// Reads every rules file and every key again. If something is wrong, the present one stays in force.
     async fn reload(&self, by: &str, shrunk: Shrunk) -> Reloaded {
         let begun = Instant::now();
@@ -161,7 +161,7 @@ impl Shared {
         self.around.net.renew_tls();
         for member in &self.members {
             if let Some(handle) = member.handle.load_full() {
-                handle.tell(Command::RenewKey).await;
+                handle.tell(AgentCommand::RenewKey).await;
             }
         }
         let latency_ms = begun.elapsed().as_secs_f64() * 1e3;
@@ -179,7 +179,7 @@ impl Shared {
             );
         }
         self.notifier.ready();
-        self.publish(Phase::Running);
+        self.publish(DaemonPhase::Running);
         reloaded
     }
 
@@ -234,16 +234,28 @@ impl Shared {
 /// Runs all agents until it is ordered to stop and everything is drained. At the end it cancels `stop`, which ends
 /// everything that runs beside it.
 pub async fn run(
-    parts: Parts,
-    mut calls: mpsc::Receiver<Call>,
-    mut orders: mpsc::Receiver<Order>,
+    parts: SupervisorParts,
+    mut calls: mpsc::Receiver<ControlCall>,
+    mut orders: mpsc::Receiver<SupervisorOrder>,
     stop: CancellationToken,
 ) {
-    let Parts { settings, policies, around, watchdog, notifier, shadow, seed, reread, board, notify, page, fleet } =
-        parts;
+    let SupervisorParts {
+        settings,
+        policies,
+        around,
+        watchdog,
+        notifier,
+        shadow,
+        seed,
+        reread,
+        board,
+        notify,
+        page,
+        fleet,
+    } = parts;
     let rows = if page.is_some() { board::rows_of_each(settings.agents.len()) } else { 0 };
     let board = boards::Publisher::new(board, rows);
-    let member = |agent: &crate::config::settings::AgentSettings| Member {
+    let member = |agent: &crate::config::settings::AgentSettings| SupervisedAgent {
         id: agent.id.clone(),
         handle: Arc::default(),
         counters: Counters::default(),
@@ -253,7 +265,7 @@ pub async fn run(
     let members = settings.agents.iter().map(member).collect();
     let policies_status = ArcSwap::from_pointee(policies.status());
     let (policies, settings_watch) = (Mutex::new(policies), Arc::new(settings_watch::SettingsWatch::new(reread)));
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(SupervisorShared {
         settings,
         policies,
         policies_status,
@@ -298,11 +310,11 @@ pub async fn run(
 
 /// The supervisor's loop; ends with the first order to stop.
 async fn watch_over(
-    shared: &Arc<Shared>,
+    shared: &Arc<SupervisorShared>,
     watchdog: &Watchdog,
     beside: &mut JoinSet<()>,
-    calls: &mut mpsc::Receiver<Call>,
-    orders: &mut mpsc::Receiver<Order>,
+    calls: &mut mpsc::Receiver<ControlCall>,
+    orders: &mut mpsc::Receiver<SupervisorOrder>,
 ) {
     let beat = watchdog.register("supervisor", LOOP_BOUND);
     let later = |rhythm| interval_at(Instant::now() + rhythm, rhythm);
@@ -322,19 +334,19 @@ async fn watch_over(
         let shared = shared.clone();
         tokio::select! {
             order = orders.recv() => match order {
-                Some(Order::Reload) => drop(beside.spawn(async move { drop(shared.reload("signal", Shrunk::Refuse).await) })),
-                Some(Order::Stop) | None => return,
+                Some(SupervisorOrder::Reload) => drop(beside.spawn(async move { drop(shared.reload("signal", Shrunk::Refuse).await) })),
+                Some(SupervisorOrder::Stop) | None => return,
                 #[cfg(any(test, debug_assertions))]
-                Some(Order::Panic(place)) => if let Some(handle) = shared.members.get(place).and_then(|member| member.handle.load_full()) {
-                    handle.tell(Command::Panic).await;
+                Some(SupervisorOrder::Panic(place)) => if let Some(handle) = shared.members.get(place).and_then(|member| member.handle.load_full()) {
+                    handle.tell(AgentCommand::Panic).await;
                 },
             },
             Some(call) = calls.recv() => drop(beside.spawn(async move { shared.call(call).await })),
             Some(_ended) = beside.join_next() => {}
             Ok(()) = health.changed() => tell_health(&health.borrow_and_update(), &mut blocked_since),
-            _ = board.tick() => shared.publish(Phase::Running),
+            _ = board.tick() => shared.publish(DaemonPhase::Running),
             () = shared.board.rung() => if shared.board.may_publish_now() {
-                shared.publish(Phase::Running);
+                shared.publish(DaemonPhase::Running);
             } else {
                 board.reset_after(boards::BETWEEN);
             },
@@ -357,13 +369,13 @@ async fn watch_over(
 }
 
 async fn drain_agents(
-    shared: &Shared,
+    shared: &SupervisorShared,
     mut agents: JoinSet<()>,
     drain: CancellationToken,
-    orders: &mut mpsc::Receiver<Order>,
+    orders: &mut mpsc::Receiver<SupervisorOrder>,
 ) {
     shared.notifier.stopping();
-    shared.publish(Phase::Draining);
+    shared.publish(DaemonPhase::Draining);
     info!(event = events::DRAINING, "stopping: answers on their way are finished, the rest stays pending");
     let begun = Instant::now();
     drain.cancel();
@@ -372,7 +384,7 @@ async fn drain_agents(
     loop {
         tokio::select! {
             ended = agents.join_next() => if ended.is_none() { break },
-            order = orders.recv() => if matches!(order, Some(Order::Stop) | None) { break },
+            order = orders.recv() => if matches!(order, Some(SupervisorOrder::Stop) | None) { break },
             () = tokio::time::sleep_until(deadline) => break,
         }
     }
@@ -381,13 +393,13 @@ async fn drain_agents(
     info!(event = events::DRAINED, agents = left, latency_ms = begun.elapsed().as_secs_f64() * 1e3, "drained");
 }
 
-fn tell_health(health: &Health, blocked_since: &mut Option<Instant>) {
+fn tell_health(health: &LedgerHealth, blocked_since: &mut Option<Instant>) {
     match health {
-        Health::Ok => {
+        LedgerHealth::Ok => {
             let for_ms = blocked_since.take().map(|since| since.elapsed().as_secs_f64() * 1e3);
             info!(event = events::LEDGER_RECOVERED, for_ms, "the ledger can be written again");
         }
-        Health::Blocked { why, .. } => {
+        LedgerHealth::Blocked { why, .. } => {
             blocked_since.get_or_insert_with(Instant::now);
             error!(event = events::LEDGER_BLOCKED, why, "the ledger cannot be written; every answer waits");
         }

@@ -10,7 +10,7 @@ mod recorder;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-pub use recorder::{RECORD_BYTES_MAX, Recorder};
+pub use recorder::{RECORD_BYTES_MAX, TranscriptRecorder};
 
 /// The version that a header line names.
 pub(crate) const VERSION: u32 = 1;
@@ -30,7 +30,7 @@ pub enum Dir {
 /// One line. Exactly one of the fields after `note` is present; none of them in a header or in a line with only a note.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Line {
+pub struct TranscriptLine {
     /// The header's version; a header begins a run of doorman.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcript: Option<u32>,
@@ -69,7 +69,7 @@ pub struct Line {
     pub stop: Option<bool>,
     /// A REST call, or its result.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rest: Option<Rest>,
+    pub rest: Option<RestLine>,
 }
 
 /// An upgrade. Out: the query without any key. In: the reply.
@@ -102,7 +102,7 @@ pub struct Upgrade {
 /// A REST call. Out: `method`, `path`, `query`, `body`. In: `status` and `body`, or `error`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Rest {
+pub struct RestLine {
     /// The number that links a call and its reply; counted through the run.
     pub call: u64,
     /// `GET` or `POST`.
@@ -165,7 +165,7 @@ pub enum ReadError {
 /// # Errors
 ///
 /// A line that is not valid, a newer version, or a text that is too long.
-pub fn read(text: &str) -> Result<Vec<Line>, ReadError> {
+pub fn read(text: &str) -> Result<Vec<TranscriptLine>, ReadError> {
     if text.len() > READ_BYTES_MAX {
         return Err(ReadError::TooLong);
     }
@@ -175,8 +175,8 @@ pub fn read(text: &str) -> Result<Vec<Line>, ReadError> {
         if text.trim().is_empty() {
             continue;
         }
-        match serde_json::from_str::<Line>(text) {
-            Ok(Line { transcript: Some(version), .. }) if version > VERSION => {
+        match serde_json::from_str::<TranscriptLine>(text) {
+            Ok(TranscriptLine { transcript: Some(version), .. }) if version > VERSION => {
                 return Err(ReadError::Version { line, version });
             }
             Ok(read) => lines.push(read),
@@ -211,6 +211,6 @@ mod tests {
         assert!(matches!(read("{}\nhello\n"), Err(ReadError::Line { line: 2, .. })));
         assert!(matches!(read("{\"dir\":\"sideways\"}"), Err(ReadError::Line { line: 1, .. })));
         assert!(matches!(read("{\"transcript\":2}"), Err(ReadError::Version { line: 1, version: 2 })));
-        assert_eq!(read("\n{\"later\":\"key\"}\n{\"frame\":[\"cut o").unwrap(), [Line::default()]);
+        assert_eq!(read("\n{\"later\":\"key\"}\n{\"frame\":[\"cut o").unwrap(), [TranscriptLine::default()]);
     }
 }

@@ -24,7 +24,7 @@ mod place;
 
 use std::time::{Duration, Instant};
 
-use doorman::sandbox::{At, Control, Do, Fault, NewRequest, Sandbox, SandboxOptions, Status, World};
+use doorman::sandbox::{Control, Do, Fault, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
 use jiff::Timestamp;
 use place::{certificate, configure, id, start, usage};
 
@@ -114,7 +114,7 @@ fn latencies(control: &Control, origin: Timestamp, mark: &str) -> Vec<f64> {
     let mut all: Vec<f64> = (control.state().requests.iter())
         .filter(|request| request.id.starts_with(mark))
         .map(|request| {
-            assert_eq!(request.status, Status::Approved, "{request:?}");
+            assert_eq!(request.status, SandboxStatus::Approved, "{request:?}");
             let born: Timestamp = request.inserted_at.parse().unwrap();
             request.answers[0].at_us as f64 / 1e3 - born.duration_since(origin).as_secs_f64() * 1e3
         })
@@ -140,7 +140,10 @@ async fn spell(control: &Control, agents: usize, first: usize, mark: &str) {
     }
     let done = || {
         let requests = control.state().requests;
-        requests.iter().filter(|request| request.id.starts_with(mark)).all(|request| request.status == Status::Approved)
+        requests
+            .iter()
+            .filter(|request| request.id.starts_with(mark))
+            .all(|request| request.status == SandboxStatus::Approved)
     };
     until(mark, done).await;
 }
@@ -211,8 +214,8 @@ async fn run(args: &Args) {
 
     spell(&control, args.agents, FIRST_WELL, "calm").await;
     row(&format!("{RATE} requests/s, nothing wrong"), quantiles(&latencies(&control, origin, "calm")));
-    control.fault(Fault::new(At::Respond, Do::Stall).ms(14_000).count(0).agent(&id(1))).unwrap();
-    control.fault(Fault::new(At::Push, Do::Malformed).count(0).agent(&id(2))).unwrap();
+    control.fault(Fault::new(FaultPlace::Respond, Do::Stall).ms(14_000).count(0).agent(&id(1))).unwrap();
+    control.fault(Fault::new(FaultPlace::Push, Do::Malformed).count(0).agent(&id(2))).unwrap();
     for agent in [1, 2] {
         let slow = NewRequest::to(&id(agent)).from("friends/{n}").id(&format!("slow-{agent}-{{n}}")).count(100);
         control.request(&slow).unwrap();

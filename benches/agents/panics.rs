@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use doorman::clock::Clock;
 use doorman::config::{self, Env, Overrides};
-use doorman::daemon::{Daemon, Options};
+use doorman::daemon::{Daemon, DaemonOptions};
 use doorman::sandbox::Control;
-use doorman::supervisor::Order;
+use doorman::supervisor::SupervisorOrder;
 use jiff::Timestamp;
 
 use super::{FIRST_WELL, joined, latencies, quantiles, spell, until};
@@ -35,7 +35,7 @@ pub async fn run(control: &Control, dir: &Path, url: &str, agents: usize, origin
     }));
     let file = dir.join("doorman.toml");
     let loaded = config::load(Some(&file), &Env::default(), &Overrides::default()).unwrap();
-    let options = Options::unattended(Clock::start(), 1, &file);
+    let options = DaemonOptions::unattended(Clock::start(), 1, &file);
     let daemon = Daemon::start(loaded.settings, options).await.unwrap();
     until("all are live", || joined(control) == agents).await;
     let orders = daemon.orders.clone();
@@ -43,7 +43,7 @@ pub async fn run(control: &Control, dir: &Path, url: &str, agents: usize, origin
         let mut tick = tokio::time::interval(RHYTHM);
         loop {
             tick.tick().await;
-            if orders.send(Order::Panic(PANICS)).await.is_err() {
+            if orders.send(SupervisorOrder::Panic(PANICS)).await.is_err() {
                 return;
             }
         }

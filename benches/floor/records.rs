@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use doorman::ledger::{Ledger, Options};
+use doorman::ledger::{Ledger, LedgerOptions};
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, params};
 use tokio::sync::mpsc::UnboundedSender;
@@ -225,7 +225,7 @@ fn make_ledger(path: &Path) {
     // On a separate thread, since the caller runs on a runtime.
     let made = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { Ledger::open(&path, Options::default()).unwrap().close().await }).unwrap();
+        runtime.block_on(async { Ledger::open(&path, LedgerOptions::default()).unwrap().close().await }).unwrap();
     });
     made.join().unwrap();
 }

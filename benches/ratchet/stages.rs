@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use doorman::config::settings::{CredentialsMode, Platform};
-use doorman::ledger::{Ledger, Options};
+use doorman::ledger::{Ledger, LedgerOptions};
 use doorman::model::{AgentId, Answer, RequestId};
 use doorman::phoenix::frame;
 use doorman::platform::net::Net;
@@ -64,7 +64,7 @@ impl Stage {
             Stage::Record => {
                 let dir = tempfile::tempdir()?;
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                let ledger = Ledger::open(&dir.path().join("ledger.db"), Options::default())?;
+                let ledger = Ledger::open(&dir.path().join("ledger.db"), LedgerOptions::default())?;
                 Play::new(Some((ledger, runtime))).run(requests);
             }
         }

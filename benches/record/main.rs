@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use doorman::ledger::{Ledger, Options, Reach};
+use doorman::ledger::{Ledger, LedgerOptions, MemoryReach};
 use jiff::{SignedDuration, Timestamp};
 
 struct Args {
@@ -56,12 +56,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("load before the run: {}", std::fs::read_to_string("/proc/loadavg")?.trim());
     let (empty, none) = (place.path().join("empty.db"), place.path().join("none.db"));
     let large = args.ledger.clone().unwrap_or_else(|| place.path().join("ledger.db"));
-    runtime.block_on(async { Ledger::open(&empty, Options::default())?.close().await })?;
+    runtime.block_on(async { Ledger::open(&empty, LedgerOptions::default())?.close().await })?;
     let written = runtime.block_on(write(&empty));
     println!("writing a request with its decision, intent and outcome: {written:.1} µs");
     if !large.exists() {
         let begun = Instant::now();
-        runtime.block_on(async { Ledger::open(&large, Options::default())?.close().await })?;
+        runtime.block_on(async { Ledger::open(&large, LedgerOptions::default())?.close().await })?;
         filled::fill(&large, args.requests, args.agents);
         println!("the large ledger was made in {:.0?}", begun.elapsed());
     }
@@ -115,7 +115,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Microseconds for each request, in batches like those of an agent's task.
 async fn write(path: &Path) -> f64 {
     const REQUESTS: u64 = 20_000;
-    let ledger = Ledger::open(path, Options::default()).unwrap();
+    let ledger = Ledger::open(path, LedgerOptions::default()).unwrap();
     let begun = Instant::now();
     for batch in filled::batches(REQUESTS) {
         ledger.commit(batch).await.unwrap();
@@ -127,8 +127,8 @@ async fn write(path: &Path) -> f64 {
 
 /// Loads the saved state of every agent at the same time.
 async fn remember(path: &Path, agents: u64) -> Duration {
-    let ledger = Ledger::open(path, Options::default()).unwrap();
-    let reach = Reach { charges: SignedDuration::from_hours(24 * 31), approvals: None, history: None };
+    let ledger = Ledger::open(path, LedgerOptions::default()).unwrap();
+    let reach = MemoryReach { charges: SignedDuration::from_hours(24 * 31), approvals: None, history: None };
     let begun = Instant::now();
     let mut loads = tokio::task::JoinSet::new();
     for n in 0..agents {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use doorman::sandbox::wire::Counts;
+use doorman::sandbox::wire::RequestCounts;
 use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Child;
@@ -99,7 +99,7 @@ impl Sample {
     ];
 
     /// Takes a sample of the daemon; `latencies` are sorted, in microseconds.
-    pub async fn take(daemon: &mut Daemon, begun: Instant, latencies: &[u64], counts: &Counts) -> Self {
+    pub async fn take(daemon: &mut Daemon, begun: Instant, latencies: &[u64], counts: &RequestCounts) -> Self {
         assert!(daemon.child.try_wait().unwrap().is_none(), "the daemon ended by itself");
         let proc = format!("/proc/{}", daemon.pid());
         let status = std::fs::read_to_string(format!("{proc}/status")).unwrap();

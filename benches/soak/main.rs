@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use daemon::{Daemon, Sample, quantile};
 use doorman::sandbox::wire::RequestState;
-use doorman::sandbox::{At, Control, Do, Fault, NewRequest, Sandbox, SandboxOptions, Status, World};
+use doorman::sandbox::{Control, Do, Fault, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
 use fastrand::Rng;
 use nix::sys::signal::{Signal, kill};
 
@@ -89,40 +89,40 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
 fn fault(rng: &mut Rng) -> Fault {
     let (at, what) = rng
         .choice([
-            (At::Push, Do::Drop),
-            (At::Push, Do::Malformed),
-            (At::Push, Do::Duplicate),
-            (At::Push, Do::Reorder),
-            (At::Push, Do::Delay),
-            (At::Push, Do::Close),
-            (At::Push, Do::CrashChannel),
-            (At::Respond, Do::Status),
-            (At::Respond, Do::Drop),
-            (At::Respond, Do::Malformed),
-            (At::Respond, Do::Delay),
-            (At::Respond, Do::ApplyThenFail),
-            (At::Respond, Do::Close),
-            (At::List, Do::Status),
-            (At::List, Do::Drop),
-            (At::List, Do::Malformed),
-            (At::List, Do::Reorder),
-            (At::List, Do::Duplicate),
-            (At::Join, Do::Drop),
-            (At::Join, Do::Status),
-            (At::Join, Do::Malformed),
-            (At::Join, Do::ApplyThenFail),
-            (At::Upgrade, Do::Status),
-            (At::Upgrade, Do::Drop),
-            (At::Heartbeat, Do::Drop),
-            (At::Heartbeat, Do::Malformed),
-            (At::Any, Do::Supersede),
-            (At::Any, Do::Ghost),
-            (At::Any, Do::Stall),
+            (FaultPlace::Push, Do::Drop),
+            (FaultPlace::Push, Do::Malformed),
+            (FaultPlace::Push, Do::Duplicate),
+            (FaultPlace::Push, Do::Reorder),
+            (FaultPlace::Push, Do::Delay),
+            (FaultPlace::Push, Do::Close),
+            (FaultPlace::Push, Do::CrashChannel),
+            (FaultPlace::Respond, Do::Status),
+            (FaultPlace::Respond, Do::Drop),
+            (FaultPlace::Respond, Do::Malformed),
+            (FaultPlace::Respond, Do::Delay),
+            (FaultPlace::Respond, Do::ApplyThenFail),
+            (FaultPlace::Respond, Do::Close),
+            (FaultPlace::List, Do::Status),
+            (FaultPlace::List, Do::Drop),
+            (FaultPlace::List, Do::Malformed),
+            (FaultPlace::List, Do::Reorder),
+            (FaultPlace::List, Do::Duplicate),
+            (FaultPlace::Join, Do::Drop),
+            (FaultPlace::Join, Do::Status),
+            (FaultPlace::Join, Do::Malformed),
+            (FaultPlace::Join, Do::ApplyThenFail),
+            (FaultPlace::Upgrade, Do::Status),
+            (FaultPlace::Upgrade, Do::Drop),
+            (FaultPlace::Heartbeat, Do::Drop),
+            (FaultPlace::Heartbeat, Do::Malformed),
+            (FaultPlace::Any, Do::Supersede),
+            (FaultPlace::Any, Do::Ghost),
+            (FaultPlace::Any, Do::Stall),
         ])
         .unwrap();
     let fault = Fault::new(at, what).count(rng.u64(1..6));
     match what {
-        Do::Status if at != At::Join => fault.code(rng.choice([429, 500, 502, 503]).unwrap()).ms(1000),
+        Do::Status if at != FaultPlace::Join => fault.code(rng.choice([429, 500, 502, 503]).unwrap()).ms(1000),
         Do::Ghost | Do::Stall => fault.count(1).ms(3000),
         Do::Delay => fault.ms(rng.u64(50..1500)),
         _ => fault,
@@ -205,22 +205,29 @@ async fn strangers(control: Control, rate: u32, seed: u64, until: Instant) -> u6
         }
         while deferred.front().is_some_and(|(at, _)| *at <= Instant::now()) {
             let (_, id) = deferred.pop_front().unwrap();
-            let end = rng.choice([Status::Cancelled, Status::Expired, Status::Approved, Status::Rejected]).unwrap();
+            let end = rng
+                .choice([
+                    SandboxStatus::Cancelled,
+                    SandboxStatus::Expired,
+                    SandboxStatus::Approved,
+                    SandboxStatus::Rejected,
+                ])
+                .unwrap();
             // A guest may have been answered already; that answer stands.
             let _ = control.settle(&id, end);
         }
     }
     for (_, id) in deferred {
-        let _ = control.settle(&id, Status::Cancelled);
+        let _ = control.settle(&id, SandboxStatus::Cancelled);
     }
     number
 }
 
 /// The status that a rule gives a request; `None` for guests and strangers, who may stay pending.
-fn due(id: &str) -> Option<Status> {
+fn due(id: &str) -> Option<SandboxStatus> {
     match id.split('-').next() {
-        Some("friends") => Some(Status::Approved),
-        Some("foes") => Some(Status::Rejected),
+        Some("friends") => Some(SandboxStatus::Approved),
+        Some("foes") => Some(SandboxStatus::Rejected),
         _ => None,
     }
 }
@@ -253,8 +260,8 @@ fn wronged(requests: &[RequestState]) -> Vec<String> {
         // The rule approves guests up to its limit, and rejects nobody.
         None => {
             let approve = request.id.starts_with("guests");
-            request.status == Status::Pending
-                || request.answers.iter().any(|answer| !approve || answer.status != Status::Approved)
+            request.status == SandboxStatus::Pending
+                || request.answers.iter().any(|answer| !approve || answer.status != SandboxStatus::Approved)
         }
     };
     requests.iter().filter(|request| wrong(request)).map(|request| format!("{request:?}")).collect()

@@ -38,18 +38,18 @@ use crate::clock::{Mono, Now};
 use crate::inbox::{Inbox, Listing, Mark};
 use crate::ledger::entry::{SavedAgent, SavedIdentity};
 use crate::model::{AgentState, RequestId, SenderId, StrangerText};
-use crate::phoenix::{Session, SessionConfig};
+use crate::phoenix::{PhoenixSession, SessionConfig};
 use crate::platform::CallError;
-use crate::policy::{Asked, Policy, PolicyState};
+use crate::policy::{Policy, PolicyState, ReceivingAgent};
 use crate::responder::Responder;
 
 use clockwatch::ClockWatch;
-use contacts::Contacts;
+use contacts::ContactList;
 use counters::Counter;
 pub use counters::Counters;
 pub use doubting::OpenDoubt;
 use guests::Guests;
-use identity::Identity;
+use identity::KeyIdentity;
 pub use io::{Action, CoreConfig, Input};
 pub use notice::Notice;
 pub use outbox::BATCH_MAX;
@@ -68,19 +68,19 @@ const ACTIONS_KEPT: usize = 64;
 #[derive(Debug)]
 pub struct Core {
     config: CoreConfig,
-    session: Session,
+    session: PhoenixSession,
     inbox: Inbox,
     responder: Responder,
     policy: Option<Arc<Policy>>,
     /// The version of pushed rules that the ledger has, where it refused an intent for ours.
     newer: Option<u64>,
     policy_state: PolicyState,
-    identity: Identity,
+    identity: KeyIdentity,
     /// The user who owns this agent, as the platform reports.
     own_owner: Option<SenderId>,
     restore: Restore,
-    asking: asking::Asking,
-    contacts: Contacts,
+    asking: asking::OpenQuestions,
+    contacts: ContactList,
     guests: Guests,
     removals: Removals,
     clock: ClockWatch,
@@ -118,7 +118,7 @@ pub struct Core {
     /// answered.
     between: Option<CallError>,
     /// Limits the decisions of one step, so that a long queue does not starve the socket.
-    pace: deciding::Pace,
+    pace: deciding::DecidingPace,
     counters: Counters,
     rng: fastrand::Rng,
     stopping: bool,
@@ -128,7 +128,7 @@ pub struct Core {
 impl Core {
     /// A core that has not started yet; give it [`Input::Start`]. `saved` is what the ledger remembers.
     pub fn new(config: CoreConfig, policy: Option<Arc<Policy>>, saved: SavedAgent, now: Now) -> Self {
-        let session = Session::new(
+        let session = PhoenixSession::new(
             SessionConfig {
                 agent: config.agent.clone(),
                 connection: config.connection,
@@ -151,11 +151,11 @@ impl Core {
             inbox: Inbox::with_capacity(listing, config.capacity),
             responder: Responder::new(config.answers.in_flight, config.answers.per_second),
             policy_state,
-            identity: Identity::default(),
+            identity: KeyIdentity::default(),
             own_owner: None,
             restore: Restore::default(),
-            asking: asking::Asking::default(),
-            contacts: Contacts::new(policy.as_deref(), now),
+            asking: asking::OpenQuestions::default(),
+            contacts: ContactList::new(policy.as_deref(), now),
             guests: Guests::default(),
             removals: Removals::default(),
             policy,
@@ -182,14 +182,14 @@ impl Core {
             state_why: "starting".to_owned(),
             refusals_told: HashSet::new(),
             between: None,
-            pace: deciding::Pace::default(),
+            pace: deciding::DecidingPace::default(),
             counters: Counters::default(),
             rng: fastrand::Rng::with_seed(config.seed ^ 2),
             stopping: false,
             done: false,
             config,
         };
-        core.policy_state.asked_of(Asked::new(core.config.agent.as_str(), core.config.name.as_deref()));
+        core.policy_state.asked_of(ReceivingAgent::new(core.config.agent.as_str(), core.config.name.as_deref()));
         for SavedIdentity { owner, told, basis, at } in saved.identities {
             core.policy_state.doubts_mut().on_record(&owner, &told, basis, at);
         }

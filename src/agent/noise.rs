@@ -21,13 +21,13 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Noise {
     // Bounded: an event's name is one of a fixed set.
-    events: BTreeMap<&'static str, Event>,
+    events: BTreeMap<&'static str, EventNoise>,
     /// When suppressed lines are reported next.
     due: Option<Mono>,
 }
 
 #[derive(Debug)]
-struct Event {
+struct EventNoise {
     lines: u32,
     /// The time from which the remaining lines are counted.
     since: Mono,
@@ -38,7 +38,7 @@ impl Noise {
     /// Whether this notice's line may go out.
     pub fn admits(&mut self, notice: &Notice, now: Mono) -> bool {
         let Some(name) = caused_by_platform(notice) else { return true };
-        let event = self.events.entry(name).or_insert(Event { lines: LINES_AT_ONCE, since: now, kept_back: 0 });
+        let event = self.events.entry(name).or_insert(EventNoise { lines: LINES_AT_ONCE, since: now, kept_back: 0 });
         let between = Duration::from_secs(1) / LINES_PER_SECOND;
         let more = u32::try_from(now.since(event.since).as_nanos() / between.as_nanos()).unwrap_or(u32::MAX);
         if event.lines.saturating_add(more) >= LINES_AT_ONCE {
@@ -62,7 +62,7 @@ impl Noise {
             return Vec::new();
         }
         self.due = None;
-        let taken = |(name, event): (&&'static str, &mut Event)| (*name, std::mem::take(&mut event.kept_back));
+        let taken = |(name, event): (&&'static str, &mut EventNoise)| (*name, std::mem::take(&mut event.kept_back));
         self.events.iter_mut().map(taken).filter(|(_, lines)| *lines > 0).collect()
     }
 }

@@ -11,7 +11,7 @@ use crate::policy::{By, Truth};
 
 /// Counts the notices of one agent.
 #[derive(Debug)]
-pub(super) struct Counting {
+pub(super) struct NoticeCounter {
     metrics: Metrics,
     /// The agent's rules file, as it is configured.
     rules: Arc<str>,
@@ -19,7 +19,7 @@ pub(super) struct Counting {
     cause: Option<&'static str>,
 }
 
-impl Counting {
+impl NoticeCounter {
     pub(super) fn new(metrics: Metrics, rules: &Path) -> Self {
         Self { metrics, rules: rules.display().to_string().into(), cause: None }
     }

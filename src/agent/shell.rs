@@ -20,26 +20,26 @@ use super::core::notice::Notice;
 use super::core::{Action, Core, Input, OpOutcome};
 use super::noise::Noise;
 use super::notice_log;
-use super::notice_metrics::Counting;
+use super::notice_metrics::NoticeCounter;
 use crate::clock::{Clock, Now};
 use crate::config::settings::{AgentSettings, Timing};
 use crate::decider::Deciders;
-use crate::fleet::Trust;
-use crate::ledger::{Health, Ledger, LedgerError};
+use crate::fleet::LeaseTrust;
+use crate::ledger::{Ledger, LedgerError, LedgerHealth};
 use crate::model::AgentId;
 use crate::model::Ended;
 use crate::ops::board::AgentSlot;
 use crate::ops::metrics::Metrics;
-use crate::ops::watchdog::Beat;
+use crate::ops::watchdog::Pulse;
 use crate::platform::net::Net;
 use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{Dialer, SocketCommand, SocketEvent};
 use crate::policy::Policy;
 use crate::secret::Key;
-use crate::transcript::{Dir, Recorder};
+use crate::transcript::{Dir, TranscriptRecorder};
 
-pub use calls::Done;
-pub use handle::{AgentHandle, Command};
+pub use calls::CallDone;
+pub use handle::{AgentCommand, AgentHandle};
 
 use handout::Handout;
 
@@ -53,7 +53,7 @@ pub type Observer = mpsc::UnboundedSender<(AgentId, Notice)>;
 
 /// The parts of the daemon that an agent's task uses.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct AgentContext {
     /// Both clocks.
     pub clock: Clock,
     /// The network connections to the platform.
@@ -67,7 +67,7 @@ pub struct Surroundings {
     /// The record.
     pub ledger: Ledger,
     /// Whether others may answer for this process's agents by now.
-    pub trust: Trust,
+    pub trust: LeaseTrust,
     /// Intervals and time limits.
     pub timing: Timing,
     /// Receives every notice.
@@ -80,33 +80,33 @@ pub struct Surroundings {
 #[derive(Debug)]
 pub struct Agent {
     settings: AgentSettings,
-    around: Surroundings,
+    around: AgentContext,
     core: Core,
-    commands: mpsc::Receiver<Command>,
-    health: watch::Receiver<Health>,
+    commands: mpsc::Receiver<AgentCommand>,
+    health: watch::Receiver<LedgerHealth>,
     trusted: watch::Receiver<bool>,
     /// Another doorman took over: this task ends.
     fenced: Option<LedgerError>,
     policy: watch::Receiver<Option<Arc<Policy>>>,
     drain: CancellationToken,
-    beat: Beat,
+    beat: Pulse,
     /// The key and the client that carries it, or why there is none.
     key: Result<(Key, AgentRest), String>,
-    tasks: JoinSet<Done>,
-    conn: Option<Conn>,
+    tasks: JoinSet<CallDone>,
+    conn: Option<CurrentSocket>,
     /// The number of the last question of whose the key is; the reply to an earlier question may concern an older key.
     questions: u64,
     replies: std::collections::HashMap<u64, tokio::sync::oneshot::Sender<OpOutcome>>,
     tokens: u64,
     drain_until: Option<Instant>,
-    counting: Counting,
+    counting: NoticeCounter,
     handout: Handout,
     noise: Noise,
 }
 
 /// The current socket, open or opening.
 #[derive(Debug)]
-struct Conn {
+struct CurrentSocket {
     number: u64,
     commands: mpsc::Sender<SocketCommand>,
     events: mpsc::Receiver<SocketEvent>,
@@ -117,14 +117,14 @@ struct Conn {
     free: bool,
 }
 
-impl Conn {
+impl CurrentSocket {
     /// The socket's task may finish by itself.
     fn let_go(mut self) {
         self.free = true;
     }
 }
 
-impl Drop for Conn {
+impl Drop for CurrentSocket {
     fn drop(&mut self) {
         if !self.free {
             self.task.abort();
@@ -138,10 +138,10 @@ impl Agent {
     /// `policy` is the policy in force from now on (the core has the one in force now); `drain` makes the task stop.
     pub async fn new(
         settings: AgentSettings,
-        around: Surroundings,
+        around: AgentContext,
         core: Core,
         policy: watch::Receiver<Option<Arc<Policy>>>,
-        beat: Beat,
+        beat: Pulse,
         drain: CancellationToken,
         slot: AgentSlot,
     ) -> (Self, AgentHandle) {
@@ -149,7 +149,7 @@ impl Agent {
         let handle = AgentHandle::new(sender);
         let (health, trusted) = (around.ledger.health(), around.trust.changes());
         let key = calls::read_key(&settings, &around.rest).await;
-        let counting = Counting::new(around.metrics.clone(), &settings.rules);
+        let counting = NoticeCounter::new(around.metrics.clone(), &settings.rules);
         let agent = Self {
             counting,
             handout: Handout::new(slot),
@@ -209,7 +209,7 @@ impl Agent {
 
     /// A ledger that cannot be written, and one in which others may write for this agent by now: nothing new is decided.
     fn ledger_health(&mut self) {
-        let healthy = matches!(*self.health.borrow_and_update(), Health::Ok);
+        let healthy = matches!(*self.health.borrow_and_update(), LedgerHealth::Ok);
         let trusted = *self.trusted.borrow_and_update();
         let now = self.now();
         self.core.handle(Input::LedgerHealth(healthy && trusted), now);
@@ -288,29 +288,29 @@ impl Agent {
     }
 
     /// Puts something into the transcript, if one is written.
-    fn record(&self, what: impl FnOnce(&Recorder, &AgentId)) {
+    fn record(&self, what: impl FnOnce(&TranscriptRecorder, &AgentId)) {
         if let Some(recorder) = self.around.rest.recorder() {
             what(recorder, &self.settings.id);
         }
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: AgentCommand) {
         let now = self.now();
         match command {
-            Command::RenewKey => self.renew_key(),
-            Command::Op { op, person, reply } => {
+            AgentCommand::RenewKey => self.renew_key(),
+            AgentCommand::Op { op, person, reply } => {
                 self.tokens += 1;
                 self.replies.insert(self.tokens, reply);
                 self.core.handle(Input::Op { token: self.tokens, op, person }, now);
             }
             // A failed send means that nobody waits for the reply any more, which is not an error here.
-            Command::Status(reply) => drop(reply.send(self.core.status().into())),
-            Command::Pending(reply) => drop(reply.send(self.core.pending().into_iter().map(Into::into).collect())),
-            Command::Doubts(reply) => drop(reply.send(self.core.doubts().into_iter().map(Into::into).collect())),
-            Command::Find { target, reply } => drop(reply.send(self.core.find(&target))),
-            Command::FindGuests { target, reply } => drop(reply.send(self.core.find_guests(&target))),
+            AgentCommand::Status(reply) => drop(reply.send(self.core.status().into())),
+            AgentCommand::Pending(reply) => drop(reply.send(self.core.pending().into_iter().map(Into::into).collect())),
+            AgentCommand::Doubts(reply) => drop(reply.send(self.core.doubts().into_iter().map(Into::into).collect())),
+            AgentCommand::Find { target, reply } => drop(reply.send(self.core.find(&target))),
+            AgentCommand::FindGuests { target, reply } => drop(reply.send(self.core.find_guests(&target))),
             #[cfg(any(test, debug_assertions))]
-            Command::Panic => panic!("asked to panic, by a test"),
+            AgentCommand::Panic => panic!("asked to panic, by a test"),
         }
     }
 
@@ -328,7 +328,7 @@ impl Agent {
                 Action::Remove { contact, for_person } => self.remove_contact(contact, for_person),
                 Action::Record(batch) => {
                     let ledger = self.around.ledger.clone();
-                    self.tasks.spawn(async move { Done::Recorded(ledger.commit(batch).await) });
+                    self.tasks.spawn(async move { CallDone::Recorded(ledger.commit(batch).await) });
                 }
                 Action::Ask { request, question, circumstances } => self.ask(&request, question, &circumstances),
                 Action::Restore { number, reach } => self.restore(number, reach),

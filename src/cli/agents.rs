@@ -5,7 +5,7 @@ use super::output::shown;
 use super::{CliError, Global};
 use crate::ledger::LedgerReader;
 use crate::model::AgentId;
-use crate::policy::Asked;
+use crate::policy::ReceivingAgent;
 
 /// Shortest beginning of an id that names it.
 const BEGINNING_MIN: usize = 4;
@@ -26,11 +26,11 @@ impl AgentArg {
 }
 
 /// The names by which rules may mean this agent, as far as the configuration says.
-pub(super) fn asked(agent: &AgentId, global: &Global) -> Asked {
-    let Ok(places) = super::places(global, "--config PATH") else { return Asked::unnamed(agent.as_str()) };
+pub(super) fn asked(agent: &AgentId, global: &Global) -> ReceivingAgent {
+    let Ok(places) = super::places(global, "--config PATH") else { return ReceivingAgent::unnamed(agent.as_str()) };
     let configured = places.rules.iter().any(|(id, _)| id == agent.as_str());
     let name = places.names.iter().find(|(id, _)| id == agent.as_str()).map(|(_, name)| name.as_str());
-    if configured { Asked::new(agent.as_str(), name) } else { Asked::unnamed(agent.as_str()) }
+    if configured { ReceivingAgent::new(agent.as_str(), name) } else { ReceivingAgent::unnamed(agent.as_str()) }
 }
 
 /// The one of these ids that is meant, by its id or its handle.

@@ -10,7 +10,7 @@ use super::remote::{Remote, RemoteArgs};
 use super::who::WhoArgs;
 use super::{CliError, Global, completions, list, output, pending};
 use crate::model::{AgentId, Handle, Verdict};
-use crate::ops::control::wire::{Answered, ControlOp, Pending, PendingRow};
+use crate::ops::control::wire::{AnswerDone, ControlOp, PendingList, PendingRow};
 
 /// Arguments of `approve`.
 #[derive(Debug, clap::Args)]
@@ -124,19 +124,24 @@ pub fn run(args: Args, verdict: Verdict, global: &Global) -> Result<u8, CliError
     Ok(say(&args, verdict, None, &remote)?.code)
 }
 
-struct Said {
+struct CommandOutput {
     code: u8,
     /// The requests that were answered or held.
-    done: Vec<Answered>,
+    done: Vec<AnswerDone>,
 }
 
-fn say(args: &Args, verdict: Verdict, lasts: Option<SignedDuration>, remote: &Remote) -> Result<Said, CliError> {
+fn say(
+    args: &Args,
+    verdict: Verdict,
+    lasts: Option<SignedDuration>,
+    remote: &Remote,
+) -> Result<CommandOutput, CliError> {
     let agent = remote.agent(args.agent.given())?;
     let targets = match &args.by {
         Some(by) => everybody(by, args, verdict, agent.clone(), remote)?,
         None => args.targets.clone(),
     };
-    let mut said = Said { code: 0, done: Vec::new() };
+    let mut said = CommandOutput { code: 0, done: Vec::new() };
     for target in &targets {
         let answered = match one_for(target, verdict, lasts, agent.clone(), remote) {
             Ok(answered) => answered,
@@ -172,7 +177,7 @@ pub(super) fn one(
     verdict: Verdict,
     agent: Option<AgentId>,
     remote: &Remote,
-) -> Result<Answered, CliError> {
+) -> Result<AnswerDone, CliError> {
     one_for(target, verdict, None, agent, remote)
 }
 
@@ -183,7 +188,7 @@ fn one_for(
     lasts: Option<SignedDuration>,
     agent: Option<AgentId>,
     remote: &Remote,
-) -> Result<Answered, CliError> {
+) -> Result<AnswerDone, CliError> {
     let for_ms = lasts.map(|lasts| u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
     remote.ask(&ControlOp::Answer { verdict, target: target.to_owned(), agent, for_ms, exact: false })
 }
@@ -196,7 +201,7 @@ fn everybody(
     agent: Option<AgentId>,
     remote: &Remote,
 ) -> Result<Vec<String>, CliError> {
-    let Pending { requests, unknown } = remote.ask(&ControlOp::Pending { agent })?;
+    let PendingList { requests, unknown } = remote.ask(&ControlOp::Pending { agent })?;
     output::note(&pending::not_known(&unknown));
     let meant: Vec<PendingRow> = requests.into_iter().filter(|row| row.by.as_deref() == Some(by)).collect();
     if meant.is_empty() {
@@ -233,7 +238,7 @@ fn called(handle: Option<&str>) -> String {
     plain.map_or_else(|| output::stranger(handle, 60), |plain| output::stranger(Some(&format!("@{plain}")), 60))
 }
 
-pub(crate) fn sentence(answered: &Answered) -> String {
+pub(crate) fn sentence(answered: &AnswerDone) -> String {
     let who = called(answered.handle.as_deref());
     let request = output::shown(&answered.request);
     let word = word(answered.verdict);
@@ -272,8 +277,8 @@ mod tests {
         assert_eq!(called(None), "-");
     }
 
-    fn answered(verdict: Verdict, outcome: &str) -> Answered {
-        Answered {
+    fn answered(verdict: Verdict, outcome: &str) -> AnswerDone {
+        AnswerDone {
             request: "r-1".to_owned(),
             agent: AgentId::parse("a-1").unwrap(),
             handle: Some("@bob\u{1b}".to_owned()),

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use super::agents::{self, AgentArg};
-use super::contacts::Out;
+use super::contacts::ContactPrinter;
 use super::contacts::select::{Narrowed, Rules};
 use super::ledger::{fault, path};
 use super::{CliError, Global, output};
@@ -53,7 +53,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let mut rules = Rules::new(&reader, args.rules.as_ref(), global)?;
     let now = output::now();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut out = Out::new(args.json);
+    let mut out = ContactPrinter::new(args.json);
     let narrowed = Narrowed { agent: agent.as_ref(), ..Narrowed::default() };
     narrowed.each(&reader, |contact, _| {
         let audit = rules.audit(&contact, now)?;

@@ -12,14 +12,14 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::explain::sources::loaded_of;
-use super::findings::{self, Finding, Format};
+use super::findings::{self, Finding, FindingsFormat};
 use super::policy::head_of;
 use super::{CliError, Global, output};
 use crate::clock::Clock;
 use crate::config::settings::{AgentSettings, LedgerSettings, pushed_name};
-use crate::config::{self, Env, Loaded, Overrides, Settings};
+use crate::config::{self, Env, LoadedConfig, Overrides, Settings};
 use crate::diagnostics::{Report, Severity};
-use crate::ledger::{At, LedgerReader};
+use crate::ledger::{LedgerAddress, LedgerReader};
 use crate::model::AgentId;
 use crate::platform::tls::{self, TlsError};
 use crate::policy::{self, LintContext};
@@ -50,7 +50,7 @@ pub struct Args {
     rules: Option<PathBuf>,
     /// How to print it
     #[arg(long, value_name = "FORMAT", default_value = "human")]
-    format: Format,
+    format: FindingsFormat,
     /// The same as `--format json`
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -72,7 +72,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         );
         return Err(CliError::new(2, message));
     }
-    let format = if args.json { Format::Json } else { args.format };
+    let format = if args.json { FindingsFormat::Json } else { args.format };
     let mut checked = Checked { format, ..Checked::default() };
     let mut beside = Beside::default();
     let named = args.rules.is_some();
@@ -122,13 +122,13 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         (0, _) => u8::from(args.strict),
         _ => 78,
     };
-    if format == Format::Human {
+    if format == FindingsFormat::Human {
         for (file, time) in took {
             output::print(&cost::said(file, time))?;
         }
     }
     let text = match format {
-        Format::Human => {
+        FindingsFormat::Human => {
             let from = global
                 .config
                 .clone()
@@ -137,7 +137,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             let from = from.or_else(|| (!named && checked.files.is_empty()).then(nowhere)).unwrap_or_default();
             format!("{from}{} rules file(s) checked: {errors} error(s), {warnings} warning(s)\n", rules.len())
         }
-        Format::Json => {
+        FindingsFormat::Json => {
             let files: Vec<String> = checked.files.iter().map(|file| file.display().to_string()).collect();
             let problems: Vec<_> = checked.findings.iter().map(Finding::json).collect();
             let (all, good) = (json!(files), code == 0);
@@ -146,8 +146,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             )
             .map(|()| code);
         }
-        Format::Github => checked.findings.iter().map(Finding::github).collect(),
-        Format::Junit => {
+        FindingsFormat::Github => checked.findings.iter().map(Finding::github).collect(),
+        FindingsFormat::Junit => {
             findings::junit("doorman check", &findings::cases(&checked.files, &checked.findings, args.strict))
         }
     };
@@ -175,7 +175,7 @@ impl Beside {
     }
 
     /// Adds the warnings that the rules alone do not give.
-    fn lint(&self, loaded: &mut policy::Loaded, agents: &[AgentId]) {
+    fn lint(&self, loaded: &mut policy::LoadedPolicy, agents: &[AgentId]) {
         let mut facts = facts(self.ledger.as_ref(), agents, &mut loaded.report);
         facts.agents.clone_from(&self.agents);
         facts.deciders.clone_from(&self.deciders);
@@ -185,9 +185,9 @@ impl Beside {
 
 /// Adds to rules that are about to be pushed the warnings of `check`, as far as this machine's configuration can be read: for the
 /// agents that it has under this name.
-pub(super) fn lint_pushed(loaded: &mut policy::Loaded, name: &str, global: &Global) {
+pub(super) fn lint_pushed(loaded: &mut policy::LoadedPolicy, name: &str, global: &Global) {
     let configured = config::load(global.config.as_deref(), &Env::of_command(), &Overrides::default());
-    let Ok(config::Loaded { settings, .. }) = configured else {
+    let Ok(config::LoadedConfig { settings, .. }) = configured else {
         return Beside::default().lint(loaded, &[]);
     };
     let of_name = |agent: &AgentSettings| (pushed_name(&agent.rules) == Some(name)).then(|| agent.id.clone());
@@ -213,9 +213,9 @@ fn rules_of_broken(file: Option<&Path>) -> BTreeMap<PathBuf, Vec<AgentId>> {
 }
 
 /// Whether each key exists and nobody else can read it.
-fn keys(loaded: &mut Loaded) {
+fn keys(loaded: &mut LoadedConfig) {
     for agent in loaded.settings.agents.clone() {
-        let secret::Found { key, warnings } = secret::look(&agent.key);
+        let secret::KeyReading { key, warnings } = secret::look(&agent.key);
         if let Err(error) = key {
             loaded
                 .report
@@ -229,7 +229,7 @@ fn keys(loaded: &mut Loaded) {
 }
 
 /// Whether the daemon could speak TLS, if its platform needs it.
-fn tls(loaded: &mut Loaded) {
+fn tls(loaded: &mut LoadedConfig) {
     let platform = &loaded.settings.platform;
     if !platform.needs_tls() {
         return;
@@ -253,7 +253,7 @@ fn facts(ledger: Option<&LedgerSettings>, agents: &[AgentId], report: &mut Repor
     let mut facts = LintContext { now: Some(now), ..LintContext::default() };
     let Some(ledger) = ledger else { return facts };
     facts.keep = SignedDuration::try_from(ledger.keep).ok();
-    if At::from(ledger).is_there() {
+    if LedgerAddress::from(ledger).is_there() {
         match LedgerReader::open(ledger).and_then(|reader| remembered::rules(&reader, agents, now)) {
             Ok(rules) => facts.rules = rules,
             Err(error) => {
@@ -268,7 +268,7 @@ fn facts(ledger: Option<&LedgerSettings>, agents: &[AgentId], report: &mut Repor
 
 #[derive(Default)]
 struct Checked {
-    format: Format,
+    format: FindingsFormat,
     files: Vec<PathBuf>,
     findings: Vec<Finding>,
 }
@@ -276,7 +276,7 @@ struct Checked {
 impl Checked {
     fn show(&mut self, report: &Report) {
         self.findings.extend(findings::of_report(report));
-        if self.format == Format::Human {
+        if self.format == FindingsFormat::Human {
             let _ = write!(anstream::stderr(), "{}", report.render(std::io::stderr().is_terminal()));
         }
     }

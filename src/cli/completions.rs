@@ -11,7 +11,7 @@ use clap_complete::env::{CompleteEnv, Shells};
 
 use super::{Cli, CliError, Global, output, remote, variable};
 use crate::ledger::read::{RecordedContact, WantedContacts};
-use crate::ledger::{At, Filter, LedgerReader, RecordedRequest};
+use crate::ledger::{Filter, LedgerAddress, LedgerReader, RecordedRequest};
 use crate::model::{Handle, Outcome, Verdict};
 use crate::ops::control::wire::{ControlOp, OpReply, PendingRow};
 use crate::policy::{By, GuardKind};
@@ -187,7 +187,7 @@ fn awaited(current: &OsStr) -> BTreeSet<String> {
 /// The ledger, if there is one.
 fn record() -> Option<LedgerReader> {
     let places = super::places(&asked(), "").ok()?;
-    LedgerReader::open(At::of(&places.ledger, places.database.as_ref())).ok()
+    LedgerReader::open(LedgerAddress::of(&places.ledger, places.database.as_ref())).ok()
 }
 
 /// What decided the requests that are pending now.

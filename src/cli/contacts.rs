@@ -88,7 +88,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         newest: args.limit,
         fits: args.matching.is_some().then_some(&fits),
     };
-    let mut out = Out::new(args.json);
+    let mut out = ContactPrinter::new(args.json);
     let mut failed = None;
     let each = reader.each_contact(&wanted, |contact| match out.take(contact, None) {
         Ok(flow) => flow,
@@ -107,7 +107,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 
 /// Where the contacts are printed: one line at a time, or in tables of limited length, so that they need not all fit
 /// into memory.
-pub(super) struct Out {
+pub(super) struct ContactPrinter {
     json: bool,
     rows: Vec<RecordedContact>,
     /// What the rules say of each contact, if that was requested.
@@ -115,7 +115,7 @@ pub(super) struct Out {
     pub(super) any: bool,
 }
 
-impl Out {
+impl ContactPrinter {
     pub(super) fn new(json: bool) -> Self {
         Self { json, rows: Vec::new(), said: Vec::new(), any: false }
     }
@@ -146,7 +146,7 @@ impl Out {
     /// Prints the remaining rows.
     ///
     /// # Errors
-    /// As [`Out::take`].
+    /// As [`ContactPrinter::take`].
     pub(super) fn flush(&mut self) -> Result<(), CliError> {
         if !self.rows.is_empty() {
             output::print_page(&page(&self.rows, &self.said, output::now()))?;

@@ -4,7 +4,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use self::stage::Stage;
+use self::stage::DemoRun;
 use super::{CliError, Global, output};
 use crate::config::{self, Env, Overrides};
 use crate::sandbox::{Sandbox, SandboxOptions, World};
@@ -33,7 +33,7 @@ pub struct Args {
     keep: bool,
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type DemoFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs the command.
 ///
@@ -52,13 +52,13 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
         .map_err(|error| CliError::new(1, format!("the demo failed: {error}")))
 }
 
-async fn evening(args: &Args) -> Result<u8, Failure> {
+async fn evening(args: &Args) -> Result<u8, DemoFailure> {
     let directory = Directory::create()?;
     let directory = directory.0.as_path();
     let sandbox = Sandbox::start("127.0.0.1:0".parse()?, world(), SandboxOptions::default()).await?;
     write_configuration(directory, &sandbox.url())?;
     let control = sandbox.control();
-    let mut stage = Stage::begin(directory, args.fast)?;
+    let mut stage = DemoRun::begin(directory, args.fast)?;
     let sandbox = script::play(&mut stage, &control, sandbox).await?;
     stage.summary(&control)?;
     let doorman = program(std::env::current_exe(), std::env::current_dir());
@@ -137,7 +137,7 @@ fn world() -> World {
 }
 
 /// Writes the shipped rules and a configuration for the demo, and checks both as the daemon will.
-fn write_configuration(directory: &Path, url: &str) -> Result<(), Failure> {
+fn write_configuration(directory: &Path, url: &str) -> Result<(), DemoFailure> {
     let write = |name: &str, text: &str| std::fs::write(directory.join(name), text);
     write("rules.toml", include_str!("../../config/rules.toml"))?;
     write("friends.txt", include_str!("../../config/friends.txt"))?;

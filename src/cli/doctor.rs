@@ -16,7 +16,7 @@ use crate::config::settings::{AgentSettings, ConnectionMode, CredentialsMode};
 use crate::config::{self, Env, Overrides, Settings};
 use crate::diagnostics::Severity;
 use crate::files::{self, Advice};
-use crate::ledger::{self, At, LedgerReader, Server};
+use crate::ledger::{self, LedgerAddress, LedgerReader, Server};
 use crate::model::{ConnectPlan, RefusedBy};
 use crate::ops::control::client::Client;
 use crate::ops::control::wire::{ControlOp, OpReply};
@@ -147,7 +147,7 @@ fn rules(settings: &Settings, findings: &mut Findings) {
     files.dedup();
     for file in files {
         let what = format!("rules {}", file.display());
-        let loaded = super::policy::head_of(&file, &At::from(&settings.ledger))
+        let loaded = super::policy::head_of(&file, &LedgerAddress::from(&settings.ledger))
             .unwrap_or_else(|| crate::policy::load(&file, None, &crate::policy::Shrunk::Refuse));
         let report = loaded.report;
         match (report.count(Severity::Error), report.count(Severity::Warning)) {
@@ -172,7 +172,7 @@ fn said(advice: &Advice) -> String {
 }
 
 fn ledger(settings: &Settings, findings: &mut Findings) {
-    if let At::Database(address) = At::from(&settings.ledger) {
+    if let LedgerAddress::Database(address) = LedgerAddress::from(&settings.ledger) {
         let what = format!("ledger {address}");
         match ledger::look(&address) {
             Ok(Server { version, schema, loses }) => {
@@ -228,7 +228,7 @@ async fn platform(settings: &Settings, running: bool, no_connect: bool, findings
     }
     for agent in &settings.agents {
         let what = format!("agent {}", agent.id);
-        let secret::Found { key, warnings } = secret::look(&agent.key);
+        let secret::KeyReading { key, warnings } = secret::look(&agent.key);
         for warning in warnings {
             findings.warn(&what, warning);
         }

@@ -9,8 +9,8 @@ use super::agents::AgentArg;
 use super::remote::RemoteArgs;
 use super::who::WhoArgs;
 use super::{CliError, Global, output, table};
-use crate::ops::control::wire::{ControlOp, DoubtRow, Doubts, Settled};
-use crate::policy::doubts::{SHOWN_MAX, Said};
+use crate::ops::control::wire::{ControlOp, DoubtList, DoubtRow, Settled};
+use crate::policy::doubts::{DoubtSettlement, SHOWN_MAX};
 
 /// Arguments of `doubts`.
 #[derive(Debug, clap::Args)]
@@ -54,7 +54,7 @@ pub struct SettleArgs {
     target: String,
     /// What happened
     #[arg(value_name = "WHAT")]
-    said: Said,
+    said: DoubtSettlement,
     #[command(flatten)]
     agent: AgentArg,
     /// One JSON object a line
@@ -76,7 +76,7 @@ pub struct SettleArgs {
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open(global)?;
     let agent = remote.agent(args.agent.given())?;
-    let Doubts { doubts } = remote.ask(&ControlOp::Doubts { agent })?;
+    let DoubtList { doubts } = remote.ask(&ControlOp::Doubts { agent })?;
     if args.json {
         for row in &doubts {
             output::print_json(row)?;

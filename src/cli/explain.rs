@@ -13,15 +13,15 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
-use shapes::{EndMoved, Printed, Removed, Said, Story, Word};
+use shapes::{DeciderWordView, EndMovedView, Printed, Removed, Story, VerdictView};
 
 use super::history::moment;
 use super::ledger::{fault, path, print};
 use super::{CliError, Global, agents, remote};
 use crate::clock::Clock;
-use crate::ledger::read::{Moment, RecordedDecision};
-use crate::ledger::{HistoryReach, LedgerReader, Reach, RecordedRequest};
-use crate::model::{AgentId, Handle, RequestId, Sender, Target, ascii_json};
+use crate::ledger::read::{RecordedDecision, RowMoment};
+use crate::ledger::{HistoryReach, LedgerReader, MemoryReach, RecordedRequest};
+use crate::model::{AgentId, Handle, PersonTarget, RequestId, Sender, ascii_json};
 use crate::ops::control::wire::{ControlOp, OpReply};
 use crate::policy::explain::{Explanation, explain};
 use crate::policy::{Circumstances, ClockHealth, Mode, Policy, PolicyState};
@@ -94,7 +94,7 @@ pub(super) fn duration(text: &str) -> Result<SignedDuration, String> {
 }
 
 /// Which request the command is about.
-enum Found {
+enum ExplainSubject {
     /// A request on record, and the older ones of the same handle.
     Recorded(Box<RecordedRequest>, Vec<RequestId>),
     /// A handle that is not on record.
@@ -108,12 +108,12 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let agent = agents::on_record(args.agent.as_deref(), reader.as_ref(), global)?;
     let found = match &reader {
         Some(reader) => on_record(&args.target, agent.as_ref(), reader, global)?,
-        None => match Target::parse(&args.target) {
-            Target::Id(_) => return Err(not_on_record(&args.target, global)),
-            Target::Handle(_) | Target::Either(_) => Found::Nobody,
+        None => match PersonTarget::parse(&args.target) {
+            PersonTarget::Id(_) => return Err(not_on_record(&args.target, global)),
+            PersonTarget::Handle(_) | PersonTarget::Either(_) => ExplainSubject::Nobody,
         },
     };
-    if let Found::Nobody = &found
+    if let ExplainSubject::Nobody = &found
         && let Some(Unrecorded { why, by_handle }) = unrecorded(&args.target, global)
     {
         if !by_handle {
@@ -122,8 +122,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         super::output::note(&format!("doorman: {why}\n"));
     }
     let told = match (found, &reader) {
-        (Found::Recorded(recorded, older), Some(reader)) => {
-            let asked_by_id = Target::parse(&args.target)
+        (ExplainSubject::Recorded(recorded, older), Some(reader)) => {
+            let asked_by_id = PersonTarget::parse(&args.target)
                 .handle()
                 .is_none_or(|handle| recorded.request.sender.handle() != Some(&handle));
             let imagined = args.name.is_some() || args.message.is_some() || args.age.is_some();
@@ -153,13 +153,13 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 of_recorded(reader, &recorded, &older, global)?
             }
         }
-        (Found::Recorded(..) | Found::Nobody, _) if args.as_test => {
+        (ExplainSubject::Recorded(..) | ExplainSubject::Nobody, _) if args.as_test => {
             return Err(CliError::new(
                 1,
                 format!("nobody called `{}` is on record", super::output::shown(&args.target)),
             ));
         }
-        (Found::Recorded(..) | Found::Nobody, reader) => {
+        (ExplainSubject::Recorded(..) | ExplainSubject::Nobody, reader) => {
             imagined::of_hypothetical(&args, at, agent, reader.as_ref(), global)?
         }
     };
@@ -196,7 +196,7 @@ fn unrecorded(target: &str, global: &Global) -> Option<Unrecorded> {
     let Some(OpReply::Pending(pending)) = remote::at_once(global, &ControlOp::Pending { agent: None }) else {
         return None;
     };
-    let meant = Target::parse(target);
+    let meant = PersonTarget::parse(target);
     let by_handle = pending.requests.iter().any(|row| {
         let handle = row.handle.as_deref().and_then(|handle| Handle::parse(handle).ok());
         handle.is_some_and(|handle| meant.handle() == Some(handle))
@@ -220,9 +220,14 @@ fn not_on_record(target: &str, global: &Global) -> CliError {
     )
 }
 
-/// Which request the command is about, read as [`Target`] says.
-fn on_record(target: &str, agent: Option<&AgentId>, reader: &LedgerReader, global: &Global) -> Result<Found, CliError> {
-    let meant = Target::parse(target);
+/// Which request the command is about, read as [`PersonTarget`] says.
+fn on_record(
+    target: &str,
+    agent: Option<&AgentId>,
+    reader: &LedgerReader,
+    global: &Global,
+) -> Result<ExplainSubject, CliError> {
+    let meant = PersonTarget::parse(target);
     let read = |error| fault(&error);
     let of_agent = |recorded: &RecordedRequest| agent.is_none_or(|agent| *agent == recorded.agent);
     let mut found = None;
@@ -233,7 +238,7 @@ fn on_record(target: &str, agent: Option<&AgentId>, reader: &LedgerReader, globa
         (None, Some(beginning)) => reader.beginning(beginning).map_err(read)?,
         (Some(_), _) | (None, None) => Vec::new(),
     };
-    if let (None, Target::Handle(text) | Target::Either(text)) = (&found, &meant) {
+    if let (None, PersonTarget::Handle(text) | PersonTarget::Either(text)) = (&found, &meant) {
         let mut theirs = reader.requests_of(text, agent, OLDER_MAX + 1).map_err(read)?.into_iter();
         if let Some(newest) = theirs.next() {
             let older: Vec<RequestId> = theirs.map(|one| one.request.id).collect();
@@ -246,7 +251,7 @@ fn on_record(target: &str, agent: Option<&AgentId>, reader: &LedgerReader, globa
                 );
                 return Err(CliError::new(1, message));
             }
-            return Ok(Found::Recorded(Box::new(newest), older));
+            return Ok(ExplainSubject::Recorded(Box::new(newest), older));
         }
     }
     if let (None, Some(beginning)) = (&found, meant.beginning()) {
@@ -261,20 +266,20 @@ fn on_record(target: &str, agent: Option<&AgentId>, reader: &LedgerReader, globa
         }
     }
     match (found, meant) {
-        (Some(recorded), _) => Ok(Found::Recorded(Box::new(recorded), Vec::new())),
-        (None, Target::Id(_)) => Err(not_on_record(target, global)),
-        (None, Target::Handle(_) | Target::Either(_)) => Ok(Found::Nobody),
+        (Some(recorded), _) => Ok(ExplainSubject::Recorded(Box::new(recorded), Vec::new())),
+        (None, PersonTarget::Id(_)) => Err(not_on_record(target, global)),
+        (None, PersonTarget::Handle(_) | PersonTarget::Either(_)) => Ok(ExplainSubject::Nobody),
     }
 }
 
 /// How far back the record must be read for this policy.
-fn reach(policy: &Policy) -> Reach {
+fn reach(policy: &Policy) -> MemoryReach {
     let history = policy.history_reach().map(|reach| match reach {
         SignedDuration::MAX => HistoryReach::Ever,
         within => HistoryReach::Within(within),
     });
     let approvals = policy.approvals_max.map(|quota| quota.per);
-    Reach { charges: policy.charge_reach().unwrap_or_default(), approvals, history }
+    MemoryReach { charges: policy.charge_reach().unwrap_or_default(), approvals, history }
 }
 
 /// The policy state of the agent at that moment, as far as this policy needs it.
@@ -285,7 +290,7 @@ fn policy_state(
     recorded: Option<&RecordedRequest>,
     sender: &Sender,
     policy: &Policy,
-    moment: Moment,
+    moment: RowMoment,
 ) -> Result<PolicyState, CliError> {
     let owner = sender.handle().map(|handle| handle.owner());
     let memory = reader.memory_at(agent, recorded, owner, reach(policy), moment).map_err(|error| fault(&error))?;
@@ -308,7 +313,7 @@ fn of_recorded(
     global: &Global,
 ) -> Result<Printed, CliError> {
     let decision = last_decision(reader, recorded)?;
-    let rules = decision.as_ref().map(|decision| Said {
+    let rules = decision.as_ref().map(|decision| VerdictView {
         verdict: decision.verdict,
         by: decision.by.clone(),
         policy: recorded
@@ -329,7 +334,7 @@ fn of_recorded(
         }
         Some(decision) => match sources::policy_then(reader, recorded, decision) {
             Ok(policy) => {
-                let moment = Moment::of(recorded, Some((decision.row, decision.at)));
+                let moment = RowMoment::of(recorded, Some((decision.row, decision.at)));
                 let circumstances = sources::circumstances_then(recorded, decision);
                 let policy_state = policy_state(
                     global,
@@ -345,13 +350,13 @@ fn of_recorded(
             Err(error) => unexplained = Some(error.message),
         },
     }
-    let said_again = |explanation: &Explanation| Said {
+    let said_again = |explanation: &Explanation| VerdictView {
         verdict: explanation.verdict,
         by: explanation.by.clone(),
         policy: explanation.policy.clone(),
         at: decision.as_ref().map_or(recorded.first_seen, |decision| decision.at),
     };
-    let same = |one: &Said, other: &Said| one.verdict == other.verdict && one.by == other.by;
+    let same = |one: &VerdictView, other: &VerdictView| one.verdict == other.verdict && one.by == other.by;
     let differs =
         explanation.as_ref().map(said_again).filter(|again| rules.as_ref().is_some_and(|was| !same(was, again)));
     let today = today(reader, recorded, rules.as_ref(), global)?;
@@ -375,7 +380,7 @@ fn of_recorded(
         settled_at: recorded.settled_at,
         ends_at: recorded.ends_at,
         end_in_doubt: recorded.end_in_doubt.map(|doubt| doubt.reason()),
-        end_moved: recorded.end_moved.as_ref().map(|one| EndMoved {
+        end_moved: recorded.end_moved.as_ref().map(|one| EndMovedView {
             ends_at: one.ends_at,
             by: one.by.clone(),
             at: one.at,
@@ -404,9 +409,9 @@ fn of_recorded(
 }
 
 /// What deciders said of it, oldest first.
-fn words_on(reader: &LedgerReader, recorded: &RecordedRequest) -> Result<Vec<Word>, CliError> {
+fn words_on(reader: &LedgerReader, recorded: &RecordedRequest) -> Result<Vec<DeciderWordView>, CliError> {
     let told = reader.told_of(recorded).map_err(|error| fault(&error))?;
-    let word = |(at, word): (Timestamp, crate::policy::Told)| Word {
+    let word = |(at, word): (Timestamp, crate::policy::DeciderVerdict)| DeciderWordView {
         at,
         decider: word.decider.as_str().to_owned(),
         verdict: word.verdict,
@@ -419,9 +424,9 @@ fn words_on(reader: &LedgerReader, recorded: &RecordedRequest) -> Result<Vec<Wor
 fn today(
     reader: &LedgerReader,
     recorded: &RecordedRequest,
-    rules: Option<&Said>,
+    rules: Option<&VerdictView>,
     global: &Global,
-) -> Result<Option<Said>, CliError> {
+) -> Result<Option<VerdictView>, CliError> {
     let hash = reader.policy_in_force(&recorded.agent).map_err(|error| fault(&error))?;
     let Some(hash) = hash.filter(|hash| !recorded.blanked && rules.is_none_or(|rules| rules.policy != hash.as_str()))
     else {
@@ -436,12 +441,12 @@ fn today(
         Some(recorded),
         &recorded.request.sender,
         &policy,
-        Moment::at(now),
+        RowMoment::at(now),
     )?;
     let seen = Circumstances::new(recorded.first_seen, ClockHealth::Sound);
     let circumstances = contacts_on_record(reader, &recorded.agent, &recorded.request.sender, seen, now)?;
     let decision = policy.decide(&recorded.request, &circumstances, &policy_state, now);
-    let said = Said { verdict: decision.verdict, by: decision.by, policy: hash.as_str().to_owned(), at: now };
+    let said = VerdictView { verdict: decision.verdict, by: decision.by, policy: hash.as_str().to_owned(), at: now };
     Ok(Some(said).filter(|said| rules.is_none_or(|rules| (said.verdict, &said.by) != (rules.verdict, &rules.by))))
 }
 
@@ -474,8 +479,8 @@ fn of_recorded_otherwise(
         }
     };
     let moment = match at {
-        Some(at) => Moment::at(at),
-        None => Moment::of(recorded, decision.as_ref().map(|decision| (decision.row, decision.at))),
+        Some(at) => RowMoment::at(at),
+        None => RowMoment::of(recorded, decision.as_ref().map(|decision| (decision.row, decision.at))),
     };
     let mut circumstances = match &decision {
         Some(decision) if decision.at <= moment.at => sources::circumstances_then(recorded, decision),

@@ -11,7 +11,7 @@ use crate::diagnostics::{Report, Severity, Source};
 
 /// How it is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub(super) enum Format {
+pub(super) enum FindingsFormat {
     /// For people
     #[default]
     Human,
@@ -112,7 +112,7 @@ fn property(text: &str) -> String {
 
 /// One test case of JUnit's.
 #[derive(Debug)]
-pub(super) struct Case {
+pub(super) struct JunitCase {
     pub class: String,
     pub name: String,
     /// Why it failed.
@@ -122,17 +122,17 @@ pub(super) struct Case {
 }
 
 /// A case for each file; a refused file fails.
-pub(super) fn cases(files: &[PathBuf], findings: &[Finding], strict: bool) -> Vec<Case> {
+pub(super) fn cases(files: &[PathBuf], findings: &[Finding], strict: bool) -> Vec<JunitCase> {
     let of = |path: Option<&Path>, name: String| {
         let theirs = |finding: &&Finding| finding.path.as_deref() == path;
         let fails = |finding: &&Finding| strict || finding.severity == Severity::Error;
         let texts = |failed: bool| {
             findings.iter().filter(theirs).filter(|one| fails(one) == failed).map(Finding::text).collect::<Vec<_>>()
         };
-        Case { class: "check".to_owned(), name, failures: texts(true), said: texts(false) }
+        JunitCase { class: "check".to_owned(), name, failures: texts(true), said: texts(false) }
     };
     let named = files.iter().map(|path| of(Some(path), shown(&path.display().to_string())));
-    let mut cases: Vec<Case> = named.collect();
+    let mut cases: Vec<JunitCase> = named.collect();
     let mut others: Vec<&Path> = findings.iter().filter_map(|one| one.path.as_deref()).collect();
     others.retain(|path| !files.iter().any(|file| file == path));
     others.dedup();
@@ -144,7 +144,7 @@ pub(super) fn cases(files: &[PathBuf], findings: &[Finding], strict: bool) -> Ve
 }
 
 /// JUnit's XML.
-pub(super) fn junit(suite: &str, cases: &[Case]) -> String {
+pub(super) fn junit(suite: &str, cases: &[JunitCase]) -> String {
     let failed = cases.iter().filter(|case| !case.failures.is_empty()).count();
     let mut out = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n  <testsuite name=\"{suite}\" tests=\"{}\" failures=\"{failed}\">\n",

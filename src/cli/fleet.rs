@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::{CliError, Global, output, table};
-use crate::ledger::members::{Member, State, host};
-use crate::ledger::{self, At};
+use crate::ledger::members::{Member, MemberState, host};
+use crate::ledger::{self, LedgerAddress};
 use crate::ops::control::peer;
 
 /// Arguments.
@@ -22,17 +22,17 @@ Exit status: 0 done; 1 no such doorman, or nothing to change; 2 the ledger is in
 a file, which no other doorman shares; 74 the database cannot be used.")]
 pub struct Args {
     #[command(subcommand)]
-    action: Action,
+    action: FleetCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum FleetCommand {
     /// Show the doormen that share the database, and how many agents each has
     Status(Shown),
     /// Have a doorman give its agents to the others, and take none
-    Drain(Which),
+    Drain(MemberArgs),
     /// Have it take agents again
-    Undrain(Which),
+    Undrain(MemberArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,7 @@ struct Shown {
 }
 
 #[derive(Debug, clap::Args)]
-struct Which {
+struct MemberArgs {
     /// Its name, as `fleet status` shows it; else the one of this configuration
     #[arg(value_name = "MEMBER")]
     member: Option<String>,
@@ -55,15 +55,15 @@ struct Which {
 /// 2 where nothing is shared, 74 where the database cannot be used, 1 for an unknown member.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let places = super::places(global, "--config PATH")?;
-    let At::Database(address) = At::of(&places.ledger, places.database.as_ref()) else {
+    let LedgerAddress::Database(address) = LedgerAddress::of(&places.ledger, places.database.as_ref()) else {
         let message =
             "the ledger is in a file, which no other doorman shares: `[ledger] url` names a database (docs/fleet.md)";
         return Err(CliError::new(2, message));
     };
     match args.action {
-        Action::Status(shown) => status(&address, shown.json),
-        Action::Drain(which) => drain(&address, which.member.or(places.fleet_name), true),
-        Action::Undrain(which) => drain(&address, which.member.or(places.fleet_name), false),
+        FleetCommand::Status(shown) => status(&address, shown.json),
+        FleetCommand::Drain(which) => drain(&address, which.member.or(places.fleet_name), true),
+        FleetCommand::Undrain(which) => drain(&address, which.member.or(places.fleet_name), false),
     }
 }
 
@@ -89,7 +89,7 @@ fn status(address: &ledger::Address, json: bool) -> Result<u8, CliError> {
 /// How it stands; one that does not beat is told as such before another doorman finds it dead.
 fn word(member: &Member) -> &'static str {
     match member.state {
-        State::Up | State::Draining if member.beat_age > member.ttl => "silent",
+        MemberState::Up | MemberState::Draining if member.beat_age > member.ttl => "silent",
         state => state.as_str(),
     }
 }
@@ -164,8 +164,11 @@ mod tests {
             beat_age: Duration::from_millis(age),
             held: 3,
         };
-        let members =
-            [member("a\u{1b}", State::Up, 1_240), member("b", State::Draining, 800), member("c", State::Up, 16_000)];
+        let members = [
+            member("a\u{1b}", MemberState::Up, 1_240),
+            member("b", MemberState::Draining, 800),
+            member("c", MemberState::Up, 16_000),
+        ];
         insta::assert_snapshot!(anstream::adapter::strip_str(&page(&members, &["agent-1".to_owned()])).to_string(), @r"
          MEMBER   VERSION  STATE     AGENTS  REACHED  BEAT
          a\u{1b}  0.1.0    up        3       2        1.2 s ago

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::history::lines::Page;
+use super::history::lines::TerminalSize;
 use super::{contacts, doubts, output, pending, review};
 use crate::ledger::RecordedRequest;
 use crate::ledger::entry::Via;
@@ -145,7 +145,7 @@ fn contacts_and_doubts_show_no_line_of_a_strangers() {
 
 #[test]
 fn history_shows_no_line_of_a_strangers() {
-    let page = Page { width: Some(WIDTH), following: false, zone: TimeZone::UTC, now: now() };
+    let page = TerminalSize { width: Some(WIDTH), following: false, zone: TimeZone::UTC, now: now() };
     let note = "hello [removed: expired]".to_owned();
     for (text, id) in hostile().chain([note]).zip(IDS.into_iter().cycle()) {
         let recorded = RecordedRequest {

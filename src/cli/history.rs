@@ -133,7 +133,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     if args.quiet {
         return any(&reader, filter).map(|any| u8::from(!any));
     }
-    let page = lines::Page {
+    let page = lines::TerminalSize {
         width: super::output::width(),
         following: args.follow,
         zone: TimeZone::system(),
@@ -144,7 +144,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         (_, true) => Form::Csv,
         (false, false) => Form::Table,
     };
-    let mut out = Out { form, page, rows: Vec::new(), any: false, headed: false };
+    let mut out = HistoryPrinter { form, page, rows: Vec::new(), any: false, headed: false };
     // Follow begins before the list is read: what is written in between is printed twice rather than never.
     let follow = if args.follow {
         let beginning = LedgerReader::open(&path).and_then(Follow::begin);
@@ -191,7 +191,7 @@ fn any(reader: &LedgerReader, filter: Filter) -> Result<bool, CliError> {
     read.map(|()| any).map_err(|error| fault(&error))
 }
 
-fn go_on(mut follow: Follow, filter: &Filter, out: &mut Out) -> Result<u8, CliError> {
+fn go_on(mut follow: Follow, filter: &Filter, out: &mut HistoryPrinter) -> Result<u8, CliError> {
     loop {
         for request in follow.poll().map_err(|error| fault(&error))? {
             if filter.lets_through(&request) {
@@ -245,15 +245,15 @@ enum Form {
 }
 
 /// Where the rows are printed.
-struct Out {
+struct HistoryPrinter {
     form: Form,
-    page: lines::Page,
+    page: lines::TerminalSize,
     rows: Vec<[String; lines::COLUMNS]>,
     any: bool,
     headed: bool,
 }
 
-impl Out {
+impl HistoryPrinter {
     fn take(&mut self, request: &RecordedRequest) -> Result<(), CliError> {
         self.any = true;
         match self.form {

@@ -138,7 +138,7 @@ pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
             format!("\nNext: correct what is reported above, then `doorman check --config {}`\n", file.display());
         return output::print(&next).map(|()| code);
     }
-    if client != Client::Absent {
+    if client != OwnClient::Absent {
         output::print(
             "\nSet the contact strategy of the agent's own client to `DISABLED`: otherwise it answers requests before doorman \
              does.\n",
@@ -195,7 +195,7 @@ fn installs(units: &[(&str, &str, &str)], directory: &Path) -> String {
 
 /// How the agent's own client gets its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Client {
+enum OwnClient {
     /// It takes the connection.
     Takes,
     /// It connects with `on_conflict=reject`.
@@ -207,7 +207,7 @@ enum Client {
 }
 
 /// By the arguments; else asked for, if there is a terminal.
-fn client(given: Option<AgentClient>, rejects: bool) -> Result<Client, CliError> {
+fn client(given: Option<AgentClient>, rejects: bool) -> Result<OwnClient, CliError> {
     let asked = given.is_none() && !rejects && std::io::stdin().is_terminal();
     let client = match given {
         None if asked => {
@@ -237,10 +237,10 @@ fn client(given: Option<AgentClient>, rejects: bool) -> Result<Client, CliError>
         _ => rejects,
     };
     Ok(match client {
-        Some(AgentClient::None) => Client::Absent,
-        _ if rejects => Client::Rejects,
-        Some(_) => Client::Takes,
-        None => Client::Unknown,
+        Some(AgentClient::None) => OwnClient::Absent,
+        _ if rejects => OwnClient::Rejects,
+        Some(_) => OwnClient::Takes,
+        None => OwnClient::Unknown,
     })
 }
 
@@ -329,13 +329,13 @@ fn write(path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
     file.sync_all()
 }
 
-fn configuration(url: &str, agent: &AgentId, systemd: bool, client: Client) -> Result<String, CliError> {
+fn configuration(url: &str, agent: &AgentId, systemd: bool, client: OwnClient) -> Result<String, CliError> {
     // The message leaves out the URL, which may hold a password.
     let url = Url::parse(url)
         .map_err(|why| CliError::new(2, format!("`--url` is not a valid address ({why}): nothing was written")))?;
     let url = url.as_str().trim_end_matches('/');
     let key = if systemd { "api_key_credential = \"agent.key\"" } else { "api_key_file = \"agent.key\"" };
-    let connection = if client == Client::Rejects { "poll" } else { "yield" };
+    let connection = if client == OwnClient::Rejects { "poll" } else { "yield" };
     Ok(format!(
         "#:schema ./doorman.schema.json\n#\n# doorman's configuration. `doorman config` shows all of it, and where each value came from.\n\n\
          [platform]\nurl = \"{url}\"\n\n[[agents]]\nid = \"{agent}\"\n{key}\nrules = \"rules.toml\"\n\

@@ -12,21 +12,21 @@ use super::{CliError, Global};
 use crate::clock::Clock;
 use crate::config::settings::{DatabaseSettings, KeySource};
 use crate::ledger::read::TableSize;
-use crate::ledger::{self, At, LedgerError, LedgerReader};
+use crate::ledger::{self, LedgerAddress, LedgerError, LedgerReader};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    action: Action,
+    action: LedgerCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum LedgerCommand {
     /// Show what is in it: schema, counts, size
-    Info(Which),
+    Info(LedgerArgs),
     /// Read every page of it, and compare every index with its table
-    Check(Which),
+    Check(LedgerArgs),
     /// Copy it to a file, while the daemon runs or not
     Backup(Backup),
     /// Move the record from its file to a PostgreSQL database, or back
@@ -38,7 +38,7 @@ enum Action {
 }
 
 #[derive(Debug, clap::Args)]
-struct Which {
+struct LedgerArgs {
     /// The ledger; else where the daemon keeps it
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
@@ -113,28 +113,31 @@ struct Reset {
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     match args.action {
-        Action::Info(which) => info(&path(which.ledger, global)?, which.json),
-        Action::Check(which) => check(&path(which.ledger, global)?, which.json),
-        Action::Backup(args) => backup(&path(args.ledger, global)?, &args.file),
-        Action::Copy(args) => copy(&args, global),
-        Action::Policy(args) => policy(&path(args.ledger, global)?, &args.hash),
-        Action::Reset(args) => reset(&path(args.ledger, global)?, args.yes),
+        LedgerCommand::Info(which) => info(&path(which.ledger, global)?, which.json),
+        LedgerCommand::Check(which) => check(&path(which.ledger, global)?, which.json),
+        LedgerCommand::Backup(args) => backup(&path(args.ledger, global)?, &args.file),
+        LedgerCommand::Copy(args) => copy(&args, global),
+        LedgerCommand::Policy(args) => policy(&path(args.ledger, global)?, &args.hash),
+        LedgerCommand::Reset(args) => reset(&path(args.ledger, global)?, args.yes),
     }
 }
 
 /// The ledger: the file that is named, else where the configuration says that the daemon keeps it.
-pub(super) fn path(given: Option<PathBuf>, global: &Global) -> Result<At, CliError> {
+pub(super) fn path(given: Option<PathBuf>, global: &Global) -> Result<LedgerAddress, CliError> {
     match given {
-        Some(path) => Ok(At::File(path)),
-        None => super::places(global, "--ledger PATH").map(|places| At::of(&places.ledger, places.database.as_ref())),
+        Some(path) => Ok(LedgerAddress::File(path)),
+        None => super::places(global, "--ledger PATH")
+            .map(|places| LedgerAddress::of(&places.ledger, places.database.as_ref())),
     }
 }
 
 /// What only a file can be asked for; of a database, what to do instead.
-fn file_of<'a>(at: &'a At, instead: &str) -> Result<&'a Path, CliError> {
+fn file_of<'a>(at: &'a LedgerAddress, instead: &str) -> Result<&'a Path, CliError> {
     match at {
-        At::File(path) => Ok(path),
-        At::Database(address) => Err(CliError::new(2, format!("the ledger is in the database `{address}`: {instead}"))),
+        LedgerAddress::File(path) => Ok(path),
+        LedgerAddress::Database(address) => {
+            Err(CliError::new(2, format!("the ledger is in the database `{address}`: {instead}")))
+        }
     }
 }
 
@@ -143,20 +146,20 @@ pub(super) fn fault(error: &LedgerError) -> CliError {
     CliError::new(74, error.to_string())
 }
 
-fn info(path: &At, json: bool) -> Result<u8, CliError> {
+fn info(path: &LedgerAddress, json: bool) -> Result<u8, CliError> {
     let reader = LedgerReader::open(path).map_err(|error| fault(&error))?;
     let totals = reader.totals().map_err(|error| fault(&error))?;
     let tables = reader.tables().map_err(|error| fault(&error))?;
     let size = |suffix: &str| match reader.at() {
-        At::File(path) => {
+        LedgerAddress::File(path) => {
             // Its log lies beside the file itself, where the name is a link.
             let mut name = path.into_os_string();
             name.push(suffix);
             std::fs::metadata(name).map(|data| data.len()).unwrap_or(0)
         }
         // The server's log belongs to all of its databases.
-        At::Database(_) if suffix.is_empty() => tables.iter().map(|table| table.bytes).sum(),
-        At::Database(_) => 0,
+        LedgerAddress::Database(_) if suffix.is_empty() => tables.iter().map(|table| table.bytes).sum(),
+        LedgerAddress::Database(_) => 0,
     };
     if json {
         let value = json!({
@@ -174,8 +177,8 @@ fn info(path: &At, json: bool) -> Result<u8, CliError> {
         path,
         totals.schema,
         match path {
-            At::File(_) => format!("{}, and {} of log", size_of(size("")), size_of(size("-wal"))),
-            At::Database(_) => size_of(size("")),
+            LedgerAddress::File(_) => format!("{}, and {} of log", size_of(size("")), size_of(size("-wal"))),
+            LedgerAddress::Database(_) => size_of(size("")),
         },
         totals.requests,
         totals.pending,
@@ -204,7 +207,7 @@ fn size_of(bytes: u64) -> String {
     }
 }
 
-fn backup(at: &At, copy: &Path) -> Result<u8, CliError> {
+fn backup(at: &LedgerAddress, copy: &Path) -> Result<u8, CliError> {
     let path = file_of(
         at,
         "PostgreSQL backs up a database itself: use `pg_dump`, or `pg_basebackup` with its write-ahead log",
@@ -216,7 +219,7 @@ fn backup(at: &At, copy: &Path) -> Result<u8, CliError> {
 
 fn copy(args: &Copy, global: &Global) -> Result<u8, CliError> {
     let to = match args.to.strip_prefix("sqlite:") {
-        Some(path) => At::File(PathBuf::from(path)),
+        Some(path) => LedgerAddress::File(PathBuf::from(path)),
         None => {
             let password = args.password_file.clone().map_or(KeySource::Missing, KeySource::File);
             database(&args.to, "--to", password, args.ca_file.clone())?
@@ -225,7 +228,7 @@ fn copy(args: &Copy, global: &Global) -> Result<u8, CliError> {
     let from = match &args.from {
         None => path(None, global)?,
         Some(url) if url.contains("://") => database(url, "--from", KeySource::Missing, None)?,
-        Some(path) => At::File(PathBuf::from(path)),
+        Some(path) => LedgerAddress::File(PathBuf::from(path)),
     };
     let ledger::Copied { tables, aside } = ledger::copy(&from, &to, args.dry_run).map_err(|error| match error {
         LedgerError::Locked { .. } => CliError::new(74, format!("{error}: stop it first")),
@@ -244,13 +247,13 @@ fn copy(args: &Copy, global: &Global) -> Result<u8, CliError> {
     Ok(0)
 }
 
-fn database(url: &str, flag: &str, password: KeySource, ca_file: Option<PathBuf>) -> Result<At, CliError> {
+fn database(url: &str, flag: &str, password: KeySource, ca_file: Option<PathBuf>) -> Result<LedgerAddress, CliError> {
     let config = crate::config::database_url(url).map_err(|why| CliError::new(2, format!("`{flag}`: {why}")))?;
     let settings = DatabaseSettings { url: url.to_owned(), config, password, ca_file, connections: 3 };
-    Ok(At::Database(Box::new(ledger::Address::new(&settings))))
+    Ok(LedgerAddress::Database(Box::new(ledger::Address::new(&settings))))
 }
 
-fn policy(path: &At, beginning: &str) -> Result<u8, CliError> {
+fn policy(path: &LedgerAddress, beginning: &str) -> Result<u8, CliError> {
     let reader = LedgerReader::open(path).map_err(|error| fault(&error))?;
     let texts = match reader.policies_beginning(beginning).map_err(|error| fault(&error))?.as_slice() {
         [hash] => reader.policy_texts(hash).map_err(|error| fault(&error))?,
@@ -268,7 +271,7 @@ fn policy(path: &At, beginning: &str) -> Result<u8, CliError> {
     Ok(0)
 }
 
-fn check(path: &At, json: bool) -> Result<u8, CliError> {
+fn check(path: &LedgerAddress, json: bool) -> Result<u8, CliError> {
     let checked = LedgerReader::open(path).and_then(|reader| reader.check());
     if json {
         let problem = checked.as_ref().err().map(ToString::to_string);
@@ -283,7 +286,7 @@ fn check(path: &At, json: bool) -> Result<u8, CliError> {
     Ok(0)
 }
 
-fn reset(at: &At, yes: bool) -> Result<u8, CliError> {
+fn reset(at: &LedgerAddress, yes: bool) -> Result<u8, CliError> {
     let path = file_of(at, "make another database, and name it in `[ledger] url`")?;
     if !yes && !agreed(path)? {
         return Err(CliError::new(1, "nothing was changed"));

@@ -31,21 +31,21 @@ Exit status: 0 done, or nothing to do; 1 not on the list, or no such list; 78
 the rules would be refused, and nothing was written.")]
 pub struct Args {
     #[command(subcommand)]
-    action: Action,
+    action: ListCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum ListCommand {
     /// Put handles or patterns on a list
-    Add(Change),
+    Add(ListEdit),
     /// Take handles or patterns off a list
-    Remove(Change),
+    Remove(ListEdit),
     /// Print the lists, the entries of one, or whether a handle is on it
     Show(Show),
 }
 
 #[derive(Debug, clap::Args)]
-struct Change {
+struct ListEdit {
     /// The list's name in the rules
     #[arg(value_name = "LIST", add = completions::lists())]
     list: String,
@@ -79,14 +79,14 @@ struct Show {
 /// 1 where there is no such list or entry, 78 where the rules are or would be refused.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     match args.action {
-        Action::Show(args) => show(&args, global),
-        Action::Add(args) => change(&args, global, ListFile::add),
-        Action::Remove(args) => change(&args, global, ListFile::remove),
+        ListCommand::Show(args) => show(&args, global),
+        ListCommand::Add(args) => change(&args, global, ListFile::add),
+        ListCommand::Remove(args) => change(&args, global, ListFile::remove),
     }
 }
 
 fn change(
-    args: &Change,
+    args: &ListEdit,
     global: &Global,
     act: impl FnOnce(&ListFile, &[&str]) -> Result<Edit, CliError>,
 ) -> Result<u8, CliError> {
@@ -110,7 +110,7 @@ fn change(
 fn show(args: &Show, global: &Global) -> Result<u8, CliError> {
     let all = all(args.agent.given(), global)?;
     let Some(list) = &args.list else {
-        let row = |list: &Listed| -> Result<Vec<String>, CliError> {
+        let row = |list: &RulesList| -> Result<Vec<String>, CliError> {
             let file = list.file().map_or_else(|| "-".to_owned(), |path| output::shown(&path.display().to_string()));
             Ok(vec![output::shown(&list.name), list.entries()?.len().to_string(), file])
         };
@@ -122,7 +122,7 @@ fn show(args: &Show, global: &Global) -> Result<u8, CliError> {
         output::print_page(&super::table::table(&["LIST", "ENTRIES", "FILE"], rows))?;
         return Ok(0);
     };
-    let meant: Vec<&Listed> = all.iter().filter(|one| one.name == *list).collect();
+    let meant: Vec<&RulesList> = all.iter().filter(|one| one.name == *list).collect();
     let [list] = meant.as_slice() else { return Err(not_one(list, &all, meant.len())) };
     let entries = list.entries()?;
     let Some(handle) = &args.handle else {
@@ -142,7 +142,7 @@ fn show(args: &Show, global: &Global) -> Result<u8, CliError> {
 }
 
 /// The error if no list is meant, or several are.
-fn not_one(name: &str, all: &[Listed], meant: usize) -> CliError {
+fn not_one(name: &str, all: &[RulesList], meant: usize) -> CliError {
     let shown = output::shown(name);
     if meant > 1 {
         let why = format!("several rules files have a list `{shown}`: say whose with `--agent ID`");
@@ -158,7 +158,7 @@ fn not_one(name: &str, all: &[Listed], meant: usize) -> CliError {
 
 /// A list of the configured rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Listed {
+struct RulesList {
     name: String,
     /// The rules file that names it, directly or through an included file.
     rules: PathBuf,
@@ -168,7 +168,7 @@ struct Listed {
     written: Option<String>,
 }
 
-impl Listed {
+impl RulesList {
     fn file(&self) -> Option<PathBuf> {
         self.written.as_ref().map(|written| self.rules.parent().unwrap_or(Path::new("")).join(written))
     }
@@ -184,7 +184,7 @@ impl Listed {
 }
 
 /// The lists in the rules of this agent, or of all; each file's once.
-fn all(agent: Option<&str>, global: &Global) -> Result<Vec<Listed>, CliError> {
+fn all(agent: Option<&str>, global: &Global) -> Result<Vec<RulesList>, CliError> {
     let agent = agents::on_record(agent, None, global)?;
     let places = super::places(global, "--config PATH")?;
     if places.rules.is_empty() {
@@ -201,13 +201,13 @@ fn all(agent: Option<&str>, global: &Global) -> Result<Vec<Listed>, CliError> {
         );
         return Err(CliError::new(2, why));
     }
-    let mut found: Vec<Listed> = Vec::new();
+    let mut found: Vec<RulesList> = Vec::new();
     for rules in &rules {
         for list in lists(rules)? {
             // Two rules files may name the same list file, by different paths.
-            let place = |list: &Listed| list.file().map(|path| std::fs::canonicalize(&path).unwrap_or(path));
+            let place = |list: &RulesList| list.file().map(|path| std::fs::canonicalize(&path).unwrap_or(path));
             let same =
-                |other: &Listed| other.name == list.name && list.written.is_some() && place(other) == place(&list);
+                |other: &RulesList| other.name == list.name && list.written.is_some() && place(other) == place(&list);
             if !found.iter().any(same) {
                 found.push(list);
             }
@@ -238,7 +238,7 @@ impl ListFile {
     /// Exit code 1 if there is no such list or it has no file; 2 if several are meant.
     pub(super) fn find(name: &str, agent: Option<&str>, global: &Global) -> Result<Self, CliError> {
         let all = all(agent, global)?;
-        let meant: Vec<&Listed> = all.iter().filter(|list| list.name == name).collect();
+        let meant: Vec<&RulesList> = all.iter().filter(|list| list.name == name).collect();
         let [list] = meant.as_slice() else { return Err(not_one(name, &all, meant.len())) };
         let (Some(written), Some(path)) = (list.written.clone(), list.file()) else {
             let shown = output::shown(name);
@@ -331,7 +331,7 @@ pub(super) fn put_in_force(list: &ListFile, edit: &Edit, remote: Option<&Remote>
 }
 
 /// The lists of a rules file and of what it includes.
-fn lists(rules: &Path) -> Result<Vec<Listed>, CliError> {
+fn lists(rules: &Path) -> Result<Vec<RulesList>, CliError> {
     let mut all = Vec::new();
     for (directory, mut table) in tables(rules)? {
         let Some(toml::Value::Table(lists)) = table.remove("lists") else { continue };
@@ -339,7 +339,7 @@ fn lists(rules: &Path) -> Result<Vec<Listed>, CliError> {
             let entries = list.get("entries").and_then(toml::Value::as_array);
             let entries = entries.into_iter().flatten().filter_map(|entry| Some(entry.as_str()?.to_owned()));
             let written = list.get("file").and_then(toml::Value::as_str).map(|file| joined(&directory, file));
-            Listed { name, rules: rules.to_owned(), here: entries.collect(), written }
+            RulesList { name, rules: rules.to_owned(), here: entries.collect(), written }
         }));
     }
     Ok(all)

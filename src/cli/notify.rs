@@ -20,11 +20,11 @@ Exit status: 0 done; 1 no such target, or it did not take the message; 69 no
 daemon.")]
 pub struct Args {
     #[command(subcommand)]
-    action: Action,
+    action: NotifyCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum NotifyCommand {
     /// Show all targets and how they stand
     List(ListArgs),
     /// Send a target a message that says it is a test, and wait for its answer
@@ -57,7 +57,7 @@ struct OneArgs {
 /// 69 where no daemon answers, 1 where there is no such target or it does not take the message.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     match args.action {
-        Action::List(args) => {
+        NotifyCommand::List(args) => {
             let targets = args.remote.open(global)?.status()?.notify;
             if args.json {
                 targets.iter().try_for_each(output::print_json)?;
@@ -69,11 +69,11 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 output::print_page(&page(&targets, output::now()))?;
             }
         }
-        Action::Test(OneArgs { target, remote }) => {
+        NotifyCommand::Test(OneArgs { target, remote }) => {
             let Notified { target } = remote.open(global)?.ask(&ControlOp::NotifyTest { target })?;
             output::print(&format!("`{target}` took the message\n"))?;
         }
-        Action::Retry(OneArgs { target, remote }) => {
+        NotifyCommand::Retry(OneArgs { target, remote }) => {
             let Notified { target } = remote.open(global)?.ask(&ControlOp::NotifyRetry { target })?;
             output::print(&format!("trying `{target}` now: see `doorman notify list`\n"))?;
         }

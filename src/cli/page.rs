@@ -18,11 +18,11 @@ Exit status: 0 done; 1 nobody can log in there, or this is no name; 69 no
 daemon.")]
 pub struct Args {
     #[command(subcommand)]
-    action: Action,
+    action: PageCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum PageCommand {
     /// Print a link that logs somebody in, once
     Login(LoginArgs),
     /// Log somebody out, everywhere
@@ -56,7 +56,7 @@ struct LogoutArgs {
 /// 69 if no daemon answers, 1 if its page has no login by links.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     match args.action {
-        Action::Login(LoginArgs { name, remote }) => {
+        PageCommand::Login(LoginArgs { name, remote }) => {
             let PageLink { name, url, .. } = remote.open(global)?.ask(&ControlOp::PageLogin { name })?;
             output::print(&format!("{url}\n"))?;
             output::note(&format!(
@@ -64,7 +64,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 output::shown(&name)
             ));
         }
-        Action::Logout(LogoutArgs { name, all: _, remote }) => {
+        PageCommand::Logout(LogoutArgs { name, all: _, remote }) => {
             let LoggedOut { ended } = remote.open(global)?.ask(&ControlOp::PageLogout { name })?;
             output::print(&format!("ended {ended} sessions and unused links\n"))?;
         }

@@ -4,7 +4,7 @@ use super::agents::AgentArg;
 use super::remote::RemoteArgs;
 use super::who::WhoArgs;
 use super::{CliError, Global, output};
-use crate::ops::control::wire::{ControlOp, Done, OpReply};
+use crate::ops::control::wire::{AgentsDone, ControlOp, OpReply};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ pub struct Args {
 pub fn run(args: Args, pause: bool, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open_as(&args.who, global)?;
     let agent = remote.agent(args.only.as_deref().or(args.agent.given()))?;
-    let done: Done = remote.ask(&if pause { ControlOp::Pause { agent } } else { ControlOp::Resume { agent } })?;
+    let done: AgentsDone = remote.ask(&if pause { ControlOp::Pause { agent } } else { ControlOp::Resume { agent } })?;
     if args.json {
         output::print_json(&OpReply::Done(done))?;
         return Ok(0);

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::agents::AgentArg;
 use super::remote::RemoteArgs;
 use super::{CliError, Global, output, table};
-use crate::ops::control::wire::{ControlOp, Pending, PendingRow, UnknownAgent};
+use crate::ops::control::wire::{ControlOp, PendingList, PendingRow, UnknownAgent};
 
 /// Characters of a stranger's name and message in the table.
 const NAME_CHARS: usize = 24;
@@ -49,7 +49,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open(global)?;
     let agent = remote.agent(args.agent.given())?;
     loop {
-        let Pending { requests, unknown } = remote.ask(&ControlOp::Pending { agent: agent.clone() })?;
+        let PendingList { requests, unknown } = remote.ask(&ControlOp::Pending { agent: agent.clone() })?;
         if args.json {
             for row in &requests {
                 output::print_json(row)?;

@@ -34,11 +34,11 @@ usage, or the ledger is a file; 74 the ledger cannot be used; 78 the rules are
 refused, and nothing was pushed.")]
 pub struct Args {
     #[command(subcommand)]
-    action: Action,
+    action: PolicyCommand,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum PolicyCommand {
     /// Check and test a rules file here, and put it in force everywhere
     Push(push::Args),
     /// Show the names, or every version of one
@@ -96,11 +96,11 @@ struct DiffArgs {
 /// 1 where there is no such version, 74 where the ledger cannot be used, 78 where rules are refused.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     match args.action {
-        Action::Push(args) => push::run(&args, global),
-        Action::Rollback(args) => push::rollback(&args, global),
-        Action::List(args) => list(&args, global),
-        Action::Show(args) => show(&args, global),
-        Action::Diff(args) => diff(&args, global),
+        PolicyCommand::Push(args) => push::run(&args, global),
+        PolicyCommand::Rollback(args) => push::rollback(&args, global),
+        PolicyCommand::List(args) => list(&args, global),
+        PolicyCommand::Show(args) => show(&args, global),
+        PolicyCommand::Diff(args) => diff(&args, global),
     }
 }
 

@@ -9,7 +9,7 @@ use super::who::WhoArgs;
 use super::{CliError, Global, output};
 use crate::model::AgentId;
 use crate::ops::control::client::{Client, ClientError, Submitted};
-use crate::ops::control::wire::{ControlOp, OpReply, Status};
+use crate::ops::control::wire::{ControlOp, DaemonStatus, OpReply};
 use crate::ops::health::Health;
 
 /// The exit code where no daemon answers.
@@ -111,7 +111,7 @@ impl Remote {
     ///
     /// # Errors
     /// As [`Remote::ask`].
-    pub fn status(&self) -> Result<Status, CliError> {
+    pub fn status(&self) -> Result<DaemonStatus, CliError> {
         self.ask(&ControlOp::Status)
     }
 
@@ -134,7 +134,7 @@ impl Remote {
 }
 
 /// See [`Remote::agent`].
-fn pick(text: &str, status: &Status) -> Result<AgentId, CliError> {
+fn pick(text: &str, status: &DaemonStatus) -> Result<AgentId, CliError> {
     let known: Vec<_> = status.agents.iter().map(|agent| (agent.id.as_str(), agent.handle.as_deref())).collect();
     let id = super::agents::pick(text, &known)?;
     AgentId::parse(id).map_err(|problem| CliError::new(1, problem.to_string()))
@@ -159,12 +159,12 @@ mod tests {
     use super::*;
     use crate::ops::control::wire::AgentStatus;
 
-    fn status() -> Status {
+    fn status() -> DaemonStatus {
         let agent = |id: &str, handle: Option<&str>| AgentStatus {
             handle: handle.map(ToOwned::to_owned),
             ..AgentStatus::starting(AgentId::parse(id).unwrap(), jiff::Timestamp::UNIX_EPOCH)
         };
-        Status {
+        DaemonStatus {
             version: "1".to_owned(),
             agents: vec![agent("aaaa-1111", Some("ana/helper")), agent("aaaa-2222", None), agent("bbbb-3333", None)],
             policies: Vec::new(),

@@ -19,7 +19,7 @@ use super::{CliError, Global, agents};
 use crate::clock::Clock;
 use crate::ledger::{Filter, LedgerReader};
 use crate::model::{AgentId, Verdict, ascii_json};
-use crate::policy::replay::{Change, Recorded, Said, replay};
+use crate::policy::replay::{GivenVerdict, Recorded, VerdictChange, replay};
 
 /// Most changes shown to people; `--json` has all of them.
 const SHOWN_MAX: usize = 200;
@@ -49,7 +49,7 @@ pub struct Args {
 
 /// What the replays of all agents found together; what `--json` prints.
 #[derive(Debug, Default, Serialize)]
-struct Found {
+struct ReplayTotals {
     /// Requests that were decided again.
     requests: usize,
     /// Requests whose text was blanked because of its age; they cannot be decided again.
@@ -63,7 +63,7 @@ struct Found {
 struct Of {
     agent: AgentId,
     #[serde(flatten)]
-    change: Change,
+    change: VerdictChange,
 }
 
 /// Runs the command.
@@ -74,7 +74,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let reader = LedgerReader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.as_deref(), Some(&reader), global)?;
     let filter = Filter { since, agent, ..Filter::default() };
-    let mut found = Found::default();
+    let mut found = ReplayTotals::default();
     let mut agents: BTreeMap<AgentId, Vec<Recorded>> = BTreeMap::new();
     for recorded in reader.requests(&filter).map_err(|error| fault(&error))? {
         if recorded.blanked {
@@ -126,7 +126,7 @@ fn progress_bar(requests: usize) -> ProgressBar {
     bar
 }
 
-fn shown(found: &Found) -> String {
+fn shown(found: &ReplayTotals) -> String {
     let mut text = String::new();
     if !found.changes.is_empty() {
         let mut table = Table::new();
@@ -157,7 +157,7 @@ fn shown(found: &Found) -> String {
     text
 }
 
-fn summary(found: &Found) -> String {
+fn summary(found: &ReplayTotals) -> String {
     let count = |verdict| found.changes.iter().filter(|of| of.change.now.verdict == verdict).count();
     let mut text = match found.changes.len() {
         0 => format!("nothing would change in {} requests\n", found.requests),
@@ -178,7 +178,7 @@ fn summary(found: &Found) -> String {
     text
 }
 
-fn said(said: &Said) -> String {
+fn said(said: &GivenVerdict) -> String {
     match &said.by {
         Some(by) => format!("{} by {by}", said.verdict),
         None => "not decided".to_owned(),
@@ -196,10 +196,10 @@ mod tests {
     use crate::policy::By;
 
     fn change(request: &str, was: Verdict, now: Verdict) -> Of {
-        let said = |verdict| Said { verdict, by: By::parse("friends") };
+        let said = |verdict| GivenVerdict { verdict, by: By::parse("friends") };
         Of {
             agent: AgentId::parse("a").unwrap(),
-            change: Change {
+            change: VerdictChange {
                 request: RequestId::parse(request).unwrap(),
                 handle: None,
                 name: None,
@@ -215,14 +215,17 @@ mod tests {
     fn the_summary_counts_what_would_change() {
         let changes =
             vec![change("r1", Verdict::Defer, Verdict::Approve), change("r2", Verdict::Approve, Verdict::Reject)];
-        let found = Found { requests: 9, skipped: 1, pauses: 2, changes };
+        let found = ReplayTotals { requests: 9, skipped: 1, pauses: 2, changes };
         assert_eq!(
             summary(&found),
             "2 of 9 requests would change: 1 newly approved, 1 newly rejected, 0 newly left pending\n\
              `approvals_max` would have paused 2 times\n\
              1 requests were left out: their text was blanked for its age\n"
         );
-        assert_eq!(summary(&Found { requests: 3, ..Found::default() }), "nothing would change in 3 requests\n");
+        assert_eq!(
+            summary(&ReplayTotals { requests: 3, ..ReplayTotals::default() }),
+            "nothing would change in 3 requests\n"
+        );
         let text = shown(&found);
         assert!(text.contains("defer by friends") && text.contains("2026-01-05T12:00:00Z"), "{text}");
     }
@@ -230,7 +233,7 @@ mod tests {
     #[test]
     fn the_json_names_the_agent_of_each_change() {
         let changes = vec![change("r1", Verdict::Defer, Verdict::Approve)];
-        let json = serde_json::to_value(Found { requests: 1, changes, ..Found::default() }).unwrap();
+        let json = serde_json::to_value(ReplayTotals { requests: 1, changes, ..ReplayTotals::default() }).unwrap();
         assert_eq!(
             json,
             serde_json::json!({"requests": 1, "skipped": 0, "pauses": 0, "changes": [{

@@ -11,7 +11,7 @@ use super::who::WhoArgs;
 use super::{CliError, Global, output, pending};
 use crate::ledger::LedgerReader;
 use crate::model::{RequestId, Verdict};
-use crate::ops::control::wire::{ControlOp, Pending, PendingRow};
+use crate::ops::control::wire::{ControlOp, PendingList, PendingRow};
 use crate::policy::Truth;
 
 /// Arguments.
@@ -67,7 +67,7 @@ impl Choice {
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open_as(&args.who, global)?;
     let agent = remote.agent(args.agent.given())?;
-    let Pending { mut requests, unknown } = remote.ask(&ControlOp::Pending { agent })?;
+    let PendingList { mut requests, unknown } = remote.ask(&ControlOp::Pending { agent })?;
     output::note(&pending::not_known(&unknown));
     requests.retain(|row| args.by.is_none() || row.by == args.by);
     if requests.is_empty() {
@@ -76,19 +76,19 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     }
     // Without the ledger only `by` is shown, and no reasons.
     let reader = path(None, global).ok().and_then(|path| LedgerReader::open(&path).ok());
-    let mut sender = Sender { remote: &remote, failed: false };
+    let mut sender = ReviewSender { remote: &remote, failed: false };
     go_through(&requests, reader.as_ref(), &mut std::io::stdin().lock(), &mut |row, verdict| {
         sender.send(row, verdict)
     })?;
     Ok(u8::from(sender.failed))
 }
 
-struct Sender<'a> {
+struct ReviewSender<'a> {
     remote: &'a Remote,
     failed: bool,
 }
 
-impl Sender<'_> {
+impl ReviewSender<'_> {
     fn send(&mut self, row: &PendingRow, verdict: Verdict) -> Result<(), CliError> {
         match one(&row.request, verdict, Some(row.agent.clone()), self.remote) {
             Ok(answered) => {

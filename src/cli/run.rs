@@ -7,17 +7,17 @@ use tracing::{info, warn};
 use super::{CliError, Global};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
-use crate::daemon::{Daemon, Options};
+use crate::daemon::{Daemon, DaemonOptions};
 use crate::files;
 use crate::ops::control::inherited::Inherited;
 use crate::ops::log::events;
 use crate::ops::service_manager::{Notifier, watchdog_limit};
 use crate::ops::signals::{self, Signal, Signals};
 use crate::ops::{harden, log};
-use crate::page::Words;
+use crate::page::PageWords;
 use crate::secret::Redact;
-use crate::supervisor::{Order, Reread};
-use crate::transcript::{RECORD_BYTES_MAX, Recorder};
+use crate::supervisor::{Reread, SupervisorOrder};
+use crate::transcript::{RECORD_BYTES_MAX, TranscriptRecorder};
 
 /// The exit code after a signal, at whatever point of the start or the drain it came.
 const ENDS_WITH: u8 = 0;
@@ -92,11 +92,11 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         );
     }
     let recorder = match &args.record {
-        Some(path) => {
-            Some(Recorder::open(path, args.record_text, RECORD_BYTES_MAX, redact.clone(), clock.clone()).map_err(
+        Some(path) => Some(
+            TranscriptRecorder::open(path, args.record_text, RECORD_BYTES_MAX, redact.clone(), clock.clone()).map_err(
                 |error| CliError::new(78, format!("no transcript can be written to `{}`: {error}", path.display())),
-            )?)
-        }
+            )?,
+        ),
         None => None,
     };
     let before = loaded.settings.clone();
@@ -128,13 +128,13 @@ async fn serve(
     settings: Settings,
     (shadow, accept_shrunk): (bool, bool),
     clock: Clock,
-    (redact, recorder): (Redact, Option<Recorder>),
+    (redact, recorder): (Redact, Option<TranscriptRecorder>),
     (reread, inherited): (Reread, Inherited),
     mut signals: Signals,
 ) -> Result<u8, CliError> {
     let notifier =
         Notifier::from_env().map_err(|error| CliError::new(78, format!("`NOTIFY_SOCKET` cannot be used: {error}")))?;
-    let options = Options {
+    let options = DaemonOptions {
         shadow,
         accept_shrunk,
         clock,
@@ -146,7 +146,7 @@ async fn serve(
         recorder,
         reread,
         inherited,
-        words: Some(Words { sentence: super::answer::sentence, explain: super::explain::page::of }),
+        words: Some(PageWords { sentence: super::answer::sentence, explain: super::explain::page::of }),
     };
     let starting = Daemon::start(settings, options);
     tokio::pin!(starting);
@@ -167,13 +167,13 @@ async fn serve(
     signals.started();
     let orders = daemon.orders.clone();
     let relay = tokio::spawn(async move {
-        if reload && orders.send(Order::Reload).await.is_err() {
+        if reload && orders.send(SupervisorOrder::Reload).await.is_err() {
             return;
         }
         while let Some(signal) = signals.next().await {
             let order = match signal {
-                Signal::Reload => Order::Reload,
-                Signal::Terminate => Order::Stop,
+                Signal::Reload => SupervisorOrder::Reload,
+                Signal::Terminate => SupervisorOrder::Stop,
             };
             if orders.send(order).await.is_err() {
                 return;

@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::{CliError, Global};
 use crate::config::settings::loopback_ip;
 use crate::model::StrangerText;
-use crate::sandbox::replay::{Replay, Script};
+use crate::sandbox::replay::{RunningReplay, Script};
 use crate::sandbox::world::PartyKind;
 use crate::sandbox::{Sandbox, SandboxOptions, World};
 use crate::transcript::{self, READ_BYTES_MAX};
@@ -49,7 +49,7 @@ certificate cannot be used."
 )]
 pub struct Args {
     #[command(subcommand)]
-    action: Option<Action>,
+    action: Option<SandboxCommand>,
     /// Where to listen; port 0 takes a free one. Keep it on loopback
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4400")]
     listen: SocketAddr,
@@ -83,7 +83,7 @@ pub struct Args {
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum SandboxCommand {
     /// Make a contact request to an agent of a running sandbox
     #[command(alias = "knock")]
     Request(request::Args),
@@ -91,7 +91,7 @@ enum Action {
 
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    if let Some(Action::Request(args)) = &args.action {
+    if let Some(SandboxCommand::Request(args)) = &args.action {
         return request::run(args, global);
     }
     if let Some(path) = &args.replay {
@@ -190,8 +190,9 @@ async fn replay(args: &Args, script: Script) -> Result<u8, CliError> {
         .map_err(|error| CliError::new(1, format!("cannot listen for signals: {error}")))?;
     signals.started();
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let replay =
-        Replay::start(args.listen, script, args.fast, told).await.map_err(|error| refused(args.listen, &error))?;
+    let replay = RunningReplay::start(args.listen, script, args.fast, told)
+        .await
+        .map_err(|error| refused(args.listen, &error))?;
     super::output::print(&format!("listening on {}\n", replay.url()))?;
     loop {
         tokio::select! {

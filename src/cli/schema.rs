@@ -8,11 +8,11 @@ use super::{CliError, Global};
 pub struct Args {
     /// Of which file; point to it with `#:schema ./rules.schema.json` in the file's first line
     #[arg(value_name = "FILE", default_value = "rules")]
-    of: Which,
+    of: SchemaName,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Which {
+enum SchemaName {
     /// rules.toml
     Rules,
     /// doorman.toml
@@ -22,8 +22,8 @@ enum Which {
 /// Runs the command.
 pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     let schema = match args.of {
-        Which::Rules => crate::policy::schema(),
-        Which::Doorman => crate::config::schema(),
+        SchemaName::Rules => crate::policy::schema(),
+        SchemaName::Doorman => crate::config::schema(),
     };
     print(&format!("{schema:#}\n"))?;
     Ok(0)

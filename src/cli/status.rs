@@ -7,7 +7,7 @@ use super::agents::AgentArg;
 use super::remote::{self, RemoteArgs};
 use super::{CliError, Global, output, table};
 use crate::model::AgentState;
-use crate::ops::control::wire::{AgentStatus, NotifyState, PageStatus, PolicyStatus, Status};
+use crate::ops::control::wire::{AgentStatus, DaemonStatus, NotifyState, PageStatus, PolicyStatus};
 use crate::policy::doubts::SHOWN_MAX;
 
 /// The exit code of `--exit-code` where no daemon answers.
@@ -91,7 +91,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 }
 
 /// The reasons why somebody should look, a line each.
-fn attention(status: &Status) -> Vec<String> {
+fn attention(status: &DaemonStatus) -> Vec<String> {
     let mut lines = Vec::new();
     if status.ledger != "ok" {
         lines.push(format!("the ledger: {}", output::shown(&status.ledger)));
@@ -127,7 +127,7 @@ fn attention(status: &Status) -> Vec<String> {
 }
 
 /// The whole status, for people.
-fn page(status: &Status, now: Timestamp) -> String {
+fn page(status: &DaemonStatus, now: Timestamp) -> String {
     let mut page = format!("doorman {}, ledger: {}\n\n", output::shown(&status.version), output::shown(&status.ledger));
     let header = ["AGENT", "HANDLE", "STATE", "SINCE", "PENDING", "DEFERRED", "SENDING", "LISTED"];
     page += &table::table(&header, status.agents.iter().map(|agent| agent_row(agent, now)).collect());
@@ -175,7 +175,7 @@ fn page(status: &Status, now: Timestamp) -> String {
 }
 
 /// The files that were refused since what is in force was loaded, each with why.
-fn refused(status: &Status) -> impl Iterator<Item = (&str, &str)> {
+fn refused(status: &DaemonStatus) -> impl Iterator<Item = (&str, &str)> {
     let configuration = (&status.configuration.path, &status.configuration.problem);
     let files = status.policies.iter().map(|policy| (&policy.path, &policy.problem));
     let all = std::iter::once(configuration).chain(files);
@@ -183,7 +183,7 @@ fn refused(status: &Status) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// Where there is no page, and why.
-fn unserved(status: &Status) -> impl Iterator<Item = String> {
+fn unserved(status: &DaemonStatus) -> impl Iterator<Item = String> {
     let said = |place: &PageStatus| {
         format!("the page is not served at {}: {}", output::shown(&place.address), output::shown(&place.problem))
     };
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn the_page() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        let status = Status {
+        let status = DaemonStatus {
             version: "0.1.0".to_owned(),
             agents: vec![
                 AgentStatus {

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::explain::sources::{loaded_of, refused, rules_path};
-use super::findings::{self, Case, Finding, Format};
+use super::findings::{self, Finding, FindingsFormat, JunitCase};
 use super::ledger::print;
 use super::{CliError, Global};
 use crate::diagnostics::Severity;
-use crate::policy::{Loaded, TestResult};
+use crate::policy::{LoadedPolicy, TestResult};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub struct Args {
     rules: Option<PathBuf>,
     /// How to print it
     #[arg(long, value_name = "FORMAT", default_value = "human")]
-    format: Format,
+    format: FindingsFormat,
     /// The same as `--format json`
     #[arg(long, conflicts_with = "format")]
     json: bool,
@@ -35,15 +35,15 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let format = if args.json { Format::Json } else { args.format };
+    let format = if args.json { FindingsFormat::Json } else { args.format };
     let path = rules_path(args.rules, None, global)?;
     let loaded = loaded_of(&path, global)?;
     if loaded.policy.is_none() && loaded.tests.is_empty() {
         let found = findings::of_report(&loaded.report);
         match format {
-            Format::Human | Format::Json => {}
-            Format::Github => print(&found.iter().map(Finding::github).collect::<String>())?,
-            Format::Junit => {
+            FindingsFormat::Human | FindingsFormat::Json => {}
+            FindingsFormat::Github => print(&found.iter().map(Finding::github).collect::<String>())?,
+            FindingsFormat::Junit => {
                 print(&findings::junit("doorman test", &findings::cases(std::slice::from_ref(&path), &found, false)))?
             }
         }
@@ -51,10 +51,10 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     }
     let failed = loaded.tests.iter().filter(|test| !test.passed).count();
     let text = match format {
-        Format::Human => table(&loaded.tests, failed, std::io::stdout().is_terminal()),
-        Format::Json => format!("{:#}\n", as_json(&path.display().to_string(), &loaded, failed)),
-        Format::Github => github(&path, &loaded),
-        Format::Junit => findings::junit("doorman test", &cases(&path, &loaded.tests)),
+        FindingsFormat::Human => table(&loaded.tests, failed, std::io::stdout().is_terminal()),
+        FindingsFormat::Json => format!("{:#}\n", as_json(&path.display().to_string(), &loaded, failed)),
+        FindingsFormat::Github => github(&path, &loaded),
+        FindingsFormat::Junit => findings::junit("doorman test", &cases(&path, &loaded.tests)),
     };
     print(&text)?;
     Ok(u8::from(failed > 0))
@@ -67,7 +67,7 @@ fn why(test: &TestResult) -> String {
 }
 
 /// An annotation for each test that fails.
-fn github(path: &Path, loaded: &Loaded) -> String {
+fn github(path: &Path, loaded: &LoadedPolicy) -> String {
     let failed = loaded.tests.iter().filter(|test| !test.passed);
     let finding = |test: &TestResult| {
         let source = loaded.report.sources.get(test.source);
@@ -82,8 +82,8 @@ fn github(path: &Path, loaded: &Loaded) -> String {
     failed.map(|test| finding(test).github()).collect()
 }
 
-fn cases(path: &Path, tests: &[TestResult]) -> Vec<Case> {
-    let case = |test: &TestResult| Case {
+fn cases(path: &Path, tests: &[TestResult]) -> Vec<JunitCase> {
+    let case = |test: &TestResult| JunitCase {
         class: path.display().to_string(),
         name: test.name.to_string(),
         failures: (!test.passed).then(|| why(test)).into_iter().collect(),
@@ -92,7 +92,7 @@ fn cases(path: &Path, tests: &[TestResult]) -> Vec<Case> {
     tests.iter().map(case).collect()
 }
 
-fn as_json(path: &str, loaded: &Loaded, failed: usize) -> serde_json::Value {
+fn as_json(path: &str, loaded: &LoadedPolicy, failed: usize) -> serde_json::Value {
     let tests: Vec<_> = loaded
         .tests
         .iter()

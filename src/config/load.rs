@@ -30,14 +30,14 @@ use layers::Layered;
 
 use super::keys;
 use super::level::filter;
-use super::raw::{self, Raw};
+use super::raw::{self, RawConfig};
 use super::settings::{
     Answers, CONTROL_READ_NAME, ControlSettings, LedgerSettings, LogFormat, LogSettings, ReloadSettings,
     SOCKET_PATH_BYTES_MAX, Settings,
 };
 use crate::diagnostics::{Diagnostic, Report, Severity};
 use crate::document::Problems;
-use crate::files::{self, Advice, Contents, FileError, Reading, Trust};
+use crate::files::{self, Advice, Contents, FileError, FileTrust, ReadOptions};
 use crate::model::AgentId;
 
 /// The path of the configuration if none is named.
@@ -46,7 +46,7 @@ const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// The result of loading.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// The result.
     pub settings: Settings,
     /// Warnings.
@@ -71,7 +71,7 @@ pub struct AgentOrigins {
     pub connection: String,
 }
 
-impl Loaded {
+impl LoadedConfig {
     /// Adds a problem that shows only outside the configuration, such as a missing file. It points at `section.key`, if
     /// that is in the file.
     pub fn blame(&mut self, severity: Severity, key: &str, message: impl Into<String>) -> &mut Diagnostic {
@@ -91,8 +91,8 @@ fn key_of(agent: &AgentId) -> String {
 }
 
 /// Loads the configuration. The report contains everything that is wrong with it.
-pub fn load(path: Option<&Path>, env: &Env, overrides: &Overrides) -> Result<Loaded, Report> {
-    let (file, text, warning) = file(path, env, Trust::Path)?;
+pub fn load(path: Option<&Path>, env: &Env, overrides: &Overrides) -> Result<LoadedConfig, Report> {
+    let (file, text, warning) = file(path, env, FileTrust::Path)?;
     let mut loaded = load_text(file, text.as_deref(), env, overrides)?;
     if let Some(Advice { message, help }) = warning {
         loaded.report.push(Severity::Warning, None, None, message).help = help;
@@ -103,12 +103,12 @@ pub fn load(path: Option<&Path>, env: &Env, overrides: &Overrides) -> Result<Loa
 
 /// The file to use, its text, and advice about it. The file is the one that is named, or the default one, which need
 /// not exist.
-type FileText = (Option<PathBuf>, Option<String>, Option<Advice>);
+type ConfigFileText = (Option<PathBuf>, Option<String>, Option<Advice>);
 
-fn file(path: Option<&Path>, env: &Env, trust: Trust) -> Result<FileText, Report> {
+fn file(path: Option<&Path>, env: &Env, trust: FileTrust) -> Result<ConfigFileText, Report> {
     let named = path.map(Path::to_owned).or_else(|| env.text("DOORMAN_CONFIG").map(PathBuf::from));
     let file = named.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
-    let how = Reading { bytes_max: FILE_BYTES_MAX, pipes: env.pipes(), trust };
+    let how = ReadOptions { bytes_max: FILE_BYTES_MAX, pipes: env.pipes(), trust };
     let Advice { message, help } = match files::read(&file, how) {
         Ok(Contents { bytes, warning, .. }) => match String::from_utf8(bytes) {
             Ok(text) => return Ok((Some(file), Some(text), warning)),
@@ -132,7 +132,7 @@ pub fn load_text(
     text: Option<&str>,
     env: &Env,
     overrides: &Overrides,
-) -> Result<Loaded, Report> {
+) -> Result<LoadedConfig, Report> {
     let mut report = Report::default();
     if let (Some(file), Some(text)) = (&file, text) {
         report.add_source(file.clone(), text);
@@ -144,7 +144,7 @@ pub fn load_text(
     let Loading { problems, origins, agent_origins: agents, written, .. } = loading;
     let report = problems.finish();
     match settings {
-        Some(settings) if !report.has_errors() => Ok(Loaded { settings, report, origins, agents, file, written }),
+        Some(settings) if !report.has_errors() => Ok(LoadedConfig { settings, report, origins, agents, file, written }),
         _ => Err(report),
     }
 }
@@ -173,7 +173,7 @@ struct Loading<'a> {
     env: &'a Env,
     overrides: &'a Overrides,
     problems: Problems,
-    raw: Raw,
+    raw: RawConfig,
     origins: Vec<(String, String, String)>,
     agent_origins: Vec<AgentOrigins>,
     written: HashMap<String, Range<usize>>,
@@ -182,7 +182,7 @@ struct Loading<'a> {
 }
 
 impl<'a> Loading<'a> {
-    fn new(env: &'a Env, overrides: &'a Overrides, problems: Problems, raw: Raw, file: Option<&Path>) -> Self {
+    fn new(env: &'a Env, overrides: &'a Overrides, problems: Problems, raw: RawConfig, file: Option<&Path>) -> Self {
         let parent = file.and_then(Path::parent).filter(|parent| !parent.as_os_str().is_empty());
         let base = parent.map_or_else(|| PathBuf::from("."), Path::to_owned);
         Self {

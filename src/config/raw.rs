@@ -8,56 +8,56 @@ use toml::de::DeValue;
 
 use super::keys;
 use crate::document::keys::{Section, Takes};
-use crate::document::{At, Problems, TableReader, hide_in, hide_in_broken, in_words, shown, syntax};
+use crate::document::{Problems, TableReader, WithSpan, hide_in, hide_in_broken, in_words, shown, syntax};
 
 /// The whole file.
 #[derive(Debug, Default)]
-pub(super) struct Raw {
+pub(super) struct RawConfig {
     /// The scalars in the file, as text, by `section.key`.
-    pub(super) scalars: HashMap<String, At<String>>,
+    pub(super) scalars: HashMap<String, WithSpan<String>>,
     /// `[[agents]]`, as far as each can be made out.
-    pub(super) agents: Vec<RawTable>,
+    pub(super) agents: Vec<RawConfigTable>,
     /// `[deciders.NAME]`, likewise.
     pub(super) deciders: Vec<RawDecider>,
     /// Whether the file may have agents although none could be read.
     pub(super) agents_written: bool,
     /// `[[notify]]`, the same.
-    pub(super) notify: Vec<RawTable>,
+    pub(super) notify: Vec<RawConfigTable>,
     /// Whether the text is not valid TOML.
     pub(super) unreadable: bool,
 }
 
 /// One of `[[agents]]` or `[[notify]]`: its values, by key.
 #[derive(Debug)]
-pub(super) struct RawTable {
+pub(super) struct RawConfigTable {
     /// The table.
     pub(super) span: Range<usize>,
-    values: HashMap<&'static str, At<String>>,
+    values: HashMap<&'static str, WithSpan<String>>,
 }
 
 /// One `[deciders.NAME]`.
 #[derive(Debug)]
 pub(super) struct RawDecider {
-    pub(super) name: At<String>,
-    pub(super) table: RawTable,
+    pub(super) name: WithSpan<String>,
+    pub(super) table: RawConfigTable,
 }
 
-impl RawTable {
-    pub(super) fn get(&self, key: &str) -> Option<&At<String>> {
+impl RawConfigTable {
+    pub(super) fn get(&self, key: &str) -> Option<&WithSpan<String>> {
         self.values.get(key)
     }
 }
 
 /// Reads a text. Problems are reported; the valid parts are returned all the same, so that they are checked in the same
 /// run.
-pub(super) fn read(text: &str, problems: &mut Problems) -> Raw {
+pub(super) fn read(text: &str, problems: &mut Problems) -> RawConfig {
     let Some(tree) = syntax(text, problems) else {
         hide_in_broken(text, &keys::NO_SECRETS, problems);
-        return Raw { agents_written: true, unreadable: true, ..Raw::default() };
+        return RawConfig { agents_written: true, unreadable: true, ..RawConfig::default() };
     };
     hide_in(tree.get_ref(), &keys::NO_SECRETS, problems);
     let file = TableReader::open(tree.get_ref(), 0..0, &keys::FILE, "the file", problems);
-    let mut raw = Raw::default();
+    let mut raw = RawConfig::default();
     for entry in file.entries() {
         match entry.key.takes {
             Takes::Tables(section) => {
@@ -81,7 +81,7 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Raw {
                     continue;
                 };
                 for (name, node) in named {
-                    let name = At { value: name.get_ref().to_string(), span: entry.at(name.span()) };
+                    let name = WithSpan { value: name.get_ref().to_string(), span: entry.at(name.span()) };
                     let DeValue::Table(inner) = node.get_ref() else {
                         problems.error(&entry.at(node.span()), format!("`{}` is not a table", shown(&name.value)));
                         continue;
@@ -103,25 +103,25 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Raw {
     raw
 }
 
-fn one_of_several(table: &TableReader<'_, '_>, problems: &mut Problems) -> RawTable {
-    RawTable { span: table.span.clone(), values: values(table, problems).collect() }
+fn one_of_several(table: &TableReader<'_, '_>, problems: &mut Problems) -> RawConfigTable {
+    RawConfigTable { span: table.span.clone(), values: values(table, problems).collect() }
 }
 
 /// The values of a table that have the right type, as text, since the environment and flags also give text.
 fn values(
     table: &TableReader<'_, '_>,
     problems: &mut Problems,
-) -> impl Iterator<Item = (&'static str, At<String>)> + use<> {
+) -> impl Iterator<Item = (&'static str, WithSpan<String>)> + use<> {
     let mut values = Vec::with_capacity(table.entries().len());
     for entry in table.entries() {
         let value = match entry.key.takes {
-            Takes::Bool => entry.boolean(problems).map(|at| At { value: at.value.to_string(), span: at.span }),
-            Takes::Count(..) => entry.count(problems).map(|at| At { value: at.value.to_string(), span: at.span }),
-            Takes::Duration => entry.duration(problems).map(|at| At { value: in_words(at.value), span: at.span }),
-            Takes::Word(_) => entry.word(problems).map(|at| At { value: at.value.to_owned(), span: at.span }),
+            Takes::Bool => entry.boolean(problems).map(|at| WithSpan { value: at.value.to_string(), span: at.span }),
+            Takes::Count(..) => entry.count(problems).map(|at| WithSpan { value: at.value.to_string(), span: at.span }),
+            Takes::Duration => entry.duration(problems).map(|at| WithSpan { value: in_words(at.value), span: at.span }),
+            Takes::Word(_) => entry.word(problems).map(|at| WithSpan { value: at.value.to_owned(), span: at.span }),
             Takes::TextList => entry.texts(problems).map(|texts| {
                 let lines: Vec<String> = texts.into_iter().map(|text| text.value).collect();
-                At { value: lines.join("\n"), span: entry.span() }
+                WithSpan { value: lines.join("\n"), span: entry.span() }
             }),
             _ => entry.text(problems),
         };

@@ -9,7 +9,7 @@ pub struct Section {
     /// What it is for.
     pub meaning: &'static str,
     /// The keys that it may contain.
-    pub keys: &'static [Key],
+    pub keys: &'static [DocumentKey],
     /// Tables whose keys people put here by mistake, and what to tell them; `{}` is the key.
     pub elsewhere: &'static [(&'static Section, &'static str)],
     /// Whether it may not be empty.
@@ -26,7 +26,7 @@ impl Section {
 
 /// One key of a table.
 #[derive(Debug)]
-pub struct Key {
+pub struct DocumentKey {
     /// Its name.
     pub name: &'static str,
     /// The type of its value.
@@ -110,11 +110,11 @@ impl Takes {
 }
 
 /// A key that may be left out.
-pub const fn key(name: &'static str, takes: Takes, default: &'static str, meaning: &'static str) -> Key {
-    Key { name, takes, required: false, default, meaning }
+pub const fn key(name: &'static str, takes: Takes, default: &'static str, meaning: &'static str) -> DocumentKey {
+    DocumentKey { name, takes, required: false, default, meaning }
 }
 
 /// A key that must be there.
-pub const fn required(name: &'static str, takes: Takes, meaning: &'static str) -> Key {
-    Key { name, takes, required: true, default: "required", meaning }
+pub const fn required(name: &'static str, takes: Takes, meaning: &'static str) -> DocumentKey {
+    DocumentKey { name, takes, required: true, default: "required", meaning }
 }

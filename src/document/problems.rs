@@ -10,7 +10,7 @@ const TOLD_MAX: usize = 200;
 
 /// A value, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct At<T> {
+pub(crate) struct WithSpan<T> {
     pub(crate) value: T,
     pub(crate) span: Range<usize>,
 }

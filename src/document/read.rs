@@ -5,8 +5,8 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{Key, Section, Takes};
-use super::problems::{At, Problems, misspelt, nearest, shown};
+use super::keys::{DocumentKey, Section, Takes};
+use super::problems::{Problems, WithSpan, misspelt, nearest, shown};
 use super::secrets;
 use crate::diagnostics::Diagnostic;
 
@@ -74,7 +74,7 @@ pub(crate) struct TableReader<'t, 'd> {
 /// The value of a known key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Value<'t, 'd> {
-    pub(crate) key: &'static Key,
+    pub(crate) key: &'static DocumentKey,
     pub(crate) key_span: (usize, usize),
     pub(crate) node: &'t Spanned<DeValue<'d>>,
     /// Where the current file begins.
@@ -198,9 +198,9 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     /// A string.
-    pub(crate) fn text(&self, problems: &mut Problems) -> Option<At<String>> {
+    pub(crate) fn text(&self, problems: &mut Problems) -> Option<WithSpan<String>> {
         match self.node.get_ref() {
-            DeValue::String(text) => Some(At { value: text.to_string(), span: self.span() }),
+            DeValue::String(text) => Some(WithSpan { value: text.to_string(), span: self.span() }),
             _ => {
                 self.wrong_type(problems);
                 None
@@ -209,18 +209,18 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     /// One string or several, as the key allows; `None` if one of them is not a string. An empty array is refused.
-    pub(crate) fn texts(&self, problems: &mut Problems) -> Option<Vec<At<String>>> {
+    pub(crate) fn texts(&self, problems: &mut Problems) -> Option<Vec<WithSpan<String>>> {
         let before = problems.errors();
         let texts = self.texts_among(problems);
         (problems.errors() == before).then_some(texts)
     }
 
     /// The same; what is no string is reported and left out, so that what is wrong with the others is reported, too.
-    pub(crate) fn texts_among(&self, problems: &mut Problems) -> Vec<At<String>> {
+    pub(crate) fn texts_among(&self, problems: &mut Problems) -> Vec<WithSpan<String>> {
         let mut texts = Vec::new();
         match self.node.get_ref() {
             DeValue::String(text) if !matches!(self.key.takes, Takes::TextList) => {
-                texts.push(At { value: text.to_string(), span: self.span() });
+                texts.push(WithSpan { value: text.to_string(), span: self.span() });
             }
             DeValue::Array(array) if array.is_empty() => {
                 problems
@@ -230,7 +230,9 @@ impl<'t, 'd> Value<'t, 'd> {
             DeValue::Array(array) => {
                 for one in array.iter() {
                     match one.get_ref() {
-                        DeValue::String(text) => texts.push(At { value: text.to_string(), span: self.at(one.span()) }),
+                        DeValue::String(text) => {
+                            texts.push(WithSpan { value: text.to_string(), span: self.at(one.span()) })
+                        }
                         _ => drop(self.wrong(one, Takes::Text, problems)),
                     }
                 }
@@ -241,16 +243,16 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     /// `true` or `false`.
-    pub(crate) fn boolean(&self, problems: &mut Problems) -> Option<At<bool>> {
+    pub(crate) fn boolean(&self, problems: &mut Problems) -> Option<WithSpan<bool>> {
         let value = self.node.get_ref().as_bool();
         if value.is_none() {
             self.wrong_type(problems);
         }
-        value.map(|value| At { value, span: self.span() })
+        value.map(|value| WithSpan { value, span: self.span() })
     }
 
     /// A whole number within the key's bounds.
-    pub(crate) fn count(&self, problems: &mut Problems) -> Option<At<u64>> {
+    pub(crate) fn count(&self, problems: &mut Problems) -> Option<WithSpan<u64>> {
         let (Takes::Count(least, most), DeValue::Integer(number)) = (self.key.takes, self.node.get_ref()) else {
             self.wrong_type(problems);
             return None;
@@ -258,7 +260,7 @@ impl<'t, 'd> Value<'t, 'd> {
         let digits = number.as_str().replace('_', "");
         let value = i128::from_str_radix(&digits, number.radix()).ok().and_then(|value| u64::try_from(value).ok());
         match value.filter(|value| (least..=most).contains(value)) {
-            Some(value) => Some(At { value, span: self.span() }),
+            Some(value) => Some(WithSpan { value, span: self.span() }),
             None => {
                 problems
                     .error(&self.span(), format!("`{}` is out of range", self.key.name))
@@ -269,7 +271,7 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     /// One of the key's words.
-    pub(crate) fn word(&self, problems: &mut Problems) -> Option<At<&'static str>> {
+    pub(crate) fn word(&self, problems: &mut Problems) -> Option<WithSpan<&'static str>> {
         self.one_word(self.node, problems)
     }
 
@@ -289,7 +291,7 @@ impl<'t, 'd> Value<'t, 'd> {
         words.into_iter().map(|word| word.map(|word| word.value)).collect()
     }
 
-    fn one_word(&self, node: &Spanned<DeValue<'d>>, problems: &mut Problems) -> Option<At<&'static str>> {
+    fn one_word(&self, node: &Spanned<DeValue<'d>>, problems: &mut Problems) -> Option<WithSpan<&'static str>> {
         let (Takes::Word(words) | Takes::Words(words)) = self.key.takes else {
             self.wrong(node, self.key.takes, problems);
             return None;
@@ -302,13 +304,13 @@ impl<'t, 'd> Value<'t, 'd> {
         words: &'static [&'static str],
         node: &Spanned<DeValue<'d>>,
         problems: &mut Problems,
-    ) -> Option<At<&'static str>> {
+    ) -> Option<WithSpan<&'static str>> {
         let DeValue::String(text) = node.get_ref() else {
             self.wrong(node, Takes::Word(words), problems);
             return None;
         };
         if let Some(value) = words.iter().copied().find(|word| word == text) {
-            return Some(At { value, span: self.at(node.span()) });
+            return Some(WithSpan { value, span: self.at(node.span()) });
         }
         let diagnostic =
             problems.error(&self.at(node.span()), format!("`{}` is not a value of `{}`", shown(text), self.key.name));
@@ -321,7 +323,7 @@ impl<'t, 'd> Value<'t, 'd> {
     }
 
     /// One of the key's words by each name, at least one.
-    pub(crate) fn named_words(&self, problems: &mut Problems) -> Option<Vec<(At<String>, &'static str)>> {
+    pub(crate) fn named_words(&self, problems: &mut Problems) -> Option<Vec<(WithSpan<String>, &'static str)>> {
         let (Takes::NamedWords(words), DeValue::Table(table)) = (self.key.takes, self.node.get_ref()) else {
             self.wrong_type(problems);
             return None;
@@ -336,7 +338,7 @@ impl<'t, 'd> Value<'t, 'd> {
         let mut all = Vec::with_capacity(table.len());
         for (name, node) in table {
             let word = self.one_of(words, node, problems);
-            let name = At { value: name.get_ref().to_string(), span: self.at(name.span()) };
+            let name = WithSpan { value: name.get_ref().to_string(), span: self.at(name.span()) };
             all.extend(word.map(|word| (name, word.value)));
         }
         (problems.errors() == before).then_some(all)

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, SpanRelativeTo, Timestamp, Unit};
 use toml::de::DeValue;
 
-use super::problems::{At, Problems, shown};
+use super::problems::{Problems, WithSpan, shown};
 use super::read::Value;
 
 /// A day, or a moment.
@@ -51,7 +51,7 @@ fn time_of_day(text: &str) -> Option<(Time, bool)> {
 
 impl Value<'_, '_> {
     /// A duration, positive.
-    pub(crate) fn duration(&self, problems: &mut Problems) -> Option<At<SignedDuration>> {
+    pub(crate) fn duration(&self, problems: &mut Problems) -> Option<WithSpan<SignedDuration>> {
         let length = self.duration_or_zero(problems)?;
         if length.value.is_zero() {
             problems.error(&length.span, format!("`{}` is zero", self.key.name)).label("expected more than zero");
@@ -61,10 +61,10 @@ impl Value<'_, '_> {
     }
 
     /// A duration that may be zero.
-    pub(crate) fn duration_or_zero(&self, problems: &mut Problems) -> Option<At<SignedDuration>> {
+    pub(crate) fn duration_or_zero(&self, problems: &mut Problems) -> Option<WithSpan<SignedDuration>> {
         let text = self.text(problems)?;
         match duration(&text.value) {
-            Ok(value) => Some(At { value, span: text.span }),
+            Ok(value) => Some(WithSpan { value, span: text.span }),
             Err(why) => {
                 let message = format!("`{}` is not a value of `{}`", shown(&text.value), self.key.name);
                 problems.error(&text.span, message).label(why);
@@ -74,10 +74,10 @@ impl Value<'_, '_> {
     }
 
     /// A time of day. `24:00` means midnight, if the key is the end of something.
-    pub(crate) fn time(&self, ends: bool, problems: &mut Problems) -> Option<At<Time>> {
+    pub(crate) fn time(&self, ends: bool, problems: &mut Problems) -> Option<WithSpan<Time>> {
         let text = self.text(problems)?;
         match time_of_day(&text.value) {
-            Some((value, end)) if ends || !end => Some(At { value, span: text.span }),
+            Some((value, end)) if ends || !end => Some(WithSpan { value, span: text.span }),
             _ => {
                 let message = format!("`{}` is not a time of day", shown(&text.value));
                 problems.error(&text.span, message).label("expected hours and minutes, such as `08:00`");
@@ -87,18 +87,18 @@ impl Value<'_, '_> {
     }
 
     /// A date, or a moment with its offset.
-    pub(crate) fn date_or_moment(&self, problems: &mut Problems) -> Option<At<DateOrMoment>> {
+    pub(crate) fn date_or_moment(&self, problems: &mut Problems) -> Option<WithSpan<DateOrMoment>> {
         let has_time = matches!(self.node.get_ref(), DeValue::Datetime(written) if written.time.is_some());
         if has_time {
             let moment = self.moment(problems)?;
-            return Some(At { value: DateOrMoment::Moment(moment.value), span: moment.span });
+            return Some(WithSpan { value: DateOrMoment::Moment(moment.value), span: moment.span });
         }
         let date = self.date(problems)?;
-        Some(At { value: DateOrMoment::Date(date.value), span: date.span })
+        Some(WithSpan { value: DateOrMoment::Date(date.value), span: date.span })
     }
 
     /// A date.
-    fn date(&self, problems: &mut Problems) -> Option<At<Date>> {
+    fn date(&self, problems: &mut Problems) -> Option<WithSpan<Date>> {
         let DeValue::Datetime(written) = self.node.get_ref() else {
             let is_text = self.node.get_ref().is_str();
             let diagnostic = self.wrong_type(problems);
@@ -114,7 +114,7 @@ impl Value<'_, '_> {
             _ => None,
         };
         match date {
-            Some(value) => Some(At { value, span: self.span() }),
+            Some(value) => Some(WithSpan { value, span: self.span() }),
             None => {
                 problems
                     .error(&self.span(), format!("`{}` takes a day", self.key.name))
@@ -126,7 +126,7 @@ impl Value<'_, '_> {
     }
 
     /// A moment between the years 2000 and 2200.
-    pub(crate) fn moment(&self, problems: &mut Problems) -> Option<At<Timestamp>> {
+    pub(crate) fn moment(&self, problems: &mut Problems) -> Option<WithSpan<Timestamp>> {
         let DeValue::Datetime(written) = self.node.get_ref() else {
             let is_text = self.node.get_ref().is_str();
             let diagnostic = self.wrong_type(problems);
@@ -148,7 +148,7 @@ impl Value<'_, '_> {
                 .label("expected a year from 2000 to 2199");
             return None;
         }
-        Some(At { value, span: self.span() })
+        Some(WithSpan { value, span: self.span() })
     }
 }
 

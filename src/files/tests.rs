@@ -7,7 +7,7 @@ use nix::unistd::mkfifo;
 
 use super::*;
 
-const DAEMON: Reading = Reading { bytes_max: 100, pipes: false, trust: Trust::Path };
+const DAEMON: ReadOptions = ReadOptions { bytes_max: 100, pipes: false, trust: FileTrust::Path };
 
 struct Dir(tempfile::TempDir);
 
@@ -36,8 +36,8 @@ fn a_regular_file_is_read_up_to_its_bound() {
     let dir = Dir::new();
     let path = dir.file("a", 0o600);
     assert_eq!(read(&path, DAEMON).unwrap().bytes, b"text");
-    assert_eq!(read(&path, Reading { bytes_max: 4, ..DAEMON }).unwrap().bytes, b"text");
-    assert!(matches!(read(&path, Reading { bytes_max: 3, ..DAEMON }), Err(FileError::TooLarge(_))));
+    assert_eq!(read(&path, ReadOptions { bytes_max: 4, ..DAEMON }).unwrap().bytes, b"text");
+    assert!(matches!(read(&path, ReadOptions { bytes_max: 3, ..DAEMON }), Err(FileError::TooLarge(_))));
     assert!(read(&dir.path("b"), DAEMON).unwrap_err().is_missing());
 }
 
@@ -70,7 +70,7 @@ fn a_command_reads_a_pipe_until_its_writers_have_gone() {
         let path = path.clone();
         std::thread::spawn(move || fs::write(path, "from a pipe").unwrap())
     };
-    let command = Reading { pipes: true, ..DAEMON };
+    let command = ReadOptions { pipes: true, ..DAEMON };
     assert_eq!(read(&path, command).unwrap().bytes, b"from a pipe");
     writer.join().unwrap();
 }
@@ -106,7 +106,7 @@ fn what_everybody_may_write_or_replace_is_refused() {
     let error = read(&path, DAEMON).unwrap_err();
     assert!(error.to_string().contains("and so replace"), "{error}");
     assert!(error.help().starts_with("run `chmod o-w "), "{}", error.help());
-    assert!(read(&path, Reading { trust: Trust::File, ..DAEMON }).is_ok());
+    assert!(read(&path, ReadOptions { trust: FileTrust::File, ..DAEMON }).is_ok());
     // In a directory with the sticky bit, others cannot.
     dir.mode("etc", 0o1777);
     assert!(read(&path, DAEMON).is_ok());

@@ -24,7 +24,7 @@ const GROUP_WRITES: u32 = 0o020;
 
 /// What is asked of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trust {
+pub enum FileTrust {
     /// Nothing.
     Anybody,
     /// The file's own mode and owner.
@@ -45,9 +45,9 @@ enum Flaw {
 ///
 /// # Errors
 /// Why the file is refused.
-pub fn judge(path: &Path, meta: &Metadata, trust: Trust) -> Result<Option<Advice>, Advice> {
+pub fn judge(path: &Path, meta: &Metadata, trust: FileTrust) -> Result<Option<Advice>, Advice> {
     let shown = path.display();
-    if trust == Trust::Anybody {
+    if trust == FileTrust::Anybody {
         return Ok(None);
     }
     let mut warning = match flaw(path, meta, false) {
@@ -67,7 +67,7 @@ pub fn judge(path: &Path, meta: &Metadata, trust: Trust) -> Result<Option<Advice
             format!("run `chown root {shown}`, unless that user may decide who gets in"),
         )),
     };
-    if trust == Trust::Path {
+    if trust == FileTrust::Path {
         for directory in directories(path).passed {
             if let Some(advice) = judge_directory(&directory, path)? {
                 warning.get_or_insert(advice);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::clock::Mono;
-use crate::ledger::members::{Member, State};
+use crate::ledger::members::{Member, MemberState};
 
 /// Others wait this long for the next start of a doorman that was stopped, if its `ttl` is not shorter.
 const RESTART: Duration = Duration::from_secs(10);
@@ -16,7 +16,7 @@ const LOOKS_MISSED_MAX: u32 = 3;
 
 /// How far the others can be believed to believe in this member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub enum TrustPhase {
     /// They do.
     Trusted,
     /// They may have declared it dead: it decides and sends nothing new.
@@ -29,7 +29,7 @@ pub enum Phase {
 #[derive(Debug, Clone, Copy)]
 struct Watched {
     beat: i64,
-    state: State,
+    state: MemberState,
     since: Mono,
 }
 
@@ -108,14 +108,14 @@ impl Core {
         self.trusted_until + self.let_go_after
     }
 
-    /// See [`Phase`].
-    pub fn phase(&self, now: Mono) -> Phase {
+    /// See [`TrustPhase`].
+    pub fn phase(&self, now: Mono) -> TrustPhase {
         if now < self.trusted_until {
-            Phase::Trusted
+            TrustPhase::Trusted
         } else if now < self.lets_go_at() {
-            Phase::Lapsed
+            TrustPhase::Lapsed
         } else {
-            Phase::LetGo
+            TrustPhase::LetGo
         }
     }
 
@@ -137,13 +137,13 @@ impl Core {
             if (watched.beat, watched.state) != (member.beat, member.state) {
                 *watched = new;
             }
-            let patience = if member.state == State::Left { member.ttl.min(RESTART) } else { member.ttl };
+            let patience = if member.state == MemberState::Left { member.ttl.min(RESTART) } else { member.ttl };
             if now.since(watched.since) >= patience {
                 dead.push((member.id.clone(), member.beat));
             }
         }
         let up: Vec<String> =
-            members.iter().filter(|member| member.state == State::Up).map(|member| member.id.clone()).collect();
+            members.iter().filter(|member| member.state == MemberState::Up).map(|member| member.id.clone()).collect();
         if up != self.up {
             self.up = up;
             self.steady_since = now;
@@ -169,7 +169,7 @@ pub(super) mod tests {
         Mono::from_origin(Duration::from_millis(1_000_000 + ms))
     }
 
-    pub fn member(id: &str, beat: i64, state: State) -> Member {
+    pub fn member(id: &str, beat: i64, state: MemberState) -> Member {
         Member {
             id: id.to_owned(),
             instance: format!("in-{id}"),
@@ -195,18 +195,18 @@ pub(super) mod tests {
     #[test]
     fn trust_counts_from_before_the_beat_and_ends_before_the_others_give_up() {
         let mut core = core();
-        assert_eq!(core.phase(at(0)), Phase::LetGo);
+        assert_eq!(core.phase(at(0)), TrustPhase::LetGo);
         core.beaten(at(0));
-        assert_eq!(core.phase(at(12_999)), Phase::Trusted);
-        assert_eq!(core.phase(at(13_000)), Phase::Lapsed);
-        assert_eq!(core.phase(at(42_999)), Phase::Lapsed);
-        assert_eq!(core.phase(at(43_000)), Phase::LetGo);
+        assert_eq!(core.phase(at(12_999)), TrustPhase::Trusted);
+        assert_eq!(core.phase(at(13_000)), TrustPhase::Lapsed);
+        assert_eq!(core.phase(at(42_999)), TrustPhase::Lapsed);
+        assert_eq!(core.phase(at(43_000)), TrustPhase::LetGo);
         // A beat that was begun earlier, and is heard of later, takes nothing back.
         core.beaten(at(9_000));
         core.beaten(at(5_000));
         assert_eq!(core.trusted_until(), at(22_000));
         core.died();
-        assert_eq!(core.phase(at(9_001)), Phase::LetGo);
+        assert_eq!(core.phase(at(9_001)), TrustPhase::LetGo);
     }
 
     /// Looks every two seconds, from one moment to another; who was found dead at the last.
@@ -223,9 +223,9 @@ pub(super) mod tests {
         let mut core = core();
         let members = |ms: u64| {
             vec![
-                member("me", 0, State::Up),
-                member("a", 7, State::Up),
-                member("b", (ms / 3_000).cast_signed(), State::Up),
+                member("me", 0, MemberState::Up),
+                member("a", 7, MemberState::Up),
+                member("b", (ms / 3_000).cast_signed(), MemberState::Up),
             ]
         };
         assert_eq!(look(&mut core, 0, 14_000, members), []);
@@ -233,14 +233,14 @@ pub(super) mod tests {
         // One that came late is watched from then on.
         let mut core = self::core();
         assert_eq!(
-            look(&mut core, 0, 20_000, |ms| if ms < 8_000 { vec![] } else { vec![member("a", 1, State::Up)] }),
+            look(&mut core, 0, 20_000, |ms| if ms < 8_000 { vec![] } else { vec![member("a", 1, MemberState::Up)] }),
             []
         );
     }
 
     #[test]
     fn another_ttl_is_that_of_the_member_which_it_protects() {
-        let slow = |_| vec![Member { ttl: Duration::from_secs(60), ..member("a", 1, State::Up) }];
+        let slow = |_| vec![Member { ttl: Duration::from_secs(60), ..member("a", 1, MemberState::Up) }];
         assert_eq!(look(&mut core(), 0, 58_000, slow), []);
         assert_eq!(look(&mut core(), 0, 60_000, slow).len(), 1);
     }
@@ -248,7 +248,7 @@ pub(super) mod tests {
     #[test]
     fn after_a_gap_all_watching_begins_anew() {
         let mut core = core();
-        let still = |_| vec![member("a", 1, State::Up)];
+        let still = |_| vec![member("a", 1, MemberState::Up)];
         look(&mut core, 0, 14_000, still);
         // Four rounds are missing: nobody could see whether it beat.
         assert_eq!(look(&mut core, 22_000, 36_000, still), []);
@@ -261,23 +261,25 @@ pub(super) mod tests {
 
     #[test]
     fn who_was_stopped_has_a_moment_to_come_back() {
-        let left = |_| vec![member("a", 1, State::Left)];
+        let left = |_| vec![member("a", 1, MemberState::Left)];
         assert_eq!(look(&mut core(), 0, 8_000, left), []);
         assert_eq!(look(&mut core(), 0, 10_000, left).len(), 1);
         // It counts from when it left.
-        let stopped = |ms| vec![member("a", 1, if ms < 8_000 { State::Up } else { State::Left })];
+        let stopped = |ms| vec![member("a", 1, if ms < 8_000 { MemberState::Up } else { MemberState::Left })];
         assert_eq!(look(&mut core(), 0, 16_000, stopped), []);
     }
 
     #[test]
     fn agents_move_only_while_the_members_stay_the_same() {
         let mut core = core();
-        let two = |_| vec![member("me", 1, State::Up), member("a", 1, State::Up)];
+        let two = |_| vec![member("me", 1, MemberState::Up), member("a", 1, MemberState::Up)];
         look(&mut core, 0, 58_000, two);
         assert!(!core.is_steady(at(59_000)));
         look(&mut core, 60_000, 60_000, two);
         assert!(core.is_steady(at(60_000)));
-        look(&mut core, 62_000, 62_000, |_| vec![member("me", 1, State::Up), member("a", 1, State::Draining)]);
+        look(&mut core, 62_000, 62_000, |_| {
+            vec![member("me", 1, MemberState::Up), member("a", 1, MemberState::Draining)]
+        });
         assert!(!core.is_steady(at(62_000)));
     }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use super::core::{Core, Phase};
-use super::share::{Plan, Seen};
-use super::{Place, Shared, Stand, Ways};
+use super::core::{Core, TrustPhase};
+use super::share::{FleetView, Plan};
+use super::{FleetShared, InstanceLock, Stand, Ways};
 use crate::clock::{Clock, Mono};
-use crate::ledger::members::{Beat, Held, LeaseCounts, Member, State};
+use crate::ledger::members::{BeatOutcome, Held, LeaseCounts, Member, MemberState};
 use crate::ledger::{LedgerError, MESSAGES, Members};
 use crate::ops::board::FleetBoard;
 use crate::ops::log::events;
@@ -29,7 +29,7 @@ const AWAY: &str = "the database has been away for too long, so that others coul
 
 /// What the thread is told.
 #[derive(Debug)]
-pub enum Order {
+pub enum KeeperOrder {
     /// The process ends. The reply says whether that is on record.
     Leave(oneshot::Sender<bool>),
 }
@@ -37,16 +37,16 @@ pub enum Order {
 /// See the module.
 pub struct Keeper {
     members: Members,
-    place: Place,
+    place: InstanceLock,
     core: Core,
     clock: Clock,
-    shared: Arc<Shared>,
+    shared: Arc<FleetShared>,
     counts: Arc<LeaseCounts>,
     beat_at: Mono,
     look_at: Mono,
     /// The others said that this life is over, and the next one is not on record yet.
     lost: bool,
-    phase: Phase,
+    phase: TrustPhase,
     phase_since: Mono,
     board: FleetBoard,
     /// Changes with the leases.
@@ -61,11 +61,11 @@ pub struct Keeper {
 impl Keeper {
     pub fn new(
         members: Members,
-        place: Place,
+        place: InstanceLock,
         ways: Ways,
         name: String,
         clock: Clock,
-        shared: Arc<Shared>,
+        shared: Arc<FleetShared>,
         counts: Arc<LeaseCounts>,
     ) -> Self {
         let now = clock.now();
@@ -89,7 +89,7 @@ impl Keeper {
             beat_at: now.mono,
             look_at: now.mono,
             lost: false,
-            phase: Phase::LetGo,
+            phase: TrustPhase::LetGo,
             phase_since: now.mono,
             board,
             moves: None,
@@ -105,25 +105,25 @@ impl Keeper {
     }
 
     /// Until it is told to leave, or nobody is there to tell it anything.
-    pub fn run(mut self, orders: &mpsc::Receiver<Order>) {
+    pub fn run(mut self, orders: &mpsc::Receiver<KeeperOrder>) {
         loop {
             if self.now() >= self.beat_at {
                 self.beat();
             }
-            if self.now() >= self.look_at && self.core.phase(self.now()) == Phase::Trusted {
+            if self.now() >= self.look_at && self.core.phase(self.now()) == TrustPhase::Trusted {
                 self.look();
             }
             self.judge();
             let now = self.now();
             let mut wait = self.beat_at.since(now).min(TURN_MAX);
-            if self.phase == Phase::Trusted {
+            if self.phase == TrustPhase::Trusted {
                 wait = wait.min(self.look_at.since(now));
             }
             for at in [self.core.trusted_until(), self.core.lets_go_at()].into_iter().filter(|at| *at > now) {
                 wait = wait.min(at.since(now));
             }
             match orders.recv_timeout(wait) {
-                Ok(Order::Leave(reply)) => {
+                Ok(KeeperOrder::Leave(reply)) => {
                     let left = self.members.leave();
                     if let Err(error) = &left {
                         debug!(%error, "the others will notice that this doorman has ended");
@@ -144,15 +144,15 @@ impl Keeper {
             if self.lost { self.join_again() } else { self.members.beat(self.shared.reached.load(Ordering::Relaxed)) };
         self.board.beat_seconds = self.now().since(begun).as_secs_f64();
         match beaten {
-            Ok(Beat::Done(_)) => {
-                if self.core.phase(begun) != Phase::Trusted {
+            Ok(BeatOutcome::Done(_)) => {
+                if self.core.phase(begun) != TrustPhase::Trusted {
                     // Whatever was decided of the leases was decided before.
                     self.look_at = begun;
                 }
                 self.core.beaten(begun);
                 self.shared.trust.set(self.core.trusted_until());
             }
-            Ok(Beat::Dead { by }) => {
+            Ok(BeatOutcome::Dead { by }) => {
                 warn!(
                     event = events::MEMBER_LOST,
                     by = by.as_deref().unwrap_or("somebody"),
@@ -172,11 +172,11 @@ impl Keeper {
         }
     }
 
-    fn join_again(&mut self) -> Result<Beat, LedgerError> {
+    fn join_again(&mut self) -> Result<BeatOutcome, LedgerError> {
         let life = self.place.new_life();
         self.members.join_again(life)?;
         self.lost = false;
-        Ok(Beat::Done(State::Up))
+        Ok(BeatOutcome::Done(MemberState::Up))
     }
 
     /// Nobody's, until the next look.
@@ -253,7 +253,7 @@ impl Keeper {
         } else {
             0
         };
-        let seen = Seen { members, rosters: &self.rosters, holders: &holders, uncounted: MESSAGES };
+        let seen = FleetView { members, rosters: &self.rosters, holders: &holders, uncounted: MESSAGES };
         let Plan { take, give } = seen.plan(me, &long_free, moves_max);
         self.giving.extend(give);
         let take: HashSet<String> = take.into_iter().collect();
@@ -269,7 +269,7 @@ impl Keeper {
         }
         let held = holders.iter().filter(|(name, holder)| *holder == me && *name != MESSAGES).count();
         self.board.held = held as u64;
-        self.board.members = members.iter().filter(|member| member.state == State::Up).count() as u64;
+        self.board.members = members.iter().filter(|member| member.state == MemberState::Up).count() as u64;
     }
 
     /// Says whether this doorman may still decide and send, and shows it.
@@ -278,11 +278,11 @@ impl Keeper {
         let phase = self.core.phase(now.mono);
         if phase != self.phase {
             match (self.phase, phase) {
-                (_, Phase::Trusted) if self.board.members > 0 => {
+                (_, TrustPhase::Trusted) if self.board.members > 0 => {
                     let for_ms = now.mono.since(self.phase_since).as_secs_f64() * 1e3;
                     info!(event = events::LEASE_BACK, for_ms, "the database confirms again that this doorman lives");
                 }
-                (Phase::Trusted, _) if !self.lost => {
+                (TrustPhase::Trusted, _) if !self.lost => {
                     warn!(
                         event = events::LEASE_LAPSED,
                         "the database has not confirmed for too long that this doorman lives: it decides and sends nothing new"
@@ -290,17 +290,17 @@ impl Keeper {
                 }
                 _ => {}
             }
-            if phase == Phase::Trusted || self.phase == Phase::Trusted {
+            if phase == TrustPhase::Trusted || self.phase == TrustPhase::Trusted {
                 (self.phase_since, self.board.since) = (now.mono, now.wall);
             }
-            if phase == Phase::LetGo {
+            if phase == TrustPhase::LetGo {
                 self.all_are(if self.lost { LOST } else { AWAY });
                 self.look_at = now.mono;
             }
             self.phase = phase;
-            self.shared.trust.say(phase == Phase::Trusted);
+            self.shared.trust.say(phase == TrustPhase::Trusted);
         }
-        self.board.trusted = phase == Phase::Trusted;
+        self.board.trusted = phase == TrustPhase::Trusted;
         self.board.taken = self.counts.taken.load(Ordering::Relaxed);
         self.board.fenced = self.counts.fenced.load(Ordering::Relaxed);
         if self.shared.board.load().as_deref() != Some(&self.board) {

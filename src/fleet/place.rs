@@ -17,14 +17,14 @@ const BYTES_MAX: u64 = 512;
 
 /// Held for the life of the process. See the module.
 #[derive(Debug)]
-pub struct Place {
+pub struct InstanceLock {
     file: Option<Flock<File>>,
     instance: String,
     boot: String,
     before: Option<String>,
 }
 
-impl Place {
+impl InstanceLock {
     /// Takes the place beside the ledger's path. Where no file can be made, doorman runs without: then others have to notice that its
     /// last life has ended.
     ///
@@ -132,27 +132,27 @@ mod tests {
     fn the_next_life_knows_the_last_one_and_two_at_once_cannot_be() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = dir.path().join("new/ledger.db");
-        let mut first = Place::on_boot(&ledger, "b1".to_owned()).unwrap();
+        let mut first = InstanceLock::on_boot(&ledger, "b1".to_owned()).unwrap();
         assert_eq!(first.before(), None);
         let life = first.new_life();
-        assert!(matches!(Place::on_boot(&ledger, "b1".to_owned()), Err(LedgerError::Locked { .. })));
+        assert!(matches!(InstanceLock::on_boot(&ledger, "b1".to_owned()), Err(LedgerError::Locked { .. })));
         let instance = first.instance().to_owned();
         drop(first);
-        let second = Place::on_boot(&ledger, "b1".to_owned()).unwrap();
+        let second = InstanceLock::on_boot(&ledger, "b1".to_owned()).unwrap();
         assert_eq!((second.instance(), second.before()), (instance.as_str(), Some(life.as_str())));
         drop(second);
         // A copy on another machine, or after another start of it.
-        let other = Place::on_boot(&ledger, "b2".to_owned()).unwrap();
+        let other = InstanceLock::on_boot(&ledger, "b2".to_owned()).unwrap();
         assert_eq!((other.instance(), other.before()), (instance.as_str(), None));
         drop(other);
         std::fs::write(beside(&ledger), "x'; DROP TABLE lease; --\n\u{0}").unwrap();
-        let odd = Place::on_boot(&ledger, "b1".to_owned()).unwrap();
+        let odd = InstanceLock::on_boot(&ledger, "b1".to_owned()).unwrap();
         assert!(is_id(odd.instance()) && odd.before().is_none());
     }
 
     #[test]
     fn without_a_file_it_is_somebody_new_each_time() {
-        let mut place = Place::on_boot(Path::new("/proc/nowhere/ledger.db"), "b".to_owned()).unwrap();
+        let mut place = InstanceLock::on_boot(Path::new("/proc/nowhere/ledger.db"), "b".to_owned()).unwrap();
         assert!(place.before().is_none() && is_id(&place.new_life()));
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::ledger::members::{Member, State};
+use crate::ledger::members::{Member, MemberState};
 
 /// A member may have this much of its share before it gives anything.
 const MORE_THAN_ITS_SHARE: f64 = 1.1;
@@ -18,7 +18,7 @@ const TOO_FEW: f64 = 0.9;
 
 /// How many agents are one member's.
 #[derive(Debug, Clone, Copy, Default)]
-struct Part {
+struct MemberShare {
     /// Its share, rounded up.
     even: usize,
     /// With more it gives some.
@@ -29,7 +29,7 @@ struct Part {
 
 /// What everybody sees.
 #[derive(Debug)]
-pub struct Seen<'a> {
+pub struct FleetView<'a> {
     /// All members that are not dead.
     pub members: &'a [Member],
     /// By roster: the names of its leases.
@@ -49,9 +49,9 @@ pub struct Plan {
     pub give: Vec<String>,
 }
 
-impl Seen<'_> {
+impl FleetView<'_> {
     fn may(&self, member: &Member, name: &str) -> bool {
-        member.state == State::Up && self.rosters.get(&member.roster).is_some_and(|names| names.contains(name))
+        member.state == MemberState::Up && self.rosters.get(&member.roster).is_some_and(|names| names.contains(name))
     }
 
     /// By member: how many agents it has.
@@ -64,8 +64,8 @@ impl Seen<'_> {
     }
 
     /// By member: its part of the agents.
-    fn parts(&self) -> HashMap<&str, Part> {
-        let up: Vec<&Member> = self.members.iter().filter(|member| member.state == State::Up).collect();
+    fn parts(&self) -> HashMap<&str, MemberShare> {
+        let up: Vec<&Member> = self.members.iter().filter(|member| member.state == MemberState::Up).collect();
         let mut shares: HashMap<&str, f64> = HashMap::new();
         let same = up.windows(2).all(|two| two[0].roster == two[1].roster);
         if let (true, Some(first)) = (same, up.first()) {
@@ -95,7 +95,7 @@ impl Seen<'_> {
             let even = (share - 1e-6).ceil().max(0.0);
             let (most, least) = (even.max((share * MORE_THAN_ITS_SHARE).floor()), (share * TOO_FEW).floor());
             let bounded = |number: f64| (number.max(0.0) as usize).min(member.agents_max as usize);
-            Part { even: bounded(even), most: bounded(most), least: bounded(least) }
+            MemberShare { even: bounded(even), most: bounded(most), least: bounded(least) }
         };
         up.iter().map(|member| (member.id.as_str(), part(member))).collect()
     }
@@ -112,13 +112,13 @@ impl Seen<'_> {
         let Some(mine) = self.members.iter().find(|member| member.id == me) else { return plan };
         let has = |name: &&String| self.holders.get(*name).is_some_and(|holder| holder == me);
         match mine.state {
-            State::Up => {}
-            State::Draining => {
+            MemberState::Up => {}
+            MemberState::Draining => {
                 plan.give = self.holders.keys().filter(has).cloned().collect();
                 plan.give.sort_unstable();
                 return plan;
             }
-            State::Left | State::Dead => return plan,
+            MemberState::Left | MemberState::Dead => return plan,
         }
         let mut held = self.held();
         let parts = self.parts();
@@ -192,22 +192,26 @@ mod tests {
     use super::super::core::tests::member;
     use super::*;
 
-    struct World {
+    struct ShareWorld {
         members: Vec<Member>,
         rosters: HashMap<String, HashSet<String>>,
         holders: HashMap<String, String>,
     }
 
-    impl World {
+    impl ShareWorld {
         fn of(members: &[&str], agents: usize) -> Self {
             let names = (0..agents).map(|n| format!("agent-{n}")).chain(["notify".to_owned()]).collect();
-            let members = members.iter().map(|id| member(id, 1, State::Up)).collect();
+            let members = members.iter().map(|id| member(id, 1, MemberState::Up)).collect();
             Self { members, rosters: HashMap::from([("r".to_owned(), names)]), holders: HashMap::new() }
         }
 
         fn plan(&self, me: &str, long_free: &[&str], moves_max: usize) -> Plan {
-            let seen =
-                Seen { members: &self.members, rosters: &self.rosters, holders: &self.holders, uncounted: "notify" };
+            let seen = FleetView {
+                members: &self.members,
+                rosters: &self.rosters,
+                holders: &self.holders,
+                uncounted: "notify",
+            };
             seen.plan(me, &long_free.iter().map(|name| (*name).to_owned()).collect(), moves_max)
         }
 
@@ -243,7 +247,7 @@ mod tests {
     fn everybody_gets_a_share_and_one_gets_the_messages() {
         for (members, agents) in [(1, 1), (1, 9), (2, 6), (3, 10), (3, 1), (10, 500)] {
             let ids: Vec<String> = (0..members).map(|n| format!("m{n}")).collect();
-            let mut world = World::of(&ids.iter().map(String::as_str).collect::<Vec<_>>(), agents);
+            let mut world = ShareWorld::of(&ids.iter().map(String::as_str).collect::<Vec<_>>(), agents);
             world.settle();
             assert_eq!(world.holders.len(), agents + 1, "{members} {agents}");
             let most = agents.div_ceil(members).max(agents * 11 / 10 / members);
@@ -257,9 +261,9 @@ mod tests {
     #[test]
     fn one_that_joins_gets_its_share_and_no_other_agent_moves() {
         let ids: Vec<String> = (0..10).map(|n| format!("m{n}")).collect();
-        let mut world = World::of(&ids.iter().map(String::as_str).collect::<Vec<_>>(), 1_000);
+        let mut world = ShareWorld::of(&ids.iter().map(String::as_str).collect::<Vec<_>>(), 1_000);
         world.settle();
-        world.members.push(member("new", 1, State::Up));
+        world.members.push(member("new", 1, MemberState::Up));
         let before = world.holders.clone();
         let moved = world.settle();
         let elsewhere = world.holders.iter().filter(|(name, now)| before[*name] != **now).count();
@@ -275,7 +279,7 @@ mod tests {
 
     #[test]
     fn what_a_dead_one_had_is_shared_and_the_rest_stays() {
-        let mut world = World::of(&["a", "b", "c"], 30);
+        let mut world = ShareWorld::of(&["a", "b", "c"], 30);
         world.settle();
         let lost = world.held("c") + usize::from(world.holders["notify"] == "c");
         world.members.pop();
@@ -289,28 +293,28 @@ mod tests {
 
     #[test]
     fn a_drained_one_gives_all_and_takes_nothing() {
-        let mut world = World::of(&["a", "b"], 10);
+        let mut world = ShareWorld::of(&["a", "b"], 10);
         world.settle();
-        world.members[0].state = State::Draining;
+        world.members[0].state = MemberState::Draining;
         assert_eq!(world.plan("a", &[], 5).give.len(), world.holders.values().filter(|holder| *holder == "a").count());
         world.settle();
         assert_eq!((world.held("a"), world.held("b")), (0, 10));
-        world.members[0].state = State::Up;
+        world.members[0].state = MemberState::Up;
         world.settle();
         assert_eq!((world.held("a"), world.held("b")), (5, 5));
     }
 
     #[test]
     fn weight_and_a_bound_say_how_much() {
-        let mut world = World::of(&["a", "b"], 90);
+        let mut world = ShareWorld::of(&["a", "b"], 90);
         world.members[0].weight = 200;
         world.settle();
         assert!((57..=66).contains(&world.held("a")), "{}", world.held("a"));
-        let mut world = World::of(&["a", "b"], 90);
+        let mut world = ShareWorld::of(&["a", "b"], 90);
         world.members[0].agents_max = 7;
         world.settle();
         assert_eq!((world.held("a"), world.held("b")), (7, 83));
-        let mut world = World::of(&["a"], 90);
+        let mut world = ShareWorld::of(&["a"], 90);
         world.members[0].agents_max = 7;
         world.settle();
         assert_eq!(world.held("a"), 7, "more than this nobody takes");
@@ -318,7 +322,7 @@ mod tests {
 
     #[test]
     fn nobody_gets_what_it_does_not_have_configured() {
-        let mut world = World::of(&["a", "b"], 10);
+        let mut world = ShareWorld::of(&["a", "b"], 10);
         let few: HashSet<String> = ["agent-1", "agent-2"].map(str::to_owned).into();
         world.rosters.insert("few".to_owned(), few.clone());
         world.members[1].roster = "few".to_owned();
@@ -330,7 +334,7 @@ mod tests {
 
     #[test]
     fn what_its_own_member_does_not_take_another_takes_in_the_end() {
-        let world = World::of(&["a", "b"], 10);
+        let world = ShareWorld::of(&["a", "b"], 10);
         let mine = world.plan("a", &[], 5).take;
         let other = (0..10).map(|n| format!("agent-{n}")).find(|name| !mine.contains(name)).unwrap();
         assert!(world.plan("a", &[&other], 5).take.contains(&other));

@@ -7,7 +7,7 @@
 
 use jiff::SignedDuration;
 
-use super::entry::Queue;
+use super::entry::DecisionQueue;
 use super::{Entry, Inbox, Mark, Subject};
 use crate::clock::Mono;
 use crate::model::{Answer, Refusal, RequestId, RequestStatus};
@@ -15,7 +15,7 @@ use crate::policy::By;
 
 /// An answer, and what gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct GivenAnswer {
     /// The answer.
     pub answer: Answer,
     /// What gave it.
@@ -24,7 +24,7 @@ pub struct Said {
     pub lasts: Option<SignedDuration>,
 }
 
-impl Said {
+impl GivenAnswer {
     /// Whether a person gave it.
     pub fn by_person(&self) -> bool {
         matches!(self.by, By::Person(_))
@@ -37,9 +37,9 @@ pub enum Next<'a> {
     /// The answer of the rules.
     Rules,
     /// The answer of a person.
-    Person(&'a Said),
+    Person(&'a GivenAnswer),
     /// This again or nothing: an earlier attempt may have been carried out.
-    Again(&'a Said),
+    Again(&'a GivenAnswer),
 }
 
 /// The refusals of the platform for this request so far.
@@ -52,7 +52,7 @@ struct Refusals {
 /// An answer whose intent is being recorded, or that is in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flight {
-    said: Said,
+    said: GivenAnswer,
     /// The request that it is for, as it was known at the decision.
     subject: Subject,
     /// From 1.
@@ -67,12 +67,12 @@ pub struct Flight {
     /// The status that the channel reported meanwhile.
     updated: Option<RequestStatus>,
     /// The earlier answer that is given up once the intent of this one is on record.
-    replaces: Option<Box<Bound>>,
+    replaces: Option<Box<BindingAnswer>>,
 }
 
 impl Flight {
     /// The answer that is sent.
-    pub fn said(&self) -> &Said {
+    pub fn said(&self) -> &GivenAnswer {
         &self.said
     }
 
@@ -94,8 +94,8 @@ impl Flight {
 
 /// An earlier answer that may have been carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Bound {
-    said: Said,
+struct BindingAnswer {
+    said: GivenAnswer,
     /// The request that it was for.
     subject: Subject,
     attempts: u32,
@@ -105,7 +105,7 @@ struct Bound {
     ordered: bool,
     refusals: Refusals,
     /// The different answer that a person ordered instead. Until its intent is on record, the earlier answer binds.
-    instead: Option<Box<Said>>,
+    instead: Option<Box<GivenAnswer>>,
 }
 
 /// The start of an answer.
@@ -119,14 +119,14 @@ pub(crate) struct Begun {
 
 /// See the module.
 #[derive(Debug)]
-pub struct AnswerState(State);
+pub struct AnswerState(AnswerPhase);
 
 #[derive(Debug)]
-enum State {
+enum AnswerPhase {
     /// No answer was sent that may have been carried out.
     Free {
         /// The answer that a person ordered.
-        order: Option<Box<Said>>,
+        order: Option<Box<GivenAnswer>>,
         /// The intent on record whose answer certainly never left: it is withdrawn if the decision is now different.
         intended: Option<Answer>,
         /// Tries of the current answer.
@@ -136,93 +136,94 @@ enum State {
     InFlight(Box<Flight>),
     /// The answer was sent, and no certain reply came. Only a listing pass that began after `ended` helps.
     Unknown {
-        bound: Box<Bound>,
+        bound: Box<BindingAnswer>,
         ended: Mark,
     },
     /// It may have been carried out: the same answer or none.
-    Bound(Box<Bound>),
+    Bound(Box<BindingAnswer>),
 }
 
 impl AnswerState {
     /// Nothing was sent.
     pub(super) fn free() -> Self {
-        Self(State::Free { order: None, intended: None, attempts: 0, refusals: Refusals::default() })
+        Self(AnswerPhase::Free { order: None, intended: None, attempts: 0, refusals: Refusals::default() })
     }
 
     /// The end of this answer is on record, and the request is listed again.
-    pub(super) fn returned(said: Said, subject: Subject) -> Self {
+    pub(super) fn returned(said: GivenAnswer, subject: Subject) -> Self {
         let refusals = Refusals::default();
-        let bound = Bound { said, subject, attempts: 0, recorded: true, ordered: false, refusals, instead: None };
-        Self(State::Bound(Box::new(bound)))
+        let bound =
+            BindingAnswer { said, subject, attempts: 0, recorded: true, ordered: false, refusals, instead: None };
+        Self(AnswerPhase::Bound(Box::new(bound)))
     }
 
     /// The ledger holds this answer for open.
-    pub(super) fn unknown(said: Said, subject: Subject, attempts: u32, ended: Mark) -> Self {
+    pub(super) fn unknown(said: GivenAnswer, subject: Subject, attempts: u32, ended: Mark) -> Self {
         let refusals = Refusals::default();
-        let bound = Bound { said, subject, attempts, recorded: false, ordered: false, refusals, instead: None };
-        Self(State::Unknown { bound: Box::new(bound), ended })
+        let bound = BindingAnswer { said, subject, attempts, recorded: false, ordered: false, refusals, instead: None };
+        Self(AnswerPhase::Unknown { bound: Box::new(bound), ended })
     }
 
     /// What may be sent next; nothing while an answer is in flight or its outcome is unknown.
     pub fn next(&self) -> Option<Next<'_>> {
         match &self.0 {
-            State::Free { order: None, .. } => Some(Next::Rules),
-            State::Free { order: Some(order), .. } => Some(Next::Person(order)),
-            State::Bound(bound) => Some(bound.instead.as_deref().map_or(Next::Again(&bound.said), Next::Person)),
-            State::InFlight(_) | State::Unknown { .. } => None,
+            AnswerPhase::Free { order: None, .. } => Some(Next::Rules),
+            AnswerPhase::Free { order: Some(order), .. } => Some(Next::Person(order)),
+            AnswerPhase::Bound(bound) => Some(bound.instead.as_deref().map_or(Next::Again(&bound.said), Next::Person)),
+            AnswerPhase::InFlight(_) | AnswerPhase::Unknown { .. } => None,
         }
     }
 
     /// The answer on its way.
     pub(crate) fn flight(&self) -> Option<&Flight> {
         match &self.0 {
-            State::InFlight(flight) => Some(flight),
-            State::Free { .. } | State::Unknown { .. } | State::Bound(_) => None,
+            AnswerPhase::InFlight(flight) => Some(flight),
+            AnswerPhase::Free { .. } | AnswerPhase::Unknown { .. } | AnswerPhase::Bound(_) => None,
         }
     }
 
     /// When the attempt of unknown outcome ended.
     pub(crate) fn unknown_since(&self) -> Option<Mark> {
         match &self.0 {
-            State::Unknown { ended, .. } => Some(*ended),
-            State::Free { .. } | State::InFlight(_) | State::Bound(_) => None,
+            AnswerPhase::Unknown { ended, .. } => Some(*ended),
+            AnswerPhase::Free { .. } | AnswerPhase::InFlight(_) | AnswerPhase::Bound(_) => None,
         }
     }
 
     /// The request for which the answer in flight, or one that may have been carried out, was meant.
     pub fn subject(&self) -> Option<Subject> {
         match &self.0 {
-            State::Free { .. } => None,
-            State::InFlight(flight) => Some(flight.subject),
-            State::Unknown { bound, .. } | State::Bound(bound) => Some(bound.subject),
+            AnswerPhase::Free { .. } => None,
+            AnswerPhase::InFlight(flight) => Some(flight.subject),
+            AnswerPhase::Unknown { bound, .. } | AnswerPhase::Bound(bound) => Some(bound.subject),
         }
     }
 
     /// Whether an attempt, perhaps the one on its way, may have been carried out.
     pub(crate) fn may_be_heard(&self) -> bool {
         match &self.0 {
-            State::Free { .. } => false,
-            State::InFlight(flight) => flight.bound,
-            State::Unknown { .. } | State::Bound(_) => true,
+            AnswerPhase::Free { .. } => false,
+            AnswerPhase::InFlight(flight) => flight.bound,
+            AnswerPhase::Unknown { .. } | AnswerPhase::Bound(_) => true,
         }
     }
 
     /// The last answer that a person ordered, or that may have been carried out.
-    pub fn said(&self) -> Option<&Said> {
+    pub fn said(&self) -> Option<&GivenAnswer> {
         match &self.0 {
-            State::Free { order, .. } => order.as_deref(),
-            State::InFlight(flight) => Some(&flight.said),
-            State::Unknown { bound, .. } | State::Bound(bound) => Some(&bound.said),
+            AnswerPhase::Free { order, .. } => order.as_deref(),
+            AnswerPhase::InFlight(flight) => Some(&flight.said),
+            AnswerPhase::Unknown { bound, .. } | AnswerPhase::Bound(bound) => Some(&bound.said),
         }
     }
 
     /// The answer that ends together with the request, and how often it was tried. `None` if none was sent, or if its
     /// outcome is already on record.
-    pub fn ends(&self) -> Option<(&Said, u32)> {
+    pub fn ends(&self) -> Option<(&GivenAnswer, u32)> {
         match &self.0 {
-            State::Free { .. } => None,
-            State::InFlight(flight) => Some((&flight.said, flight.attempt)),
-            State::Unknown { bound, .. } | State::Bound(bound) => {
+            AnswerPhase::Free { .. } => None,
+            AnswerPhase::InFlight(flight) => Some((&flight.said, flight.attempt)),
+            AnswerPhase::Unknown { bound, .. } | AnswerPhase::Bound(bound) => {
                 (!bound.recorded).then_some((&bound.said, bound.attempts))
             }
         }
@@ -231,33 +232,33 @@ impl AnswerState {
     /// How often the current answer was tried.
     pub fn attempts(&self) -> u32 {
         match &self.0 {
-            State::Free { attempts, .. } => *attempts,
-            State::InFlight(flight) => flight.attempt,
-            State::Unknown { bound, .. } | State::Bound(bound) => bound.attempts,
+            AnswerPhase::Free { attempts, .. } => *attempts,
+            AnswerPhase::InFlight(flight) => flight.attempt,
+            AnswerPhase::Unknown { bound, .. } | AnswerPhase::Bound(bound) => bound.attempts,
         }
     }
 
     /// The intent on record whose answer never reached anybody.
     pub fn intended(&self) -> Option<Answer> {
         match &self.0 {
-            State::Free { intended, .. } => *intended,
-            State::InFlight(_) | State::Unknown { .. } | State::Bound(_) => None,
+            AnswerPhase::Free { intended, .. } => *intended,
+            AnswerPhase::InFlight(_) | AnswerPhase::Unknown { .. } | AnswerPhase::Bound(_) => None,
         }
     }
 
     /// Whether its outcome is on record and no person has ordered it again since the request was listed again.
     pub(super) fn is_over(&self) -> bool {
         match &self.0 {
-            State::Bound(bound) => bound.recorded && !bound.ordered,
-            State::Free { .. } | State::InFlight(_) | State::Unknown { .. } => false,
+            AnswerPhase::Bound(bound) => bound.recorded && !bound.ordered,
+            AnswerPhase::Free { .. } | AnswerPhase::InFlight(_) | AnswerPhase::Unknown { .. } => false,
         }
     }
 
     fn refusals(&self) -> Refusals {
         match &self.0 {
-            State::Free { refusals, .. } => *refusals,
-            State::InFlight(flight) => flight.refusals,
-            State::Unknown { bound, .. } | State::Bound(bound) => bound.refusals,
+            AnswerPhase::Free { refusals, .. } => *refusals,
+            AnswerPhase::InFlight(flight) => flight.refusals,
+            AnswerPhase::Unknown { bound, .. } | AnswerPhase::Bound(bound) => bound.refusals,
         }
     }
 
@@ -280,41 +281,45 @@ impl AnswerState {
     /// who settled the request.
     pub(super) fn updated(&mut self, status: &RequestStatus) -> bool {
         match &mut self.0 {
-            State::InFlight(flight) => {
+            AnswerPhase::InFlight(flight) => {
                 flight.updated = Some(status.clone());
                 true
             }
-            State::Free { .. } | State::Unknown { .. } | State::Bound(_) => false,
+            AnswerPhase::Free { .. } | AnswerPhase::Unknown { .. } | AnswerPhase::Bound(_) => false,
         }
     }
 
     /// Gives up an intent whose answer never left, unless the answer is the same.
     fn withdraw(&mut self, unless: Option<Answer>) -> Option<Answer> {
         match &mut self.0 {
-            State::Free { intended, attempts, .. } => {
+            AnswerPhase::Free { intended, attempts, .. } => {
                 let answer = intended.take_if(|answer| Some(*answer) != unless)?;
                 *attempts = 0;
                 Some(answer)
             }
-            State::InFlight(_) | State::Unknown { .. } | State::Bound(_) => None,
+            AnswerPhase::InFlight(_) | AnswerPhase::Unknown { .. } | AnswerPhase::Bound(_) => None,
         }
     }
 
-    fn begin(&mut self, said: Said, subject: Subject) -> Begun {
+    fn begin(&mut self, said: GivenAnswer, subject: Subject) -> Begun {
         let ordered = match &self.0 {
-            State::Free { order, .. } => order.is_some(),
-            State::Bound(bound) => bound.ordered || bound.instead.is_some(),
-            State::InFlight(_) | State::Unknown { .. } => false,
+            AnswerPhase::Free { order, .. } => order.is_some(),
+            AnswerPhase::Bound(bound) => bound.ordered || bound.instead.is_some(),
+            AnswerPhase::InFlight(_) | AnswerPhase::Unknown { .. } => false,
         };
         let begun = match &self.0 {
-            State::Bound(bound) if bound.instead.is_some() => Begun { attempt: 1, gives_up: !bound.recorded },
-            State::Free { .. } | State::InFlight(_) | State::Unknown { .. } | State::Bound(_) => {
-                Begun { attempt: self.attempts() + 1, gives_up: false }
-            }
+            AnswerPhase::Bound(bound) if bound.instead.is_some() => Begun { attempt: 1, gives_up: !bound.recorded },
+            AnswerPhase::Free { .. }
+            | AnswerPhase::InFlight(_)
+            | AnswerPhase::Unknown { .. }
+            | AnswerPhase::Bound(_) => Begun { attempt: self.attempts() + 1, gives_up: false },
         };
         let replaces = match std::mem::replace(self, Self::free()).0 {
-            State::Bound(bound) if bound.instead.is_some() => Some(bound),
-            other @ (State::Free { .. } | State::InFlight(_) | State::Unknown { .. } | State::Bound(_)) => {
+            AnswerPhase::Bound(bound) if bound.instead.is_some() => Some(bound),
+            other @ (AnswerPhase::Free { .. }
+            | AnswerPhase::InFlight(_)
+            | AnswerPhase::Unknown { .. }
+            | AnswerPhase::Bound(_)) => {
                 self.0 = other;
                 None
             }
@@ -322,7 +327,7 @@ impl AnswerState {
         let (attempt, bound, refusals) = (begun.attempt, self.may_be_heard(), self.refusals());
         let recorded = bound && self.ends().is_none();
         let flight = Flight { said, subject, attempt, bound, recorded, ordered, refusals, updated: None, replaces };
-        self.0 = State::InFlight(Box::new(flight));
+        self.0 = AnswerPhase::InFlight(Box::new(flight));
         begun
     }
 
@@ -332,43 +337,43 @@ impl AnswerState {
         let Flight { said, subject, attempt, bound, recorded, ordered, refusals, replaces, .. } = flight;
         if let Some(mut earlier) = replaces.filter(|_| !intended) {
             earlier.instead = Some(Box::new(said));
-            return Self(State::Bound(earlier));
+            return Self(AnswerPhase::Bound(earlier));
         }
         if bound {
             let recorded = recorded && !intended;
-            let bound = Bound { said, subject, attempts: attempt, recorded, ordered, refusals, instead: None };
-            return Self(State::Bound(Box::new(bound)));
+            let bound = BindingAnswer { said, subject, attempts: attempt, recorded, ordered, refusals, instead: None };
+            return Self(AnswerPhase::Bound(Box::new(bound)));
         }
         let intended = intended.then_some(said.answer);
         // A person's answer is not sent again if the platform calls it malformed.
         let order = said.by_person() && refusals.malformed != Some(said.answer);
-        Self(State::Free { order: order.then(|| Box::new(said)), intended, attempts: attempt, refusals })
+        Self(AnswerPhase::Free { order: order.then(|| Box::new(said)), intended, attempts: attempt, refusals })
     }
 
     fn take_flight(&mut self) -> Option<Flight> {
         self.flight()?;
         match std::mem::replace(self, Self::free()).0 {
-            State::InFlight(flight) => Some(*flight),
-            State::Free { .. } | State::Unknown { .. } | State::Bound(_) => None,
+            AnswerPhase::InFlight(flight) => Some(*flight),
+            AnswerPhase::Free { .. } | AnswerPhase::Unknown { .. } | AnswerPhase::Bound(_) => None,
         }
     }
 
     /// A malformed answer from before the start.
     pub(super) fn remember_malformed(&mut self, answer: Answer) {
         match &mut self.0 {
-            State::Free { refusals, .. } => refusals.malformed = Some(answer),
-            State::InFlight(flight) => flight.refusals.malformed = Some(answer),
-            State::Unknown { bound, .. } | State::Bound(bound) => bound.refusals.malformed = Some(answer),
+            AnswerPhase::Free { refusals, .. } => refusals.malformed = Some(answer),
+            AnswerPhase::InFlight(flight) => flight.refusals.malformed = Some(answer),
+            AnswerPhase::Unknown { bound, .. } | AnswerPhase::Bound(bound) => bound.refusals.malformed = Some(answer),
         }
     }
 }
 
 impl Inbox {
     /// Its intent is being recorded; until its outcome, no other answer may begin.
-    pub(crate) fn begin_answer(&mut self, id: &RequestId, said: Said) -> Option<Begun> {
+    pub(crate) fn begin_answer(&mut self, id: &RequestId, said: GivenAnswer) -> Option<Begun> {
         let entry = self.entries.get_mut(id)?;
         let begun = entry.answer.begin(said, Subject::of(&entry.request));
-        self.place(id, Queue::Out);
+        self.place(id, DecisionQueue::Out);
         Some(begun)
     }
 
@@ -379,7 +384,7 @@ impl Inbox {
         let Some(flight) = entry.answer.take_flight() else { return };
         entry.answer = AnswerState::without(flight, recorded);
         match until {
-            Some(until) => self.place(id, Queue::Delayed { until, held: false }),
+            Some(until) => self.place(id, DecisionQueue::Delayed { until, held: false }),
             None => self.requeue(id),
         }
     }
@@ -389,9 +394,10 @@ impl Inbox {
         let ended = self.mark();
         let Some(entry) = self.entries.get_mut(id) else { return };
         let Some(Flight { said, subject, attempt, ordered, refusals, .. }) = entry.answer.take_flight() else { return };
-        let bound = Bound { said, subject, attempts: attempt, recorded: false, ordered, refusals, instead: None };
-        entry.answer = AnswerState(State::Unknown { bound: Box::new(bound), ended });
-        self.place(id, Queue::Out);
+        let bound =
+            BindingAnswer { said, subject, attempts: attempt, recorded: false, ordered, refusals, instead: None };
+        entry.answer = AnswerState(AnswerPhase::Unknown { bound: Box::new(bound), ended });
+        self.place(id, DecisionQueue::Out);
     }
 
     /// The platform refused the answer. It rests, or is decided again at `until`.
@@ -407,50 +413,50 @@ impl Inbox {
         // The refusal is on record as its outcome; for a bound request, as an unknown outcome.
         flight.recorded = false;
         entry.answer = AnswerState::without(flight, false);
-        let rest = Queue::Resting { reconsider_at: None };
-        self.place(id, until.map_or(rest, |until| Queue::Delayed { until, held: false }));
+        let rest = DecisionQueue::Resting { reconsider_at: None };
+        self.place(id, until.map_or(rest, |until| DecisionQueue::Delayed { until, held: false }));
     }
 
     /// A pass that began after the attempt ended still shows the request: it is bound, and decided again at `until`.
     pub(crate) fn still_pending(&mut self, id: &RequestId, until: Mono) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         match std::mem::replace(&mut entry.answer, AnswerState::free()).0 {
-            State::Unknown { bound, .. } => entry.answer = AnswerState(State::Bound(bound)),
-            other @ (State::Free { .. } | State::InFlight(_) | State::Bound(_)) => {
+            AnswerPhase::Unknown { bound, .. } => entry.answer = AnswerState(AnswerPhase::Bound(bound)),
+            other @ (AnswerPhase::Free { .. } | AnswerPhase::InFlight(_) | AnswerPhase::Bound(_)) => {
                 return entry.answer = AnswerState(other);
             }
         }
-        self.place(id, Queue::Delayed { until, held: false });
+        self.place(id, DecisionQueue::Delayed { until, held: false });
     }
 
     /// A person orders this answer, even if an earlier one may have been carried out.
-    pub fn order(&mut self, id: &RequestId, said: Said) {
+    pub fn order(&mut self, id: &RequestId, said: GivenAnswer) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         match &mut entry.answer.0 {
-            State::Free { order, intended, attempts, refusals } => {
+            AnswerPhase::Free { order, intended, attempts, refusals } => {
                 if intended.is_none() {
                     *attempts = 0;
                 }
                 *order = Some(Box::new(said));
                 *refusals = Refusals::default();
             }
-            State::Bound(bound) if bound.said.answer == said.answer => {
+            AnswerPhase::Bound(bound) if bound.said.answer == said.answer => {
                 (bound.refusals, bound.said) = (Refusals::default(), said);
                 bound.subject = Subject::of(&entry.request);
                 (bound.ordered, bound.instead) = (true, None);
             }
-            State::Bound(bound) => bound.instead = Some(Box::new(said)),
-            State::InFlight(_) | State::Unknown { .. } => return,
+            AnswerPhase::Bound(bound) => bound.instead = Some(Box::new(said)),
+            AnswerPhase::InFlight(_) | AnswerPhase::Unknown { .. } => return,
         }
         self.requeue(id);
     }
 
     /// The request has another sender now: an answer that a person ordered for the previous one is not sent.
-    pub(crate) fn take_order(&mut self, id: &RequestId) -> Option<Said> {
+    pub(crate) fn take_order(&mut self, id: &RequestId) -> Option<GivenAnswer> {
         match &mut self.entries.get_mut(id)?.answer.0 {
-            State::Free { order: said, .. } => said.take().map(|said| *said),
-            State::Bound(bound) => bound.instead.take().map(|said| *said),
-            State::InFlight(_) | State::Unknown { .. } => None,
+            AnswerPhase::Free { order: said, .. } => said.take().map(|said| *said),
+            AnswerPhase::Bound(bound) => bound.instead.take().map(|said| *said),
+            AnswerPhase::InFlight(_) | AnswerPhase::Unknown { .. } => None,
         }
     }
 
@@ -459,9 +465,9 @@ impl Inbox {
     pub fn hold(&mut self, id: &RequestId) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         match &mut entry.answer.0 {
-            State::Free { order, .. } => *order = None,
-            State::Bound(bound) => (bound.ordered, bound.instead) = (false, None),
-            State::InFlight(_) | State::Unknown { .. } => return,
+            AnswerPhase::Free { order, .. } => *order = None,
+            AnswerPhase::Bound(bound) => (bound.ordered, bound.instead) = (false, None),
+            AnswerPhase::InFlight(_) | AnswerPhase::Unknown { .. } => return,
         }
         self.requeue(id);
     }

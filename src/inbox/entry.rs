@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{AnswerState, Mark, Said, Subject};
+use super::{AnswerState, GivenAnswer, Mark, Subject};
 use crate::clock::Mono;
 use crate::model::{ContactRequest, RequestId, Sender};
 use crate::policy::Decision;
@@ -37,7 +37,7 @@ pub enum Stage {
 
 /// Where a request waits to be decided. While its answer is in flight, or its outcome unknown, it is in no queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Queue {
+pub(super) enum DecisionQueue {
     /// `again`: rules deferred it before, and are asked again.
     Ready {
         again: bool,
@@ -54,7 +54,7 @@ pub(super) enum Queue {
 
 /// The earlier request with this id, as far as it is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Before {
+pub enum EarlierRequest {
     /// The same request; it had counted as settled.
     Same,
     /// A request of another sender, or another time.
@@ -74,7 +74,7 @@ pub struct Entry {
     pub(super) request: Arc<ContactRequest>,
     first_seen: Timestamp,
     pub(super) place: QueuePosition,
-    pub(super) queue: Queue,
+    pub(super) queue: DecisionQueue,
     pub(super) answer: AnswerState,
     received: Option<Mono>,
     decision: Option<Box<Decision>>,
@@ -83,7 +83,7 @@ pub struct Entry {
     /// Whose it was before it changed, until a person was told.
     was: Option<Box<Sender>>,
     /// The earlier request with this id.
-    pub(super) before: Option<Before>,
+    pub(super) before: Option<EarlierRequest>,
     /// Only its id is known: from the ledger, before a listing showed it.
     pub(super) from_memory: bool,
     /// The total weight of the passes in a row that should have shown it but did not.
@@ -105,7 +105,7 @@ impl Entry {
             request,
             first_seen,
             place: QueuePosition { since_us: since.as_microsecond(), mark },
-            queue: Queue::Out,
+            queue: DecisionQueue::Out,
             answer,
             received,
             decision: None,
@@ -156,7 +156,7 @@ impl Entry {
     }
 
     /// The earlier request with this id, as far as it is remembered.
-    pub fn before(&self) -> Option<Before> {
+    pub fn before(&self) -> Option<EarlierRequest> {
         self.before
     }
 
@@ -178,7 +178,7 @@ impl Entry {
     /// Whether the last answer is a person's answer to the request as it is known now. A person's answer to a request
     /// that had ended and is listed again does not count: rules, revokes and removals may have come since.
     pub(crate) fn said_by_person(&self) -> bool {
-        self.answer.said().is_some_and(Said::by_person) && self.is_as_answered() && !self.answer.is_over()
+        self.answer.said().is_some_and(GivenAnswer::by_person) && self.is_as_answered() && !self.answer.is_over()
     }
 
     /// Whether it may be the very request that its earlier answer was for.
@@ -220,10 +220,10 @@ impl Entry {
     pub fn stage(&self) -> Stage {
         match (self.queue, self.answer.unknown_since()) {
             (_, Some(ended)) => Stage::Unknown { ended },
-            (Queue::Ready { .. }, None) => Stage::Ready,
-            (Queue::Resting { reconsider_at }, None) => Stage::Resting { reconsider_at },
-            (Queue::Delayed { until, held }, None) => Stage::Delayed { until, held },
-            (Queue::Out, None) => Stage::InFlight,
+            (DecisionQueue::Ready { .. }, None) => Stage::Ready,
+            (DecisionQueue::Resting { reconsider_at }, None) => Stage::Resting { reconsider_at },
+            (DecisionQueue::Delayed { until, held }, None) => Stage::Delayed { until, held },
+            (DecisionQueue::Out, None) => Stage::InFlight,
         }
     }
 

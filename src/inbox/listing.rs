@@ -48,7 +48,7 @@ pub struct Blind {
 
 /// A page, in numbers.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Counted<'a> {
+pub(super) struct PageCounts<'a> {
     /// Rows with a readable id.
     pub(super) shown: usize,
     /// Requests that were new.
@@ -268,7 +268,7 @@ impl Listing {
         false
     }
 
-    pub(super) fn page_read(&mut self, counted: Counted<'_>) -> Option<PassEnd> {
+    pub(super) fn page_read(&mut self, counted: PageCounts<'_>) -> Option<PassEnd> {
         let pass = self.pass.as_mut()?;
         pass.shown += counted.shown as u64;
         pass.new += counted.new as u64;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::entry::Queue;
+use super::entry::DecisionQueue;
 use super::{Entry, Inbox, Next, QueuePosition, Stage, text_of};
 use crate::clock::{Mono, Now};
 use crate::model::{RequestId, Verdict};
@@ -13,7 +13,7 @@ impl Inbox {
     /// Releases the requests of the first pass.
     pub(crate) fn release_held(&mut self) {
         let held = |id: &RequestId| {
-            matches!(self.entries.get(id).map(|entry| entry.queue), Some(Queue::Delayed { held: true, .. }))
+            matches!(self.entries.get(id).map(|entry| entry.queue), Some(DecisionQueue::Delayed { held: true, .. }))
         };
         let held: Vec<RequestId> = self.delays.iter().map(|(_, id)| id).filter(|id| held(id)).cloned().collect();
         for id in held {
@@ -54,7 +54,7 @@ impl Inbox {
 
     /// Decided, and nothing to send: it rests, at most until `reconsider_at`.
     pub fn rest(&mut self, id: &RequestId, reconsider_at: Option<Timestamp>) {
-        self.place(id, Queue::Resting { reconsider_at });
+        self.place(id, DecisionQueue::Resting { reconsider_at });
     }
 
     /// Ready to be decided (again).
@@ -64,7 +64,7 @@ impl Inbox {
             by_rules && entry.decision().is_some_and(|decision| decision.verdict == Verdict::Defer)
         };
         let again = self.entries.get(id).is_some_and(|entry| deferred(entry));
-        self.place(id, Queue::Ready { again });
+        self.place(id, DecisionQueue::Ready { again });
     }
 
     /// Puts all resting requests that `fits` selects back into the queue.
@@ -87,7 +87,7 @@ impl Inbox {
         delay.into_iter().chain(timer).min()
     }
 
-    pub(super) fn insert(&mut self, entry: Entry, queue: Queue) {
+    pub(super) fn insert(&mut self, entry: Entry, queue: DecisionQueue) {
         let id = entry.request.id.clone();
         self.text_bytes += text_of(&entry.request);
         if let Some(before) = self.entries.insert(id.clone(), Box::new(entry)) {
@@ -97,28 +97,28 @@ impl Inbox {
     }
 
     /// Puts the request into this queue, and removes it from any other.
-    pub(super) fn place(&mut self, id: &RequestId, queue: Queue) {
+    pub(super) fn place(&mut self, id: &RequestId, queue: DecisionQueue) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         let (before, place) = (entry.queue, entry.place);
         entry.queue = queue;
         self.unlist(id, before, place);
-        if let (Queue::Ready { again }, false) = (before, matches!(queue, Queue::Ready { .. })) {
+        if let (DecisionQueue::Ready { again }, false) = (before, matches!(queue, DecisionQueue::Ready { .. })) {
             self.again_was_last = again;
         }
         match queue {
-            Queue::Ready { again } => drop(self.ready_mut(again).insert(place, id.clone())),
-            Queue::Resting { reconsider_at: Some(at) } => drop(self.timers.insert((at, id.clone()))),
-            Queue::Delayed { until, .. } => drop(self.delays.insert((until, id.clone()))),
-            Queue::Resting { reconsider_at: None } | Queue::Out => {}
+            DecisionQueue::Ready { again } => drop(self.ready_mut(again).insert(place, id.clone())),
+            DecisionQueue::Resting { reconsider_at: Some(at) } => drop(self.timers.insert((at, id.clone()))),
+            DecisionQueue::Delayed { until, .. } => drop(self.delays.insert((until, id.clone()))),
+            DecisionQueue::Resting { reconsider_at: None } | DecisionQueue::Out => {}
         }
     }
 
-    pub(super) fn unlist(&mut self, id: &RequestId, queue: Queue, place: QueuePosition) {
+    pub(super) fn unlist(&mut self, id: &RequestId, queue: DecisionQueue, place: QueuePosition) {
         match queue {
-            Queue::Ready { again } => drop(self.ready_mut(again).remove(&place)),
-            Queue::Resting { reconsider_at: Some(at) } => drop(self.timers.remove(&(at, id.clone()))),
-            Queue::Delayed { until, .. } => drop(self.delays.remove(&(until, id.clone()))),
-            Queue::Resting { reconsider_at: None } | Queue::Out => {}
+            DecisionQueue::Ready { again } => drop(self.ready_mut(again).remove(&place)),
+            DecisionQueue::Resting { reconsider_at: Some(at) } => drop(self.timers.remove(&(at, id.clone()))),
+            DecisionQueue::Delayed { until, .. } => drop(self.delays.remove(&(until, id.clone()))),
+            DecisionQueue::Resting { reconsider_at: None } | DecisionQueue::Out => {}
         }
     }
 

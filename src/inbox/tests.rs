@@ -31,8 +31,8 @@ fn request(text: &str) -> ContactRequest {
     }
 }
 
-fn said() -> Said {
-    Said { answer: Answer::Approve, by: By::NoMatch, lasts: None }
+fn said() -> GivenAnswer {
+    GivenAnswer { answer: Answer::Approve, by: By::NoMatch, lasts: None }
 }
 
 fn inbox() -> Inbox {
@@ -72,12 +72,12 @@ fn ready(inbox: &Inbox) -> Vec<String> {
 #[test]
 fn a_request_has_one_owner_whichever_way_it_comes_first() {
     let mut inbox = inbox();
-    assert_eq!(inbox.see_event(request("a"), at(1)), Seen::New);
-    assert_eq!(inbox.see_event(request("a"), at(1)), Seen::Known);
+    assert_eq!(inbox.see_event(request("a"), at(1)), ShowOutcome::New);
+    assert_eq!(inbox.see_event(request("a"), at(1)), ShowOutcome::Known);
     begin(&mut inbox, at(2));
     let (new, _) = inbox.page(page(&["a", "b"], 2, 1), at(2));
-    assert_eq!(new, vec![(id("b"), Seen::New)]);
-    assert_eq!(inbox.see_event(request("b"), at(3)), Seen::Known);
+    assert_eq!(new, vec![(id("b"), ShowOutcome::New)]);
+    assert_eq!(inbox.see_event(request("b"), at(3)), ShowOutcome::Known);
     assert_eq!(inbox.len(), 2);
 }
 
@@ -99,8 +99,8 @@ fn an_answer_binds_its_id_where_the_sender_changed_before_its_end() {
     shows(&mut inbox, "mallory", at(2));
     // A stale page calls it gone: the answer, which was for carol, is presumed to be carried out.
     inbox.settle(&id("a"), Some(said()), at(3));
-    assert_eq!(inbox.see_event(from("mallory"), at(100)), Seen::Settled);
-    assert_eq!(shows(&mut inbox, "mallory", at(200)), [(id("a"), Seen::Returned)]);
+    assert_eq!(inbox.see_event(from("mallory"), at(100)), ShowOutcome::Settled);
+    assert_eq!(shows(&mut inbox, "mallory", at(200)), [(id("a"), ShowOutcome::Returned)]);
     let entry = inbox.entry(&id("a")).unwrap();
     assert!(entry.answer().may_be_heard() && !entry.is_as_answered(), "a person says what becomes of it");
 }
@@ -227,7 +227,7 @@ fn a_late_event_for_an_answered_request_is_no_new_request() {
     let mut inbox = inbox();
     inbox.see_event(request("a"), at(1));
     inbox.settle(&id("a"), None, at(2));
-    assert_eq!(inbox.see_event(request("a"), at(120)), Seen::Settled);
+    assert_eq!(inbox.see_event(request("a"), at(120)), ShowOutcome::Settled);
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn a_pass_that_saw_fewer_rows_than_were_promised_is_read_again_at_once() {
 fn a_full_inbox_drops_the_event_and_asks_for_a_listing() {
     let mut inbox = Inbox::with_capacity(Listing::new(Mono::from_origin(3600 * SECOND), 30 * SECOND, 7), 1);
     inbox.see_event(request("a"), at(1));
-    assert_eq!(inbox.see_event(request("b"), at(1)), Seen::Full);
+    assert_eq!(inbox.see_event(request("b"), at(1)), ShowOutcome::Full);
     assert!(inbox.listing.due().unwrap() < at(10).mono);
     inbox.settle(&id("a"), None, at(2));
     pass(&mut inbox, &["b"], at(3));
@@ -309,14 +309,14 @@ fn whom_a_rule_answers_finds_room_in_a_full_inbox_up_to_a_bound() {
     let mut inbox = Inbox::with_capacity(Listing::new(Mono::from_origin(3600 * SECOND), 30 * SECOND, 7), 1);
     inbox.see_event(request("a"), at(1));
     assert!(inbox.is_full_for(&request("b")) && inbox.is_crowded());
-    assert_eq!(inbox.see_event_of(request("b"), false, at(1)), Seen::Full);
+    assert_eq!(inbox.see_event_of(request("b"), false, at(1)), ShowOutcome::Full);
     for n in 0..WELCOME_MAX {
-        assert_eq!(inbox.see_event_of(request(&format!("w{n}")), true, at(1)), Seen::New);
+        assert_eq!(inbox.see_event_of(request(&format!("w{n}")), true, at(1)), ShowOutcome::New);
     }
-    assert_eq!(inbox.see_event_of(request("one-more"), true, at(1)), Seen::Full);
+    assert_eq!(inbox.see_event_of(request("one-more"), true, at(1)), ShowOutcome::Full);
     inbox.closed = true;
     inbox.settle(&id("w0"), None, at(2));
-    assert_eq!(inbox.see_event_of(request("x"), true, at(2)), Seen::Full, "nothing can be recorded");
+    assert_eq!(inbox.see_event_of(request("x"), true, at(2)), ShowOutcome::Full, "nothing can be recorded");
 }
 
 #[test]
@@ -407,12 +407,12 @@ fn a_settled_id_that_another_sender_asks_under_is_another_request_once_nothing_s
     inbox.see_event(request("a"), at(0));
     inbox.settle(&id("a"), Some(said()), at(1));
     // A late event shows the request as it was.
-    assert_eq!(inbox.see_event(of_mallory("a"), at(2)), Seen::Settled);
+    assert_eq!(inbox.see_event(of_mallory("a"), at(2)), ShowOutcome::Settled);
     assert_eq!(inbox.listing.due(), Some(at(0).mono), "it is listed sooner anyhow");
-    assert_eq!(inbox.see_event(request("a"), at(70)), Seen::Settled, "nothing of it is different");
-    assert_eq!(inbox.see_event(of_mallory("a"), at(70)), Seen::New);
+    assert_eq!(inbox.see_event(request("a"), at(70)), ShowOutcome::Settled, "nothing of it is different");
+    assert_eq!(inbox.see_event(of_mallory("a"), at(70)), ShowOutcome::New);
     let entry = inbox.entry(&id("a")).unwrap();
-    assert_eq!((entry.before(), entry.answer().next()), (Some(Before::Another), Some(Next::Rules)));
+    assert_eq!((entry.before(), entry.answer().next()), (Some(EarlierRequest::Another), Some(Next::Rules)));
     assert!(inbox.tombstone(&id("a")).is_none());
     inbox.settle(&id("a"), None, at(80));
     let settled = inbox.tombstone(&id("a")).unwrap();
@@ -426,13 +426,13 @@ fn what_the_record_says_was_answered_is_bound_to_that() {
     inbox.bind(&id("a"), said());
     assert_eq!(inbox.entry(&id("a")).unwrap().answer().next(), Some(Next::Again(&said())));
     inbox.begin_answer(&id("a"), said());
-    inbox.bind(&id("a"), Said { answer: Answer::Reject, by: By::NoMatch, lasts: None });
+    inbox.bind(&id("a"), GivenAnswer { answer: Answer::Reject, by: By::NoMatch, lasts: None });
     assert_eq!(inbox.entry(&id("a")).unwrap().answer().said(), Some(&said()), "not while it is on its way");
 }
 
 #[test]
 fn what_may_have_been_carried_out_binds_until_a_persons_other_answer_is_on_record() {
-    let ordered = Said { answer: Answer::Reject, by: By::Person("ann".into()), lasts: None };
+    let ordered = GivenAnswer { answer: Answer::Reject, by: By::Person("ann".into()), lasts: None };
     for (recorded, heard) in [(false, true), (true, false)] {
         let mut inbox = inbox();
         inbox.see_event(request("a"), at(0));
@@ -468,7 +468,7 @@ fn an_answer_that_ended_stays_that_of_whom_it_was_for() {
         begin(&mut inbox, at(500));
         let listed = Page { items: vec![from(who)], ..page(&[], 1, 1) };
         let (new, _) = inbox.page(listed, at(501));
-        assert_eq!(new, vec![(id("a"), Seen::Returned)], "{who}");
+        assert_eq!(new, vec![(id("a"), ShowOutcome::Returned)], "{who}");
         let entry = inbox.entry(&id("a")).unwrap();
         assert_eq!((entry.answer().said().cloned(), entry.is_as_answered()), (Some(said()), meant), "{who}");
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use sha2::{Digest as _, Sha256};
 
-use super::{Mark, Said, Subject};
+use super::{GivenAnswer, Mark, Subject};
 use crate::clock::Mono;
 use crate::model::{Answer, ContactRequest, RequestId};
 use crate::policy::By;
@@ -45,7 +45,7 @@ pub struct Tombstone {
     /// When, on the clock, to the millisecond.
     pub at: Mono,
     /// What we answered, if we did: the only answer it may get if it ever comes back.
-    pub answer: Option<Said>,
+    pub answer: Option<GivenAnswer>,
     /// The sender and time of the request.
     pub subject: Subject,
     /// The answer was for another sender than the request showed when it ended.
@@ -62,15 +62,15 @@ impl Tombstone {
 
 /// The same, kept small.
 #[derive(Debug)]
-struct Kept {
+struct CompactTombstone {
     mark: Mark,
     at_ms: u64,
-    what: What,
+    what: TombstoneKind,
     subject: Subject,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum TombstoneKind {
     Settled,
     /// We answered it, by that name; it showed another sender by then.
     Answered(Answer, u32, bool),
@@ -80,14 +80,14 @@ enum What {
 }
 
 /// What gave an answer, and for how long it lets in.
-type Word = (By, Option<SignedDuration>);
+type AnswerGrounds = (By, Option<SignedDuration>);
 
 #[derive(Debug, Default)]
 struct Generation {
-    by_id: HashMap<Short, Kept>,
+    by_id: HashMap<Short, CompactTombstone>,
     /// The `by` of the answers, and for how long, each once.
-    names: Vec<Word>,
-    numbers: HashMap<Word, u32>,
+    names: Vec<AnswerGrounds>,
+    numbers: HashMap<AnswerGrounds, u32>,
     /// When the first and the last id came.
     span: Option<(Mono, Mono)>,
 }
@@ -101,10 +101,10 @@ impl Generation {
         let what = match tombstone.answer {
             Some(answer) => self
                 .number((answer.by, answer.lasts))
-                .map_or(What::Settled, |by| What::Answered(answer.answer, by, tombstone.changed)),
-            None => What::Settled,
+                .map_or(TombstoneKind::Settled, |by| TombstoneKind::Answered(answer.answer, by, tombstone.changed)),
+            None => TombstoneKind::Settled,
         };
-        let kept = Kept { mark: tombstone.mark, at_ms, what, subject: tombstone.subject };
+        let kept = CompactTombstone { mark: tombstone.mark, at_ms, what, subject: tombstone.subject };
         // A full hash table grows before it checks whether the key is new.
         match self.by_id.get_mut(&short) {
             Some(before) => *before = kept,
@@ -114,11 +114,11 @@ impl Generation {
 
     fn forget(&mut self, short: &Short) {
         if let Some(kept) = self.by_id.get_mut(short) {
-            kept.what = What::Forgotten;
+            kept.what = TombstoneKind::Forgotten;
         }
     }
 
-    fn number(&mut self, word: Word) -> Option<u32> {
+    fn number(&mut self, word: AnswerGrounds) -> Option<u32> {
         if let Some(number) = self.numbers.get(&word) {
             return Some(*number);
         }
@@ -131,11 +131,11 @@ impl Generation {
     fn get(&self, short: &Short) -> Option<Tombstone> {
         let kept = self.by_id.get(short)?;
         let (answer, changed) = match kept.what {
-            What::Forgotten => return None,
-            What::Settled => (None, false),
-            What::Answered(answer, by, changed) => {
+            TombstoneKind::Forgotten => return None,
+            TombstoneKind::Settled => (None, false),
+            TombstoneKind::Answered(answer, by, changed) => {
                 let (by, lasts) = self.names.get(usize::try_from(by).ok()?)?.clone();
-                (Some(Said { answer, by, lasts }), changed)
+                (Some(GivenAnswer { answer, by, lasts }), changed)
             }
         };
         Some(Tombstone {
@@ -263,7 +263,7 @@ mod tests {
 
     fn answered(by: &str) -> Tombstone {
         Tombstone {
-            answer: Some(Said { answer: Answer::Reject, by: By::parse(by).unwrap(), lasts: None }),
+            answer: Some(GivenAnswer { answer: Answer::Reject, by: By::parse(by).unwrap(), lasts: None }),
             ..tombstone(0)
         }
     }

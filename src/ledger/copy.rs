@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::postgres::{self, Address};
 use super::sql::{self, Connection, ToSql};
 use super::sqlite::{file, lock};
-use super::{At, LedgerError, columns};
+use super::{LedgerAddress, LedgerError, columns};
 
 /// Each table before those that refer to it, and what its rows are ordered by.
 const TABLES: [(&str, &str); 28] = [
@@ -60,14 +60,14 @@ pub struct Copied {
 ///
 /// # Errors
 /// [`LedgerError`]: nothing was changed then. Where the target holds a record already, too.
-pub fn copy(from: &At, to: &At, try_it: bool) -> Result<Copied, LedgerError> {
+pub fn copy(from: &LedgerAddress, to: &LedgerAddress, try_it: bool) -> Result<Copied, LedgerError> {
     match (from, to) {
-        (At::File(file), At::Database(database)) => to_database(file, database, try_it),
-        (At::Database(database), At::File(file)) => to_file(database, file, try_it),
-        (At::File(_), At::File(path)) => {
+        (LedgerAddress::File(file), LedgerAddress::Database(database)) => to_database(file, database, try_it),
+        (LedgerAddress::Database(database), LedgerAddress::File(file)) => to_file(database, file, try_it),
+        (LedgerAddress::File(_), LedgerAddress::File(path)) => {
             Err(unusable(path.display(), "the record is in a file already: `doorman ledger backup` copies that"))
         }
-        (At::Database(_), At::Database(address)) => {
+        (LedgerAddress::Database(_), LedgerAddress::Database(address)) => {
             Err(unusable(address, "the record is in a database already: `pg_dump` and `pg_restore` copy that"))
         }
     }

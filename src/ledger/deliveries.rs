@@ -16,7 +16,7 @@ pub const NAMED_MAX: usize = 20;
 
 /// Up to where a target was notified.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mark {
+pub struct DeliveryMark {
     /// The row of the newest decision.
     pub decision: i64,
     /// The newest overdue notice's row.
@@ -56,7 +56,7 @@ impl DeliveryEnd {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Delivery {
     /// Up to where it was notified.
-    pub mark: Mark,
+    pub mark: DeliveryMark,
     /// The message that is under way.
     pub open: Option<OpenMessage>,
     /// When a message was delivered last.
@@ -84,7 +84,7 @@ pub struct OpenMessage {
 
 /// Which waiting requests a target wants to hear about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
+pub struct WantedRequests {
     /// Requests that are deferred for a person.
     pub deferred: bool,
     /// Requests that are overdue.
@@ -93,7 +93,7 @@ pub struct Wanted {
 
 /// The requests that wait for a person.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Waiting {
+pub struct WaitingRequests {
     /// Who is new since the mark, oldest first; at most [`NAMED_MAX`].
     pub new: Vec<WaitingRequest>,
     /// How many more are new.
@@ -150,7 +150,7 @@ pub(super) fn load(connection: Connection<'_>, target: &str) -> sql::Result<Deli
             let conditions: String = row.get(2)?;
             // Doorman itself wrote this; if it could not be read, the conditions would be sent once more.
             let conditions = serde_json::from_str(&conditions).unwrap_or_default();
-            Ok(Mark { decision: row.get(0)?, overdue: row.get(1)?, conditions })
+            Ok(DeliveryMark { decision: row.get(0)?, overdue: row.get(1)?, conditions })
         })
         .optional()?
         .unwrap_or_default();
@@ -194,15 +194,16 @@ const DEFERS: &str = r#"verdict = 'defer' AND mode = 'enforce' AND "by" <> 'paus
 pub(super) fn waiting(
     connection: Connection<'_>,
     agents: &[AgentId],
-    since: &Mark,
-    wanted: Wanted,
+    since: &DeliveryMark,
+    wanted: WantedRequests,
     looked: Option<(i64, i64)>,
-) -> sql::Result<Option<Waiting>> {
+) -> sql::Result<Option<WaitingRequests>> {
     let _moment = connection.moment()?;
     let newest = |table: &str| {
         connection.query_row(&format!("SELECT coalesce(max(n), 0) FROM {table}"), [], |row| row.get::<_, i64>(0))
     };
-    let mut waiting = Waiting { decision: newest("decision")?, overdue: newest("notice")?, ..Waiting::default() };
+    let mut waiting =
+        WaitingRequests { decision: newest("decision")?, overdue: newest("notice")?, ..WaitingRequests::default() };
     if looked == Some((waiting.decision, waiting.overdue)) {
         return Ok(None);
     }

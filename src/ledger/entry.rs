@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::deliveries::{DeliveryEnd, Mark};
+use super::deliveries::{DeliveryEnd, DeliveryMark};
 use crate::model::{
     AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, GuestDoubt, Outcome, Person, Refusal,
     RemovalOutcome, RemovedBy, RequestId, RequestStatus, Sender, Stay, StrangerText,
 };
-use crate::policy::doubts::{Basis, Said, Told};
+use crate::policy::doubts::{Basis, DoubtSettlement, SeenIdentity};
 use crate::policy::rules::{Head, SourceText};
 use crate::policy::{By, Charge, Circumstances, Decision, PolicyHash, RuleName, ask};
 
@@ -110,12 +110,12 @@ pub enum Record {
         agent: AgentId,
         owner: Arc<str>,
         request: Option<RequestId>,
-        said: Said,
+        said: DoubtSettlement,
         person: Person,
         at: Timestamp,
     },
     /// A payload showed who has a name of this owner's; `basis` is the request or contact of that payload.
-    Identity { agent: AgentId, owner: Arc<str>, told: Told, basis: Basis, at: Timestamp },
+    Identity { agent: AgentId, owner: Arc<str>, told: SeenIdentity, basis: Basis, at: Timestamp },
     /// A person let somebody of this owner in: the holders of the owner's names are no longer in doubt.
     Vouched { agent: AgentId, owner: Arc<str>, at: Timestamp },
     /// A contact is about to be removed, perhaps once more.
@@ -132,7 +132,7 @@ pub enum Record {
     Notified { agent: AgentId, request: RequestId, overdue: RuleName, at: Timestamp },
     /// A message to a target of `[[notify]]` has to be delivered; it covers everything up to this mark. Each target has
     /// one message on its way: a second is refused.
-    Message { target: Arc<str>, id: Arc<str>, body: String, mark: Mark, at: Timestamp },
+    Message { target: Arc<str>, id: Arc<str>, body: String, mark: DeliveryMark, at: Timestamp },
     /// The result of a try to deliver a message: the delivery ended (`Some`), or will be tried again.
     Tried {
         id: Arc<str>,
@@ -147,7 +147,7 @@ pub enum Record {
         agent: AgentId,
         request: RequestId,
         rule: RuleName,
-        told: Box<ask::Told>,
+        told: Box<ask::DeciderVerdict>,
         took: std::time::Duration,
         at: Timestamp,
     },
@@ -215,7 +215,7 @@ pub enum LedgerError {
     /// Another answer to this request was carried out, for all that is on record, and only a person may give another one. No
     /// intent of its batch was written.
     #[error("request {request} was answered before: {}, by {}", .said.answer, .said.by)]
-    Answered { request: RequestId, said: crate::inbox::Said },
+    Answered { request: RequestId, said: crate::inbox::GivenAnswer },
     /// The rules by which an answer of this batch was decided are not the head any more. No intent of its batch was written, the rest
     /// was.
     #[error("the rules `ledger:{name}` are at version {version}")]
@@ -300,7 +300,7 @@ pub struct SavedIdentity {
     /// Whose name it is.
     pub owner: Arc<str>,
     /// The name, and the id.
-    pub told: Told,
+    pub told: SeenIdentity,
     /// The request or contact that it was of.
     pub basis: Basis,
     /// When.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 /// With which values this process joins the others.
 #[derive(Debug, Clone)]
-pub struct Joining {
+pub struct NewMember {
     /// Of this life of this process: nobody had it before.
     pub id: String,
     /// Of this doorman's state directory, over all lives.
@@ -28,7 +28,7 @@ pub struct Joining {
     pub names: Arc<[String]>,
 }
 
-impl Default for Joining {
+impl Default for NewMember {
     #[expect(clippy::disallowed_methods, reason = "a shell: nobody else may have the id")]
     fn default() -> Self {
         let id = uuid::Uuid::new_v4().to_string();
@@ -54,7 +54,7 @@ pub fn host() -> String {
 
 /// How a member stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum State {
+pub enum MemberState {
     /// It holds agents, and takes more.
     Up,
     /// A person wants it to give its agents to others.
@@ -65,19 +65,21 @@ pub enum State {
     Dead,
 }
 
-impl State {
+impl MemberState {
     /// The word in the database.
     pub fn as_str(self) -> &'static str {
         match self {
-            State::Up => "up",
-            State::Draining => "draining",
-            State::Left => "left",
-            State::Dead => "dead",
+            MemberState::Up => "up",
+            MemberState::Draining => "draining",
+            MemberState::Left => "left",
+            MemberState::Dead => "dead",
         }
     }
 
     pub(super) fn parse(word: &str) -> Option<Self> {
-        [State::Up, State::Draining, State::Left, State::Dead].into_iter().find(|state| state.as_str() == word)
+        [MemberState::Up, MemberState::Draining, MemberState::Left, MemberState::Dead]
+            .into_iter()
+            .find(|state| state.as_str() == word)
     }
 }
 
@@ -95,7 +97,7 @@ pub struct Member {
     /// Counts up.
     pub beat: i64,
     /// How it stands.
-    pub state: State,
+    pub state: MemberState,
     /// Its share, compared with the others'.
     pub weight: u32,
     /// Most agents that it holds.
@@ -125,9 +127,9 @@ pub struct Held {
 
 /// What came of a beat.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Beat {
+pub enum BeatOutcome {
     /// The others know that this member lives.
-    Done(State),
+    Done(MemberState),
     /// This member is dead to the others: it holds nothing, and joins again as another.
     Dead {
         /// Who said so.

@@ -23,19 +23,19 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
-use super::members::Joining;
+use super::members::NewMember;
 use super::sql::{self, Connection};
-use super::{Health, LedgerError, Options, Record, WAITING_MAX, columns};
+use super::{LedgerError, LedgerHealth, LedgerOptions, Record, WAITING_MAX, columns};
 
 pub use address::Address;
 #[cfg(test)]
-pub use address::Purpose;
+pub use address::ConnectionPurpose;
 pub(super) use members::take_all;
 pub use members::{Members, drain, list};
 pub use preflight::{Server, look};
-pub use pushing::{Added, Older, Pushing};
+pub use pushing::{Older, PushOutcome, Pushing};
 pub use reading::Reading;
-use session::Failure;
+use session::DatabaseFailure;
 
 /// A handle to the writers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -48,12 +48,12 @@ struct Inner {
     address: Arc<Address>,
     /// One for each thread that writes; an agent has always the same.
     jobs: Vec<mpsc::Sender<writer::Job>>,
-    asking: readers::Asking,
+    asking: readers::ReaderQueue,
     room: Arc<Semaphore>,
-    health: watch::Receiver<Health>,
+    health: watch::Receiver<LedgerHealth>,
     /// As whom leases are taken.
     me: Arc<ArcSwap<String>>,
-    joining: Joining,
+    joining: NewMember,
     /// Whether the leases stay in this process's name when it ends.
     keeps: Arc<AtomicBool>,
     /// Rung when an answer was decided by rules that are not the head any more.
@@ -62,7 +62,7 @@ struct Inner {
 
 impl Ledger {
     /// Connects, brings the schema up to date and starts the writers. Blocks, for some seconds where the database is slow.
-    pub fn open(address: &Address, options: Options) -> Result<Self, LedgerError> {
+    pub fn open(address: &Address, options: LedgerOptions) -> Result<Self, LedgerError> {
         let address = Arc::new(address.clone());
         let session = prepare(&address)?;
         let joining = options.member.clone();
@@ -77,7 +77,7 @@ impl Ledger {
     }
 
     /// See [`super::Ledger::health`].
-    pub fn health(&self) -> watch::Receiver<Health> {
+    pub fn health(&self) -> watch::Receiver<LedgerHealth> {
         self.inner.health.clone()
     }
 
@@ -172,8 +172,8 @@ impl Ledger {
 }
 
 /// A connection to a database that is fit to hold a record, with its schema made.
-pub fn prepare(address: &Address) -> Result<session::Session, LedgerError> {
-    let session = address.connect(address::Purpose::Write)?;
+pub fn prepare(address: &Address) -> Result<session::DatabaseSession, LedgerError> {
+    let session = address.connect(address::ConnectionPurpose::Write)?;
     preflight::judge(&session, address)?;
     schema::migrate(&session).map_err(|failure| address.unusable(&failure))?;
     Ok(session)
@@ -186,8 +186,8 @@ impl Address {
     }
 }
 
-impl From<Failure> for super::record::Fault {
-    fn from(failure: Failure) -> Self {
+impl From<DatabaseFailure> for super::record::EntryFault {
+    fn from(failure: DatabaseFailure) -> Self {
         sql::Error::from(failure).into()
     }
 }

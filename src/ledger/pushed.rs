@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::columns::{Micros, Parsed};
-use super::sql::{self, Connection, Optional as _, Row, params};
+use super::sql::{self, Connection, Optional as _, SqlRow, params};
 use super::texts;
 use crate::policy::PolicyHash;
 use crate::policy::rules::SourceText;
@@ -27,12 +27,12 @@ pub struct PushedVersion {
 }
 
 /// A version of rules: what a doorman already has of a name.
-pub type Known = Option<(u64, PolicyHash)>;
+pub type KnownVersion = Option<(u64, PolicyHash)>;
 
 const COLUMNS: &str =
     "SELECT v.name, v.version, p.hash, v.\"by\", v.at, v.note FROM policy_version v JOIN policy p ON p.n = v.policy";
 
-fn read(row: &Row<'_>) -> sql::Result<PushedVersion> {
+fn read(row: &SqlRow<'_>) -> sql::Result<PushedVersion> {
     let (Parsed(hash), Micros(at)) = (row.get(2)?, row.get(4)?);
     let version = row.get::<_, i64>(1)?.unsigned_abs();
     Ok(PushedVersion { name: row.get(0)?, version, hash, by: row.get(3)?, at, note: row.get(5)? })
@@ -62,7 +62,7 @@ pub fn versions(connection: Connection<'_>, name: &str) -> sql::Result<Vec<Pushe
 /// Of these names, the heads that are another version than the one that is known, with their texts.
 pub fn changed(
     connection: Connection<'_>,
-    known: &[(String, Known)],
+    known: &[(String, KnownVersion)],
 ) -> sql::Result<Vec<(PushedVersion, Vec<SourceText>)>> {
     let mut changed = Vec::new();
     for (name, known) in known {

@@ -15,10 +15,10 @@ use jiff::Timestamp;
 
 use super::columns::{self, Micros, Parsed};
 use super::pushed::{self, PushedVersion};
-use super::sql::{self, Connection, Optional as _, Text as _, params};
-use super::{At, LedgerError, Reach, postgres, reasons, sqlite, texts};
+use super::sql::{self, Connection, Optional as _, TextColumn as _, params};
+use super::{LedgerAddress, LedgerError, MemoryReach, postgres, reasons, sqlite, texts};
 use crate::model::{AgentId, RequestId, StrangerText};
-use crate::policy::Told;
+use crate::policy::DeciderVerdict;
 use crate::policy::rules::SourceText;
 use crate::policy::state::SavedState;
 use crate::policy::{PolicyHash, RuleName, Truth};
@@ -26,7 +26,7 @@ use crate::policy::{PolicyHash, RuleName, Truth};
 pub use contacts::{RecordedContact, WantedContacts};
 pub use counted::{ByHour, Matches};
 pub use follow::Follow;
-pub use past::Moment;
+pub use past::RowMoment;
 pub use recorded::{
     AnswerRecord, EndMoved, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf,
     Totals,
@@ -55,10 +55,10 @@ impl LedgerReader {
     /// # Errors
     /// [`LedgerError::Unusable`] where there is none or it cannot be read, [`LedgerError::Corrupt`],
     /// [`LedgerError::Newer`].
-    pub fn open(at: impl Into<At>) -> Result<Self, LedgerError> {
+    pub fn open(at: impl Into<LedgerAddress>) -> Result<Self, LedgerError> {
         let engine = match at.into() {
-            At::File(path) => Engine::Sqlite(sqlite::Reading::open(&path)?),
-            At::Database(address) => Engine::Postgres(Box::new(postgres::Reading::open(&address)?)),
+            LedgerAddress::File(path) => Engine::Sqlite(sqlite::Reading::open(&path)?),
+            LedgerAddress::Database(address) => Engine::Postgres(Box::new(postgres::Reading::open(&address)?)),
         };
         Ok(Self { engine })
     }
@@ -71,10 +71,10 @@ impl LedgerReader {
     }
 
     /// Its real path.
-    pub(crate) fn at(&self) -> At {
+    pub(crate) fn at(&self) -> LedgerAddress {
         match &self.engine {
             Engine::Sqlite(file) => file.path().into(),
-            Engine::Postgres(database) => At::Database(Box::new(database.address().clone())),
+            Engine::Postgres(database) => LedgerAddress::Database(Box::new(database.address().clone())),
         }
     }
 
@@ -104,7 +104,7 @@ impl LedgerReader {
             requests.push(request);
             ControlFlow::Continue(())
         };
-        rows::for_each(self.sql(), filter, rows::Moment::One, take).map_err(|error| self.fault(&error))?;
+        rows::for_each(self.sql(), filter, rows::Consistency::One, take).map_err(|error| self.fault(&error))?;
         Ok(requests)
     }
 
@@ -119,7 +119,7 @@ impl LedgerReader {
         filter: &Filter,
         take: impl FnMut(RecordedRequest) -> ControlFlow<()>,
     ) -> Result<(), LedgerError> {
-        rows::for_each(self.sql(), filter, rows::Moment::EachPage, take).map_err(|error| self.fault(&error))
+        rows::for_each(self.sql(), filter, rows::Consistency::EachPage, take).map_err(|error| self.fault(&error))
     }
 
     /// The request with this id; where several agents have one, the newest.
@@ -155,8 +155,8 @@ impl LedgerReader {
         agent: &AgentId,
         request: Option<&RecordedRequest>,
         owner: Option<&str>,
-        reach: Reach,
-        moment: Moment,
+        reach: MemoryReach,
+        moment: RowMoment,
     ) -> Result<SavedState, LedgerError> {
         past::memory(self.sql(), agent, request, owner, reach, moment).map_err(|error| self.fault(&error))
     }
@@ -165,7 +165,7 @@ impl LedgerReader {
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn told_of(&self, request: &RecordedRequest) -> Result<Vec<(Timestamp, Told)>, LedgerError> {
+    pub fn told_of(&self, request: &RecordedRequest) -> Result<Vec<(Timestamp, DeciderVerdict)>, LedgerError> {
         past::told_of(self.sql(), request.row).map_err(|error| self.fault(&error))
     }
 
@@ -180,7 +180,7 @@ impl LedgerReader {
         most: usize,
     ) -> Result<Vec<RecordedRequest>, LedgerError> {
         let read = || -> sql::Result<Vec<RecordedRequest>> {
-            let found = past::of_handle(self.sql(), agent, &rows::Wanted::parse(handle), most)?;
+            let found = past::of_handle(self.sql(), agent, &rows::WhoseRequests::parse(handle), most)?;
             let mut requests = Vec::with_capacity(found.len());
             for n in found {
                 requests.extend(rows::one(self.sql(), n)?);
@@ -199,7 +199,7 @@ impl LedgerReader {
                        (SELECT d.facts FROM request r JOIN decision d ON d.request = r.n
                        WHERE r.agent = a.n ORDER BY r.first_seen DESC, d.n DESC LIMIT 1)
                    FROM agent a WHERE a.id = ?1";
-        let read = |row: &sql::Row<'_>| -> sql::Result<Option<u64>> {
+        let read = |row: &sql::SqlRow<'_>| -> sql::Result<Option<u64>> {
             let count = row.get::<_, i64>(0)?.unsigned_abs();
             let known = row.get_ref(1)?.text_or_null()?.and_then(reasons::from_json);
             let known = known.and_then(|facts| facts.circumstances?.contacts).is_some();

@@ -27,14 +27,14 @@ struct ReasonsJson {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     notify: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    doubts: Vec<DoubtRow>,
+    doubts: Vec<RecordedDoubt>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     circumstances: Option<CircumstancesRow>,
 }
 
 /// Something that may have happened unseen.
 #[derive(Debug, Serialize, Deserialize)]
-struct DoubtRow {
+struct RecordedDoubt {
     owner: String,
     fact: String,
     basis: String,
@@ -150,8 +150,8 @@ pub fn from_json(text: &str) -> Option<DecisionReasons> {
     })
 }
 
-fn doubt_row(doubt: &Doubt) -> DoubtRow {
-    DoubtRow {
+fn doubt_row(doubt: &Doubt) -> RecordedDoubt {
+    RecordedDoubt {
         owner: doubt.owner.to_string(),
         fact: doubt.fact.as_str().to_owned(),
         basis: doubt.basis.as_str().to_owned(),
@@ -161,7 +161,7 @@ fn doubt_row(doubt: &Doubt) -> DoubtRow {
     }
 }
 
-fn doubt(row: DoubtRow) -> Option<Doubt> {
+fn doubt(row: RecordedDoubt) -> Option<Doubt> {
     Some(Doubt {
         owner: row.owner.into(),
         sender: None,

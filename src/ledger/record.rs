@@ -11,18 +11,18 @@ mod requests;
 use super::columns::{Micros, cut};
 use super::sql::{self, Connection, Optional as _, Statement, params};
 use super::{Record, reasons, texts};
-use crate::inbox::Said;
+use crate::inbox::GivenAnswer;
 use crate::model::{AgentId, Person, RequestId};
 use crate::policy::{Mode, PolicyHash};
 use jiff::Timestamp;
 
-use answers::Intent;
+use answers::IntentRow;
 use numbers::LastAnswer;
 pub use numbers::Numbers;
 
 /// Why an entry is not on record.
 #[derive(Debug)]
-pub enum Fault {
+pub enum EntryFault {
     /// The error is in the entry: another try would fail, too.
     Refused(String),
     /// According to the record, another answer was carried out, and only a person may give this one.
@@ -30,13 +30,13 @@ pub enum Fault {
         /// Which request.
         request: RequestId,
         /// The answer that was carried out.
-        said: Said,
+        said: GivenAnswer,
     },
     /// The error is in the file: a later try may work.
     Blocked(String),
 }
 
-impl From<sql::Error> for Fault {
+impl From<sql::Error> for EntryFault {
     fn from(error: sql::Error) -> Self {
         match error {
             sql::Error::Sqlite(error) => error.into(),
@@ -44,35 +44,35 @@ impl From<sql::Error> for Fault {
             sql::Error::Postgres(failure)
                 if failure.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23")) =>
             {
-                Fault::Refused(failure.to_string())
+                EntryFault::Refused(failure.to_string())
             }
-            sql::Error::Postgres(failure) => Fault::Blocked(failure.to_string()),
+            sql::Error::Postgres(failure) => EntryFault::Blocked(failure.to_string()),
         }
     }
 }
 
-impl From<rusqlite::Error> for Fault {
+impl From<rusqlite::Error> for EntryFault {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode::{ConstraintViolation, TooBig, TypeMismatch};
         match (&error, error.sqlite_error_code()) {
-            (_, Some(ConstraintViolation | TooBig | TypeMismatch)) => Fault::Refused(error.to_string()),
-            (rusqlite::Error::ToSqlConversionFailure(_), _) => Fault::Refused(error.to_string()),
-            _ => Fault::Blocked(error.to_string()),
+            (_, Some(ConstraintViolation | TooBig | TypeMismatch)) => EntryFault::Refused(error.to_string()),
+            (rusqlite::Error::ToSqlConversionFailure(_), _) => EntryFault::Refused(error.to_string()),
+            _ => EntryFault::Blocked(error.to_string()),
         }
     }
 }
 
 /// Writes entries in one transaction: the connection, and the known row numbers.
-pub struct Recorder<'a> {
+pub struct EntryWriter<'a> {
     /// Within a transaction.
     pub connection: Connection<'a>,
     /// Kept from one transaction to the next.
     pub numbers: &'a mut Numbers,
 }
 
-impl Recorder<'_> {
+impl EntryWriter<'_> {
     /// Writes one entry.
-    pub fn record(&mut self, entry: &Record) -> Result<(), Fault> {
+    pub fn record(&mut self, entry: &Record) -> Result<(), EntryFault> {
         match entry {
             Record::Named { agent, handle, at: _ } => {
                 let agent = self.agent(agent)?;
@@ -115,10 +115,10 @@ impl Recorder<'_> {
                 let note = by_whom.person().and_then(Person::note);
                 let lasts = lasts.map(|lasts| i64::try_from(lasts.as_micros()).unwrap_or(i64::MAX));
                 let intent =
-                    Intent { agent, request, answer: *answer, by, lasts, note, policy, counts: *counts, at: *at };
+                    IntentRow { agent, request, answer: *answer, by, lasts, note, policy, counts: *counts, at: *at };
                 let by_person = by_whom.person().is_some();
                 if let Some(said) = self.carried_out(&intent).map(|said| said.filter(|_| !by_person))? {
-                    return Err(Fault::Answered { request: id.clone(), said });
+                    return Err(EntryFault::Answered { request: id.clone(), said });
                 }
                 self.intent(&intent, (*attempt).max(1))?;
                 self.charge(agent, request, charges, *at)
@@ -249,11 +249,11 @@ impl Recorder<'_> {
         }
     }
 
-    fn sql(&self, sql: &str) -> Result<Statement<'_>, Fault> {
+    fn sql(&self, sql: &str) -> Result<Statement<'_>, EntryFault> {
         Ok(self.connection.prepare_cached(sql)?)
     }
 
-    fn agent(&mut self, agent: &AgentId) -> Result<i64, Fault> {
+    fn agent(&mut self, agent: &AgentId) -> Result<i64, EntryFault> {
         if let Some(n) = self.numbers.agent(agent) {
             return Ok(n);
         }
@@ -264,7 +264,7 @@ impl Recorder<'_> {
     }
 
     /// The row of a policy that a decision or an answer names.
-    fn policy(&mut self, hash: &PolicyHash) -> Result<i64, Fault> {
+    fn policy(&mut self, hash: &PolicyHash) -> Result<i64, EntryFault> {
         if let Some(n) = self.numbers.policy(hash) {
             return Ok(n);
         }
@@ -274,7 +274,7 @@ impl Recorder<'_> {
         Ok(n)
     }
 
-    fn find(&mut self, agent: i64, request: &RequestId) -> Result<Option<i64>, Fault> {
+    fn find(&mut self, agent: i64, request: &RequestId) -> Result<Option<i64>, EntryFault> {
         if let Some(n) = self.numbers.request(agent, request) {
             return Ok(Some(n));
         }
@@ -288,15 +288,15 @@ impl Recorder<'_> {
         Ok(n)
     }
 
-    fn known(&mut self, agent: &AgentId, request: &RequestId) -> Result<(i64, i64), Fault> {
+    fn known(&mut self, agent: &AgentId, request: &RequestId) -> Result<(i64, i64), EntryFault> {
         let agent_n = self.agent(agent)?;
         match self.find(agent_n, request)? {
             Some(n) => Ok((agent_n, n)),
-            None => Err(Fault::Refused(format!("request `{request}` of agent `{agent}` was never seen"))),
+            None => Err(EntryFault::Refused(format!("request `{request}` of agent `{agent}` was never seen"))),
         }
     }
 
-    fn hold(&mut self, agent: i64, request: i64, person: Option<&Person>, at: Timestamp) -> Result<(), Fault> {
+    fn hold(&mut self, agent: i64, request: i64, person: Option<&Person>, at: Timestamp) -> Result<(), EntryFault> {
         self.sql(
             "UPDATE hold SET ended_at = ?3, ended_after = (SELECT max(n) FROM decision)
              WHERE agent = ?1 AND request = ?2 AND ended_at IS NULL AND person IS DISTINCT FROM ?4",

@@ -7,12 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::columns::{Micros, Parsed};
 use super::entry::{RecentAnswer, SavedGuest, SavedIdentity, SavedRequest};
-use super::sql::{self, Connection, Optional as _, Row, Text as _, params};
-use super::{HistoryReach, OpenAnswer, Reach, SavedAgent};
+use super::sql::{self, Connection, Optional as _, SqlRow, TextColumn as _, params};
+use super::{HistoryReach, MemoryReach, OpenAnswer, SavedAgent};
 use crate::model::{
     AgentId, Answer, ContactId, ContactRequest, Handle, RequestId, Sender, SenderId, Stay, StrangerText,
 };
-use crate::policy::doubts::{Basis, DOUBTS_MAX, Doubt, Fact, IDS_MAX, OpenContact, Told};
+use crate::policy::doubts::{Basis, DOUBTS_MAX, Doubt, Fact, IDS_MAX, OpenContact, SeenIdentity};
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::{Charge, RuleName, ask};
 
@@ -31,7 +31,12 @@ const RECENT_US: i64 = 24 * 3_600 * 1_000_000;
 pub const HISTORY_ROWS_MAX: usize = 500_000;
 
 /// All of [`SavedAgent`].
-pub fn load(connection: Connection<'_>, agent: &AgentId, now: Timestamp, reach: Reach) -> sql::Result<SavedAgent> {
+pub fn load(
+    connection: Connection<'_>,
+    agent: &AgentId,
+    now: Timestamp,
+    reach: MemoryReach,
+) -> sql::Result<SavedAgent> {
     let agent = connection.query_row("SELECT n FROM agent WHERE id = ?1", [agent.as_str()], |row| row.get(0));
     let Some(agent): Option<i64> = agent.optional()? else {
         let policy_state = SavedState { history_complete: true, ..SavedState::default() };
@@ -72,8 +77,8 @@ pub fn load(connection: Connection<'_>, agent: &AgentId, now: Timestamp, reach: 
 }
 
 /// A decider's verdict, in columns 1 to 4.
-pub(super) fn told(row: &Row<'_>) -> sql::Result<ask::Told> {
-    Ok(ask::Told {
+pub(super) fn told(row: &SqlRow<'_>) -> sql::Result<ask::DeciderVerdict> {
+    Ok(ask::DeciderVerdict {
         decider: parsed(row, 1)?,
         key: Some(row.get::<_, String>(2)?.into()),
         verdict: parsed(row, 3)?,
@@ -120,7 +125,7 @@ impl Load<'_> {
         &self,
         sql: &str,
         since: Option<Timestamp>,
-        read: impl FnMut(&Row<'_>) -> sql::Result<T>,
+        read: impl FnMut(&SqlRow<'_>) -> sql::Result<T>,
     ) -> sql::Result<Vec<T>> {
         let mut statement = self.connection.prepare_cached(sql)?;
         match since {
@@ -129,7 +134,7 @@ impl Load<'_> {
         }
     }
 
-    fn policy_state(&self, now: Timestamp, reach: Reach) -> sql::Result<SavedState> {
+    fn policy_state(&self, now: Timestamp, reach: MemoryReach) -> sql::Result<SavedState> {
         let since = back(now, reach.charges);
         let charges = self.rows(
             "SELECT r.id, c.rule, c.bucket, c.at, r.id_reused = 0 AND coalesce((SELECT w.outcome IS NULL OR w.outcome = 'unknown'
@@ -276,7 +281,7 @@ impl Load<'_> {
             None,
             |row| {
                 let basis = Basis::parse(row.get_ref(4)?.text()?, row.get_ref(5)?.text()?);
-                let told = Told { name: row.get(1)?, id: parsed::<SenderId>(row, 2)?, doubted: row.get(3)? };
+                let told = SeenIdentity { name: row.get(1)?, id: parsed::<SenderId>(row, 2)?, doubted: row.get(3)? };
                 let basis = basis.ok_or_else(|| sql::Error::damaged("a basis that is none"))?;
                 Ok(SavedIdentity { owner: row.get(0)?, told, basis, at: time(row, 6)? })
             },
@@ -557,7 +562,7 @@ fn awaited(open: &[OpenAnswer]) -> HashSet<String> {
     approvals.filter_map(|answer| answer.sender.handle().map(|handle| handle.owner().to_owned())).collect()
 }
 
-fn open_answer(row: &Row<'_>) -> sql::Result<OpenAnswer> {
+fn open_answer(row: &SqlRow<'_>) -> sql::Result<OpenAnswer> {
     Ok(OpenAnswer {
         request: parsed(row, 0)?,
         sender: Sender::parse(row.get::<_, Option<String>>(7)?.as_deref()),
@@ -572,7 +577,7 @@ fn open_answer(row: &Row<'_>) -> sql::Result<OpenAnswer> {
 }
 
 /// A duration, in microseconds.
-fn length(row: &Row<'_>, column: usize) -> sql::Result<Option<SignedDuration>> {
+fn length(row: &SqlRow<'_>, column: usize) -> sql::Result<Option<SignedDuration>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(SignedDuration::from_micros))
 }
 
@@ -580,13 +585,13 @@ fn back(now: Timestamp, reach: SignedDuration) -> Timestamp {
     now.checked_sub(reach).unwrap_or(Timestamp::MIN)
 }
 
-fn parsed<T>(row: &Row<'_>, column: usize) -> sql::Result<T>
+fn parsed<T>(row: &SqlRow<'_>, column: usize) -> sql::Result<T>
 where
     Parsed<T>: sql::FromSql,
 {
     row.get::<_, Parsed<T>>(column).map(|Parsed(value)| value)
 }
 
-fn time(row: &Row<'_>, column: usize) -> sql::Result<Timestamp> {
+fn time(row: &SqlRow<'_>, column: usize) -> sql::Result<Timestamp> {
     row.get::<_, Micros>(column).map(|Micros(at)| at)
 }

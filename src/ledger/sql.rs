@@ -9,7 +9,7 @@ pub use rusqlite::types::FromSql;
 use rusqlite::types::ValueRef;
 pub use rusqlite::{ToSql, params};
 
-use super::postgres::session::{self, Failure, Session};
+use super::postgres::session::{self, DatabaseFailure, DatabaseSession};
 
 /// An error of an engine for a statement.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +19,7 @@ pub enum Error {
     Sqlite(#[from] rusqlite::Error),
     /// PostgreSQL's word.
     #[error(transparent)]
-    Postgres(#[from] Failure),
+    Postgres(#[from] DatabaseFailure),
 }
 
 impl Error {
@@ -38,7 +38,7 @@ pub enum Connection<'a> {
     /// To a file.
     Sqlite(&'a rusqlite::Connection),
     /// To a database server.
-    Postgres(&'a Session),
+    Postgres(&'a DatabaseSession),
 }
 
 impl<'a> From<&'a rusqlite::Connection> for Connection<'a> {
@@ -57,7 +57,12 @@ impl<'a> Connection<'a> {
     }
 
     /// The first row; see [`Optional`] for none.
-    pub fn query_row<T>(self, sql: &str, params: impl Params, read: impl FnOnce(&Row<'_>) -> Result<T>) -> Result<T> {
+    pub fn query_row<T>(
+        self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&SqlRow<'_>) -> Result<T>,
+    ) -> Result<T> {
         self.prepare_cached(sql)?.query_row(params, read)
     }
 
@@ -96,12 +101,12 @@ impl<'a> Connection<'a> {
     }
 
     /// One moment of the record, for as long as this is kept.
-    pub fn moment(self) -> Result<Moment<'a>> {
+    pub fn moment(self) -> Result<Snapshot<'a>> {
         match self {
-            Connection::Sqlite(connection) => Ok(Moment::Sqlite { _open: connection.unchecked_transaction()? }),
+            Connection::Sqlite(connection) => Ok(Snapshot::Sqlite { _open: connection.unchecked_transaction()? }),
             Connection::Postgres(session) => {
                 let own = session.begin("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")?;
-                Ok(Moment::Postgres(own.then_some(Open(session))))
+                Ok(Snapshot::Postgres(own.then_some(OpenTransaction(session))))
             }
         }
     }
@@ -115,7 +120,7 @@ impl<'a> Connection<'a> {
             }
             Connection::Postgres(session) => {
                 session.begin("BEGIN")?;
-                Ok(Transaction::Postgres(Open(session)))
+                Ok(Transaction::Postgres(OpenTransaction(session)))
             }
         }
     }
@@ -124,21 +129,21 @@ impl<'a> Connection<'a> {
 /// See [`Connection::moment`].
 #[derive(Debug)]
 #[must_use]
-pub enum Moment<'a> {
+pub enum Snapshot<'a> {
     /// Of a file.
     Sqlite {
         /// Ends the snapshot when it is dropped.
         _open: rusqlite::Transaction<'a>,
     },
     /// Of a database server; none where a transaction is open already.
-    Postgres(Option<Open<'a>>),
+    Postgres(Option<OpenTransaction<'a>>),
 }
 
 /// A transaction that is undone when this goes.
 #[derive(Debug)]
-pub struct Open<'a>(&'a Session);
+pub struct OpenTransaction<'a>(&'a DatabaseSession);
 
-impl Drop for Open<'_> {
+impl Drop for OpenTransaction<'_> {
     fn drop(&mut self) {
         self.0.rollback();
     }
@@ -151,7 +156,7 @@ pub enum Transaction<'a> {
     /// Of a file.
     Sqlite(rusqlite::Transaction<'a>),
     /// Of a database server.
-    Postgres(Open<'a>),
+    Postgres(OpenTransaction<'a>),
 }
 
 impl Transaction<'_> {
@@ -169,7 +174,7 @@ pub enum Statement<'a> {
     /// SQLite's.
     Sqlite(rusqlite::CachedStatement<'a>),
     /// PostgreSQL's, which the connection keeps.
-    Postgres(&'a Session, String),
+    Postgres(&'a DatabaseSession, String),
 }
 
 impl Statement<'_> {
@@ -190,7 +195,7 @@ impl Statement<'_> {
     }
 
     /// The first row; see [`Optional`] for none.
-    pub fn query_row<T>(&mut self, params: impl Params, read: impl FnOnce(&Row<'_>) -> Result<T>) -> Result<T> {
+    pub fn query_row<T>(&mut self, params: impl Params, read: impl FnOnce(&SqlRow<'_>) -> Result<T>) -> Result<T> {
         match self.few(params)?.next()? {
             Some(row) => read(&row),
             None => Err(rusqlite::Error::QueryReturnedNoRows.into()),
@@ -198,25 +203,25 @@ impl Statement<'_> {
     }
 
     /// Its rows, one after the other; a caller that stops early has not read the rest.
-    pub fn query(&mut self, params: impl Params) -> Result<Rows<'_>> {
+    pub fn query(&mut self, params: impl Params) -> Result<SqlRows<'_>> {
         match self {
-            Statement::Sqlite(statement) => Ok(Rows::Sqlite(params.with(|params| statement.query(params))?)),
-            Statement::Postgres(session, sql) => Ok(Rows::Step(params.with(|params| session.reading(sql, params))?)),
+            Statement::Sqlite(statement) => Ok(SqlRows::Sqlite(params.with(|params| statement.query(params))?)),
+            Statement::Postgres(session, sql) => Ok(SqlRows::Step(params.with(|params| session.reading(sql, params))?)),
         }
     }
 
     /// Its rows, all of which are wanted.
-    fn few(&mut self, params: impl Params) -> Result<Rows<'_>> {
+    fn few(&mut self, params: impl Params) -> Result<SqlRows<'_>> {
         match self {
             Statement::Sqlite(_) => self.query(params),
             Statement::Postgres(session, sql) => {
-                Ok(Rows::All { rows: params.with(|params| session.rows(sql, params))?.into(), now: None })
+                Ok(SqlRows::All { rows: params.with(|params| session.rows(sql, params))?.into(), now: None })
             }
         }
     }
 
     /// Its rows as values.
-    pub fn query_map<T, F: FnMut(&Row<'_>) -> Result<T>>(
+    pub fn query_map<T, F: FnMut(&SqlRow<'_>) -> Result<T>>(
         &mut self,
         params: impl Params,
         read: F,
@@ -226,11 +231,11 @@ impl Statement<'_> {
 }
 
 /// Rows that are still to be read.
-pub enum Rows<'a> {
+pub enum SqlRows<'a> {
     /// SQLite's.
     Sqlite(rusqlite::Rows<'a>),
     /// PostgreSQL's, a few at a time.
-    Step(session::Reading<'a>),
+    Step(session::RowStream<'a>),
     /// PostgreSQL's, all here.
     All {
         /// Those to come.
@@ -240,16 +245,16 @@ pub enum Rows<'a> {
     },
 }
 
-impl Rows<'_> {
+impl SqlRows<'_> {
     /// The next one.
     // Not an iterator: a row lives until the next.
-    pub fn next(&mut self) -> Result<Option<Row<'_>>> {
+    pub fn next(&mut self) -> Result<Option<SqlRow<'_>>> {
         match self {
-            Rows::Sqlite(rows) => Ok(rows.next()?.map(Row::Sqlite)),
-            Rows::Step(reading) => Ok(reading.next()?.map(Row::Postgres)),
-            Rows::All { rows, now } => {
+            SqlRows::Sqlite(rows) => Ok(rows.next()?.map(SqlRow::Sqlite)),
+            SqlRows::Step(reading) => Ok(reading.next()?.map(SqlRow::Postgres)),
+            SqlRows::All { rows, now } => {
                 *now = rows.pop_front();
-                Ok(now.as_ref().map(Row::Postgres))
+                Ok(now.as_ref().map(SqlRow::Postgres))
             }
         }
     }
@@ -257,11 +262,11 @@ impl Rows<'_> {
 
 /// See [`Statement::query_map`].
 pub struct Mapped<'a, F> {
-    rows: Rows<'a>,
+    rows: SqlRows<'a>,
     read: F,
 }
 
-impl<T, F: FnMut(&Row<'_>) -> Result<T>> Iterator for Mapped<'_, F> {
+impl<T, F: FnMut(&SqlRow<'_>) -> Result<T>> Iterator for Mapped<'_, F> {
     type Item = Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -274,19 +279,19 @@ impl<T, F: FnMut(&Row<'_>) -> Result<T>> Iterator for Mapped<'_, F> {
 
 /// One row.
 #[derive(Debug)]
-pub enum Row<'a> {
+pub enum SqlRow<'a> {
     /// SQLite's.
     Sqlite(&'a rusqlite::Row<'a>),
     /// PostgreSQL's.
     Postgres(&'a tokio_postgres::Row),
 }
 
-impl Row<'_> {
+impl SqlRow<'_> {
     /// A column as a value.
     pub fn get<I: Column, T: FromSql>(&self, column: I) -> Result<T> {
         match self {
-            Row::Sqlite(row) => Ok(row.get(column.number())?),
-            Row::Postgres(_) => {
+            SqlRow::Sqlite(row) => Ok(row.get(column.number())?),
+            SqlRow::Postgres(_) => {
                 T::column_result(self.get_ref(column)?).map_err(|error| Error::damaged(&error.to_string()))
             }
         }
@@ -295,8 +300,8 @@ impl Row<'_> {
     /// A column as it is stored.
     pub fn get_ref<I: Column>(&self, column: I) -> Result<ValueRef<'_>> {
         match self {
-            Row::Sqlite(row) => Ok(row.get_ref(column.number())?),
-            Row::Postgres(row) => session::column(row, column.number()),
+            SqlRow::Sqlite(row) => Ok(row.get_ref(column.number())?),
+            SqlRow::Postgres(row) => session::column(row, column.number()),
         }
     }
 }
@@ -314,14 +319,14 @@ impl Column for usize {
 }
 
 /// A column's text.
-pub trait Text<'a> {
+pub trait TextColumn<'a> {
     /// The text.
     fn text(self) -> Result<&'a str>;
     /// The text; none where the column is null.
     fn text_or_null(self) -> Result<Option<&'a str>>;
 }
 
-impl<'a> Text<'a> for ValueRef<'a> {
+impl<'a> TextColumn<'a> for ValueRef<'a> {
     fn text(self) -> Result<&'a str> {
         self.as_str().map_err(|error| rusqlite::Error::from(error).into())
     }

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::sql::{self, Connection};
-use super::{Health, LedgerError, Options, Record, WAITING_MAX, columns};
+use super::{LedgerError, LedgerHealth, LedgerOptions, Record, WAITING_MAX, columns};
 
 pub use backup::backup;
 pub use file::reset;
@@ -36,22 +36,22 @@ pub struct Ledger {
 struct Inner {
     path: PathBuf,
     jobs: mpsc::Sender<writer::Job>,
-    asking: readers::Asking,
+    asking: readers::ReaderQueue,
     room: Arc<Semaphore>,
-    health: watch::Receiver<Health>,
+    health: watch::Receiver<LedgerHealth>,
 }
 
 impl Ledger {
     /// See [`super::Ledger::open`].
-    pub fn open(path: &Path, options: Options) -> Result<Self, LedgerError> {
+    pub fn open(path: &Path, options: LedgerOptions) -> Result<Self, LedgerError> {
         let (named, path) = (path, &*file::real(path)?);
         file::make_directory(path)?;
         file::judge_place(named)?;
         let lock = lock::Lock::take(path)?;
         let connection = file::open_for_writing(path, options.busy)?;
-        let place = place::Place::new(named, path, lock);
+        let place = place::LedgerFiles::new(named, path, lock);
         let (readers, asking) = readers::Readers::start(path, options.busy)?;
-        let (health_in, health) = watch::channel(Health::Ok);
+        let (health_in, health) = watch::channel(LedgerHealth::Ok);
         let (jobs, jobs_out) = mpsc::channel();
         writer::start(path, connection, readers, place, options, jobs_out, health_in)?;
         let room = Arc::new(Semaphore::new(WAITING_MAX));
@@ -59,7 +59,7 @@ impl Ledger {
     }
 
     /// See [`super::Ledger::health`].
-    pub fn health(&self) -> watch::Receiver<Health> {
+    pub fn health(&self) -> watch::Receiver<LedgerHealth> {
         self.inner.health.clone()
     }
 

@@ -106,7 +106,7 @@ pub(super) fn outcome(name: &str, outcome: Outcome, second: i64) -> Record {
     }
 }
 
-pub(super) const REACH: Reach = Reach {
+pub(super) const REACH: MemoryReach = MemoryReach {
     charges: SignedDuration::from_hours(1),
     approvals: Some(SignedDuration::from_hours(1)),
     history: Some(HistoryReach::Ever),
@@ -116,7 +116,7 @@ pub(super) const REACH: Reach = Reach {
 struct World {
     dir: tempfile::TempDir,
     pages: Arc<AtomicU32>,
-    database: Option<At>,
+    database: Option<LedgerAddress>,
 }
 
 impl World {
@@ -134,17 +134,17 @@ impl World {
         self.dir.path().join("state/ledger.db")
     }
 
-    fn at(&self) -> At {
-        self.database.clone().unwrap_or_else(|| At::File(self.path()))
+    fn at(&self) -> LedgerAddress {
+        self.database.clone().unwrap_or_else(|| LedgerAddress::File(self.path()))
     }
 
     /// Retries at once, and does not wait for database locks.
     fn try_open(&self) -> Result<Ledger, LedgerError> {
-        let options = Options {
+        let options = LedgerOptions {
             retry: Duration::from_millis(1),
             busy: Duration::ZERO,
             pages_max: Some(Arc::clone(&self.pages)),
-            ..Options::default()
+            ..LedgerOptions::default()
         };
         Ledger::open(self.at(), options)
     }
@@ -163,21 +163,21 @@ impl World {
 }
 
 /// A new database of the server that `DOORMAN_TEST_POSTGRES` names (`tests/postgres/run` starts one), in which it ends in `/postgres`.
-fn database() -> Option<At> {
+fn database() -> Option<LedgerAddress> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let server = std::env::var("DOORMAN_TEST_POSTGRES").ok()?;
     let name = format!("unit_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-    let At::Database(address) = database_at(server.clone()) else { unreachable!("it is a database") };
-    let session = address.connect(postgres::Purpose::Write).unwrap();
+    let LedgerAddress::Database(address) = database_at(server.clone()) else { unreachable!("it is a database") };
+    let session = address.connect(postgres::ConnectionPurpose::Write).unwrap();
     session.batch(&format!("CREATE DATABASE {name}")).unwrap();
     Some(database_at(server.replace("/postgres?", &format!("/{name}?"))))
 }
 
-fn database_at(url: String) -> At {
+fn database_at(url: String) -> LedgerAddress {
     let config = crate::config::database_url(&url).unwrap();
     let (password, ca_file) = (crate::config::settings::KeySource::Missing, None);
     let settings = crate::config::settings::DatabaseSettings { url, config, password, ca_file, connections: 4 };
-    At::Database(Box::new(Address::new(&settings)))
+    LedgerAddress::Database(Box::new(Address::new(&settings)))
 }
 
 async fn load(ledger: &Ledger, second: i64) -> SavedAgent {
@@ -477,7 +477,7 @@ async fn of_old_answers_the_last_are_remembered_and_of_new_ones_those_of_a_day()
     assert_eq!((found.len(), found[0].as_str(), found[1].as_str()), (64, "right", "wrong"));
     // Approvals are read as far back as they are counted.
     let approvals = async |approvals: Option<SignedDuration>| {
-        let reach = Reach { approvals, charges: SignedDuration::from_hours(24 * 365), ..REACH };
+        let reach = MemoryReach { approvals, charges: SignedDuration::from_hours(24 * 365), ..REACH };
         let saved = ledger.load_agent(&agent(), at(3 * day + 30), reach).await.unwrap();
         saved.policy_state.approvals.iter().map(|row| row.open).collect::<Vec<_>>()
     };

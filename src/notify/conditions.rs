@@ -21,7 +21,7 @@ const WHY_CHARS_MAX: usize = 200;
 
 /// Something that is wrong now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Condition {
+pub(super) struct AlertState {
     pub(super) event: NotifyEvent,
     /// The agent, file or target concerned.
     pub(super) subject: String,
@@ -31,7 +31,7 @@ pub(super) struct Condition {
     pub(super) text: String,
 }
 
-impl Condition {
+impl AlertState {
     /// The key that distinguishes it from others, and identifies it in later messages.
     pub(super) fn key(&self) -> String {
         format!("{}:{}", self.event.as_str(), self.subject)
@@ -50,7 +50,7 @@ pub(super) fn hold_now(
     target: &NotifyTarget,
     failed: &[(String, String)],
     now: Now,
-) -> BTreeMap<String, Condition> {
+) -> BTreeMap<String, AlertState> {
     let mut found = Vec::new();
     for agent in &board.agents {
         let status = &agent.status;
@@ -62,39 +62,44 @@ pub(super) fn hold_now(
                     "the decider {subject} gives no word ({}): what it is asked about stays pending",
                     why.as_str()
                 );
-                Condition { event: NotifyEvent::DeciderFailed, subject, since: None, text }
+                AlertState { event: NotifyEvent::DeciderFailed, subject, since: None, text }
             }));
         }
     }
     for policy in &board.policies {
         if let Some(problem) = &policy.problem {
             let text = format!("the rules file {} was refused: {}", shown(&policy.path), first_line(problem));
-            found.push(Condition { event: NotifyEvent::RulesRefused, subject: policy.path.clone(), since: None, text });
+            found.push(AlertState {
+                event: NotifyEvent::RulesRefused,
+                subject: policy.path.clone(),
+                since: None,
+                text,
+            });
         }
     }
     if let Some(problem) = &board.configuration.problem {
         let path = &board.configuration.path;
         let text = format!("a reload refused the configuration {}: {}", shown(path), first_line(problem));
-        found.push(Condition { event: NotifyEvent::ConfigRefused, subject: path.clone(), since: None, text });
+        found.push(AlertState { event: NotifyEvent::ConfigRefused, subject: path.clone(), since: None, text });
     }
     if let Some(blocked) = &board.ledger_blocked {
         let text = format!("the ledger cannot be written, so nothing is answered: {}", shown(&blocked.why));
         let since = Some(blocked.since);
-        found.push(Condition { event: NotifyEvent::LedgerBlocked, subject: "ledger".to_owned(), since, text });
+        found.push(AlertState { event: NotifyEvent::LedgerBlocked, subject: "ledger".to_owned(), since, text });
     }
     for (name, why) in failed {
         let text = format!("messages to the target {name} do not arrive: {}", shown(why));
-        found.push(Condition { event: NotifyEvent::NotifyFailed, subject: name.clone(), since: None, text });
+        found.push(AlertState { event: NotifyEvent::NotifyFailed, subject: name.clone(), since: None, text });
     }
     found.retain(|condition| target.events.contains(&condition.event));
     found.into_iter().map(|condition| (condition.key(), condition)).collect()
 }
 
-fn of_agent(status: &AgentStatus, now: Timestamp) -> Vec<Condition> {
+fn of_agent(status: &AgentStatus, now: Timestamp) -> Vec<AlertState> {
     let name = name_of(status);
     let mut found = Vec::new();
     let mut say = |event, since, text| {
-        found.push(Condition { event, subject: status.id.to_string(), since, text });
+        found.push(AlertState { event, subject: status.id.to_string(), since, text });
     };
     if status.state == AgentState::Refused {
         let text = format!("the platform does not accept the key of {name}: {}", shown(&status.why));
@@ -133,7 +138,7 @@ fn first_line(text: &str) -> String {
 /// What is new for a target.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct News {
-    pub(super) begun: Vec<Condition>,
+    pub(super) begun: Vec<AlertState>,
     /// The keys of conditions that ended.
     pub(super) ended: Vec<String>,
 }
@@ -152,7 +157,7 @@ pub(super) struct Settling {
 
 impl Settling {
     /// The differences from what the target knows that have lasted long enough.
-    pub(super) fn news(&mut self, holding: &BTreeMap<String, Condition>, known: &[String], now: Mono) -> News {
+    pub(super) fn news(&mut self, holding: &BTreeMap<String, AlertState>, known: &[String], now: Mono) -> News {
         let begun = holding.keys().filter(|key| !known.contains(key));
         let ended = known.iter().filter(|key| !holding.contains_key(*key));
         let differing: BTreeMap<String, Mono> =
@@ -277,7 +282,7 @@ mod tests {
         let board = board([status(1, AgentState::Refused)]);
         let holding = hold_now(&board, &target(NotifyEvent::ALL, &[]), &[], at(0));
         let (mut settling, none) = (Settling::default(), BTreeMap::new());
-        let mut news = |holding: &BTreeMap<String, Condition>, known: &[String], second| {
+        let mut news = |holding: &BTreeMap<String, AlertState>, known: &[String], second| {
             let news = settling.news(holding, known, at(second).mono);
             (news.begun.len(), news.ended.len())
         };

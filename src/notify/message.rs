@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conditions::{self, News};
 use crate::config::settings::{NotifyEvent, NotifyText};
-use crate::ledger::deliveries::{Waiting, WaitingRequest, WaitingWord};
+use crate::ledger::deliveries::{WaitingRequest, WaitingRequests, WaitingWord};
 use crate::model::StrangerText;
 use crate::secret::Redact;
 
@@ -106,7 +106,13 @@ pub struct ConditionLine {
 
 impl Message {
     /// A message with what is new, for a target that may get this much of strangers' text.
-    pub(super) fn new(at: Timestamp, waiting: &Waiting, news: &News, text: NotifyText, redact: &Redact) -> Self {
+    pub(super) fn new(
+        at: Timestamp,
+        waiting: &WaitingRequests,
+        news: &News,
+        text: NotifyText,
+        redact: &Redact,
+    ) -> Self {
         let begun = news.begun.iter().map(|condition| ConditionLine {
             event: condition.event.as_str().to_owned(),
             subject: condition.subject.clone(),

@@ -15,13 +15,13 @@ use super::conditions::{self, News, Settling};
 use super::message::{Message, RequestLine};
 use super::pacing::{GIVE_UP_AFTER, Pacing, WAIT_LONGEST, wait_after};
 use super::ways::{self, Undelivered};
-use super::{Surroundings, Targets};
+use super::{NotifyContext, Targets};
 use crate::config::settings::{NotifyEvent, NotifyTarget};
 use crate::fleet::Stand;
-use crate::ledger::deliveries::{DeliveryEnd, Mark, OpenMessage, Waiting, Wanted};
+use crate::ledger::deliveries::{DeliveryEnd, DeliveryMark, OpenMessage, WaitingRequests, WantedRequests};
 use crate::ledger::{LedgerError, MESSAGES, Record};
 use crate::model::{AgentId, RequestId};
-use crate::ops::board::{Board, Phase};
+use crate::ops::board::{Board, DaemonPhase};
 use crate::ops::control::wire::{NotifyState, NotifyStatus};
 use crate::ops::log::events;
 
@@ -40,15 +40,15 @@ pub(super) fn new_id() -> String {
 /// One target's task.
 pub(super) struct Task {
     settings: Arc<NotifyTarget>,
-    around: Surroundings,
+    around: NotifyContext,
     status: Arc<ArcSwap<NotifyStatus>>,
     all: Targets,
     ring: mpsc::Receiver<()>,
     random: fastrand::Rng,
     pacing: Pacing,
     settling: Settling,
-    mark: Mark,
-    open: Option<Open>,
+    mark: DeliveryMark,
+    open: Option<MessageInDelivery>,
     /// The newest rows of the ledger at the last check of who waits. As long as they are the newest, nobody new waits.
     looked: Option<(i64, i64)>,
     /// The other end said that it does not exist any more.
@@ -71,7 +71,7 @@ enum OnRecord {
 }
 
 /// The message that is being delivered.
-struct Open {
+struct MessageInDelivery {
     id: String,
     message: Message,
     attempts: u32,
@@ -83,7 +83,7 @@ struct Open {
 impl Task {
     pub(super) fn new(
         settings: Arc<NotifyTarget>,
-        around: Surroundings,
+        around: NotifyContext,
         status: Arc<ArcSwap<NotifyStatus>>,
         all: Targets,
         ring: mpsc::Receiver<()>,
@@ -101,7 +101,7 @@ impl Task {
             random: fastrand::Rng::with_seed(seed),
             pacing,
             settling: Settling::default(),
-            mark: Mark::default(),
+            mark: DeliveryMark::default(),
             open: None,
             looked: None,
             stopped: false,
@@ -235,7 +235,7 @@ impl Task {
             return;
         }
         let board = self.around.board.borrow().clone();
-        if board.phase != Phase::Running {
+        if board.phase != DaemonPhase::Running {
             return;
         }
         let failed = self.all.failed_beside(&self.settings.name);
@@ -250,9 +250,9 @@ impl Task {
     }
 
     /// Who waits for a person; `None` if certainly nobody new does, or if that cannot be read now.
-    async fn who_waits(&mut self, board: &Board) -> Option<Waiting> {
+    async fn who_waits(&mut self, board: &Board) -> Option<WaitingRequests> {
         let hears = |event| self.settings.events.contains(&event);
-        let wanted = Wanted { deferred: hears(NotifyEvent::Deferred), overdue: hears(NotifyEvent::Overdue) };
+        let wanted = WantedRequests { deferred: hears(NotifyEvent::Deferred), overdue: hears(NotifyEvent::Overdue) };
         let agents = &self.settings.agents;
         let concerned =
             |agent: &&Arc<crate::ops::board::AgentBoard>| agents.is_empty() || agents.contains(&agent.status.id);
@@ -269,15 +269,15 @@ impl Task {
     }
 
     /// Makes a message of this, and records it.
-    async fn make(&mut self, waiting: &Option<Waiting>, news: &News, may_record: bool) {
+    async fn make(&mut self, waiting: &Option<WaitingRequests>, news: &News, may_record: bool) {
         let now = self.around.clock.now();
         let mut mark = self.mark.clone();
         if let Some(waiting) = waiting {
             (mark.decision, mark.overdue) = (waiting.decision, waiting.overdue);
         }
         mark.conditions.retain(|key| !news.ended.contains(key));
-        mark.conditions.extend(news.begun.iter().map(conditions::Condition::key));
-        let nobody = Waiting::default();
+        mark.conditions.extend(news.begun.iter().map(conditions::AlertState::key));
+        let nobody = WaitingRequests::default();
         let waiting = waiting.as_ref().unwrap_or(&nobody);
         let message = Message::new(now.wall, waiting, news, self.settings.text, &self.around.redact);
         let id = new_id();
@@ -295,7 +295,7 @@ impl Task {
         };
         self.mark = mark;
         self.pacing.made(now.mono);
-        self.open = Some(Open { id, message, attempts: 0, next_at: now.wall, on_record });
+        self.open = Some(MessageInDelivery { id, message, attempts: 0, next_at: now.wall, on_record });
         self.deliver().await;
     }
 
@@ -427,7 +427,7 @@ impl Task {
 }
 
 /// The message with a link for each request, where the target has such, and these links.
-async fn with_links(message: &Message, target: &str, around: &Surroundings) -> (Message, Vec<String>) {
+async fn with_links(message: &Message, target: &str, around: &NotifyContext) -> (Message, Vec<String>) {
     let mut message = message.clone();
     let named = |line: &RequestLine| Some((AgentId::parse(&line.agent).ok()?, RequestId::parse(&line.request).ok()?));
     let requests: Option<Vec<_>> = message.requests.iter().map(named).collect();
@@ -444,7 +444,13 @@ fn without(text: String, links: &[String]) -> String {
 }
 
 /// The message that was not delivered when the last daemon ended, if this version can read it.
-fn open_again(open: &OpenMessage) -> Option<Open> {
+fn open_again(open: &OpenMessage) -> Option<MessageInDelivery> {
     let message: Message = serde_json::from_str(&open.body).ok()?;
-    Some(Open { id: open.id.clone(), message, attempts: open.attempts, next_at: open.next_at, on_record: true })
+    Some(MessageInDelivery {
+        id: open.id.clone(),
+        message,
+        attempts: open.attempts,
+        next_at: open.next_at,
+        on_record: true,
+    })
 }

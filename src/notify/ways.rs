@@ -7,7 +7,7 @@ mod reaching;
 
 use std::time::Duration;
 
-use super::Surroundings;
+use super::NotifyContext;
 use super::message::Message;
 use crate::config::settings::{KeySource, NotifyTarget, NotifyWay};
 use crate::secret::{self, Key, Redact};
@@ -39,7 +39,7 @@ pub(super) async fn deliver(
     target: &NotifyTarget,
     id: &str,
     message: &Message,
-    around: &Surroundings,
+    around: &NotifyContext,
 ) -> Result<(), Undelivered> {
     let tried = tokio::time::timeout(TRY_MAX, try_once(target, id, message, around)).await;
     tried
@@ -51,7 +51,7 @@ async fn try_once(
     target: &NotifyTarget,
     id: &str,
     message: &Message,
-    around: &Surroundings,
+    around: &NotifyContext,
 ) -> Result<(), Undelivered> {
     let secrets = read_secrets(target, &around.redact).await?;
     match &target.way {

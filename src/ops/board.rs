@@ -16,7 +16,7 @@ use crate::policy::ask::AskFault;
 
 /// How far the daemon's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Phase {
+pub enum DaemonPhase {
     /// There is no snapshot yet.
     #[default]
     Starting,
@@ -53,7 +53,7 @@ impl AgentBoard {
 #[derive(Debug, Clone, Default)]
 pub struct Board {
     /// The phase of the daemon's life.
-    pub phase: Phase,
+    pub phase: DaemonPhase,
     /// In the order of the configuration.
     pub agents: Vec<Arc<AgentBoard>>,
     /// The configuration, as the last reload found it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::board::{Board, FleetBoard, Phase};
+use super::board::{Board, DaemonPhase, FleetBoard};
 use super::watchdog::Late;
 use crate::clock::Mono;
 use crate::model::AgentState;
@@ -62,9 +62,9 @@ pub fn alive(late: &[Late]) -> Health {
 /// `/readyz`: it has started, is not stopping, can serve at least one agent, and can write the ledger.
 pub fn ready(board: &Board, now: Mono) -> Health {
     let phase = match board.phase {
-        Phase::Starting => Some(("the daemon is starting".to_owned(), None)),
-        Phase::Draining => Some(("the daemon is stopping".to_owned(), None)),
-        Phase::Running => None,
+        DaemonPhase::Starting => Some(("the daemon is starting".to_owned(), None)),
+        DaemonPhase::Draining => Some(("the daemon is stopping".to_owned(), None)),
+        DaemonPhase::Running => None,
     };
     let mut checks =
         vec![Check::new("phase", phase), Check::new("agents", agents(board)), Check::new("ledger", ledger(board, now))];
@@ -129,7 +129,7 @@ mod tests {
 
     fn board(agents: &[(AgentState, bool)]) -> Board {
         let agents = agents.iter().map(|&(state, without_rules)| agent(state, without_rules)).collect();
-        Board { phase: Phase::Running, agents, ..Board::default() }
+        Board { phase: DaemonPhase::Running, agents, ..Board::default() }
     }
 
     fn problems(health: &Health) -> Vec<&str> {
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn starting_and_stopping_are_not_ready() {
         assert_eq!(problems(&ready(&Board::default(), Mono::ZERO)), ["phase"]);
-        let stopping = Board { phase: Phase::Draining, ..board(&[(AgentState::Live, false)]) };
+        let stopping = Board { phase: DaemonPhase::Draining, ..board(&[(AgentState::Live, false)]) };
         assert_eq!(problems(&ready(&stopping, Mono::ZERO)), ["phase"]);
         assert_eq!(problems(&ready(&board(&[(AgentState::Starting, false)]), Mono::ZERO)), ["agents"]);
     }

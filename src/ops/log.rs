@@ -20,9 +20,9 @@ use tracing::{Event, Span, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
-use self::fields::{Collect, Fields, Value};
-use self::format::{Line, Look};
-use self::writer::{QUEUE_BYTES_MAX, Queue, Sink, Target};
+use self::fields::{Collect, LogFields, Value};
+use self::format::{LogLine, Look};
+use self::writer::{LogQueue, LogTarget, QUEUE_BYTES_MAX, Sink};
 use crate::clock::Clock;
 use crate::config::settings::{LogFormat, LogSettings};
 use crate::config::{LevelProblem, filter};
@@ -55,12 +55,12 @@ pub enum LogError {
 
 /// Keeps the log running; dropping it writes the remaining lines, for at most 2 s.
 #[must_use = "dropping it ends the log"]
-pub struct Handle {
-    queue: Queue,
+pub struct LogHandle {
+    queue: LogQueue,
     redact: Redact,
 }
 
-impl Handle {
+impl LogHandle {
     /// The keys that no line shows: code that reads a key adds it here first.
     pub fn redact(&self) -> &Redact {
         &self.redact
@@ -72,7 +72,7 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for LogHandle {
     fn drop(&mut self) {
         self.queue.flush(FLUSH_MAX);
         self.queue.close();
@@ -95,7 +95,7 @@ pub fn look(format: LogFormat, terminal: bool, no_color: bool) -> Look {
 ///
 /// # Errors
 /// See [`LogError`]; except for [`LogError::Writer`] and [`LogError::Twice`] the configuration is the cause.
-pub fn init(settings: &LogSettings, clock: &Clock, redact: Redact) -> Result<Handle, LogError> {
+pub fn init(settings: &LogSettings, clock: &Clock, redact: Redact) -> Result<LogHandle, LogError> {
     init_at(settings, clock, redact, Path::new(JOURNALD))
 }
 
@@ -103,20 +103,20 @@ pub fn init(settings: &LogSettings, clock: &Clock, redact: Redact) -> Result<Han
 ///
 /// # Errors
 /// As [`init`].
-pub fn init_at(settings: &LogSettings, clock: &Clock, redact: Redact, journald: &Path) -> Result<Handle, LogError> {
+pub fn init_at(settings: &LogSettings, clock: &Clock, redact: Redact, journald: &Path) -> Result<LogHandle, LogError> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let look = look(settings.format, std::io::stderr().is_terminal(), no_color);
     let filter = filter(&settings.level)?;
     let target = match look {
-        Look::Journald => Target::journald(journald).map_err(LogError::Journald)?,
-        Look::Human { .. } | Look::Json => Target::Stream(Box::new(std::io::stderr())),
+        Look::Journald => LogTarget::journald(journald).map_err(LogError::Journald)?,
+        Look::Human { .. } | Look::Json => LogTarget::Stream(Box::new(std::io::stderr())),
     };
-    let queue = Queue::start(target, look, clock.clone(), QUEUE_BYTES_MAX).map_err(LogError::Writer)?;
+    let queue = LogQueue::start(target, look, clock.clone(), QUEUE_BYTES_MAX).map_err(LogError::Writer)?;
     let layer = layer(look, queue.clone(), redact.clone(), clock.clone());
     let subscriber = tracing_subscriber::registry().with(filter).with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
     std::panic::set_hook(Box::new(panic_hook));
-    Ok(Handle { queue, redact })
+    Ok(LogHandle { queue, redact })
 }
 
 /// The span for all work for one agent: the field `agent`.
@@ -143,7 +143,7 @@ pub struct LineLayer<K> {
 }
 
 /// The sanitized values of a span, stored with the span.
-struct SpanFields(Fields);
+struct SpanFields(LogFields);
 
 impl<S, K> Layer<S> for LineLayer<K>
 where
@@ -151,7 +151,7 @@ where
     K: Sink,
 {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut fields = Fields::default();
+        let mut fields = LogFields::default();
         attributes.record(&mut Collect::new(&mut fields, &self.redact));
         if let Some(span) = context.span(id) {
             span.extensions_mut().insert(SpanFields(fields));
@@ -159,7 +159,7 @@ where
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
+        let mut fields = LogFields::default();
         values.record(&mut Collect::new(&mut fields, &self.redact));
         if let Some(span) = context.span(id)
             && let Some(known) = span.extensions_mut().get_mut::<SpanFields>()
@@ -171,7 +171,7 @@ where
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        let mut fields = Fields::default();
+        let mut fields = LogFields::default();
         for span in context.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
             if let Some(known) = span.extensions().get::<SpanFields>() {
                 for (name, value) in &known.0.0 {
@@ -189,7 +189,7 @@ where
         });
         fields.0.retain(|(name, _)| !matches!(*name, "ts" | "level"));
         let level = *event.metadata().level();
-        let line = Line { ts: self.clock.now().wall, level, event: name, message, fields };
+        let line = LogLine { ts: self.clock.now().wall, level, event: name, message, fields };
         self.sink.line(level, line.render(self.look));
     }
 }

@@ -16,13 +16,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
-use self::table::Row;
+use self::table::MetricRow;
 use super::board::BoardReader;
 use crate::clock::Clock;
 use crate::config::settings::PerAgent;
-use crate::policy::ask::{AskFailure, Word};
+use crate::policy::ask::{AskFailure, DeciderWord};
 
-pub use scrape::Format;
+pub use scrape::ScrapeFormat;
 
 /// Most rules that are counted by name.
 const RULES_MAX: usize = 1000;
@@ -34,7 +34,7 @@ const COMMIT_BUCKETS: [f64; 12] = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 
 /// All metrics of this process. Clones share the counters.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    counts: Counts,
+    counts: EventCounters,
     board: BoardReader,
     clock: Clock,
     per_agent: PerAgent,
@@ -42,17 +42,17 @@ pub struct Metrics {
 
 /// The counters for events. Cheap to clone.
 #[derive(Debug, Clone)]
-struct Counts {
+struct EventCounters {
     decisions: Family<Decided, Counter>,
     rule_matches: Family<Matched, Counter>,
     rules_known: Arc<AtomicUsize>,
-    answers: Family<Ended, Counter>,
+    answers: Family<EndedLabels, Counter>,
     answer_seconds: Histogram,
     rest_requests: Family<Called, Counter>,
     reconnects: Family<Cause, Counter>,
     commit_seconds: Histogram,
-    notifications: Family<Notified, Counter>,
-    decider_answers: Family<Asked, Counter>,
+    notifications: Family<NotifiedLabels, Counter>,
+    decider_answers: Family<AskedLabels, Counter>,
     decider_seconds: Family<OfDecider, Histogram, fn() -> Histogram>,
 }
 
@@ -69,7 +69,7 @@ struct Matched {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Ended {
+struct EndedLabels {
     outcome: &'static str,
 }
 
@@ -80,13 +80,13 @@ struct Called {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Notified {
+struct NotifiedLabels {
     target: String,
     result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Asked {
+struct AskedLabels {
     decider: String,
     result: &'static str,
 }
@@ -104,7 +104,7 @@ struct Cause {
 impl Metrics {
     /// Metrics with all counters at zero.
     pub fn new(board: BoardReader, clock: Clock, per_agent: PerAgent) -> Self {
-        let counts = Counts {
+        let counts = EventCounters {
             decisions: Family::default(),
             rule_matches: Family::default(),
             rules_known: Arc::default(),
@@ -142,7 +142,7 @@ impl Metrics {
 
     /// An answer got its outcome; `latency` is given if it was the first attempt for a live request.
     pub fn answered(&self, outcome: &'static str, latency: Option<Duration>) {
-        self.counts.answers.get_or_create(&Ended { outcome }).inc();
+        self.counts.answers.get_or_create(&EndedLabels { outcome }).inc();
         if let Some(latency) = latency {
             self.counts.answer_seconds.observe(latency.as_secs_f64());
         }
@@ -161,11 +161,11 @@ impl Metrics {
 
     /// A delivery to this target of the configuration was tried, with this result.
     pub fn notified(&self, target: &str, result: &'static str) {
-        self.counts.notifications.get_or_create(&Notified { target: target.to_owned(), result }).inc();
+        self.counts.notifications.get_or_create(&NotifiedLabels { target: target.to_owned(), result }).inc();
     }
 
     /// A question to this decider of a rules file had this result.
-    pub fn decider_asked(&self, decider: &str, result: &Result<Word, AskFailure>, took: Duration) {
+    pub fn decider_asked(&self, decider: &str, result: &Result<DeciderWord, AskFailure>, took: Duration) {
         let (word, asked) = match result {
             Ok(word) => (word.verdict.as_str(), true),
             Err(failure) => (failure.fault.as_str(), failure.again.is_none()),
@@ -177,7 +177,7 @@ impl Metrics {
                 .get_or_create(&OfDecider { decider: decider.clone() })
                 .observe(took.as_secs_f64());
         }
-        self.counts.decider_answers.get_or_create(&Asked { decider, result: word }).inc();
+        self.counts.decider_answers.get_or_create(&AskedLabels { decider, result: word }).inc();
     }
 
     /// The ledger committed a transaction.
@@ -186,7 +186,7 @@ impl Metrics {
     }
 }
 
-impl Counts {
+impl EventCounters {
     fn register(&self, registry: &mut Registry) {
         register(registry, table::DECISIONS, &self.decisions);
         register(registry, table::RULE_MATCHES, &self.rule_matches);
@@ -201,7 +201,7 @@ impl Counts {
     }
 }
 
-fn register(registry: &mut Registry, row: Row, metric: &(impl Metric + Clone)) {
+fn register(registry: &mut Registry, row: MetricRow, metric: &(impl Metric + Clone)) {
     registry.register(row.name, row.help, metric.clone());
 }
 

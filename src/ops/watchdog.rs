@@ -1,5 +1,5 @@
 //! The watchdog: it reports to systemd that all is well only while every loop that could hang is still running. A loop
-//! registers, ticks, and is removed when its [`Beat`] is dropped. Nothing here restarts anything: systemd does that.
+//! registers, ticks, and is removed when its [`Pulse`] is dropped. Nothing here restarts anything: systemd does that.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,11 +17,11 @@ const UNASKED: Duration = Duration::from_secs(10);
 /// The loops of this process. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Watchdog {
-    shared: Arc<Shared>,
+    shared: Arc<WatchdogShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct WatchdogShared {
     origin: Instant,
     loops: Mutex<Vec<Weak<Loop>>>,
 }
@@ -36,12 +36,12 @@ struct Loop {
 
 /// A loop's pulse. Dropping it ends the watch over that loop.
 #[derive(Debug)]
-pub struct Beat {
+pub struct Pulse {
     origin: Instant,
     watched: Arc<Loop>,
 }
 
-impl Beat {
+impl Pulse {
     /// Reports that the loop is running.
     pub fn tick(&self) {
         self.watched.last.store(millis(self.origin.elapsed()), Ordering::Relaxed);
@@ -71,17 +71,17 @@ impl Default for Watchdog {
 impl Watchdog {
     /// A watchdog without loops.
     pub fn new() -> Self {
-        Self { shared: Arc::new(Shared { origin: Instant::now(), loops: Mutex::default() }) }
+        Self { shared: Arc::new(WatchdogShared { origin: Instant::now(), loops: Mutex::default() }) }
     }
 
     /// Watches a loop that ticks at least every `bound`; registering counts as its first tick. The name goes to the
     /// log: it may contain ids, but not strangers' text.
-    pub fn register(&self, name: impl Into<String>, bound: Duration) -> Beat {
+    pub fn register(&self, name: impl Into<String>, bound: Duration) -> Pulse {
         let origin = self.shared.origin;
         let last = AtomicU64::new(millis(origin.elapsed()));
         let watched = Arc::new(Loop { name: name.into(), bound, last });
         self.lock().push(Arc::downgrade(&watched));
-        Beat { origin, watched }
+        Pulse { origin, watched }
     }
 
     /// The loops that are late now.

@@ -17,9 +17,9 @@ use super::door::{self, Denied, Visitor, cookie_name};
 use super::form::FormProblem;
 use super::logins::NotIn;
 use super::sessions::SESSION_LASTS;
-use super::{Page, REQUEST_BYTES_MAX, SPEAK_MAX, views};
+use super::{REQUEST_BYTES_MAX, RunningPage, SPEAK_MAX, views};
 use crate::model::{AgentId, Person, RequestId, Verdict};
-use crate::ops::control::wire::{Answered, Call, ControlOp, OpError, OpReply};
+use crate::ops::control::wire::{AnswerDone, ControlCall, ControlOp, OpError, OpReply};
 
 /// Longest wait for the outcome of an answer.
 const REPLY_MAX: Duration = Duration::from_secs(25);
@@ -36,10 +36,10 @@ pub(super) const LASTS: [(&str, &str, i64); 6] = [
     ("30d", "for 30 days", 30 * 24),
 ];
 
-pub(super) type Fields = BTreeMap<String, String>;
+pub(super) type FormFields = BTreeMap<String, String>;
 
 /// Reads the fields of a form, within limits of time and size; no field may occur twice.
-pub(super) async fn fields(request: Request) -> Result<Fields, Denied> {
+pub(super) async fn fields(request: Request) -> Result<FormFields, Denied> {
     let bad = |why| Denied { status: StatusCode::BAD_REQUEST, why };
     let long =
         request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -48,7 +48,7 @@ pub(super) async fn fields(request: Request) -> Result<Fields, Denied> {
     }
     let body = tokio::time::timeout(SPEAK_MAX, Bytes::from_request(request, &())).await;
     let Ok(Ok(body)) = body else { return Err(bad("the form did not arrive in time, or not whole")) };
-    let mut fields = Fields::new();
+    let mut fields = FormFields::new();
     for (name, value) in url::form_urlencoded::parse(&body) {
         if fields.len() >= FIELDS_MAX || fields.insert(name.into_owned(), value.into_owned()).is_some() {
             return Err(bad("the form is not one of this page's"));
@@ -58,7 +58,7 @@ pub(super) async fn fields(request: Request) -> Result<Fields, Denied> {
 }
 
 /// Whether this page made the form, for this person, and not too long ago.
-fn made_here(page: &Page, fields: &Fields, name: &str) -> Result<(), Denied> {
+fn made_here(page: &RunningPage, fields: &FormFields, name: &str) -> Result<(), Denied> {
     let token = fields.get("form").map(String::as_str).unwrap_or_default();
     page.forms.check(token, name, page.clock.now().wall).map_err(|problem| {
         let why = match problem {
@@ -73,7 +73,7 @@ fn made_here(page: &Page, fields: &Fields, name: &str) -> Result<(), Denied> {
 
 /// `POST /requests/ID/approve|reject|hold`.
 pub(super) async fn answer(
-    State(page): State<Arc<Page>>,
+    State(page): State<Arc<RunningPage>>,
     Extension(visitor): Extension<Visitor>,
     Path((id, word)): Path<(String, String)>,
     request: Request,
@@ -131,19 +131,19 @@ pub(super) async fn answer(
 
 /// The same operation as `doorman approve`, as the record shall name the person; an approval, for so long.
 pub(super) async fn ask_as(
-    page: &Page,
+    page: &RunningPage,
     verdict: Verdict,
     (id, agent): (&RequestId, &AgentId),
     lasts: Option<SignedDuration>,
     person: &str,
-) -> Result<Answered, OpError> {
+) -> Result<AnswerDone, OpError> {
     let error = |code: &str, message: &str| OpError { code: code.to_owned(), message: message.to_owned() };
     let target = id.as_str().to_owned();
     let for_ms = lasts.and_then(|lasts| u64::try_from(lasts.as_millis()).ok());
     let op = ControlOp::Answer { verdict, target, agent: Some(agent.clone()), for_ms, exact: true };
     let person = Person::from(person);
     let (reply, receiver) = oneshot::channel();
-    match tokio::time::timeout(SPEAK_MAX, page.calls.send(Call { op, person, reply })).await {
+    match tokio::time::timeout(SPEAK_MAX, page.calls.send(ControlCall { op, person, reply })).await {
         Ok(Ok(())) => {}
         Ok(Err(_)) => return Err(error("busy", "the daemon is stopping")),
         Err(_) => return Err(error("busy", "the daemon has too much to do just now: try again")),
@@ -158,7 +158,7 @@ pub(super) async fn ask_as(
 
 /// `GET /login/LINK`: shows whose link it is. The link stays valid, so that a program that opens links in advance does
 /// not use it up.
-pub(super) async fn invited(State(page): State<Arc<Page>>, Path(link): Path<String>) -> Response {
+pub(super) async fn invited(State(page): State<Arc<RunningPage>>, Path(link): Path<String>) -> Response {
     match page.logins.invited(&link) {
         Some(name) => views::login(&name, &link),
         None => not_in(&page, NotIn::UsedUp),
@@ -166,7 +166,7 @@ pub(super) async fn invited(State(page): State<Arc<Page>>, Path(link): Path<Stri
 }
 
 /// `POST /login/LINK`: uses it up.
-pub(super) async fn enter(State(page): State<Arc<Page>>, Path(link): Path<String>) -> Response {
+pub(super) async fn enter(State(page): State<Arc<RunningPage>>, Path(link): Path<String>) -> Response {
     let secret = match page.logins.enter(&link).await {
         Ok(secret) => secret,
         Err(problem) => return not_in(&page, problem),
@@ -178,7 +178,7 @@ pub(super) async fn enter(State(page): State<Arc<Page>>, Path(link): Path<String
     with_cookie(Redirect::to("/").into_response(), &cookie)
 }
 
-fn not_in(page: &Page, problem: NotIn) -> Response {
+fn not_in(page: &RunningPage, problem: NotIn) -> Response {
     let (status, why) = match problem {
         NotIn::UsedUp => (
             StatusCode::GONE,
@@ -194,7 +194,7 @@ fn not_in(page: &Page, problem: NotIn) -> Response {
 
 /// `POST /logout`.
 pub(super) async fn leave(
-    State(page): State<Arc<Page>>,
+    State(page): State<Arc<RunningPage>>,
     Extension(visitor): Extension<Visitor>,
     request: Request,
 ) -> Response {

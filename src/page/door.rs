@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq as _;
 use tracing::{debug, warn};
 use url::{Origin, Url};
 
-use super::{Page, locked, views};
+use super::{RunningPage, locked, views};
 use crate::config::settings::PageIdentity;
 use crate::model::Person;
 use crate::ops::control::wire::Claim;
@@ -53,7 +53,7 @@ fn denied(status: StatusCode, why: &'static str) -> Denied {
 
 /// Checks the request, and sets the headers of every reply.
 pub(super) async fn guard(
-    State(page): State<Arc<Page>>,
+    State(page): State<Arc<RunningPage>>,
     Extension(caller): Extension<Caller>,
     mut request: Request,
     next: Next,
@@ -69,7 +69,7 @@ pub(super) async fn guard(
 }
 
 /// Logs the refusal, and shows the reason.
-pub(super) fn turned_away(page: &Page, denied: Denied) -> Response {
+pub(super) fn turned_away(page: &RunningPage, denied: Denied) -> Response {
     let Denied { status, why } = denied;
     let first = {
         let mut told = locked(&page.told);
@@ -93,7 +93,7 @@ pub(super) fn turned_away(page: &Page, denied: Denied) -> Response {
 }
 
 async fn checked(
-    page: &Page,
+    page: &RunningPage,
     caller: Caller,
     method: &Method,
     uri: &Uri,
@@ -190,7 +190,7 @@ fn from_ourselves(headers: &HeaderMap, host: &str, own: Option<&Url>) -> Result<
 }
 
 /// Who it is, by the one way that the settings name.
-async fn visitor(page: &Page, caller: Caller, headers: &HeaderMap) -> Result<Visitor, Denied> {
+async fn visitor(page: &RunningPage, caller: Caller, headers: &HeaderMap) -> Result<Visitor, Denied> {
     match page.settings.identity {
         PageIdentity::Peer => match caller {
             Caller::Port => Ok(Visitor::default()),
@@ -225,7 +225,7 @@ async fn visitor(page: &Page, caller: Caller, headers: &HeaderMap) -> Result<Vis
 }
 
 /// A header counts only if the proxy sends its secret.
-fn believed(page: &Page, headers: &HeaderMap) -> Result<(), Denied> {
+fn believed(page: &RunningPage, headers: &HeaderMap) -> Result<(), Denied> {
     let forged = denied(StatusCode::FORBIDDEN, "this did not come through the proxy, so it is not believed");
     let mut said = headers.get_all(PROXY_SECRET).iter();
     let (Some(said), None, Some(secret)) = (said.next(), said.next(), &page.proxy_secret) else { return Err(forged) };
@@ -233,7 +233,7 @@ fn believed(page: &Page, headers: &HeaderMap) -> Result<(), Denied> {
 }
 
 /// The cookie's name. If browsers use https, only this host can set a cookie of this name.
-pub(super) fn cookie_name(page: &Page) -> &'static str {
+pub(super) fn cookie_name(page: &RunningPage) -> &'static str {
     let https = page.settings.url.as_ref().is_some_and(|url| url.scheme() == "https");
     if https { "__Host-doorman" } else { "doorman-page" }
 }
@@ -254,7 +254,7 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// Removes keys from every reply, and sets the same headers on each.
-async fn finished(page: &Arc<Page>, response: Response) -> Response {
+async fn finished(page: &Arc<RunningPage>, response: Response) -> Response {
     let (mut head, body) = response.into_parts();
     let of_page = page.clone();
     let Ok(bytes) = axum::body::to_bytes(body, usize::MAX).await else {

@@ -11,9 +11,9 @@ const CLOCK_SLACK: SignedDuration = SignedDuration::from_mins(5);
 
 /// Makes such tokens and checks them. The key lives as long as the process.
 #[derive(Clone)]
-pub struct Forms(Hmac<Sha256>);
+pub struct FormTokens(Hmac<Sha256>);
 
-impl std::fmt::Debug for Forms {
+impl std::fmt::Debug for FormTokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
     }
@@ -28,7 +28,7 @@ pub enum FormProblem {
     NotOurs,
 }
 
-impl Forms {
+impl FormTokens {
     /// With this key.
     pub fn new(key: &[u8; 64]) -> Self {
         Self(Hmac::new(&(*key).into()))
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_form_is_for_one_person_and_for_half_a_day() {
-        let (forms, others) = (Forms::new(&[7; 64]), Forms::new(&[8; 64]));
+        let (forms, others) = (FormTokens::new(&[7; 64]), FormTokens::new(&[8; 64]));
         let at = |hours: i64| Timestamp::from_second(3_600 * (1_000 + hours)).unwrap();
         let token = forms.token("ann", at(0));
         assert_eq!(forms.check(&token, "ann", at(11)), Ok(()));

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::sessions::{Entered, LINK_LASTS, Secret, Sessions, written};
 use super::shelf::Shelf;
-use super::standing::Standing;
+use super::standing::PageState;
 use crate::clock::Clock;
 use crate::config::settings::{PageIdentity, PageSettings};
 use crate::model::Person;
@@ -28,7 +28,7 @@ pub struct Logins(Arc<Inner>);
 struct Inner {
     wanted: bool,
     url: Option<Url>,
-    standing: Standing,
+    standing: PageState,
     clock: Clock,
     sessions: Arc<Shelf<Sessions>>,
 }
@@ -48,12 +48,12 @@ impl Logins {
         let wanted = settings.identity == PageIdentity::Token;
         let file = ledger.with_file_name(FILE);
         let sessions = Arc::new(if wanted { Shelf::open(file, FILE_BYTES_MAX) } else { Shelf::empty(file) });
-        let (url, standing) = (settings.url.clone(), Standing::default());
+        let (url, standing) = (settings.url.clone(), PageState::default());
         Self(Arc::new(Inner { wanted, url, standing, clock, sessions }))
     }
 
     /// The state of the page to which the links lead.
-    pub fn standing(&self) -> &Standing {
+    pub fn standing(&self) -> &PageState {
         &self.0.standing
     }
 

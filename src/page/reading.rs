@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::{Page, locked, views};
+use super::{RunningPage, locked, views};
 use crate::clock::Mono;
 use crate::ledger::LedgerReader;
 use crate::ledger::read::{ByHour, Matches};
@@ -32,13 +32,13 @@ pub(super) struct Cache {
 /// The rules in force, and how often each matched.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    pub(super) files: Vec<RulesFile>,
+    pub(super) files: Vec<RulesFileView>,
     pub(super) matches: Matches,
 }
 
 /// One rules file.
 #[derive(Debug)]
-pub(super) struct RulesFile {
+pub(super) struct RulesFileView {
     pub(super) status: PolicyStatus,
     /// Rules that never matched come first; empty if no rules are in force.
     pub(super) rules: Vec<RuleRow>,
@@ -56,11 +56,11 @@ pub(super) struct RuleRow {
     pub(super) last: Option<jiff::Timestamp>,
 }
 
-impl Page {
+impl RunningPage {
     /// Reads the ledger on a separate thread.
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
-        read: impl FnOnce(&Page, &LedgerReader) -> Result<T, String> + Send + 'static,
+        read: impl FnOnce(&RunningPage, &LedgerReader) -> Result<T, String> + Send + 'static,
     ) -> Result<T, Response> {
         let turn = tokio::time::timeout(TURN_MAX, self.readings.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
@@ -123,20 +123,20 @@ impl Page {
     }
 }
 
-fn file(page: &Page, reader: &LedgerReader, matches: &Matches, status: PolicyStatus) -> RulesFile {
+fn file(page: &RunningPage, reader: &LedgerReader, matches: &Matches, status: PolicyStatus) -> RulesFileView {
     let Some(hash) = status.hash.as_deref().map(PolicyHash::new) else {
-        return RulesFile { status, rules: Vec::new(), why: None };
+        return RulesFileView { status, rules: Vec::new(), why: None };
     };
     let texts = match reader.policy_texts(&hash) {
         Ok(Some(texts)) => texts,
         Ok(None) => {
             let why = Some("no agent has used these rules yet, so their text is not on record".to_owned());
-            return RulesFile { status, rules: Vec::new(), why };
+            return RulesFileView { status, rules: Vec::new(), why };
         }
-        Err(error) => return RulesFile { status, rules: Vec::new(), why: Some(error.to_string()) },
+        Err(error) => return RulesFileView { status, rules: Vec::new(), why: Some(error.to_string()) },
     };
     let Some(policy) = policy::load_texts(status.path.as_ref(), &texts).policy else {
-        return RulesFile { status, rules: Vec::new(), why: Some("this doorman cannot read them".to_owned()) };
+        return RulesFileView { status, rules: Vec::new(), why: Some("this doorman cannot read them".to_owned()) };
     };
     let agents: Vec<_> = page.rules.iter().filter(|(_, path)| path.display().to_string() == status.path).collect();
     let mut rules: Vec<RuleRow> = policy
@@ -151,5 +151,5 @@ fn file(page: &Page, reader: &LedgerReader, matches: &Matches, status: PolicySta
         })
         .collect();
     rules.sort_by(|one, other| (one.matched > 0, &one.name).cmp(&(other.matched > 0, &other.name)));
-    RulesFile { status, rules, why: None }
+    RulesFileView { status, rules, why: None }
 }

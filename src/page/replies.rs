@@ -22,7 +22,7 @@ use crate::config::settings::NotifyText;
 use crate::model::{AgentId, RequestId, Verdict};
 use crate::ops::log::events;
 
-use kept::Kept;
+use kept::Offers;
 pub(super) use kept::{Offer, Problem};
 
 /// The file's name, beside the ledger.
@@ -42,7 +42,7 @@ struct Inner {
     base: String,
     clock: Clock,
     targets: BTreeMap<String, Rights>,
-    kept: Arc<Shelf<Kept>>,
+    kept: Arc<Shelf<Offers>>,
     tries: Mutex<(Mono, u32)>,
 }
 

@@ -12,11 +12,11 @@ use super::acting::{ask_as, fields};
 use super::door::{self, Denied, Visitor};
 use super::replies::{Offer, Problem, Rights};
 use super::views::{self, ReplyView};
-use super::{Page, views::rows};
+use super::{RunningPage, views::rows};
 use crate::config::settings::NotifyText;
 use crate::model::{RequestId, Verdict};
 
-fn not_taken(page: &Page, problem: Problem) -> Response {
+fn not_taken(page: &RunningPage, problem: Problem) -> Response {
     let gone = |why| door::turned_away(page, Denied { status: StatusCode::GONE, why });
     match problem {
         Problem::Unknown => gone("there is no such link, or its message is too old"),
@@ -49,7 +49,7 @@ fn word(verdict: Verdict) -> &'static str {
 }
 
 /// `GET /r/LINK`.
-pub(super) async fn look(State(page): State<Arc<Page>>, Path(link): Path<String>) -> Response {
+pub(super) async fn look(State(page): State<Arc<RunningPage>>, Path(link): Path<String>) -> Response {
     let (offer, rights) = match page.replies.look(&link) {
         Ok(found) => found,
         Err(problem) => return not_taken(&page, problem),
@@ -61,7 +61,7 @@ pub(super) async fn look(State(page): State<Arc<Page>>, Path(link): Path<String>
 }
 
 /// What is shown of the request: no more than the message may contain. If the request is settled, the page says so.
-async fn view(page: &Arc<Page>, offer: &Offer, rights: &Rights, link: &str) -> Result<ReplyView, Response> {
+async fn view(page: &Arc<RunningPage>, offer: &Offer, rights: &Rights, link: &str) -> Result<ReplyView, Response> {
     let now = page.clock.now().wall;
     let board = page.board.borrow().clone();
     let row = views::pending_row(&board, Some(&offer.agent), &offer.request);
@@ -101,7 +101,7 @@ fn without_reason(word: &str) -> String {
 
 /// `POST /r/LINK`: uses up the link.
 pub(super) async fn act(
-    State(page): State<Arc<Page>>,
+    State(page): State<Arc<RunningPage>>,
     Extension(visitor): Extension<Visitor>,
     Path(link): Path<String>,
     request: Request,

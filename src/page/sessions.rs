@@ -21,13 +21,13 @@ pub type Secret = [u8; 32];
 pub struct Entered {
     /// The person's name.
     pub name: String,
-    link: Kept,
+    link: StoredLogin,
     session: String,
 }
 
 /// A link or session: a name, a hash and an end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
+struct StoredLogin {
     /// SHA-256 of the secret, in hexadecimal digits.
     hash: String,
     name: String,
@@ -37,8 +37,8 @@ struct Kept {
 /// All links and sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sessions {
-    links: Vec<Kept>,
-    sessions: Vec<Kept>,
+    links: Vec<StoredLogin>,
+    sessions: Vec<StoredLogin>,
 }
 
 impl Sessions {
@@ -80,7 +80,7 @@ impl Sessions {
     /// Logs one person out everywhere, or everybody. Returns how many sessions and links ended.
     pub fn leave(&mut self, name: Option<&str>) -> usize {
         let before = self.links.len() + self.sessions.len();
-        let stays = |kept: &Kept| name.is_some_and(|name| kept.name != name);
+        let stays = |kept: &StoredLogin| name.is_some_and(|name| kept.name != name);
         self.links.retain(stays);
         self.sessions.retain(stays);
         before - self.links.len() - self.sessions.len()
@@ -101,17 +101,17 @@ pub(super) fn hash(text: &str) -> String {
     hex(&Sha256::digest(text.as_bytes()))
 }
 
-fn put(kept: &mut Vec<Kept>, name: &str, secret: &Secret, now: Timestamp, lasts: SignedDuration) {
+fn put(kept: &mut Vec<StoredLogin>, name: &str, secret: &Secret, now: Timestamp, lasts: SignedDuration) {
     kept.retain(|one| now < one.ends);
     if kept.len() >= SESSIONS_MAX {
         kept.remove(0);
     }
     let ends = now.checked_add(lasts).unwrap_or(now);
-    kept.push(Kept { hash: hash(&hex(secret)), name: name.to_owned(), ends });
+    kept.push(StoredLogin { hash: hash(&hex(secret)), name: name.to_owned(), ends });
 }
 
 /// Compares with every entry, so that the time does not depend on which one matches.
-fn find(kept: &[Kept], text: &str, now: Timestamp) -> Option<usize> {
+fn find(kept: &[StoredLogin], text: &str, now: Timestamp) -> Option<usize> {
     let wanted = hash(text);
     let mut found = None;
     for (place, one) in kept.iter().enumerate() {

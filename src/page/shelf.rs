@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use super::locked;
-use crate::files::{self, Reading, Trust};
+use crate::files::{self, FileTrust, ReadOptions};
 use crate::ops::log::events;
 
 /// One file, and its content.
@@ -87,7 +87,7 @@ impl<T: Clone + Default + Serialize + DeserializeOwned + Send + 'static> Shelf<T
 }
 
 fn read<T: Default + DeserializeOwned>(file: &Path, bytes_max: usize) -> Result<T, String> {
-    let how = Reading { bytes_max, pipes: false, trust: Trust::Path };
+    let how = ReadOptions { bytes_max, pipes: false, trust: FileTrust::Path };
     match files::read(file, how) {
         Ok(contents) => serde_json::from_slice(&contents.bytes).map_err(|error| error.to_string()),
         Err(error) if error.is_missing() => Ok(T::default()),

@@ -13,17 +13,17 @@ const FORWARDED: &str = "http://localhost:8480";
 
 /// The state of the page at each of its places. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Standing(Arc<Mutex<Vec<Place>>>);
+pub struct PageState(Arc<Mutex<Vec<PagePlace>>>);
 
 #[derive(Debug, Clone)]
-struct Place {
+struct PagePlace {
     name: String,
-    kind: Kind,
+    kind: PlaceKind,
     stands: Stands,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum PlaceKind {
     Port,
     Socket,
 }
@@ -38,22 +38,22 @@ enum Stands {
 /// One place, reported by the task that serves it.
 #[derive(Debug, Clone)]
 pub(super) struct Teller {
-    standing: Standing,
+    standing: PageState,
     place: usize,
 }
 
-impl Standing {
+impl PageState {
     pub(super) fn port(&self, name: &str) -> Teller {
-        self.add(name, Kind::Port)
+        self.add(name, PlaceKind::Port)
     }
 
     pub(super) fn socket(&self, name: &str) -> Teller {
-        self.add(name, Kind::Socket)
+        self.add(name, PlaceKind::Socket)
     }
 
-    fn add(&self, name: &str, kind: Kind) -> Teller {
+    fn add(&self, name: &str, kind: PlaceKind) -> Teller {
         let mut places = locked(&self.0);
-        places.push(Place { name: name.to_owned(), kind, stands: Stands::NotYet });
+        places.push(PagePlace { name: name.to_owned(), kind, stands: Stands::NotYet });
         Teller { standing: self.clone(), place: places.len() - 1 }
     }
 
@@ -74,8 +74,8 @@ impl Standing {
     pub(super) fn base(&self, url: Option<&Url>) -> Result<String, String> {
         let places = locked(&self.0).clone();
         // Without a configured address, a browser on this machine uses the port, if there is one.
-        let ports = url.is_none() && places.iter().any(|place| place.kind == Kind::Port);
-        let mut asked = places.iter().filter(|place| !ports || place.kind == Kind::Port);
+        let ports = url.is_none() && places.iter().any(|place| place.kind == PlaceKind::Port);
+        let mut asked = places.iter().filter(|place| !ports || place.kind == PlaceKind::Port);
         let served = asked.clone().find_map(|place| match &place.stands {
             Stands::Served(at) => Some(*at),
             Stands::Refused(_) | Stands::NotYet => None,
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_link_leads_to_where_the_page_is_and_to_nobody_elses_port() {
-        let standing = Standing::default();
+        let standing = PageState::default();
         let url = Url::parse("https://doorman.example.org/").unwrap();
         assert!(standing.base(None).unwrap_err().contains("not served yet"));
         let (port, socket) = (standing.port("127.0.0.1:8480"), standing.socket("/run/doorman/page.sock"));
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(standing.base(None).unwrap(), "http://localhost:9999");
         assert!(standing.problems().is_empty());
 
-        let standing = Standing::default();
+        let standing = PageState::default();
         let socket = standing.socket("page.sock");
         socket.served(None);
         assert_eq!(standing.base(None).unwrap(), FORWARDED);

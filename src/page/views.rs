@@ -19,11 +19,11 @@ use self::chart::Chart;
 use self::rows::{AgentRow, ContactRow, HistoryRow, PendingCard, RequestPage, RulesCard};
 use super::door::Visitor;
 use super::reading::HOURS;
-use super::{Page, ROWS_MAX};
+use super::{ROWS_MAX, RunningPage};
 use crate::ledger::Filter;
 use crate::ledger::read::WantedContacts;
 use crate::model::{AgentId, RequestId, StrangerText};
-use crate::ops::board::{AgentBoard, Board, Phase};
+use crate::ops::board::{AgentBoard, Board, DaemonPhase};
 use crate::ops::control::wire::PendingRow;
 
 /// Most pages of rows that can be reached.
@@ -47,7 +47,7 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    fn new(page: &Page, visitor: &Visitor, title: &'static str, tab: &'static str, refresh: u32) -> Self {
+    fn new(page: &RunningPage, visitor: &Visitor, title: &'static str, tab: &'static str, refresh: u32) -> Self {
         let (board, now) = (page.board.borrow().clone(), page.clock.now().wall);
         Self {
             title,
@@ -68,9 +68,9 @@ impl Shell {
 fn troubles(board: &Board) -> Vec<String> {
     let mut troubles = Vec::new();
     match board.phase {
-        Phase::Starting => troubles.push("The daemon is starting.".to_owned()),
-        Phase::Draining => troubles.push("The daemon is stopping.".to_owned()),
-        Phase::Running => {}
+        DaemonPhase::Starting => troubles.push("The daemon is starting.".to_owned()),
+        DaemonPhase::Draining => troubles.push("The daemon is stopping.".to_owned()),
+        DaemonPhase::Running => {}
     }
     if let Some(blocked) = &board.ledger_blocked {
         troubles.push(format!("The ledger cannot be written, so nothing is answered: {}", blocked.why));
@@ -127,12 +127,12 @@ pub(super) async fn style() -> Response {
 
 /// Which page of a long list was requested.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Turn {
+pub(super) struct ListPage {
     #[serde(default)]
     page: Option<String>,
 }
 
-impl Turn {
+impl ListPage {
     fn number(&self) -> usize {
         self.page.as_deref().and_then(|text| text.parse().ok()).unwrap_or(1).clamp(1, PAGES_MAX)
     }
@@ -159,7 +159,7 @@ fn turned<T>(rows: Vec<T>, number: usize) -> (Vec<T>, Turns) {
 
 #[derive(Template)]
 #[template(path = "agents.html")]
-struct Agents {
+struct AgentsView {
     shell: Shell,
     rows: Vec<AgentRow>,
     turns: Turns,
@@ -171,14 +171,14 @@ type Shown = Result<Response, Response>;
 
 /// The beginning of every page of the menu.
 struct Opening {
-    page: Arc<Page>,
+    page: Arc<RunningPage>,
     visitor: Visitor,
     now: Timestamp,
     board: Arc<Board>,
 }
 
 impl Opening {
-    fn new(page: Arc<Page>, visitor: Visitor) -> Self {
+    fn new(page: Arc<RunningPage>, visitor: Visitor) -> Self {
         let (now, board) = (page.clock.now().wall, page.board.borrow().clone());
         Self { page, visitor, now, board }
     }
@@ -203,9 +203,9 @@ pub(super) fn pending_row<'a>(
 
 /// `/`.
 pub(super) async fn agents(
-    State(page): State<Arc<Page>>,
+    State(page): State<Arc<RunningPage>>,
     Extension(visitor): Extension<Visitor>,
-    Query(turn): Query<Turn>,
+    Query(turn): Query<ListPage>,
 ) -> Response {
     // The board is useful without the ledger, too.
     let by_hour = page.by_hour().await.unwrap_or_default();
@@ -215,12 +215,12 @@ pub(super) async fn agents(
     let (rows, turns) = turned(rows, turn.number());
     let chart = Chart::new(&by_hour, at.now, HOURS);
     let shell = Shell { refresh: 10, ..at.shell("Agents", "agents") };
-    html(StatusCode::OK, &Agents { shell, rows, turns, chart })
+    html(StatusCode::OK, &AgentsView { shell, rows, turns, chart })
 }
 
 #[derive(Template)]
 #[template(path = "pending.html")]
-struct Pending {
+struct PendingView {
     shell: Shell,
     cards: Vec<PendingCard>,
     turns: Turns,
@@ -230,9 +230,9 @@ struct Pending {
 
 /// `/pending`.
 pub(super) async fn pending(
-    State(page): State<Arc<Page>>,
+    State(page): State<Arc<RunningPage>>,
     Extension(visitor): Extension<Visitor>,
-    Query(turn): Query<Turn>,
+    Query(turn): Query<ListPage>,
 ) -> Response {
     let at = Opening::new(page, visitor);
     let agents = &at.board.agents;
@@ -247,7 +247,7 @@ pub(super) async fn pending(
     let shell = at.shell("Pending", "pending");
     // This page does not reload: a person may be about to press a button.
     let shell = Shell { refresh: if shell.acts { 0 } else { 30 }, ..shell };
-    html(StatusCode::OK, &Pending { shell, cards, turns, more })
+    html(StatusCode::OK, &PendingView { shell, cards, turns, more })
 }
 
 #[derive(Template)]
@@ -259,7 +259,7 @@ struct Request {
 
 /// `/requests/ID`.
 pub(super) async fn request(
-    State(page): State<Arc<Page>>,
+    State(page): State<Arc<RunningPage>>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
 ) -> Shown {
@@ -283,7 +283,7 @@ pub(super) async fn request(
 
 #[derive(Template)]
 #[template(path = "history.html")]
-struct History {
+struct HistoryView {
     shell: Shell,
     rows: Vec<HistoryRow>,
     turns: Turns,
@@ -291,9 +291,9 @@ struct History {
 
 /// `/history`: the newest first.
 pub(super) async fn history(
-    State(page): State<Arc<Page>>,
+    State(page): State<Arc<RunningPage>>,
     Extension(visitor): Extension<Visitor>,
-    Query(turn): Query<Turn>,
+    Query(turn): Query<ListPage>,
 ) -> Shown {
     let (number, names) = (turn.number(), rows::names(&page));
     let at = Opening::new(page, visitor);
@@ -306,7 +306,7 @@ pub(super) async fn history(
         Ok((found.iter().map(|one| HistoryRow::new(one, &names, now)).collect(), turns))
     });
     let (rows, turns) = read.await?;
-    Ok(html(StatusCode::OK, &History { shell: at.shell("History", "history"), rows, turns }))
+    Ok(html(StatusCode::OK, &HistoryView { shell: at.shell("History", "history"), rows, turns }))
 }
 
 #[derive(Template)]
@@ -319,7 +319,7 @@ struct RulesView {
 }
 
 /// `/rules`.
-pub(super) async fn rules(State(page): State<Arc<Page>>, Extension(visitor): Extension<Visitor>) -> Shown {
+pub(super) async fn rules(State(page): State<Arc<RunningPage>>, Extension(visitor): Extension<Visitor>) -> Shown {
     let found = page.rules().await?;
     let at = Opening::new(page, visitor);
     let files = found.files.iter().map(|file| RulesCard::new(file, at.now)).collect();
@@ -329,7 +329,7 @@ pub(super) async fn rules(State(page): State<Arc<Page>>, Extension(visitor): Ext
 
 #[derive(Template)]
 #[template(path = "contacts.html")]
-struct Contacts {
+struct ContactsView {
     shell: Shell,
     rows: Vec<ContactRow>,
     turns: Turns,
@@ -337,9 +337,9 @@ struct Contacts {
 
 /// `/contacts`: oldest first, in the order of the ledger.
 pub(super) async fn contacts(
-    State(page): State<Arc<Page>>,
+    State(page): State<Arc<RunningPage>>,
     Extension(visitor): Extension<Visitor>,
-    Query(turn): Query<Turn>,
+    Query(turn): Query<ListPage>,
 ) -> Shown {
     let (number, names) = (turn.number(), rows::names(&page));
     let at = Opening::new(page, visitor);
@@ -360,7 +360,7 @@ pub(super) async fn contacts(
         Ok((kept.iter().map(|one| ContactRow::new(one, &names, now)).collect(), turns))
     });
     let (rows, turns) = read.await?;
-    Ok(html(StatusCode::OK, &Contacts { shell: at.shell("Contacts", "contacts"), rows, turns }))
+    Ok(html(StatusCode::OK, &ContactsView { shell: at.shell("Contacts", "contacts"), rows, turns }))
 }
 
 #[derive(Template)]
@@ -376,7 +376,7 @@ struct Sure {
 }
 
 /// Asks once more before a reject, and shows whom and what.
-pub(super) async fn sure(page: &Arc<Page>, visitor: &Visitor, id: &RequestId, agent: &AgentId) -> Response {
+pub(super) async fn sure(page: &Arc<RunningPage>, visitor: &Visitor, id: &RequestId, agent: &AgentId) -> Response {
     let (board, now) = (page.board.borrow().clone(), page.clock.now().wall);
     let card = pending_row(&board, Some(agent), id.as_str()).map(|(whose, row)| PendingCard::new(whose, row, now));
     let it = match &card {
@@ -395,7 +395,7 @@ pub(super) async fn sure(page: &Arc<Page>, visitor: &Visitor, id: &RequestId, ag
 
 #[derive(Template)]
 #[template(path = "said.html")]
-struct Said<'a> {
+struct MessageView<'a> {
     shell: Shell,
     ok: bool,
     text: &'a str,
@@ -403,10 +403,10 @@ struct Said<'a> {
 }
 
 /// The result of an action.
-pub(super) fn said(page: &Page, visitor: &Visitor, status: StatusCode, id: &RequestId, text: &str) -> Response {
+pub(super) fn said(page: &RunningPage, visitor: &Visitor, status: StatusCode, id: &RequestId, text: &str) -> Response {
     let ok = status.is_success();
     let shell = Shell::new(page, visitor, if ok { "Done" } else { "Not done" }, "pending", 0);
-    html(status, &Said { shell, ok, text: text.trim_end(), path: rows::path_of(id.as_str()) })
+    html(status, &MessageView { shell, ok, text: text.trim_end(), path: rows::path_of(id.as_str()) })
 }
 
 #[derive(Template)]
@@ -439,13 +439,13 @@ pub(super) struct ReplyView {
 
 #[derive(Template)]
 #[template(path = "reply.html")]
-struct Reply<'a> {
+struct ReplyPage<'a> {
     it: &'a ReplyView,
 }
 
 /// Shows the request and the answers that a link allows.
 pub(super) fn reply(it: &ReplyView) -> Response {
-    html(StatusCode::OK, &Reply { it })
+    html(StatusCode::OK, &ReplyPage { it })
 }
 
 /// A stranger's text, cut after `most` characters.

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use crate::ledger::{LedgerReader, RecordedRequest};
-use crate::ops::control::wire::Answered;
+use crate::ops::control::wire::AnswerDone;
 use crate::policy::explain::Explanation;
 
 /// What `explain` says of a request, then and now.
 #[derive(Debug)]
-pub struct Told {
+pub struct ExplainText {
     /// What happened, in one sentence.
     pub sentence: String,
     /// What the rules had said last, as `VERDICT by WHAT`, when, and under which policy.
@@ -33,13 +33,13 @@ pub type Explain = fn(
     Timestamp,
     &dyn Fn(Timestamp) -> String,
     Option<PathBuf>,
-) -> Result<Told, String>;
+) -> Result<ExplainText, String>;
 
 /// The functions that the commands pass in.
 #[derive(Debug, Clone, Copy)]
-pub struct Words {
+pub struct PageWords {
     /// The result of a person's answer.
-    pub sentence: fn(&Answered) -> String,
+    pub sentence: fn(&AnswerDone) -> String,
     /// Why a request was answered as it was.
     pub explain: Explain,
 }

@@ -76,7 +76,7 @@ pub fn parse(text: &str) -> Result<Frame<'_>, FrameProblem> {
     if text.len() > FRAME_BYTES_MAX {
         return Err(FrameProblem::TooLong(text.len()));
     }
-    let Wire(join_ref, reference, topic, event, payload) =
+    let WireFrame(join_ref, reference, topic, event, payload) =
         serde_json::from_str(text).map_err(|error| match error.classify() {
             Category::Data => FrameProblem::NotAFrame(text.len()),
             Category::Io | Category::Syntax | Category::Eof => FrameProblem::NotJson(text.len()),
@@ -116,7 +116,7 @@ pub fn reply(payload: &Value) -> Option<PushReply<'_>> {
 }
 
 #[derive(serde::Deserialize)]
-struct Wire<'a>(Option<Ref>, Option<Ref>, #[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>, Value);
+struct WireFrame<'a>(Option<Ref>, Option<Ref>, #[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>, Value);
 
 impl<'de> Deserialize<'de> for Ref {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -28,7 +28,7 @@ use self::conflict::Conflict;
 use self::endings::Endings;
 use self::key::KeyStatus;
 pub use self::note::{Note, NoteLevel, NoteName};
-use self::socket::Socket;
+use self::socket::SocketRefs;
 use super::backoff::{Backoff, between};
 use crate::clock::{Mono, Now};
 use crate::config::settings::{ConnectionMode, CredentialsMode, Timing};
@@ -117,15 +117,15 @@ pub enum Output {
     Note(Note),
 }
 
-/// See the module. Call [`Session::handle`] with what happened, then [`Session::poll`] until `None`.
+/// See the module. Call [`PhoenixSession::handle`] with what happened, then [`PhoenixSession::poll`] until `None`.
 #[derive(Debug)]
-pub struct Session {
+pub struct PhoenixSession {
     config: SessionConfig,
     rng: Rng,
     outputs: VecDeque<Output>,
     state: AgentState,
     why: String,
-    phase: Phase,
+    phase: SocketPhase,
     /// Between connects. Back to its base after [`Timing::proven_after`] live, never by connecting.
     backoff: Backoff,
     live_since: Option<Mono>,
@@ -143,7 +143,7 @@ pub struct Session {
 
 /// The phase of the socket.
 #[derive(Debug)]
-enum Phase {
+enum SocketPhase {
     /// Not started.
     Idle,
     /// There is no socket, by configuration.
@@ -153,7 +153,7 @@ enum Phase {
     /// Requested; no result yet.
     Dialling { give_up: Mono },
     /// Open.
-    Open(Box<Socket>),
+    Open(Box<SocketRefs>),
     /// No socket, because the key is refused.
     Refused { probe_at: Mono, probing: bool },
     /// Stopped.
@@ -167,7 +167,7 @@ struct Relist {
     due: Option<Mono>,
 }
 
-impl Session {
+impl PhoenixSession {
     /// A session that waits for [`Input::Start`]. `seed` feeds all jitter.
     pub fn new(config: SessionConfig, seed: u64) -> Self {
         let timing = &config.timing;
@@ -176,7 +176,7 @@ impl Session {
             outputs: VecDeque::new(),
             state: AgentState::Starting,
             why: String::new(),
-            phase: Phase::Idle,
+            phase: SocketPhase::Idle,
             backoff: Backoff::new(timing.backoff_min, timing.backoff_max),
             live_since: None,
             conflict: Conflict::new(config.connection),
@@ -195,10 +195,10 @@ impl Session {
         self.seen = self.seen.max(now.mono);
         let now = self.seen;
         match (&self.phase, input) {
-            (Phase::Stopped, _) => return,
+            (SocketPhase::Stopped, _) => return,
             (_, Input::Stop) => return self.stop(),
-            (Phase::Idle, Input::Start) => self.start(now),
-            (Phase::Idle, _) | (_, Input::Start | Input::Tick) => {}
+            (SocketPhase::Idle, Input::Start) => self.start(now),
+            (SocketPhase::Idle, _) | (_, Input::Start | Input::Tick) => {}
             (_, Input::Opened) => self.opened(now),
             (_, Input::NotOpened(refusal)) => self.not_opened(refusal, now),
             (_, Input::Text(text)) => self.text(text, now),
@@ -238,7 +238,7 @@ impl Session {
 
     /// Whether events are flowing: joined (listed or not).
     pub fn joined(&self) -> bool {
-        matches!(&self.phase, Phase::Open(socket) if socket.contacts.is_joined())
+        matches!(&self.phase, SocketPhase::Open(socket) if socket.contacts.is_joined())
     }
 
     fn start(&mut self, now: Mono) {
@@ -249,16 +249,16 @@ impl Session {
     }
 
     fn poll_only(&mut self) {
-        self.phase = Phase::Polling;
+        self.phase = SocketPhase::Polling;
         self.enter(AgentState::Polling, "`connection` is `poll`: no socket, only listings".to_owned());
     }
 
     fn stop(&mut self) {
-        if let Phase::Open(socket) = &mut self.phase {
+        if let SocketPhase::Open(socket) = &mut self.phase {
             self.outputs.extend(socket.leave().map(Output::Send));
         }
         self.outputs.push_back(Output::Close);
-        self.phase = Phase::Stopped;
+        self.phase = SocketPhase::Stopped;
     }
 
     fn listed(&mut self, now: Mono) {
@@ -269,12 +269,12 @@ impl Session {
         // REST answers again, so the socket may work, too. Many agents may find that out at the same moment, hence the
         // jitter.
         let spread = self.config.timing.backoff_min;
-        if let Phase::Waiting { until } = &mut self.phase
+        if let SocketPhase::Waiting { until } = &mut self.phase
             && std::mem::take(&mut self.unreached)
         {
             *until = (*until).min(now + between(Duration::ZERO, spread, &mut self.rng));
         }
-        if matches!(self.phase, Phase::Polling) {
+        if matches!(self.phase, SocketPhase::Polling) {
             self.poll_only();
         }
         if matches!(self.state, AgentState::Live | AgentState::Polling) {

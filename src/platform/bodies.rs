@@ -15,7 +15,7 @@ use tracing::warn;
 
 use super::payload::{self, PayloadProblem};
 use super::reply::{Listed, Me, Page, Responded, Unreadable};
-use super::row::Row;
+use super::row::RowFields;
 use crate::model::{
     AgentId, Contact, ContactId, ContactRequest, RequestId, RequestStatus, Sender, SenderId, StrangerText,
 };
@@ -97,12 +97,12 @@ pub fn requests(body: &[u8]) -> Result<Page<ContactRequest>, BodyProblem> {
         #[serde(borrow)]
         received: Option<&'a RawValue>,
     }
-    let text = Text::of(body);
+    let text = BodyText::of(body);
     let lacks = BodyProblem::Lacks("data.received");
     let body: Body<'_> = part(text.is_json()?).ok_or(lacks)?;
     let data: Data<'_> = body.data.and_then(|data| part(data.get())).ok_or(lacks)?;
     let metadata = body.metadata.and_then(|metadata| part::<Metadata<'_>>(metadata.get())?.received);
-    let count = Counting { total: "total", metadata };
+    let count = PageTotals { total: "total", metadata };
     page(&text, data.received, lacks, "contact request", RequestId::parse, |row| payload::contact_request(row), count)
 }
 
@@ -115,10 +115,10 @@ pub fn contacts(body: &[u8]) -> Result<Page<Contact>, BodyProblem> {
         #[serde(borrow)]
         metadata: Option<&'a RawValue>,
     }
-    let text = Text::of(body);
+    let text = BodyText::of(body);
     let lacks = BodyProblem::Lacks("data");
     let body: Body<'_> = part(text.is_json()?).ok_or(lacks)?;
-    let count = Counting { total: "total_count", metadata: body.metadata };
+    let count = PageTotals { total: "total_count", metadata: body.metadata };
     page(&text, body.data, lacks, "contact", ContactId::parse, |row| payload::contact(row), count)
 }
 
@@ -131,12 +131,12 @@ pub fn responded(body: &[u8]) -> Result<Responded, BodyProblem> {
 }
 
 /// A body as text. Bytes that are not UTF-8 are replaced, and rows with a replacement are not accepted.
-struct Text<'a> {
+struct BodyText<'a> {
     text: Cow<'a, str>,
     damaged: bool,
 }
 
-impl<'a> Text<'a> {
+impl<'a> BodyText<'a> {
     fn of(body: &'a [u8]) -> Self {
         let text = String::from_utf8_lossy(body);
         Self { damaged: matches!(text, Cow::Owned(_)), text }
@@ -154,19 +154,19 @@ fn part<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
 }
 
 /// The rows of a list, each in its raw form.
-struct Rows<'a>(Vec<&'a RawValue>);
+struct RawRows<'a>(Vec<&'a RawValue>);
 
-impl<'de> Deserialize<'de> for Rows<'de> {
+impl<'de> Deserialize<'de> for RawRows<'de> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Each;
         impl<'de> Visitor<'de> for Each {
-            type Value = Rows<'de>;
+            type Value = RawRows<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Rows<'de>, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<RawRows<'de>, A::Error> {
                 let mut rows = Vec::new();
                 while let Some(row) = list.next_element()? {
                     if rows.len() == ROWS_MAX {
@@ -174,40 +174,40 @@ impl<'de> Deserialize<'de> for Rows<'de> {
                     }
                     rows.push(row);
                 }
-                Ok(Rows(rows))
+                Ok(RawRows(rows))
             }
         }
         deserializer.deserialize_seq(Each)
     }
 }
 
-/// Distinguishes one error of [`Rows`] from the others.
+/// Distinguishes one error of [`RawRows`] from the others.
 const TOO_MANY_ROWS: &str = "too many rows";
 
 /// The part of a page that says how many rows and pages there are.
-struct Counting<'a> {
+struct PageTotals<'a> {
     total: &'static str,
     metadata: Option<&'a RawValue>,
 }
 
-impl Counting<'_> {
+impl PageTotals<'_> {
     /// A number of the metadata; other fields do not matter.
     fn number(&self, name: &str) -> Option<u64> {
-        let row = Row::of(self.metadata?)?;
+        let row = RowFields::of(self.metadata?)?;
         row.raw(name)?.parse().ok()
     }
 }
 
 fn page<T: Listed, E>(
-    text: &Text<'_>,
+    text: &BodyText<'_>,
     rows: Option<&RawValue>,
     lacks: BodyProblem,
     what: &'static str,
     parse_id: impl Fn(&str) -> Result<T::Id, E>,
-    read: impl Fn(&Row<'_>) -> Result<T, PayloadProblem>,
-    count: Counting<'_>,
+    read: impl Fn(&RowFields<'_>) -> Result<T, PayloadProblem>,
+    count: PageTotals<'_>,
 ) -> Result<Page<T>, BodyProblem> {
-    let rows: Rows<'_> = match serde_json::from_str(rows.ok_or(lacks)?.get()) {
+    let rows: RawRows<'_> = match serde_json::from_str(rows.ok_or(lacks)?.get()) {
         Ok(rows) => rows,
         Err(error) if error.to_string().starts_with(TOO_MANY_ROWS) => return Err(BodyProblem::TooManyRows),
         Err(_) => return Err(lacks),
@@ -220,7 +220,7 @@ fn page<T: Listed, E>(
         pages: None,
     };
     for (position, raw) in (1..).zip(&rows.0) {
-        let row = Row::of(raw);
+        let row = RowFields::of(raw);
         let id = row.as_ref().and_then(|row| parse_id(&row.id()?).ok());
         // The reading changed a row with bytes that are not UTF-8.
         let damaged = text.damaged && raw.get().contains(char::REPLACEMENT_CHARACTER);

@@ -55,7 +55,7 @@ fn seconds(value: &Value) -> Option<Duration> {
 
 /// Who wrote a refusal's body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Words {
+pub enum RefusalAuthor {
     /// Unknown: it is empty, or could not be read.
     None,
     /// The platform's: JSON with an `error`, or with Phoenix's own `errors` \[docs, phx\].
@@ -71,16 +71,16 @@ const EXCERPT_CHARS_MAX: usize = 200;
 const EXCERPT_BYTES_MAX: usize = 64 << 10;
 
 /// Who wrote this body.
-pub fn words(body: &[u8], redact: &Redact) -> Words {
+pub fn words(body: &[u8], redact: &Redact) -> RefusalAuthor {
     if body.trim_ascii().is_empty() {
-        return Words::None;
+        return RefusalAuthor::None;
     }
     let shaped = |value: Value| {
         value.as_object().is_some_and(|object| ["error", "errors"].iter().any(|key| object.contains_key(*key)))
     };
     match bodies::json(body).is_ok_and(shaped) {
-        true => Words::Platform,
-        false => Words::Between(excerpt(body, redact)),
+        true => RefusalAuthor::Platform,
+        false => RefusalAuthor::Between(excerpt(body, redact)),
     }
 }
 
@@ -120,9 +120,9 @@ pub fn refusal(
         (429, _) => false,
         _ if status.is_redirection() => false,
         (407 | 451 | 511, _) => true,
-        (_, Words::Between(_)) => true,
-        (401 | 403, Words::None) => true,
-        (_, Words::None | Words::Platform) => false,
+        (_, RefusalAuthor::Between(_)) => true,
+        (401 | 403, RefusalAuthor::None) => true,
+        (_, RefusalAuthor::None | RefusalAuthor::Platform) => false,
     };
     let fault = match code {
         code if foreign => CallFault::InBetween(code),
@@ -136,12 +136,12 @@ pub fn refusal(
     };
     let retry_after = retry_after_header.and_then(|text| retry_after::parse(text, now)).or(said.retry_after);
     let message = match (foreign, words) {
-        (true, Words::Between(page)) => Some(page),
-        (true, Words::None) => Some(StrangerText::new("its body is empty")),
-        (true, Words::Platform) | (false, _) if status.is_redirection() => Some(StrangerText::new(
+        (true, RefusalAuthor::Between(page)) => Some(page),
+        (true, RefusalAuthor::None) => Some(StrangerText::new("its body is empty")),
+        (true, RefusalAuthor::Platform) | (false, _) if status.is_redirection() => Some(StrangerText::new(
             "it points elsewhere: is `platform.url` right, or is there a login page in between?",
         )),
-        (true, Words::Platform) | (false, _) => said.message,
+        (true, RefusalAuthor::Platform) | (false, _) => said.message,
     };
     CallError { fault, code: if foreign { None } else { said.code }, message, retry_after }
 }

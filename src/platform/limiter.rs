@@ -15,9 +15,9 @@ use fastrand::Rng;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
+use self::pace::CallPace;
 pub use self::pace::Class;
-use self::pace::Pace;
-use self::reach::Reach;
+use self::reach::Reachability;
 use crate::clock;
 use crate::ops::log::events;
 
@@ -70,7 +70,7 @@ pub struct Limiter {
     origin: Instant,
     /// For how long the machine had been suspended then.
     suspended: Duration,
-    state: Mutex<State>,
+    state: Mutex<LimiterState>,
     /// The number of callers that wait for an answer's turn, or have one.
     answers: AtomicUsize,
     /// The first of those who wait holds this: one timer for all of them, in the order in which they came.
@@ -79,9 +79,9 @@ pub struct Limiter {
 }
 
 #[derive(Debug)]
-struct State {
-    pace: Pace,
-    reach: Reach,
+struct LimiterState {
+    pace: CallPace,
+    reach: Reachability,
     rng: Rng,
     /// When the host last refused a call.
     refused_at: Option<Instant>,
@@ -96,17 +96,21 @@ pub enum NoTurn {
     Unreached(Duration),
 }
 
-/// A call that may go out now. Report its result with [`Turn::ended`].
+/// A call that may go out now. Report its result with [`CallPermit::ended`].
 #[derive(Debug)]
-pub struct Turn {
+pub struct CallPermit {
     limiter: Arc<Limiter>,
     began: Duration,
 }
 
 impl Limiter {
     fn new(host: String, calls_per_second_max: u32) -> Self {
-        let state =
-            State { pace: Pace::new(calls_per_second_max), reach: Reach::default(), rng: Rng::new(), refused_at: None };
+        let state = LimiterState {
+            pace: CallPace::new(calls_per_second_max),
+            reach: Reachability::default(),
+            rng: Rng::new(),
+            refused_at: None,
+        };
         Self {
             host,
             origin: Instant::now(),
@@ -119,11 +123,11 @@ impl Limiter {
     }
 
     /// Waits for a turn. Dropping the future gives up the place in the queue, and no other caller loses a turn.
-    pub async fn turn(self: &Arc<Self>, class: Class) -> Result<Turn, NoTurn> {
+    pub async fn turn(self: &Arc<Self>, class: Class) -> Result<CallPermit, NoTurn> {
         if class == Class::Answer {
             self.lock().reach.take(self.now()).map_err(NoTurn::Unreached)?;
         }
-        let _counted = (class == Class::Answer).then(|| Counted::new(&self.answers));
+        let _counted = (class == Class::Answer).then(|| WaitingCaller::new(&self.answers));
         // An answer that is not paced does not wait.
         if class == Class::Answer && !self.lock().pace.limited() {
             return self.try_turn(class).map_err(|at| NoTurn::Paused(self.left(at)));
@@ -151,10 +155,10 @@ impl Limiter {
         }
     }
 
-    fn try_turn(self: &Arc<Self>, class: Class) -> Result<Turn, Duration> {
+    fn try_turn(self: &Arc<Self>, class: Class) -> Result<CallPermit, Duration> {
         let began = self.now();
         self.lock().pace.take(class, began)?;
-        Ok(Turn { limiter: self.clone(), began })
+        Ok(CallPermit { limiter: self.clone(), began })
     }
 
     /// The host's pause runs on while this machine is suspended.
@@ -168,14 +172,14 @@ impl Limiter {
         at.saturating_sub(self.now())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LimiterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn refused(&self, began: Duration, status: u16, wait: Option<Duration>) {
         let now = self.now();
         let mut state = self.lock();
-        let State { pace, rng, refused_at, reach: _ } = &mut *state;
+        let LimiterState { pace, rng, refused_at, reach: _ } = &mut *state;
         let Some(pause) = pace.refused(began, wait, now, rng) else { return };
         let first = refused_at.is_none_or(|at| at.elapsed() > EPISODE);
         *refused_at = Some(Instant::now());
@@ -194,12 +198,12 @@ impl Limiter {
     }
 }
 
-impl Turn {
+impl CallPermit {
     /// The host was not reached.
     pub(crate) fn unreached(self) {
         let now = self.limiter.now();
         let mut state = self.limiter.lock();
-        let State { reach, rng, .. } = &mut *state;
+        let LimiterState { reach, rng, .. } = &mut *state;
         reach.failed(self.began, now, rng);
     }
 
@@ -219,16 +223,16 @@ impl Turn {
 }
 
 /// Counts the waiting callers, and subtracts those that leave.
-struct Counted<'a>(&'a AtomicUsize);
+struct WaitingCaller<'a>(&'a AtomicUsize);
 
-impl<'a> Counted<'a> {
+impl<'a> WaitingCaller<'a> {
     fn new(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for WaitingCaller<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -12,7 +12,7 @@ pub(super) use self::dial::DialFailure;
 pub use self::dial::Route;
 use self::dial::{Names, Suspects};
 pub use self::proxy::ProxyProblem;
-pub use self::wire::Wire;
+pub use self::wire::ByteStream;
 use super::limiter::Limiters;
 use super::tls::{Tls, TlsError};
 use crate::config::settings::Platform;

@@ -10,7 +10,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use super::row::Row;
+use super::row::RowFields;
 use crate::model::{
     Contact, ContactId, ContactKind, ContactRequest, RequestId, RequestStatus, Sender, SenderId, SenderIds,
     StrangerText,
@@ -123,7 +123,7 @@ pub fn channel_event(event: &str, payload: &Value) -> Option<Result<ChannelEvent
 /// Reads a pending request: the payload of `contact_request_received` \[seed\], or a row under `received` in the list of
 /// requests \[docs\].
 pub fn contact_request<'a>(payload: impl Into<Object<'a>>) -> Result<ContactRequest, PayloadProblem> {
-    let mut fields = Fields::of(payload.into())?;
+    let mut fields = FieldReader::of(payload.into())?;
     let id = fields.id("id", RequestId::parse);
     if fields.word("status").is_some_and(|status| status != "pending") {
         fields.broken("status", FieldProblem::NotPending);
@@ -138,7 +138,7 @@ pub fn contact_request<'a>(payload: impl Into<Object<'a>>) -> Result<ContactRequ
 
 /// Reads a contact: the payload of `contact_added` \[seed\], or a row of the list of contacts \[docs\].
 pub fn contact<'a>(payload: impl Into<Object<'a>>) -> Result<Contact, PayloadProblem> {
-    let mut fields = Fields::of(payload.into())?;
+    let mut fields = FieldReader::of(payload.into())?;
     let id = fields.id("id", ContactId::parse);
     let kind = match fields.word("type").as_deref() {
         Some("User") => ContactKind::User,
@@ -162,14 +162,14 @@ pub fn supersede(payload: &Value, redact: &Redact) -> Supersede {
 }
 
 fn request_updated(payload: &Value) -> Result<ChannelEvent, PayloadProblem> {
-    let mut fields = Fields::of(payload.into())?;
+    let mut fields = FieldReader::of(payload.into())?;
     let id = fields.id("id", RequestId::parse);
     let status = RequestStatus::parse(&fields.word("status").unwrap_or_default());
     fields.finish(id, |id| ChannelEvent::RequestUpdated { id, status })
 }
 
 fn contact_removed(payload: &Value) -> Result<ChannelEvent, PayloadProblem> {
-    let mut fields = Fields::of(payload.into())?;
+    let mut fields = FieldReader::of(payload.into())?;
     let id = fields.id("id", ContactId::parse);
     fields.finish(id, |id| ChannelEvent::ContactRemoved { id })
 }
@@ -181,7 +181,7 @@ pub enum Object<'a> {
     /// An event's payload.
     Parsed(Option<&'a Map<String, Value>>),
     /// A row of a list.
-    Row(&'a Row<'a>),
+    Row(&'a RowFields<'a>),
 }
 
 impl<'a> From<&'a Value> for Object<'a> {
@@ -190,8 +190,8 @@ impl<'a> From<&'a Value> for Object<'a> {
     }
 }
 
-impl<'a> From<&'a Row<'a>> for Object<'a> {
-    fn from(row: &'a Row<'a>) -> Self {
+impl<'a> From<&'a RowFields<'a>> for Object<'a> {
+    fn from(row: &'a RowFields<'a>) -> Self {
         Object::Row(row)
     }
 }
@@ -245,12 +245,12 @@ impl<'a> Object<'a> {
 }
 
 /// Reads fields from an object and collects their problems, so that all are reported at once.
-struct Fields<'a> {
+struct FieldReader<'a> {
     object: Object<'a>,
     broken: Vec<(&'static str, FieldProblem)>,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> FieldReader<'a> {
     fn of(object: Object<'a>) -> Result<Self, PayloadProblem> {
         match object {
             Object::Parsed(None) => Err(PayloadProblem { broken: vec![("payload", FieldProblem::NotAnObject)] }),

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use self::transport::{Connector, Cut};
+use self::transport::{BodyCut, Connector};
 use super::bodies::{self, BodyProblem};
 use super::limiter::{Class, Limiter, NoTurn};
 use super::net::{Net, NetError};
@@ -28,7 +28,7 @@ use crate::model::{AgentId, Answer, Contact, ContactId, ContactRequest, RequestI
 use crate::ops::stop_at::{self, Point};
 use crate::secret::Key;
 use crate::secret::Redact;
-use crate::transcript::Recorder;
+use crate::transcript::TranscriptRecorder;
 
 /// Most bytes of a page, after decompression.
 pub(crate) const PAGE_BYTES_MAX: usize = 8 << 20;
@@ -65,7 +65,7 @@ pub struct Rest {
     /// The headers of every request.
     headers: HeaderMap,
     redact: Redact,
-    recorder: Option<Recorder>,
+    recorder: Option<TranscriptRecorder>,
     count: CallCount,
     leave: Leave,
 }
@@ -163,7 +163,7 @@ impl Rest {
     }
 
     /// Adds every key that is used to `redact`, so that the log never shows one, and passes every call to the recorder.
-    pub fn watched(self, redact: Redact, recorder: Option<Recorder>) -> Self {
+    pub fn watched(self, redact: Redact, recorder: Option<TranscriptRecorder>) -> Self {
         Self { redact, recorder, ..self }
     }
 
@@ -185,7 +185,7 @@ impl Rest {
     }
 
     /// The recorder of a transcript, if one is written.
-    pub fn recorder(&self) -> Option<&Recorder> {
+    pub fn recorder(&self) -> Option<&TranscriptRecorder> {
         self.recorder.as_ref()
     }
 
@@ -209,25 +209,26 @@ impl Rest {
 impl AgentRest {
     /// `GET /agent/me`: whose key this is.
     pub async fn me(&self) -> Reply<Me> {
-        self.call(Class::Call, Asked::get("agent/me"), BODY_BYTES_MAX, bodies::me).await
+        self.call(Class::Call, RestCall::get("agent/me"), BODY_BYTES_MAX, bodies::me).await
     }
 
     /// One page of the pending requests to this agent; pages count from 1, `page_size` is 1 to 100.
     pub async fn requests(&self, page: u32, page_size: u32) -> Reply<Page<ContactRequest>> {
-        let asked = Asked::page("agent/contacts/requests", page, page_size);
+        let asked = RestCall::page("agent/contacts/requests", page, page_size);
         self.call(Class::Call, asked, PAGE_BYTES_MAX, bodies::requests).await
     }
 
     /// One page of this agent's contacts; pages count from 1, `page_size` is 1 to 100.
     pub async fn contacts(&self, page: u32, page_size: u32) -> Reply<Page<Contact>> {
-        self.call(Class::Call, Asked::page("agent/contacts", page, page_size), PAGE_BYTES_MAX, bodies::contacts).await
+        self.call(Class::Call, RestCall::page("agent/contacts", page, page_size), PAGE_BYTES_MAX, bodies::contacts)
+            .await
     }
 
     /// Answers a request. Cancelling this future after it was polled leaves the outcome unknown, as do
     /// [`CallFault::NoAnswer`], [`CallFault::Unreadable`], [`CallFault::InBetween`] and a 5xx.
     pub async fn respond(&self, request: &RequestId, answer: Answer) -> Reply<Responded> {
         let body = json!({ "action": answer.as_str(), "request_id": request.as_str() });
-        let asked = Asked::post(RESPOND, &body);
+        let asked = RestCall::post(RESPOND, &body);
         self.call(Class::Answer, asked, BODY_BYTES_MAX, bodies::responded).await
     }
 
@@ -236,13 +237,13 @@ impl AgentRest {
         // If no person waits for it, answers go first.
         let class = if for_person { Class::Answer } else { Class::Call };
         let body = json!({ "contact_id": contact.as_str() });
-        self.call(class, Asked::post("agent/contacts/remove", &body), BODY_BYTES_MAX, |_| Ok(())).await
+        self.call(class, RestCall::post("agent/contacts/remove", &body), BODY_BYTES_MAX, |_| Ok(())).await
     }
 
     async fn call<T>(
         &self,
         class: Class,
-        asked: Asked,
+        asked: RestCall,
         most: usize,
         read: impl FnOnce(&[u8]) -> Result<T, BodyProblem>,
     ) -> Reply<T> {
@@ -287,7 +288,7 @@ impl AgentRest {
         (self.rest.count.0)(asked.path, Some(status.as_u16()));
         let date = date(response.headers());
         let wait = header_text(response.headers(), header::RETRY_AFTER).map(str::to_owned);
-        let body = timeout_at(until, transport::bounded(response, most)).await.unwrap_or(Err(Cut::Broken));
+        let body = timeout_at(until, transport::bounded(response, most)).await.unwrap_or(Err(BodyCut::Broken));
         if let Some((recorder, call)) = recorded {
             let body = body.as_deref().unwrap_or_default();
             recorder.answered(&self.agent, call, status.as_u16(), wait.as_deref(), body);
@@ -303,7 +304,7 @@ impl AgentRest {
                 let message = Some(StrangerText::new(&problem.to_string()));
                 CallError { fault: CallFault::Unreadable(status.as_u16()), code: None, message, retry_after: None }
             }),
-            (true, Err(Cut::TooLarge(_))) if most == PAGE_BYTES_MAX => {
+            (true, Err(BodyCut::TooLarge(_))) if most == PAGE_BYTES_MAX => {
                 let message = Some(StrangerText::new(&format!("it has more than {PAGE_BYTES_MAX} bytes")));
                 Err(CallError { fault: CallFault::TooLarge, code: None, message, retry_after: None })
             }
@@ -324,7 +325,7 @@ impl AgentRest {
         below(&self.rest.base, path)
     }
 
-    fn uri(&self, asked: &Asked) -> Result<Uri, http::Error> {
+    fn uri(&self, asked: &RestCall) -> Result<Uri, http::Error> {
         if let (RESPOND, None, Some(known)) = (asked.path, &asked.query, &self.rest.answers) {
             return Ok(known.clone());
         }
@@ -333,7 +334,7 @@ impl AgentRest {
         Ok(url.as_str().parse()?)
     }
 
-    fn request(&self, asked: &Asked) -> Result<Request<Full<Bytes>>, CallError> {
+    fn request(&self, asked: &RestCall) -> Result<Request<Full<Bytes>>, CallError> {
         let unusable = || transport::unsent("the address cannot be used");
         let body = asked.body.clone().unwrap_or_default();
         let mut request = Request::new(Full::new(body));
@@ -349,7 +350,7 @@ impl AgentRest {
     }
 
     /// Records a call in the transcript, if there is one.
-    fn recorded(&self, asked: &Asked) -> Option<(&Recorder, u64)> {
+    fn recorded(&self, asked: &RestCall) -> Option<(&TranscriptRecorder, u64)> {
         let recorder = self.rest.recorder.as_ref()?;
         let method = if asked.body.is_some() { "POST" } else { "GET" };
         let number = recorder.call(&self.agent, method, asked.path, asked.query.as_deref(), asked.body.as_deref());
@@ -366,13 +367,13 @@ fn below(base: &Url, path: &str) -> Url {
 }
 
 /// The call: a POST if there is a body.
-struct Asked {
+struct RestCall {
     path: &'static str,
     query: Option<String>,
     body: Option<Bytes>,
 }
 
-impl Asked {
+impl RestCall {
     fn get(path: &'static str) -> Self {
         Self { path, query: None, body: None }
     }

@@ -16,15 +16,15 @@ const FIELDS_MAX: usize = 256;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Row<'a> {
+pub struct RowFields<'a> {
     fields: Vec<(Cow<'a, str>, &'a str)>,
 }
 
-impl<'a> Row<'a> {
+impl<'a> RowFields<'a> {
     /// Finds the fields of a row; `None` where it is not an object, or one of too many fields.
     pub(super) fn of(raw: &'a RawValue) -> Option<Self> {
         let mut json = serde_json::Deserializer::from_str(raw.get());
-        let fields = json.deserialize_map(Fields).ok()?;
+        let fields = json.deserialize_map(RowVisitor).ok()?;
         Some(Self { fields })
     }
 
@@ -48,8 +48,8 @@ impl<'a> Row<'a> {
     }
 
     /// The object that is the value of this key.
-    pub(super) fn object(&self, key: &str) -> Option<Row<'a>> {
-        Row::of(serde_json::from_str(self.raw(key)?).ok()?)
+    pub(super) fn object(&self, key: &str) -> Option<RowFields<'a>> {
+        RowFields::of(serde_json::from_str(self.raw(key)?).ok()?)
     }
 
     /// A text under this key, or the digits of a whole number.
@@ -78,9 +78,9 @@ fn text(raw: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-struct Fields;
+struct RowVisitor;
 
-impl<'de> Visitor<'de> for Fields {
+impl<'de> Visitor<'de> for RowVisitor {
     type Value = Vec<(Cow<'de, str>, &'de str)>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

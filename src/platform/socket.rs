@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use url::Url;
 
 use super::limiter::{Class, Limiter};
-use super::net::{Net, NetError, Route, Wire};
+use super::net::{ByteStream, Net, NetError, Route};
 pub use upgrade::open;
 
 use crate::model::Ended;
@@ -86,13 +86,13 @@ impl Dialer {
 /// An open socket.
 #[derive(Debug)]
 pub struct Socket {
-    stream: WebSocketStream<Wire>,
+    stream: WebSocketStream<ByteStream>,
     /// The key that opened it.
     redact: Redact,
 }
 
 impl Socket {
-    pub(super) fn new(stream: WebSocketStream<Wire>, redact: Redact) -> Self {
+    pub(super) fn new(stream: WebSocketStream<ByteStream>, redact: Redact) -> Self {
         Self { stream, redact }
     }
 
@@ -133,7 +133,7 @@ impl Pings {
 }
 
 /// How the socket ends.
-enum End {
+enum SocketEnd {
     /// The peer closed, and gets a confirmation.
     Theirs(Option<CloseFrame>),
     /// We were told to close, or the receiver of events is gone.
@@ -148,25 +148,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     async fn run(mut self) {
         let end = self.frames().await;
         let ended = match &end {
-            End::Theirs(frame) => ended(frame.as_ref(), &self.redact),
-            End::Ours => {
+            SocketEnd::Theirs(frame) => ended(frame.as_ref(), &self.redact),
+            SocketEnd::Ours => {
                 let frame = self.close(CloseCode::Normal, true).await;
                 ended(frame.as_ref(), &self.redact)
             }
-            End::Refused(code) => Ended { too_large: *code == CloseCode::Size, ..Ended::default() },
-            End::Broken => Ended::default(),
+            SocketEnd::Refused(code) => Ended { too_large: *code == CloseCode::Size, ..Ended::default() },
+            SocketEnd::Broken => Ended::default(),
         };
         // The receiver learns of the end before the closing handshake.
         let _ = self.events.send(SocketEvent::Closed(ended)).await;
         match end {
-            End::Theirs(_) => drop(timeout(CLOSE_MAX, self.stream.flush()).await),
+            SocketEnd::Theirs(_) => drop(timeout(CLOSE_MAX, self.stream.flush()).await),
             // Without a close frame, the platform may count the connection as alive for a minute.
-            End::Refused(code) => drop(self.close(code, false).await),
-            End::Ours | End::Broken => {}
+            SocketEnd::Refused(code) => drop(self.close(code, false).await),
+            SocketEnd::Ours | SocketEnd::Broken => {}
         }
     }
 
-    async fn frames(&mut self) -> End {
+    async fn frames(&mut self) -> SocketEnd {
         // Nothing is read before then.
         let mut silent_until = None;
         loop {
@@ -179,28 +179,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                             (SocketEvent::Text(text, Instant::now()), bytes)
                         }
                         Some(Ok(Message::Binary(data))) => (SocketEvent::Binary(data.len()), 0),
-                        Some(Ok(Message::Close(frame))) => return End::Theirs(frame),
+                        Some(Ok(Message::Close(frame))) => return SocketEnd::Theirs(frame),
                         // Reading writes the pong, too.
                         Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
                             silent_until = self.pings.one_more();
                             continue;
                         }
-                        Some(Err(Error::Capacity(_))) => return End::Refused(CloseCode::Size),
-                        Some(Err(Error::Utf8(_))) => return End::Refused(CloseCode::Invalid),
-                        Some(Err(_)) | None => return End::Broken,
+                        Some(Err(Error::Capacity(_))) => return SocketEnd::Refused(CloseCode::Size),
+                        Some(Err(Error::Utf8(_))) => return SocketEnd::Refused(CloseCode::Invalid),
+                        Some(Err(_)) | None => return SocketEnd::Broken,
                     };
                     if self.hand_over(event, bytes).await.is_err() {
-                        return End::Ours;
+                        return SocketEnd::Ours;
                     }
                 }
                 command = self.commands.recv() => match command {
                     Some(SocketCommand::Send(text)) => {
                         let sent = timeout(WRITE_MAX, self.stream.send(Message::text(text))).await;
                         if !matches!(sent, Ok(Ok(()))) {
-                            return End::Broken;
+                            return SocketEnd::Broken;
                         }
                     }
-                    Some(SocketCommand::Close) | None => return End::Ours,
+                    Some(SocketCommand::Close) | None => return SocketEnd::Ours,
                 },
             }
         }

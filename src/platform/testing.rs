@@ -20,12 +20,12 @@ pub(crate) enum Then {
 
 /// A listening server that sends the same reply to every client.
 #[derive(Debug, Clone)]
-pub(crate) struct Raw {
+pub(crate) struct CannedServer {
     pub(crate) address: SocketAddr,
     heard: Arc<Mutex<Vec<String>>>,
 }
 
-impl Raw {
+impl CannedServer {
     /// Answers each request with these pieces, each in a packet of its own.
     pub(crate) async fn serve(pieces: Vec<Vec<u8>>, then: Then) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

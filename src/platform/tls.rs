@@ -16,7 +16,7 @@ use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 use tracing::warn;
 
-use crate::files::{self, FileError, Reading, Trust};
+use crate::files::{self, FileError, FileTrust, ReadOptions};
 use crate::ops::log::events;
 
 /// An error in the TLS settings.
@@ -89,7 +89,7 @@ pub struct Tls {
 #[derive(Debug)]
 struct Current {
     /// The file as it was read; `None` to read it again.
-    stamp: Option<Stamp>,
+    stamp: Option<CertificateStamp>,
     /// Without ALPN, for the socket.
     plain: Arc<ClientConfig>,
     /// For HTTP/2 and HTTP/1.1.
@@ -103,14 +103,14 @@ pub fn authorities() -> Option<String> {
 
 /// Detects that a file was replaced: another file with the same time and length has a different stamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
+struct CertificateStamp {
     identity: (u64, u64),
     /// Contents, and name or mode.
     changed: [(i64, i64); 2],
     length: u64,
 }
 
-impl Stamp {
+impl CertificateStamp {
     fn of(path: &Path) -> Option<Self> {
         let file = path.to_owned();
         let metadata = files::within(path, move || Ok(std::fs::metadata(file)?)).ok()?;
@@ -125,7 +125,7 @@ impl Stamp {
 impl Tls {
     /// Reads the machine's roots and the file. Blocks on the file system.
     pub fn new(ca_file: Option<PathBuf>) -> Result<Self, TlsError> {
-        let stamp = ca_file.as_deref().and_then(Stamp::of);
+        let stamp = ca_file.as_deref().and_then(CertificateStamp::of);
         let (plain, http) = pair(client_config(ca_file.as_deref())?);
         Ok(Self { ca_file, current: Mutex::new(Current { stamp, plain, http }) })
     }
@@ -161,7 +161,7 @@ impl Tls {
 
     fn read_again(&self) {
         let Some(path) = &self.ca_file else { return };
-        let stamp = Stamp::of(path);
+        let stamp = CertificateStamp::of(path);
         if stamp.is_some() && stamp == self.lock().stamp {
             return;
         }
@@ -200,7 +200,7 @@ fn pair(config: Arc<ClientConfig>) -> (Arc<ClientConfig>, Arc<ClientConfig>) {
 
 /// The bytes of a file that decides which certificates doorman trusts.
 fn pem(path: &Path, bytes_max: usize) -> Result<Vec<u8>, String> {
-    let read = files::read(path, Reading { bytes_max, pipes: false, trust: Trust::Path });
+    let read = files::read(path, ReadOptions { bytes_max, pipes: false, trust: FileTrust::Path });
     read.map(|contents| contents.bytes).map_err(|error| match &error {
         FileError::Untrusted(_) => format!("{error}: {}", error.help()),
         FileError::System(_) | FileError::NotRegular(_) | FileError::TooLarge(_) | FileError::Hangs => {

@@ -46,7 +46,7 @@ pub struct Question {
 
 /// A decider's verdict about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct DeciderVerdict {
     /// The decider.
     pub decider: RuleName,
     /// The [`Question::key`] that it answers; `None`: any question, in a test.
@@ -100,7 +100,7 @@ pub(crate) fn question(rule: &Rule, request: &ContactRequest) -> Option<Question
     Some(Question { rule: rule.name.clone(), decider: ask.decider.clone(), key: hex(hasher.finalize()).into() })
 }
 
-impl Told {
+impl DeciderVerdict {
     /// Whether it answers this question.
     pub(crate) fn answers(&self, question: &Question) -> bool {
         self.decider == question.decider && self.key.as_ref().is_none_or(|key| *key == question.key)
@@ -117,7 +117,7 @@ impl Told {
 mod tests {
     use super::*;
     use crate::policy::rules::SourceText;
-    use crate::policy::{Loaded, load_texts};
+    use crate::policy::{LoadedPolicy, load_texts};
 
     const RULES: &str = "version = 1
 [policy]
@@ -137,7 +137,7 @@ then = \"defer\"
 when = { handle = \"bob/later\" }
 ";
 
-    fn load(text: String) -> Loaded {
+    fn load(text: String) -> LoadedPolicy {
         let texts = [SourceText { name: "rules.toml".into(), text: text.into() }];
         load_texts(std::path::Path::new("rules.toml"), &texts)
     }
@@ -275,7 +275,7 @@ when = { handle = \"bob/later\" }
 
 /// The response of a decider.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
+pub struct DeciderWord {
     /// What it thinks.
     pub verdict: Verdict,
     /// The reason, in its own words.

@@ -8,7 +8,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::conditions::{Asked, OfContact};
+use super::conditions::{OfContact, ReceivingAgent};
 use super::evaluate::inputs::Inputs;
 use super::patterns::HandlePattern;
 use super::regexes;
@@ -27,12 +27,12 @@ pub enum Audit {
     /// No rule would let them in: a rule defers them, they look like a protected owner, or no rule approves them.
     NotApproved(By),
     /// It depends on something that is not known of a contact.
-    CannotBeEvaluated(Unknown),
+    CannotBeEvaluated(UnknownReason),
 }
 
 /// What is not known about a contact.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unknown {
+pub enum UnknownReason {
     /// The contact has no plain handle.
     Handle,
     /// This condition of this rule.
@@ -64,8 +64,8 @@ impl fmt::Display for Audit {
             Audit::Rejected(rule) => write!(f, "rejected by `{rule}`"),
             Audit::NotApproved(By::NoMatch) => f.write_str("not approved: no rule lets them in"),
             Audit::NotApproved(by) => write!(f, "not approved: `{by}`"),
-            Audit::CannotBeEvaluated(Unknown::Handle) => f.write_str("cannot be evaluated: no plain handle"),
-            Audit::CannotBeEvaluated(Unknown::Condition { rule, key }) => {
+            Audit::CannotBeEvaluated(UnknownReason::Handle) => f.write_str("cannot be evaluated: no plain handle"),
+            Audit::CannotBeEvaluated(UnknownReason::Condition { rule, key }) => {
                 write!(f, "cannot be evaluated: `{rule}` asks for `{key}`")
             }
         }
@@ -82,15 +82,15 @@ struct Heard<'p> {
 impl Heard<'_> {
     fn unknown(&self) -> Audit {
         let (rule, key) = (self.rule.name.clone(), self.unknown.unwrap_or("when"));
-        Audit::CannotBeEvaluated(Unknown::Condition { rule, key })
+        Audit::CannotBeEvaluated(UnknownReason::Condition { rule, key })
     }
 }
 
 impl Policy {
     /// What these rules say of a contact of this agent with this handle; `now` is for rules that have ended.
-    pub fn audit(&self, handle: Option<&Handle>, asked: Option<&Asked>, now: Timestamp) -> Audit {
+    pub fn audit(&self, handle: Option<&Handle>, asked: Option<&ReceivingAgent>, now: Timestamp) -> Audit {
         let (Some(handle), Ok(id)) = (handle, RequestId::parse("audit")) else {
-            return Audit::CannotBeEvaluated(Unknown::Handle);
+            return Audit::CannotBeEvaluated(UnknownReason::Handle);
         };
         let sender = Sender::parse(Some(handle.as_str()));
         let request = ContactRequest { id, sender, name: None, message: None, inserted_at: None, ids: None };

@@ -18,14 +18,14 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::index::Index;
-use super::load::{Advice, ListText, Loaded};
+use super::load::{Advice, ListText, LoadedPolicy};
 use super::lookalike::Protect;
 use super::raw::RawProtect;
 use super::rules::{List, PolicyTest, RuleName, SourceText, Window};
 use super::tests_runner::{self, TestResult};
 use super::{Policy, PolicyHash, conditions, lint, regexes};
 use crate::diagnostics::{Report, Severity};
-use crate::document::{At, Problems, shown};
+use crate::document::{Problems, WithSpan, shown};
 use crate::model::{Handle, Verdict};
 use include::{Gathered, Included};
 
@@ -46,7 +46,7 @@ pub(crate) struct Compiling<'p> {
     /// The directory of each included file, from the rules file's, by which text of the report the file is.
     directories: BTreeMap<usize, PathBuf>,
     /// The files that were read, by path from the rules file; `None` where one could not be read, which has been reported.
-    files: BTreeMap<String, Option<lists::FileText>>,
+    files: BTreeMap<String, Option<lists::ListFileText>>,
     /// Declared names; `None` where the thing itself is broken, which has been reported.
     lists: BTreeMap<String, Option<Arc<List>>>,
     windows: BTreeMap<String, Option<Arc<Window>>>,
@@ -107,7 +107,7 @@ pub fn compile(
     lists: &dyn Fn(&str) -> Result<ListText, Advice>,
     previous: Option<&Policy>,
     shrunk: &Shrunk,
-) -> Loaded {
+) -> LoadedPolicy {
     let mut report = Report::default();
     let shared: Arc<str> = text.into();
     report.add_source(path, shared.clone());
@@ -116,7 +116,7 @@ pub fn compile(
     let mut shrunk = false;
     let policy = whole(path, &shared, lists, running, &mut problems, (&mut tests, &mut shrunk));
     let policy = policy.filter(|_| problems.errors() == 0).map(Arc::new);
-    Loaded { policy, report: problems.finish(), tests, files: Vec::new(), shrunk, changes: Vec::new() }
+    LoadedPolicy { policy, report: problems.finish(), tests, files: Vec::new(), shrunk, changes: Vec::new() }
 }
 
 /// What the lists are compared with.
@@ -242,7 +242,7 @@ impl Compiling<'_> {
     }
 
     /// One part of a handle, as a literal: an owner or a slug.
-    fn part(&mut self, key: &str, text: &At<String>) -> Option<Arc<str>> {
+    fn part(&mut self, key: &str, text: &WithSpan<String>) -> Option<Arc<str>> {
         let bare =
             if key == "slug" { text.value.as_str() } else { text.value.strip_prefix('@').unwrap_or(&text.value) };
         let lower = bare.to_ascii_lowercase();

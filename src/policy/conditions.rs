@@ -21,12 +21,12 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 
-pub use agents::{Agents, Asked};
+pub use agents::{AskedAgents, ReceivingAgent};
 pub use contact::IsContact;
 pub use contacts::ContactsOver;
 pub use handle::{HandleIn, HandleRegex, InList};
-pub use handle_parts::{Kind, OwnerIs, SenderKind, SlugIs};
-pub use history::{HISTORY, History, Over};
+pub use handle_parts::{KindCondition, OwnerIs, SenderKind, SlugIs};
+pub use history::{HISTORY, HistoryCondition, OverQuota};
 pub use message::{MessageAbsent, MessageContains, MessageContainsFile, MessageLongerThan, MessageRegex};
 pub use name::{NameContains, NameIs, NameRegex};
 pub(crate) use needs::Needs;
@@ -37,10 +37,10 @@ use super::evaluate::Evaluation;
 use super::evaluate::inputs::Inputs;
 use super::index::{Anchor, IndexBuilder};
 use super::raw::RawCondition;
-use crate::document::keys::Key;
+use crate::document::keys::DocumentKey;
 use crate::document::{Problems, shown};
 use crate::model::Handle;
-use compared::Group;
+use compared::SenderGroup;
 
 /// One key of a `when` table with its values, compiled. The values of one key are ORed.
 pub struct Condition(pub(super) Box<dyn ConditionKind>);
@@ -49,7 +49,7 @@ pub struct Condition(pub(super) Box<dyn ConditionKind>);
 /// where the default (does nothing, promises nothing) is not true of it.
 pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
     /// Its row of the key table.
-    fn key(&self) -> &'static Key;
+    fn key(&self) -> &'static DocumentKey;
 
     /// True, false or unknown, and when time alone changes that.
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation;
@@ -91,12 +91,12 @@ pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
     }
 
     /// The senders that it names, for comparing conditions; `None` where it names none.
-    fn groups(&self) -> Option<Box<dyn Iterator<Item = Group<'_>> + '_>> {
+    fn groups(&self) -> Option<Box<dyn Iterator<Item = SenderGroup<'_>> + '_>> {
         None
     }
 
     /// Whether it holds for every sender of a group.
-    fn holds_for_all(&self, _group: Group<'_>) -> bool {
+    fn holds_for_all(&self, _group: SenderGroup<'_>) -> bool {
         false
     }
 
@@ -129,7 +129,7 @@ pub(crate) enum OfContact {
 /// The type of a condition, and how it is made from the text of the file.
 pub(crate) trait Compile: ConditionKind + Sized {
     /// Its row of the key table.
-    const KEY: Key;
+    const KEY: DocumentKey;
 
     /// Compiles it. `None` where something is wrong, which has been reported.
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self>;
@@ -223,7 +223,7 @@ type CompileFn = fn(&RawCondition, &mut Compiling<'_>) -> Option<Condition>;
 macro_rules! conditions {
     ($($kind:ty),* $(,)?) => {
         /// The rows of the key table, in the order of the reference page.
-        pub(crate) static KEYS: &[Key] = &[$(<$kind as Compile>::KEY),*];
+        pub(crate) static KEYS: &[DocumentKey] = &[$(<$kind as Compile>::KEY),*];
 
         static REGISTRY: &[(&str, CompileFn)] = &[$((
             <$kind as Compile>::KEY.name,
@@ -239,7 +239,7 @@ macro_rules! conditions {
 }
 
 /// The row of the key table of a condition's type.
-pub(crate) fn row(name: &str) -> &'static Key {
+pub(crate) fn row(name: &str) -> &'static DocumentKey {
     // Every registered type has a row. For any other type the first row is returned, and compiling refuses it.
     KEYS.iter().find(|key| key.name == name).unwrap_or(&KEYS[0])
 }
@@ -248,7 +248,7 @@ conditions![
     HandleIn,
     OwnerIs,
     SlugIs,
-    Kind,
+    KindCondition,
     HandleRegex,
     InList,
     NameIs,
@@ -263,8 +263,8 @@ conditions![
     AgeOver,
     IsContact,
     ContactsOver,
-    History,
-    Agents,
+    HistoryCondition,
+    AskedAgents,
 ];
 
 #[cfg(test)]

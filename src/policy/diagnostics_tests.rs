@@ -6,7 +6,7 @@ mod warnings;
 
 use std::path::Path;
 
-use super::load::{Advice, ListText, Loaded};
+use super::load::{Advice, ListText, LoadedPolicy};
 use super::{Policy, compile};
 
 /// A case: what it shows, and the file.
@@ -33,7 +33,7 @@ fn list(name: &str) -> Result<ListText, Advice> {
     Ok(ListText { text: text.to_owned(), warning: None })
 }
 
-pub(super) fn compiled(text: &str, running: Option<&Policy>) -> Loaded {
+pub(super) fn compiled(text: &str, running: Option<&Policy>) -> LoadedPolicy {
     compile(Path::new("rules.toml"), text, &list, running, &crate::policy::Shrunk::Refuse)
 }
 
@@ -46,7 +46,7 @@ pub(super) fn whole(part: &str) -> String {
 }
 
 /// Renders all cases, each under its file.
-pub(super) fn rendered(cases: &[Case], check: fn(&str, &Loaded)) -> String {
+pub(super) fn rendered(cases: &[Case], check: fn(&str, &LoadedPolicy)) -> String {
     let mut out = String::new();
     for (title, part) in cases {
         let text = whole(part);

@@ -30,13 +30,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::evaluate::inputs::after;
 use super::history::HistoryNeeds;
 use crate::model::{Contact, ContactId, ContactRequest, Handle, RequestId, SenderIds};
-use changed::Changed;
+use changed::ChangedOwners;
 pub use changed::Concerned;
-pub(crate) use contacts::Added;
+pub(crate) use contacts::AddOutcome;
 pub use contacts::{OPEN_MAX, OpenContact, OpenContacts};
-pub use doubt::{Basis, Doubt, Fact, Said};
+pub use doubt::{Basis, Doubt, DoubtSettlement, Fact};
 use identities::Identities;
-pub use identities::{IDS_MAX, Told};
+pub use identities::{IDS_MAX, SeenIdentity};
 use presumed::Presumed;
 use unlisted::Unlisted;
 
@@ -51,18 +51,18 @@ const PER_OWNER_MAX: usize = 16;
 
 /// How long a question stays without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unknown {
+pub(crate) enum UnknownUntil {
     /// Until then, if nothing else happens.
     Until(Timestamp),
     /// Until something is seen, or a person says.
     Open,
 }
 
-impl Unknown {
-    fn longer(self, other: Unknown) -> Unknown {
+impl UnknownUntil {
+    fn longer(self, other: UnknownUntil) -> UnknownUntil {
         match (self, other) {
-            (Unknown::Until(one), Unknown::Until(other)) => Unknown::Until(one.max(other)),
-            (Unknown::Open, _) | (_, Unknown::Open) => Unknown::Open,
+            (UnknownUntil::Until(one), UnknownUntil::Until(other)) => UnknownUntil::Until(one.max(other)),
+            (UnknownUntil::Open, _) | (_, UnknownUntil::Open) => UnknownUntil::Open,
         }
     }
 }
@@ -87,7 +87,7 @@ pub struct Doubts {
     /// Doubts that had to be dropped: at or before these moments the fact is unknown for everybody.
     let_go: BTreeMap<Fact, Timestamp>,
     /// Owners for whom something changed since the last `take_changed`.
-    changed: Changed,
+    changed: ChangedOwners,
 }
 
 impl Doubts {
@@ -199,7 +199,7 @@ impl Doubts {
     }
 
     /// A payload shows who has this handle: returns what is new, to be recorded.
-    pub fn told(&mut self, handle: &Handle, ids: &SenderIds, basis: Basis, now: Timestamp) -> Vec<Told> {
+    pub fn told(&mut self, handle: &Handle, ids: &SenderIds, basis: Basis, now: Timestamp) -> Vec<SeenIdentity> {
         let (new, doubted) = self.identities.told(handle, ids, basis, now);
         if doubted {
             self.changed.owner(handle.owner());
@@ -208,7 +208,7 @@ impl Doubts {
     }
 
     /// Takes over what the record knows about a holder of this owner's names.
-    pub fn on_record(&mut self, owner: &str, told: &Told, basis: Basis, at: Timestamp) {
+    pub fn on_record(&mut self, owner: &str, told: &SeenIdentity, basis: Basis, at: Timestamp) {
         self.identities.on_record(owner, told, basis, at);
     }
 
@@ -240,7 +240,7 @@ impl Doubts {
     }
 
     /// This reading of the list shows this contact.
-    pub(crate) fn contact_seen(&mut self, contact: &Contact, reading: u64, now: Timestamp) -> Added {
+    pub(crate) fn contact_seen(&mut self, contact: &Contact, reading: u64, now: Timestamp) -> AddOutcome {
         let (added, doubted) = self.contacts.add(contact, reading, now);
         if doubted {
             let owners = self.contacts.owners_of(&contact.id);
@@ -407,10 +407,10 @@ impl Doubts {
         fact: Fact,
         within: Option<SignedDuration>,
         now: Timestamp,
-    ) -> Option<Unknown> {
+    ) -> Option<UnknownUntil> {
         let until = |until: Option<Timestamp>| match (until, within) {
-            (Some(until), Some(within)) => Unknown::Until(after(until, within)),
-            (None, _) | (_, None) => Unknown::Open,
+            (Some(until), Some(within)) => UnknownUntil::Until(after(until, within)),
+            (None, _) | (_, None) => UnknownUntil::Open,
         };
         let kept = self.by_owner.get(owner).into_iter().flatten();
         let kept = kept.filter(|doubt| doubt.fact == fact).map(|doubt| until(doubt.until));
@@ -418,10 +418,10 @@ impl Doubts {
         let follows = self.follows(owner, fact).map(|doubt| until(doubt.until));
         let all = kept.chain(gap).chain(follows);
         all.filter(|unknown| match unknown {
-            Unknown::Until(end) => *end > now,
-            Unknown::Open => true,
+            UnknownUntil::Until(end) => *end > now,
+            UnknownUntil::Open => true,
         })
-        .reduce(Unknown::longer)
+        .reduce(UnknownUntil::longer)
     }
 
     /// The doubts about this fact that are derived from what was not seen. Only the sources of this fact are checked:

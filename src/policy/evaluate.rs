@@ -20,7 +20,7 @@ use super::decision::Voice;
 use super::lookalike::{LookAlike, LookAlikes};
 use super::regexes;
 use super::rules::{Limit, Policy, Quota, Rule, RuleName, When};
-use super::state::charges::Used;
+use super::state::charges::LimitUse;
 use super::{By, Charge, Circumstances, Decision, ErrorKind, GuardKind, Mode, PolicyState, Truth, overdue};
 use crate::model::{ContactRequest, Handle, RequestId, StrangerText, Verdict};
 
@@ -313,9 +313,9 @@ pub(crate) fn names_literally(rule: &Rule, handle: &Handle) -> bool {
 }
 
 /// The state of a rule's limit for this request: full if the clock is unsound; the request itself never counts.
-pub(crate) fn judge_limit(rule: &Rule, limit: &Limit, handle: &Handle, inputs: &Inputs<'_>) -> Used {
+pub(crate) fn judge_limit(rule: &Rule, limit: &Limit, handle: &Handle, inputs: &Inputs<'_>) -> LimitUse {
     let used = inputs.policy_state.used(&rule.name, limit, handle, &inputs.request.id, inputs.now);
-    if inputs.clock_is_sound() { used } else { Used { full: true, frees: None, ..used } }
+    if inputs.clock_is_sound() { used } else { LimitUse { full: true, frees: None, ..used } }
 }
 
 /// Whether the decider that this rule asks may yet let this one in.

@@ -17,15 +17,15 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Truth;
-use super::conditions::Over;
-use super::doubts::{Doubts, Fact, Unknown};
+use super::conditions::OverQuota;
+use super::doubts::{Doubts, Fact, UnknownUntil};
 use super::evaluate::conditions::Evaluation;
 use super::evaluate::inputs::after;
 use super::rules::Quota;
 use super::state::HistoryKind;
 use crate::model::{Handle, RequestId};
-use counted::Counted;
-pub use needs::{Counting, HistoryNeeds};
+use counted::EventCounts;
+pub use needs::{CountingNeeds, HistoryNeeds};
 
 /// Most requests that are remembered; beyond that the older half is dropped.
 pub const REQUESTS_MAX: usize = 100_000;
@@ -42,7 +42,7 @@ pub(crate) struct History {
     rejected: HashMap<Arc<str>, Timestamp>,
     removed: HashMap<Arc<str>, Timestamp>,
     approved: HashSet<Arc<str>>,
-    counted: Counts,
+    counted: CountsByKind,
     gaps: Gaps,
     /// What may have happened unseen. Every "no" is checked against it first.
     pub(crate) doubts: Doubts,
@@ -63,14 +63,14 @@ pub(crate) struct Gaps {
 
 /// What is counted, by kind.
 #[derive(Debug, Default)]
-struct Counts {
-    approved: Counted,
-    rejected: Counted,
-    removed: Counted,
+struct CountsByKind {
+    approved: EventCounts,
+    rejected: EventCounts,
+    removed: EventCounts,
 }
 
-impl Counts {
-    fn each(&mut self) -> [&mut Counted; 3] {
+impl CountsByKind {
+    fn each(&mut self) -> [&mut EventCounts; 3] {
         [&mut self.approved, &mut self.rejected, &mut self.removed]
     }
 }
@@ -104,7 +104,7 @@ impl History {
     pub(crate) fn lost(&self, since: Timestamp, now: Timestamp) -> Gaps {
         let late = |gap: Option<Timestamp>| gap.filter(|gap| (since..=now).contains(gap));
         let Gaps { requests, rejected, removed, .. } = self.gaps;
-        let Counts { approved, rejected: rejections, removed: removals } = &self.counted;
+        let CountsByKind { approved, rejected: rejections, removed: removals } = &self.counted;
         let counted = [approved.gap(), rejections.gap(), removals.gap()].map(late);
         Gaps { requests: late(requests), rejected: late(rejected), removed: late(removed), approved: false, counted }
     }
@@ -136,7 +136,7 @@ impl History {
         request: Option<&RequestId>,
         at: Timestamp,
     ) {
-        let counting = |of: fn(&HistoryNeeds) -> Option<Counting>| self.needs.as_ref().map(of);
+        let counting = |of: fn(&HistoryNeeds) -> Option<CountingNeeds>| self.needs.as_ref().map(of);
         match kind {
             HistoryKind::Requested => {}
             HistoryKind::Approved | HistoryKind::Guest | HistoryKind::Presumed => {
@@ -328,7 +328,7 @@ impl History {
     }
 
     /// Whether this owner, or this very handle, was approved more often than that.
-    pub(crate) fn approved_over(&self, handle: &Handle, over: Over, now: Timestamp) -> Evaluation {
+    pub(crate) fn approved_over(&self, handle: &Handle, over: OverQuota, now: Timestamp) -> Evaluation {
         let evaluation = self.counted.approved.over(handle, over, now);
         // Whoever was approved may be somebody else than who asks now.
         let other = self.doubts.unknown(handle.owner(), Fact::Identity, None, now).is_some();
@@ -340,19 +340,19 @@ impl History {
     }
 
     /// Whether this owner, or this very handle, was rejected more often than that.
-    pub(crate) fn rejected_over(&self, handle: &Handle, over: Over, now: Timestamp) -> Evaluation {
+    pub(crate) fn rejected_over(&self, handle: &Handle, over: OverQuota, now: Timestamp) -> Evaluation {
         let evaluation = self.counted.rejected.over(handle, over, now);
         self.unless_doubted(evaluation, handle.owner(), Fact::Rejected, over.quota.per, now)
     }
 
     /// Whether contacts of this owner, or of this very handle, were removed more often than that.
-    pub(crate) fn removed_over(&self, handle: &Handle, over: Over, now: Timestamp) -> Evaluation {
+    pub(crate) fn removed_over(&self, handle: &Handle, over: OverQuota, now: Timestamp) -> Evaluation {
         let evaluation = self.counted.removed.over(handle, over, now);
         self.unless_doubted(evaluation, handle.owner(), Fact::Removed, over.quota.per, now)
     }
 
     /// How often this happened, and how often it may have.
-    pub(crate) fn count(&self, kind: HistoryKind, handle: &Handle, over: Over, now: Timestamp) -> (usize, usize) {
+    pub(crate) fn count(&self, kind: HistoryKind, handle: &Handle, over: OverQuota, now: Timestamp) -> (usize, usize) {
         match kind {
             HistoryKind::Requested => (0, 0),
             HistoryKind::Approved | HistoryKind::Guest | HistoryKind::Presumed => {
@@ -377,8 +377,8 @@ impl History {
         }
         match self.doubts.unknown(owner, fact, Some(within), now) {
             None => evaluation,
-            Some(Unknown::Open) => Evaluation::UNKNOWN,
-            Some(Unknown::Until(end)) => {
+            Some(UnknownUntil::Open) => Evaluation::UNKNOWN,
+            Some(UnknownUntil::Until(end)) => {
                 let known = evaluation.truth == Truth::False;
                 let end = evaluation.flips.filter(|_| !known).map_or(end, |flips| flips.max(end));
                 let ends = end < Timestamp::MAX && (known || evaluation.flips.is_some());

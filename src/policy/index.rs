@@ -14,7 +14,7 @@ use families::{Globs, Literals, Regexes};
 
 use super::evaluate::inputs::Inputs;
 use super::lookalike::{LookAlikes, Protect};
-use super::rules::{Folded, Pattern, PatternSet, Rule, When};
+use super::rules::{Folded, PatternSet, RegexPattern, Rule, When};
 
 /// See the module. The default one is not built: it offers every rule.
 #[derive(Debug, Default)]
@@ -171,17 +171,17 @@ impl<'a> IndexBuilder<'a> {
     }
 
     /// Expressions that fit the whole handle.
-    pub(crate) fn handle_regex(&mut self, patterns: &'a [Pattern]) {
+    pub(crate) fn handle_regex(&mut self, patterns: &'a [RegexPattern]) {
         self.handle_regex.extend(patterns.iter().map(|pattern| (pattern.regex.as_str(), self.rule)));
     }
 
     /// Expressions that are found in the name.
-    pub(crate) fn name_regex(&mut self, patterns: &'a [Pattern]) {
+    pub(crate) fn name_regex(&mut self, patterns: &'a [RegexPattern]) {
         self.name_regex.extend(patterns.iter().map(|pattern| (pattern.regex.as_str(), self.rule)));
     }
 
     /// Expressions that are found in the message.
-    pub(crate) fn message_regex(&mut self, patterns: &'a [Pattern]) {
+    pub(crate) fn message_regex(&mut self, patterns: &'a [RegexPattern]) {
         self.message_regex.extend(patterns.iter().map(|pattern| (pattern.regex.as_str(), self.rule)));
     }
 

@@ -2,7 +2,7 @@
 //! refuses keys by it, the JSON Schema is made from it, and a test compares `docs/rules-reference.md` with it.
 
 use super::ask::Ask;
-use super::conditions::{self, Over};
+use super::conditions::{self, OverQuota};
 use super::decision::Mode;
 use super::rules::{LimitBy, OnBadLine, OverdueThen};
 use crate::document::keys::{Section, Takes, key, required};
@@ -108,7 +108,12 @@ pub static COUNTED: Section = Section {
     keys: &[
         required("count", Takes::Count(1, COUNT_MAX), "How many."),
         required("per", Takes::Duration, "The length of the window."),
-        key("by", Takes::Word(Over::WORDS), "`\"owner\"`", "Of all of the owner's handles, or of the sender's alone."),
+        key(
+            "by",
+            Takes::Word(OverQuota::WORDS),
+            "`\"owner\"`",
+            "Of all of the owner's handles, or of the sender's alone.",
+        ),
     ],
     ..Section::PLAIN
 };

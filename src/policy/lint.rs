@@ -220,7 +220,7 @@ fn quota_for_all(one: Both<'_>, problems: &mut Problems) {
 
 fn unused<'a>(
     kind: &'static str,
-    names: impl Iterator<Item = &'a crate::document::At<String>>,
+    names: impl Iterator<Item = &'a crate::document::WithSpan<String>>,
     used: &BTreeSet<(&'static str, String)>,
     problems: &mut Problems,
 ) {

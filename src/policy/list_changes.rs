@@ -8,7 +8,7 @@ use crate::model::Verdict;
 
 /// A list that rules use.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Used<'p> {
+pub(crate) struct UsedList<'p> {
     pub(crate) list: &'p List,
     /// Whether its entries keep somebody out: it is used in an `unless`, or where something is rejected.
     pub(crate) restricts: bool,
@@ -30,7 +30,7 @@ pub struct ListChange {
 }
 
 /// The lists that the rules of a policy use, by name.
-pub(crate) fn used(policy: &Policy) -> HashMap<&str, Used<'_>> {
+pub(crate) fn used(policy: &Policy) -> HashMap<&str, UsedList<'_>> {
     let mut all = HashMap::new();
     for rule in &policy.rules {
         if let When::Table(table) = &rule.when {
@@ -44,11 +44,11 @@ pub(crate) fn used(policy: &Policy) -> HashMap<&str, Used<'_>> {
     all
 }
 
-fn add<'p>(all: &mut HashMap<&'p str, Used<'p>>, table: &'p Table, restricts: bool, elsewhere: bool) {
+fn add<'p>(all: &mut HashMap<&'p str, UsedList<'p>>, table: &'p Table, restricts: bool, elsewhere: bool) {
     let mut needs = Needs::default();
     table.conditions.iter().for_each(|condition| condition.0.needs(&mut needs));
     for list in needs.lists {
-        let used = all.entry(list.name.as_str()).or_insert(Used { list, restricts: false, elsewhere: false });
+        let used = all.entry(list.name.as_str()).or_insert(UsedList { list, restricts: false, elsewhere: false });
         used.restricts |= restricts;
         used.elsewhere |= elsewhere;
     }

@@ -16,13 +16,13 @@ use super::list_changes::{ListChange, list_changes};
 use super::rules::SourceText;
 use super::tests_runner::TestResult;
 use crate::diagnostics::{Report, Severity};
-use crate::files::{self, Contents, Reading, Trust};
+use crate::files::{self, Contents, FileTrust, ReadOptions};
 
 pub use crate::files::Advice;
 
 /// The result of loading a rules file.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedPolicy {
     /// The policy, where nothing was refused.
     pub policy: Option<Arc<Policy>>,
     /// All problems, sorted. Its first text is the rules file, where that could be read.
@@ -30,7 +30,7 @@ pub struct Loaded {
     /// The results of the file's own tests, if it was valid enough to run them.
     pub tests: Vec<TestResult>,
     /// The files that were read, as they were then; the rules file first.
-    pub files: Vec<Stamp>,
+    pub files: Vec<FileStamp>,
     /// Whether it was refused for a list that lost too many entries.
     pub shrunk: bool,
     /// The changes of its lists since the policy that runs.
@@ -50,21 +50,21 @@ pub struct ListText {
 ///
 /// `running` is the policy that this one would take the place of; no list may have lost more of its entries since than its
 /// `max_shrink`, unless `shrunk` accepts it. Blocks while it reads; call it where blocking is allowed.
-pub fn load(path: &Path, running: Option<&Policy>, shrunk: &Shrunk) -> Loaded {
+pub fn load(path: &Path, running: Option<&Policy>, shrunk: &Shrunk) -> LoadedPolicy {
     load_as(path, DAEMON, running, shrunk)
 }
 
 /// Loads a rules file that a person named to a command: it may be a pipe, and its directory is not judged.
-pub fn load_named(path: &Path) -> Loaded {
+pub fn load_named(path: &Path) -> LoadedPolicy {
     load_as(path, COMMAND, None, &Shrunk::Refuse)
 }
 
 /// The same, where it takes the place of this policy, as for [`load`].
-pub fn load_named_after(path: &Path, running: Option<&Policy>, shrunk: &Shrunk) -> Loaded {
+pub fn load_named_after(path: &Path, running: Option<&Policy>, shrunk: &Shrunk) -> LoadedPolicy {
     load_as(path, COMMAND, running, shrunk)
 }
 
-fn load_as(path: &Path, how: Reading, running: Option<&Policy>, shrunk: &Shrunk) -> Loaded {
+fn load_as(path: &Path, how: ReadOptions, running: Option<&Policy>, shrunk: &Shrunk) -> LoadedPolicy {
     let stamps = RefCell::default();
     let ListText { text, warning } = match read(path, how, &stamps) {
         Ok(read) => read,
@@ -72,11 +72,11 @@ fn load_as(path: &Path, how: Reading, running: Option<&Policy>, shrunk: &Shrunk)
             let mut report = Report::default();
             report.push(Severity::Error, None, None, message).help = help;
             let files = stamps.into_inner();
-            return Loaded { policy: None, report, tests: Vec::new(), files, shrunk: false, changes: Vec::new() };
+            return LoadedPolicy { policy: None, report, tests: Vec::new(), files, shrunk: false, changes: Vec::new() };
         }
     };
     let beside = path.parent().unwrap_or(Path::new(""));
-    let list = |list: &str| read(&beside.join(list), Reading { pipes: false, ..how }, &stamps);
+    let list = |list: &str| read(&beside.join(list), ReadOptions { pipes: false, ..how }, &stamps);
     let mut loaded = compile(path, &text, &list, running, shrunk);
     loaded.files = stamps.into_inner();
     // Where blocking is allowed: a list may have a million entries.
@@ -93,7 +93,7 @@ fn load_as(path: &Path, how: Reading, running: Option<&Policy>, shrunk: &Shrunk)
 }
 
 /// Compiles the recorded texts of a policy, without touching a file: the rules first, then all that they name.
-pub fn load_texts(path: &Path, texts: &[SourceText]) -> Loaded {
+pub fn load_texts(path: &Path, texts: &[SourceText]) -> LoadedPolicy {
     let rules = texts.first().map_or("", |rules| &rules.text);
     compile(path, rules, &|name| text_of(texts, name), None, &Shrunk::Accept)
 }
@@ -127,7 +127,7 @@ pub fn as_named(shrunk: Shrunk, known: impl IntoIterator<Item = PathBuf>) -> Shr
 
 /// A file as it was at one moment. If two stamps are equal, the file did not change in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp {
+pub struct FileStamp {
     /// Which file.
     pub path: PathBuf,
     /// `None`: it cannot be read.
@@ -144,10 +144,10 @@ struct Standstill {
     ended: bool,
 }
 
-impl Stamp {
+impl FileStamp {
     /// Reads the current state of the file. Blocks.
     pub fn take(path: &Path) -> Self {
-        let how = Reading { trust: Trust::Anybody, ..DAEMON };
+        let how = ReadOptions { trust: FileTrust::Anybody, ..DAEMON };
         let found = files::read(path, how).ok().map(|contents| Standstill::of(&contents.bytes, &contents.meta));
         Self { path: path.to_owned(), found }
     }
@@ -177,15 +177,15 @@ impl Standstill {
 }
 
 /// The settings for a daemon that reads rules and lists.
-const DAEMON: Reading = Reading { bytes_max: TEXT_MAX, pipes: false, trust: Trust::Path };
+const DAEMON: ReadOptions = ReadOptions { bytes_max: TEXT_MAX, pipes: false, trust: FileTrust::Path };
 /// The settings for a command that reads rules named by a person: a pipe is allowed, and the file's current directory
 /// does not matter, since the file may be used elsewhere.
-const COMMAND: Reading = Reading { bytes_max: TEXT_MAX, pipes: true, trust: Trust::File };
+const COMMAND: ReadOptions = ReadOptions { bytes_max: TEXT_MAX, pipes: true, trust: FileTrust::File };
 
-fn read(path: &Path, how: Reading, stamps: &RefCell<Vec<Stamp>>) -> Result<ListText, Advice> {
+fn read(path: &Path, how: ReadOptions, stamps: &RefCell<Vec<FileStamp>>) -> Result<ListText, Advice> {
     let contents = files::read(path, how);
     let found = contents.as_ref().ok().map(|contents| Standstill::of(&contents.bytes, &contents.meta));
-    stamps.borrow_mut().push(Stamp { path: path.to_owned(), found });
+    stamps.borrow_mut().push(FileStamp { path: path.to_owned(), found });
     let Contents { bytes, warning, .. } = contents.map_err(|error| error.advice(path))?;
     match String::from_utf8(bytes) {
         Ok(text) => Ok(ListText { text, warning }),

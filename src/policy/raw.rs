@@ -13,13 +13,13 @@ pub(crate) use tables::{file, included};
 
 use super::decision::Mode;
 use super::rules::{Limit, OverdueThen, Quota};
-use crate::document::{At, DateOrMoment};
+use crate::document::{DateOrMoment, WithSpan};
 use crate::model::Verdict;
 
 /// Something with a name.
 #[derive(Debug)]
 pub(crate) struct Named<T> {
-    pub(crate) name: At<String>,
+    pub(crate) name: WithSpan<String>,
     /// The readable part of it; its problems have been reported.
     pub(crate) value: Option<T>,
 }
@@ -27,7 +27,7 @@ pub(crate) struct Named<T> {
 /// The whole file, or all files that are read as one.
 #[derive(Debug, Default)]
 pub(crate) struct RawFile {
-    pub(crate) include: Vec<At<String>>,
+    pub(crate) include: Vec<WithSpan<String>>,
     pub(crate) policy: RawPolicy,
     pub(crate) lists: Vec<Named<RawList>>,
     pub(crate) windows: Vec<Named<RawWindow>>,
@@ -48,7 +48,7 @@ pub(crate) struct RawPolicy {
 /// `protect`.
 #[derive(Debug, Default)]
 pub(crate) struct RawProtect {
-    pub(crate) names: Vec<At<String>>,
+    pub(crate) names: Vec<WithSpan<String>>,
     pub(crate) prefixes: bool,
     pub(crate) suffixes: bool,
 }
@@ -57,8 +57,8 @@ pub(crate) struct RawProtect {
 #[derive(Debug)]
 pub(crate) struct RawList {
     pub(crate) span: Range<usize>,
-    pub(crate) entries: Vec<At<String>>,
-    pub(crate) file: Option<At<String>>,
+    pub(crate) entries: Vec<WithSpan<String>>,
+    pub(crate) file: Option<WithSpan<String>>,
     pub(crate) allow_empty: bool,
     /// In percent.
     pub(crate) max_shrink: Option<u8>,
@@ -69,32 +69,32 @@ pub(crate) struct RawList {
 /// `[windows.NAME]`.
 #[derive(Debug)]
 pub(crate) struct RawWindow {
-    pub(crate) tz: At<String>,
+    pub(crate) tz: WithSpan<String>,
     pub(crate) days: Vec<Weekday>,
     pub(crate) from: Time,
     /// Midnight means 24:00.
     pub(crate) to: Time,
-    pub(crate) except: Vec<At<String>>,
-    pub(crate) except_file: Option<At<String>>,
-    pub(crate) only: Vec<At<String>>,
+    pub(crate) except: Vec<WithSpan<String>>,
+    pub(crate) except_file: Option<WithSpan<String>>,
+    pub(crate) only: Vec<WithSpan<String>>,
 }
 
 /// `[rules.NAME]`.
 #[derive(Debug)]
 pub(crate) struct RawRule {
-    pub(crate) then: Option<At<Verdict>>,
-    pub(crate) when: Option<At<RawWhen>>,
-    pub(crate) unless: Vec<RawTable>,
-    pub(crate) limit: Option<At<Limit>>,
+    pub(crate) then: Option<WithSpan<Verdict>>,
+    pub(crate) when: Option<WithSpan<RawWhen>>,
+    pub(crate) unless: Vec<RawConditions>,
+    pub(crate) limit: Option<WithSpan<Limit>>,
     /// Whether the rule has a limit, even a wrong one.
     pub(crate) limited: bool,
-    pub(crate) wait: Option<At<SignedDuration>>,
-    pub(crate) lasts: Option<At<SignedDuration>>,
-    pub(crate) until: Option<At<DateOrMoment>>,
-    pub(crate) shadow: Option<At<bool>>,
-    pub(crate) everyone: Option<At<bool>>,
-    pub(crate) ask: Option<At<String>>,
-    pub(crate) may: Option<At<Vec<&'static str>>>,
+    pub(crate) wait: Option<WithSpan<SignedDuration>>,
+    pub(crate) lasts: Option<WithSpan<SignedDuration>>,
+    pub(crate) until: Option<WithSpan<DateOrMoment>>,
+    pub(crate) shadow: Option<WithSpan<bool>>,
+    pub(crate) everyone: Option<WithSpan<bool>>,
+    pub(crate) ask: Option<WithSpan<String>>,
+    pub(crate) may: Option<WithSpan<Vec<&'static str>>>,
 }
 
 impl RawRule {
@@ -109,12 +109,12 @@ impl RawRule {
 #[derive(Debug)]
 pub(crate) enum RawWhen {
     Everyone,
-    Table(RawTable),
+    Table(RawConditions),
 }
 
 /// A table of conditions.
 #[derive(Debug)]
-pub(crate) struct RawTable {
+pub(crate) struct RawConditions {
     pub(crate) span: Range<usize>,
     /// Whether something in it is not valid, which has been reported.
     pub(crate) broken: bool,
@@ -132,8 +132,8 @@ pub(crate) struct RawCondition {
 /// Its value, in the type that the key takes.
 #[derive(Debug)]
 pub(crate) enum RawValue {
-    Text(At<String>),
-    Texts(Vec<At<String>>),
+    Text(WithSpan<String>),
+    Texts(Vec<WithSpan<String>>),
     Word(&'static str),
     Bool(bool),
     Count(u64),
@@ -160,11 +160,11 @@ impl RawTableOf {
 
 /// Each method returns `None` if the key has another type.
 impl RawCondition {
-    pub(crate) fn texts(&self) -> Option<&[At<String>]> {
+    pub(crate) fn texts(&self) -> Option<&[WithSpan<String>]> {
         if let RawValue::Texts(texts) = &self.value { Some(texts) } else { None }
     }
 
-    pub(crate) fn text(&self) -> Option<&At<String>> {
+    pub(crate) fn text(&self) -> Option<&WithSpan<String>> {
         if let RawValue::Text(text) = &self.value { Some(text) } else { None }
     }
 
@@ -199,8 +199,8 @@ pub(crate) fn narrow(count: u64) -> u32 {
 pub(crate) struct RawOverdue {
     pub(crate) after: Option<SignedDuration>,
     pub(crate) then: Option<OverdueThen>,
-    pub(crate) unless: Vec<RawTable>,
-    pub(crate) max_per_hour: Option<At<u32>>,
+    pub(crate) unless: Vec<RawConditions>,
+    pub(crate) max_per_hour: Option<WithSpan<u32>>,
 }
 
 /// `[tests.NAME]`.
@@ -212,15 +212,15 @@ pub(crate) struct RawTest {
     pub(crate) from_name: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) ago: SignedDuration,
-    pub(crate) told: Vec<(At<String>, Verdict)>,
-    pub(crate) agent: Option<At<String>>,
+    pub(crate) told: Vec<(WithSpan<String>, Verdict)>,
+    pub(crate) agent: Option<WithSpan<String>>,
     pub(crate) contacts: Option<u64>,
     /// Whether the owner has a contact, and whether the sender is one.
     pub(crate) contact: Option<(bool, bool)>,
     pub(crate) expect: Range<usize>,
     pub(crate) verdict: Option<Verdict>,
-    pub(crate) by: Option<At<String>>,
-    pub(crate) lasts: Option<At<SignedDuration>>,
+    pub(crate) by: Option<WithSpan<String>>,
+    pub(crate) lasts: Option<WithSpan<SignedDuration>>,
 }
 
 /// One entry of a test's history.
@@ -228,10 +228,10 @@ pub(crate) struct RawTest {
 pub(crate) struct RawTestHistory {
     pub(crate) span: Range<usize>,
     pub(crate) from_handle: String,
-    pub(crate) verdict: At<Verdict>,
-    pub(crate) by: Option<At<String>>,
+    pub(crate) verdict: WithSpan<Verdict>,
+    pub(crate) by: Option<WithSpan<String>>,
     pub(crate) times: u32,
     pub(crate) ago: SignedDuration,
-    pub(crate) lasts: Option<At<SignedDuration>>,
+    pub(crate) lasts: Option<WithSpan<SignedDuration>>,
     pub(crate) removed: bool,
 }

@@ -8,7 +8,7 @@ use regex::RegexBuilder;
 use regex_syntax::hir::literal::Extractor;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-use super::rules::Pattern;
+use super::rules::RegexPattern;
 use crate::model::StrangerText;
 
 /// Longest pattern (bytes).
@@ -62,7 +62,7 @@ pub(crate) struct Compiler {
 
 impl Compiler {
     /// Compiles a pattern: first alone, so that nothing in it can escape from the anchors that are put around it.
-    pub(crate) fn compile(&mut self, text: &str, purpose: Use, disclosing: bool) -> Result<Pattern, RegexProblem> {
+    pub(crate) fn compile(&mut self, text: &str, purpose: Use, disclosing: bool) -> Result<RegexPattern, RegexProblem> {
         self.count += 1;
         if self.count > COUNT_MAX {
             return Err(RegexProblem::new(format!("more than {COUNT_MAX} regular expressions"), None));
@@ -92,7 +92,7 @@ impl Compiler {
             },
             Use::Search => bare,
         };
-        Ok(Pattern::new(text, regex, disclosing))
+        Ok(RegexPattern::new(text, regex, disclosing))
     }
 
     /// Takes the cost of a pattern of this size, compiled, off the budget of the file.
@@ -192,7 +192,7 @@ pub(crate) fn beginnings(text: &str) -> Option<Vec<Arc<str>>> {
 mod tests {
     use super::*;
 
-    fn compile(text: &str, purpose: Use) -> Result<Pattern, RegexProblem> {
+    fn compile(text: &str, purpose: Use) -> Result<RegexPattern, RegexProblem> {
         Compiler::default().compile(text, purpose, false)
     }
 

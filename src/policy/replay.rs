@@ -12,8 +12,8 @@ use std::collections::BinaryHeap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::ask::Told;
-use super::{Asked, By, Circumstances, Decision, Policy, PolicyState};
+use super::ask::DeciderVerdict;
+use super::{By, Circumstances, Decision, Policy, PolicyState, ReceivingAgent};
 use crate::model::{ContactRequest, Outcome, RequestId, StrangerText, Verdict};
 use crate::policy::state::EndedAnswer;
 
@@ -40,7 +40,7 @@ pub struct Recorded {
     /// It was approved for a time: a guest does not count as approved before.
     pub guest: bool,
     /// The verdicts of deciders about it, and when they were given.
-    pub told: Vec<(Timestamp, Told)>,
+    pub told: Vec<(Timestamp, DeciderVerdict)>,
     /// When it ended without this policy: a person or somebody else answered, or the sender cancelled it.
     pub ended: Option<Timestamp>,
 }
@@ -54,7 +54,7 @@ impl Recorded {
 
 /// A verdict, and who or what gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Said {
+pub struct GivenVerdict {
     /// `defer` if there was no verdict.
     pub verdict: Verdict,
     /// Absent if there was no verdict.
@@ -63,7 +63,7 @@ pub struct Said {
 
 /// A request that would meet another verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Change {
+pub struct VerdictChange {
     /// Which.
     pub request: RequestId,
     /// The sender as received, escaped.
@@ -75,16 +75,16 @@ pub struct Change {
     /// When it was first seen.
     pub received_at: Timestamp,
     /// The verdict on record.
-    pub was: Said,
+    pub was: GivenVerdict,
     /// The verdict of the other policy.
-    pub now: Said,
+    pub now: GivenVerdict,
 }
 
 /// The result of a replay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Replay {
     /// New approvals first, then new rejections, then what would be left pending; each oldest first.
-    pub changes: Vec<Change>,
+    pub changes: Vec<VerdictChange>,
     /// How many requests were decided.
     pub requests: usize,
     /// How often `approvals_max` would have paused the agent.
@@ -93,7 +93,7 @@ pub struct Replay {
 
 /// The next step for a request; at the same moment, the oldest request comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Event {
+struct ReplayStep {
     at: Timestamp,
     /// An end comes after a decision of the same moment.
     ends: bool,
@@ -102,7 +102,7 @@ struct Event {
 
 #[derive(Debug, Clone)]
 struct Course {
-    said: Option<Said>,
+    said: Option<GivenVerdict>,
     over: bool,
     decisions: u32,
 }
@@ -111,7 +111,7 @@ struct Course {
 /// `progress` is called with the number of requests that were decided at least once.
 pub fn replay(
     policy: &Policy,
-    asked: &Asked,
+    asked: &ReceivingAgent,
     recorded: &[Recorded],
     until: Timestamp,
     mut progress: impl FnMut(usize),
@@ -119,15 +119,15 @@ pub fn replay(
     let mut policy_state = PolicyState::default();
     policy_state.asked_of(asked.clone());
     policy_state.prune(policy, recorded.first().map_or(until, |first| first.circumstances.first_seen));
-    let mut queue: BinaryHeap<Reverse<Event>> = BinaryHeap::with_capacity(recorded.len());
+    let mut queue: BinaryHeap<Reverse<ReplayStep>> = BinaryHeap::with_capacity(recorded.len());
     for (index, one) in recorded.iter().enumerate() {
-        queue.push(Reverse(Event { at: one.circumstances.first_seen, ends: false, index }));
+        queue.push(Reverse(ReplayStep { at: one.circumstances.first_seen, ends: false, index }));
         for (at, _) in &one.told {
-            queue.push(Reverse(Event { at: (*at).max(one.circumstances.first_seen), ends: false, index }));
+            queue.push(Reverse(ReplayStep { at: (*at).max(one.circumstances.first_seen), ends: false, index }));
         }
         if let Some(at) = one.ended {
             let at = at.max(one.circumstances.first_seen);
-            queue.push(Reverse(Event { at, ends: true, index }));
+            queue.push(Reverse(ReplayStep { at, ends: true, index }));
         }
     }
     let mut courses = vec![Course { said: None, over: false, decisions: 0 }; recorded.len()];
@@ -179,7 +179,7 @@ pub fn replay(
             policy_state.prune(policy, event.at);
         }
         let decision = decide(policy, one, &mut policy_state, event.at, &mut replay.pauses);
-        course.said = Some(Said { verdict: decision.verdict, by: Some(decision.by.clone()) });
+        course.said = Some(GivenVerdict { verdict: decision.verdict, by: Some(decision.by.clone()) });
         if decision.verdict.answer().is_some() && decision.due.is_none() {
             answer(&decision, one, &mut policy_state, event.at);
             course.over = true;
@@ -187,7 +187,7 @@ pub fn replay(
         }
         let again = decision.due.into_iter().chain(decision.reconsider_at).min();
         if let Some(at) = again.filter(|_| course.decisions < DECISIONS_MAX) {
-            queue.push(Reverse(Event { at: at.max(event.at), ends: false, index: event.index }));
+            queue.push(Reverse(ReplayStep { at: at.max(event.at), ends: false, index: event.index }));
         }
     }
     replay.changes = changes(recorded, &courses);
@@ -232,18 +232,18 @@ fn answer(decision: &Decision, one: &Recorded, policy_state: &mut PolicyState, a
     );
 }
 
-fn was(one: &Recorded) -> Said {
-    Said { verdict: one.verdict.unwrap_or(Verdict::Defer), by: one.by.clone() }
+fn was(one: &Recorded) -> GivenVerdict {
+    GivenVerdict { verdict: one.verdict.unwrap_or(Verdict::Defer), by: one.by.clone() }
 }
 
-fn changes(recorded: &[Recorded], courses: &[Course]) -> Vec<Change> {
+fn changes(recorded: &[Recorded], courses: &[Course]) -> Vec<VerdictChange> {
     let shown = |text: Option<&StrangerText>| text.map(ToString::to_string);
-    let mut changes: Vec<Change> = recorded
+    let mut changes: Vec<VerdictChange> = recorded
         .iter()
         .zip(courses)
         .filter_map(|(one, course)| {
             let (was, now) = (was(one), course.said.clone()?);
-            (was.verdict != now.verdict).then(|| Change {
+            (was.verdict != now.verdict).then(|| VerdictChange {
                 request: one.request.id.clone(),
                 handle: shown(one.request.sender.original()),
                 name: shown(one.request.name.as_ref()),

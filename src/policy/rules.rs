@@ -8,7 +8,7 @@ use jiff::civil::{Date, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::ask::{Ask, Told};
+use super::ask::{Ask, DeciderVerdict};
 pub use super::conditions::Condition;
 use super::decision::{Charge, Mode, PolicyHash};
 use super::lookalike::Protect;
@@ -228,7 +228,7 @@ pub struct Table {
 
 /// A compiled regular expression and its text as written.
 #[derive(Debug)]
-pub struct Pattern {
+pub struct RegexPattern {
     /// As in the file.
     pub text: Arc<str>,
     /// Compiled; `handle_regex` is anchored on both sides.
@@ -239,7 +239,7 @@ pub struct Pattern {
     pub letters: Option<Box<Letters>>,
 }
 
-impl Pattern {
+impl RegexPattern {
     /// A pattern that was compiled.
     pub fn new(text: &str, regex: regex::Regex, disclosing: bool) -> Self {
         Self { text: text.into(), regex, disclosing, letters: Letters::of(text) }
@@ -433,7 +433,7 @@ pub struct TestRequest {
     /// How long before the test's moment it was first seen and sent (for `wait`, `age_over`, `overdue`).
     pub ago: SignedDuration,
     /// The verdicts of deciders about it.
-    pub told: Vec<Told>,
+    pub told: Vec<DeciderVerdict>,
     /// The agent that receives it; unknown if the test does not say.
     pub agent: Option<Arc<str>>,
     /// How many contacts the agent has; unknown where the test does not say.

@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use charges::{Charges, Used};
+use charges::{Charges, LimitUse};
 pub use saved::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 
-use super::ask::Told;
-use super::conditions::Asked;
+use super::ask::DeciderVerdict;
+use super::conditions::ReceivingAgent;
 use super::decision::{By, Charge};
 use super::doubts::{Doubt, Doubts, Fact};
 use super::evaluate::inputs::after;
@@ -40,7 +40,7 @@ pub struct PolicyState {
     /// No rule counts approvals: only those of unknown outcome are kept, since the record may not have them yet.
     approvals_ignored: bool,
     /// What was reserved for answers that are not settled yet, or were not when the policy state was rebuilt.
-    open: HashMap<RequestId, Open>,
+    open: HashMap<RequestId, AnswerInFlight>,
     /// Answers that still take a place in a limit, have ended, and were not confirmed by the platform.
     unconfirmed: HashMap<RequestId, Timestamp>,
     holds: HashMap<RequestId, Arc<str>>,
@@ -49,9 +49,9 @@ pub struct PolicyState {
     overdue: HashMap<RuleName, Vec<(Timestamp, Option<RequestId>)>>,
     notified: HashMap<RequestId, Vec<RuleName>>,
     /// The verdicts of deciders about pending requests.
-    told: HashMap<RequestId, Vec<Told>>,
+    told: HashMap<RequestId, Vec<DeciderVerdict>>,
     /// Which agent this is, if known.
-    asked: Option<Asked>,
+    asked: Option<ReceivingAgent>,
 }
 
 /// An answer that has an outcome.
@@ -79,7 +79,7 @@ pub const OVERDUE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 const OPEN_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 #[derive(Debug)]
-struct Open {
+struct AnswerInFlight {
     verdict: Verdict,
     at: Timestamp,
     charges: Vec<Charge>,
@@ -236,11 +236,11 @@ impl PolicyState {
     }
 
     /// Which agent this is the state of.
-    pub fn asked_of(&mut self, asked: Asked) {
+    pub fn asked_of(&mut self, asked: ReceivingAgent) {
         self.asked = Some(asked);
     }
 
-    pub(crate) fn asked(&self) -> Option<&Asked> {
+    pub(crate) fn asked(&self) -> Option<&ReceivingAgent> {
         self.asked.as_ref()
     }
 
@@ -305,7 +305,7 @@ impl PolicyState {
             let place = rejects.partition_point(|(known, _)| *known <= at);
             rejects.insert(place, (at, Some(request.clone())));
         }
-        self.open.insert(request.clone(), Open { verdict, at, charges: paid });
+        self.open.insert(request.clone(), AnswerInFlight { verdict, at, charges: paid });
     }
 
     /// An answer has an outcome: gives back the charges that it does not keep ([`Outcome::keeps_charge`]), and updates
@@ -502,7 +502,7 @@ impl PolicyState {
         handle: &Handle,
         request: &RequestId,
         now: Timestamp,
-    ) -> Used {
+    ) -> LimitUse {
         let except = self.open.get(request).map(|open| (request, open.at));
         self.charges.used(rule, limit, handle, except, now)
     }
@@ -564,8 +564,8 @@ impl PolicyState {
     }
 
     /// The entry for what a rebuilt policy state knows to be reserved; only approvals reserve anything that is kept.
-    fn open_for(&mut self, request: &RequestId, at: Timestamp) -> &mut Open {
-        let open = Open { verdict: Verdict::Approve, at, charges: Vec::new() };
+    fn open_for(&mut self, request: &RequestId, at: Timestamp) -> &mut AnswerInFlight {
+        let open = AnswerInFlight { verdict: Verdict::Approve, at, charges: Vec::new() };
         self.open.entry(request.clone()).or_insert(open)
     }
 }

@@ -10,8 +10,8 @@ use super::conditions::{ContactsOver, HandleIn, InList, InWindow, OwnerIs};
 use super::index::Index;
 use super::lookalike::Protect;
 use super::rules::{
-    Condition, Folded, HandleGlob, Limit, LimitBy, List, Overdue, OverdueThen, Pattern, PatternSet, Quota, Rule, Table,
-    When, Window,
+    Condition, Folded, HandleGlob, Limit, LimitBy, List, Overdue, OverdueThen, PatternSet, Quota, RegexPattern, Rule,
+    Table, When, Window,
 };
 use super::{Circumstances, ClockHealth, Decision, Mode, Policy, PolicyHash, PolicyState, RuleName};
 use crate::model::{ContactRequest, Handle, RequestId, Sender, StrangerText, Verdict};
@@ -180,9 +180,9 @@ pub(crate) fn by_list(list: &str, texts: &[&str]) -> Condition {
     InList(vec![Arc::new(List { name: name(list), patterns: patterns(texts), len: texts.len() })]).into()
 }
 
-pub(crate) fn pattern(text: &str, whole: bool) -> Pattern {
+pub(crate) fn pattern(text: &str, whole: bool) -> RegexPattern {
     let source = if whole { format!(r"\A(?:{text})\z") } else { text.to_owned() };
-    Pattern::new(text, regex::Regex::new(&source).unwrap(), false)
+    RegexPattern::new(text, regex::Regex::new(&source).unwrap(), false)
 }
 
 pub(crate) fn folded(text: &str) -> Folded {

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::decision::{By, Circumstances, ClockHealth, Decision, Mode, Truth};
 use super::rules::{Policy, PolicyTest, RuleName, TestHistory};
-use super::{Asked, PolicyState};
+use super::{PolicyState, ReceivingAgent};
 use crate::document::in_words;
 use crate::model::{ContactRequest, Outcome, RequestId, Sender, Verdict};
 use crate::policy::state::{EndedAnswer, SavedState};
@@ -81,7 +81,7 @@ fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
     let sent = test.at.checked_sub(test.request.ago).unwrap_or(test.at);
     let mut policy_state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
     if let Some(agent) = &test.request.agent {
-        policy_state.asked_of(Asked::new(agent, None));
+        policy_state.asked_of(ReceivingAgent::new(agent, None));
     }
     let mut past: Vec<(Timestamp, &TestHistory)> =
         test.history.iter().map(|one| (test.at.checked_sub(one.ago).unwrap_or(test.at), one)).collect();

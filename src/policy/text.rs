@@ -15,7 +15,7 @@ use unicode_normalization::char::is_combining_mark;
 use unicode_security::confusable_detection::skeleton;
 
 use super::Truth;
-use super::rules::{Folded, Pattern};
+use super::rules::{Folded, RegexPattern};
 use crate::model::StrangerText;
 
 /// No form is longer than this many times the bytes of its text.
@@ -140,7 +140,7 @@ fn takes_few_marks(base: char) -> bool {
 /// Whether a joiner or a non-joiner between these two is one that their script is written with, or part of an emoji.
 fn joins(before: Option<char>, after: Option<char>) -> bool {
     #[derive(PartialEq)]
-    enum Joining {
+    enum JoiningScript {
         Arabic,
         Brahmic,
         Mongolian,
@@ -148,24 +148,24 @@ fn joins(before: Option<char>, after: Option<char>) -> bool {
     }
     let kind = |one: char| match one {
         '\u{0600}'..='\u{07FF}' | '\u{08A0}'..='\u{08FF}' | '\u{FB50}'..='\u{FDFF}' | '\u{FE70}'..='\u{FEFC}' => {
-            Some(Joining::Arabic)
+            Some(JoiningScript::Arabic)
         }
-        '\u{0900}'..='\u{0DFF}' | '\u{1000}'..='\u{109F}' | '\u{1780}'..='\u{17FF}' => Some(Joining::Brahmic),
-        '\u{1800}'..='\u{18AF}' => Some(Joining::Mongolian),
-        '\u{2600}'..='\u{27BF}' | '\u{1F000}'..='\u{1FAFF}' => Some(Joining::Emoji),
+        '\u{0900}'..='\u{0DFF}' | '\u{1000}'..='\u{109F}' | '\u{1780}'..='\u{17FF}' => Some(JoiningScript::Brahmic),
+        '\u{1800}'..='\u{18AF}' => Some(JoiningScript::Mongolian),
+        '\u{2600}'..='\u{27BF}' | '\u{1F000}'..='\u{1FAFF}' => Some(JoiningScript::Emoji),
         _ => None,
     };
     match (before.and_then(kind), after.map(kind)) {
         (Some(before), Some(after)) => after == Some(before),
         // At the end of a word.
-        (Some(before), None) => before != Joining::Emoji,
+        (Some(before), None) => before != JoiningScript::Emoji,
         (None, _) => false,
     }
 }
 
 /// One text of a stranger and its forms, each made at most once.
 #[derive(Debug)]
-pub(crate) struct Forms<'a> {
+pub(crate) struct TextForms<'a> {
     text: &'a StrangerText,
     plain: OnceCell<Cow<'a, str>>,
     folded: OnceCell<String>,
@@ -175,7 +175,7 @@ pub(crate) struct Forms<'a> {
     search_max: usize,
 }
 
-impl<'a> Forms<'a> {
+impl<'a> TextForms<'a> {
     pub(crate) fn new(text: &'a StrangerText) -> Self {
         let (plain, folded) = (OnceCell::new(), OnceCell::new());
         let (disclosed, disclosed_folded) = (OnceCell::new(), OnceCell::new());
@@ -255,7 +255,7 @@ impl<'a> Forms<'a> {
     }
 
     /// Whether one of these expressions is found in the text.
-    pub(crate) fn matches(&self, patterns: &[Pattern]) -> Truth {
+    pub(crate) fn matches(&self, patterns: &[RegexPattern]) -> Truth {
         let mut sought = Truth::False;
         for one in patterns {
             let mut found = Truth::False;
@@ -276,7 +276,7 @@ impl<'a> Forms<'a> {
 
     /// Whether an expression is found in the searched part of a form. A match at the end of that part may depend on the
     /// rest.
-    fn found(&self, pattern: &Pattern, form: &str) -> Truth {
+    fn found(&self, pattern: &RegexPattern, form: &str) -> Truth {
         if form.len() <= self.search_max {
             return pattern.regex.is_match(form).into();
         }
@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn a_cut_text_is_known_only_where_it_matches() {
         let text = StrangerText::new(&format!("seo {}", "x".repeat(StrangerText::KEPT_MAX)));
-        let forms = Forms::new(&text);
+        let forms = TextForms::new(&text);
         let found = |word| forms.contains(&[Folded::new(word, true)]);
         assert_eq!((found("seo"), found("crypto")), (Truth::True, Truth::Unknown));
         assert_eq!(forms.is(&[Folded::new("seo", true)]), Truth::Unknown);
@@ -406,16 +406,16 @@ mod tests {
     #[test]
     fn length_is_that_of_the_original() {
         let text = StrangerText::new("e\u{301}\u{200B}");
-        assert_eq!(Forms::new(&text).longer_than(2), Truth::True);
-        assert_eq!(Forms::new(&text).longer_than(3), Truth::False);
+        assert_eq!(TextForms::new(&text).longer_than(2), Truth::True);
+        assert_eq!(TextForms::new(&text).longer_than(3), Truth::False);
     }
 
     #[test]
     fn what_lies_beyond_the_searched_part_is_unknown() {
-        let pattern = |text: &str| [Pattern::new(text, regex::Regex::new(text).unwrap(), true)];
+        let pattern = |text: &str| [RegexPattern::new(text, regex::Regex::new(text).unwrap(), true)];
         let of = |text: &str, sought: &str| {
             let text = StrangerText::new(text);
-            let mut forms = Forms::new(&text);
+            let mut forms = TextForms::new(&text);
             forms.search_at_most(2_000);
             forms.matches(&pattern(sought))
         };

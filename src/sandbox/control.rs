@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use super::fault::{Fault, is_close_code};
-use super::hub::Order;
-use super::shared::{Inner, Shared};
-use super::store::{COUNT_MAX, PartyIndex, Problem, Row, micros};
-use super::wire::{Counts, NewRequest, RequestState, State, Status, Waiting};
+use super::hub::ConnectionOrder;
+use super::shared::{Inner, SandboxShared};
+use super::store::{COUNT_MAX, PartyIndex, Problem, RequestRecord, micros};
+use super::wire::{NewRequest, RequestCounts, RequestState, SandboxState, SandboxStatus, WaitingFault};
 
 /// A burst makes this many requests under one lock; between two such chunks calls and sockets go on.
 const CHUNK: u64 = 500;
@@ -39,18 +39,18 @@ impl From<Problem> for ControlError {
 
 /// A handle on a sandbox. Clones belong to the same sandbox, and a handle outlives it.
 #[derive(Debug, Clone)]
-pub struct Control(Arc<Shared>);
+pub struct Control(Arc<SandboxShared>);
 
 impl Control {
-    pub(super) fn new(shared: Shared) -> Self {
+    pub(super) fn new(shared: SandboxShared) -> Self {
         Self(Arc::new(shared))
     }
 
-    pub(super) fn of(shared: Arc<Shared>) -> Self {
+    pub(super) fn of(shared: Arc<SandboxShared>) -> Self {
         Self(shared)
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<SandboxShared> {
         &self.0
     }
 
@@ -87,18 +87,20 @@ impl Control {
     /// # Errors
     ///
     /// No such request, not pending any more, or `Pending` as the status.
-    pub fn settle(&self, id: &str, status: Status) -> Result<(), ControlError> {
+    pub fn settle(&self, id: &str, status: SandboxStatus) -> Result<(), ControlError> {
         let by = match status {
-            Status::Approved | Status::Rejected => "person",
-            Status::Cancelled => "sender",
-            Status::Expired => "platform",
-            Status::Pending => return Err(ControlError::Invalid("a request does not become pending again".into())),
+            SandboxStatus::Approved | SandboxStatus::Rejected => "person",
+            SandboxStatus::Cancelled => "sender",
+            SandboxStatus::Expired => "platform",
+            SandboxStatus::Pending => {
+                return Err(ControlError::Invalid("a request does not become pending again".into()));
+            }
         };
         let (mut inner, mut pushed) = (self.0.lock(), Vec::new());
         let Some(index) = inner.store.request(id) else {
             return Err(ControlError::NotFound("no such request".into()));
         };
-        if inner.store.requests[index].status != Status::Pending {
+        if inner.store.requests[index].status != SandboxStatus::Pending {
             return Err(ControlError::Conflict("the request is not pending any more".into()));
         }
         inner.store.settle(index, status, by, self.0.clock.now(), &mut pushed);
@@ -187,14 +189,14 @@ impl Control {
             return Err(ControlError::Invalid(format!("`{code}` is not a valid close code")));
         }
         let inner = self.0.lock();
-        if inner.hub.order(party(&inner, agent)?, Order::Close(code, "kicked")) {
+        if inner.hub.order(party(&inner, agent)?, ConnectionOrder::Close(code, "kicked")) {
             return Ok(());
         }
         Err(ControlError::Conflict("the agent has no connection".into()))
     }
 
     /// The whole state, with every request and contact.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> SandboxState {
         let mut state = self.overview();
         let inner = self.0.lock();
         state.requests = inner.store.requests.iter().map(|row| request_state(&inner, row)).collect();
@@ -203,10 +205,10 @@ impl Control {
     }
 
     /// [`Control::state`] without the requests and contacts themselves.
-    pub fn overview(&self) -> State {
+    pub fn overview(&self) -> SandboxState {
         let inner = self.0.lock();
         let id = |party: PartyIndex| inner.store.parties[party].id.clone();
-        State {
+        SandboxState {
             at_us: self.0.us(),
             counts: counts(&inner.store.requests),
             requests: Vec::new(),
@@ -219,7 +221,7 @@ impl Control {
             faults: inner
                 .faults
                 .waiting()
-                .map(|(fault, left)| Waiting { fault: fault.clone(), left: (*left != u64::MAX).then_some(*left) })
+                .map(|(fault, left)| WaitingFault { fault: fault.clone(), left: (*left != u64::MAX).then_some(*left) })
                 .collect(),
             struck: inner.faults.struck,
             let_pass: inner.faults.let_pass,
@@ -227,7 +229,7 @@ impl Control {
     }
 
     /// Only the totals, for polling.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> RequestCounts {
         counts(&self.0.lock().store.requests)
     }
 
@@ -247,15 +249,15 @@ fn party(inner: &Inner, who: &str) -> Result<PartyIndex, ControlError> {
     inner.store.find(who).ok_or_else(|| ControlError::NotFound("nobody here has that id or handle".into()))
 }
 
-fn counts(rows: &[Row]) -> Counts {
-    let mut counts = Counts { requests: rows.len() as u64, ..Counts::default() };
+fn counts(rows: &[RequestRecord]) -> RequestCounts {
+    let mut counts = RequestCounts { requests: rows.len() as u64, ..RequestCounts::default() };
     for row in rows {
         let count = match row.status {
-            Status::Pending => &mut counts.pending,
-            Status::Approved => &mut counts.approved,
-            Status::Rejected => &mut counts.rejected,
-            Status::Cancelled => &mut counts.cancelled,
-            Status::Expired => &mut counts.expired,
+            SandboxStatus::Pending => &mut counts.pending,
+            SandboxStatus::Approved => &mut counts.approved,
+            SandboxStatus::Rejected => &mut counts.rejected,
+            SandboxStatus::Cancelled => &mut counts.cancelled,
+            SandboxStatus::Expired => &mut counts.expired,
         };
         *count += 1;
         counts.pushed += row.pushed;
@@ -265,7 +267,7 @@ fn counts(rows: &[Row]) -> Counts {
     counts
 }
 
-fn request_state(inner: &Inner, row: &Row) -> RequestState {
+fn request_state(inner: &Inner, row: &RequestRecord) -> RequestState {
     let id = |party: PartyIndex| inner.store.parties[party].id.clone();
     RequestState {
         id: row.id.clone(),

@@ -16,7 +16,7 @@ pub(crate) const FAULT_MS_MAX: u64 = 3_600_000;
 /// Where a fault happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum At {
+pub enum FaultPlace {
     /// The socket's upgrade request.
     Upgrade,
     /// `phx_join` of any topic.
@@ -81,7 +81,7 @@ pub enum Do {
 #[serde(deny_unknown_fields)]
 pub struct Fault {
     /// Where.
-    pub at: At,
+    pub at: FaultPlace,
     /// What.
     #[serde(rename = "do")]
     pub what: Do,
@@ -117,7 +117,7 @@ pub(crate) const REASON_BYTES_MAX: usize = 123;
 
 impl Fault {
     /// A fault that happens once, for any agent.
-    pub fn new(at: At, what: Do) -> Self {
+    pub fn new(at: FaultPlace, what: Do) -> Self {
         Self {
             at,
             what,
@@ -192,15 +192,24 @@ impl Fault {
     ///
     /// A sentence for people.
     pub fn check(&self) -> Result<(), String> {
-        let points = [At::Upgrade, At::Join, At::Heartbeat, At::Push, At::Me, At::List, At::Respond];
-        let possible = points.into_iter().any(|point| (self.at == At::Any || self.at == point) && self.can(point));
+        let points = [
+            FaultPlace::Upgrade,
+            FaultPlace::Join,
+            FaultPlace::Heartbeat,
+            FaultPlace::Push,
+            FaultPlace::Me,
+            FaultPlace::List,
+            FaultPlace::Respond,
+        ];
+        let possible =
+            points.into_iter().any(|point| (self.at == FaultPlace::Any || self.at == point) && self.can(point));
         if !possible {
             return Err(format!("`{}` cannot be done at `{}`", word(&self.what), word(&self.at)));
         }
         if self.ms.is_some_and(|ms| ms > FAULT_MS_MAX) {
             return Err(format!("`ms` is at most {FAULT_MS_MAX}"));
         }
-        if self.event.is_some() && self.at != At::Push {
+        if self.event.is_some() && self.at != FaultPlace::Push {
             return Err("`event` needs `at` to be `push`".into());
         }
         let speaks = matches!(self.what, Do::Close | Do::Status);
@@ -221,16 +230,18 @@ impl Fault {
         if status { Ok(()) } else { Err(format!("`{code}` is not a valid code for `{}`", word(&self.what))) }
     }
 
-    fn can(&self, point: At) -> bool {
-        let http = matches!(point, At::Upgrade | At::Me | At::List | At::Respond);
+    fn can(&self, point: FaultPlace) -> bool {
+        let http = matches!(point, FaultPlace::Upgrade | FaultPlace::Me | FaultPlace::List | FaultPlace::Respond);
         match self.what {
             Do::Close | Do::Drop | Do::Stall | Do::Malformed | Do::Delay | Do::Supersede | Do::Ghost => true,
-            Do::Status => http || matches!(point, At::Join | At::Heartbeat),
-            Do::Duplicate => !matches!(point, At::Upgrade | At::Me),
-            Do::Reorder => matches!(point, At::Join | At::Heartbeat | At::Push | At::List),
-            Do::ApplyThenFail => matches!(point, At::Respond | At::Join),
-            Do::CrashChannel => point != At::Upgrade,
-            Do::StaleList | Do::BadRow => point == At::List,
+            Do::Status => http || matches!(point, FaultPlace::Join | FaultPlace::Heartbeat),
+            Do::Duplicate => !matches!(point, FaultPlace::Upgrade | FaultPlace::Me),
+            Do::Reorder => {
+                matches!(point, FaultPlace::Join | FaultPlace::Heartbeat | FaultPlace::Push | FaultPlace::List)
+            }
+            Do::ApplyThenFail => matches!(point, FaultPlace::Respond | FaultPlace::Join),
+            Do::CrashChannel => point != FaultPlace::Upgrade,
+            Do::StaleList | Do::BadRow => point == FaultPlace::List,
             Do::EdgePage | Do::Throttle => http,
         }
     }
@@ -283,9 +294,9 @@ impl Faults {
     }
 
     /// The fault for this point, if there is one: the oldest that fits. `who` are the id and the handle of the agent.
-    pub fn take(&mut self, point: At, who: [&str; 2], event: &str) -> Option<Fault> {
+    pub fn take(&mut self, point: FaultPlace, who: [&str; 2], event: &str) -> Option<Fault> {
         let at = self.waiting.iter().position(|(fault, _)| {
-            (fault.at == point || fault.at == At::Any)
+            (fault.at == point || fault.at == FaultPlace::Any)
                 && fault.can(point)
                 && fault.agent.as_deref().is_none_or(|agent| who.contains(&agent))
                 && fault.event.as_deref().is_none_or(|wanted| wanted == event)
@@ -345,36 +356,36 @@ mod tests {
     #[test]
     fn the_oldest_fitting_fault_strikes_as_often_as_told() {
         let mut faults = Faults::default();
-        faults.add(Fault::new(At::Push, Do::Drop).event("contact_added")).unwrap();
-        faults.add(Fault::new(At::Any, Do::StaleList)).unwrap();
-        faults.add(Fault::new(At::Push, Do::Duplicate).count(2).agent("o/b")).unwrap();
+        faults.add(Fault::new(FaultPlace::Push, Do::Drop).event("contact_added")).unwrap();
+        faults.add(Fault::new(FaultPlace::Any, Do::StaleList)).unwrap();
+        faults.add(Fault::new(FaultPlace::Push, Do::Duplicate).count(2).agent("o/b")).unwrap();
         let mut take = |point, event| faults.take(point, ["a", "o/b"], event).map(|fault| fault.what);
-        assert_eq!(take(At::Push, "x"), Some(Do::Duplicate), "any does not mean where it cannot be done");
-        assert_eq!(take(At::Push, "contact_added"), Some(Do::Drop));
-        assert_eq!(take(At::Push, "contact_added"), Some(Do::Duplicate));
-        assert_eq!(take(At::Push, "contact_added"), None);
-        assert_eq!(take(At::List, ""), Some(Do::StaleList));
+        assert_eq!(take(FaultPlace::Push, "x"), Some(Do::Duplicate), "any does not mean where it cannot be done");
+        assert_eq!(take(FaultPlace::Push, "contact_added"), Some(Do::Drop));
+        assert_eq!(take(FaultPlace::Push, "contact_added"), Some(Do::Duplicate));
+        assert_eq!(take(FaultPlace::Push, "contact_added"), None);
+        assert_eq!(take(FaultPlace::List, ""), Some(Do::StaleList));
         assert!(faults.is_empty());
     }
 
     #[test]
     fn what_means_nothing_is_refused() {
         for (fault, why) in [
-            (Fault::new(At::Push, Do::Status), "`status` cannot be done at `push`"),
-            (Fault::new(At::Respond, Do::StaleList), "`stale-list` cannot be done at `respond`"),
-            (Fault::new(At::Join, Do::Close).code(1005), "`1005` is not a valid code for `close`"),
-            (Fault::new(At::List, Do::Status).code(99), "`99` is not a valid code for `status`"),
-            (Fault::new(At::List, Do::Delay).ms(FAULT_MS_MAX + 1), "`ms` is at most 3600000"),
-            (Fault::new(At::Push, Do::EdgePage), "`edge-page` cannot be done at `push`"),
+            (Fault::new(FaultPlace::Push, Do::Status), "`status` cannot be done at `push`"),
+            (Fault::new(FaultPlace::Respond, Do::StaleList), "`stale-list` cannot be done at `respond`"),
+            (Fault::new(FaultPlace::Join, Do::Close).code(1005), "`1005` is not a valid code for `close`"),
+            (Fault::new(FaultPlace::List, Do::Status).code(99), "`99` is not a valid code for `status`"),
+            (Fault::new(FaultPlace::List, Do::Delay).ms(FAULT_MS_MAX + 1), "`ms` is at most 3600000"),
+            (Fault::new(FaultPlace::Push, Do::EdgePage), "`edge-page` cannot be done at `push`"),
             (
-                Fault::new(At::Any, Do::Throttle),
+                Fault::new(FaultPlace::Any, Do::Throttle),
                 "`throttle` needs `per_second`, at least 1; nothing else takes it or `shared`",
             ),
             (
-                Fault::new(At::List, Do::Drop).reason("x"),
+                Fault::new(FaultPlace::List, Do::Drop).reason("x"),
                 "`reason` is for `close` and `status`, and has at most 123 bytes",
             ),
-            (Fault::new(At::List, Do::Delay).event("x"), "`event` needs `at` to be `push`"),
+            (Fault::new(FaultPlace::List, Do::Delay).event("x"), "`event` needs `at` to be `push`"),
         ] {
             assert_eq!(fault.check(), Err(why.to_owned()));
         }

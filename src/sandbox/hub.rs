@@ -1,5 +1,5 @@
 //! Who is connected: the one live connection of each agent, its joined channels, and the channels to its task. It never
-//! touches a socket: it sends an [`Order`] or an event to the task.
+//! touches a socket: it sends a [`ConnectionOrder`] or an event to the task.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) const QUEUE_MAX: usize = 1 << 18;
 
 /// The topics that an agent may join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Channel {
+pub enum SandboxTopic {
     /// `agent_contacts:ID`.
     Contacts,
     /// `agent_control:ID`.
@@ -25,34 +25,34 @@ pub enum Channel {
     Rooms,
 }
 
-impl Channel {
+impl SandboxTopic {
     /// All of them.
-    pub const ALL: [Channel; 3] = [Channel::Contacts, Channel::Control, Channel::Rooms];
+    pub const ALL: [SandboxTopic; 3] = [SandboxTopic::Contacts, SandboxTopic::Control, SandboxTopic::Rooms];
 
     /// The channel on which an event of this name is pushed.
     fn of(event: &str) -> Self {
-        if event == "room_added" { Channel::Rooms } else { Channel::Contacts }
+        if event == "room_added" { SandboxTopic::Rooms } else { SandboxTopic::Contacts }
     }
 
     /// The topic's first part.
     pub fn prefix(self) -> &'static str {
         match self {
-            Channel::Contacts => "agent_contacts",
-            Channel::Control => "agent_control",
-            Channel::Rooms => "agent_rooms",
+            SandboxTopic::Contacts => "agent_contacts",
+            SandboxTopic::Control => "agent_control",
+            SandboxTopic::Rooms => "agent_rooms",
         }
     }
 }
 
 /// An event on its way to a socket.
 #[derive(Debug)]
-pub struct Event {
+pub struct OutgoingEvent {
     /// Its name.
     pub name: &'static str,
     /// JSON.
     pub payload: Arc<str>,
     /// The channel on which it is pushed.
-    pub channel: Channel,
+    pub channel: SandboxTopic,
     /// The join that it belongs to, as JSON.
     pub join_ref: Arc<str>,
     /// The request that it announces.
@@ -61,7 +61,7 @@ pub struct Event {
 
 /// An order to a connection's task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Order {
+pub enum ConnectionOrder {
     /// Close with this code; 0: end the TCP connection without a close frame.
     Close(u16, &'static str),
     /// Close with this code and reason.
@@ -73,17 +73,17 @@ pub enum Order {
 }
 
 #[derive(Debug)]
-struct Conn {
+struct HubConnection {
     number: u64,
-    queue: mpsc::Sender<Event>,
-    orders: mpsc::UnboundedSender<Order>,
-    /// The join_ref of each channel, as JSON, by position in [`Channel::ALL`].
+    queue: mpsc::Sender<OutgoingEvent>,
+    orders: mpsc::UnboundedSender<ConnectionOrder>,
+    /// The join_ref of each channel, as JSON, by position in [`SandboxTopic::ALL`].
     joined: [Option<Arc<str>>; 3],
 }
 
 #[derive(Debug)]
 enum Slot {
-    Open(Conn),
+    Open(HubConnection),
     Ghost(Mono),
 }
 
@@ -93,9 +93,9 @@ pub struct Ends {
     /// Distinct in a sandbox.
     pub number: u64,
     /// Events to push.
-    pub queue: mpsc::Receiver<Event>,
+    pub queue: mpsc::Receiver<OutgoingEvent>,
     /// Other orders.
-    pub orders: mpsc::UnboundedReceiver<Order>,
+    pub orders: mpsc::UnboundedReceiver<ConnectionOrder>,
 }
 
 /// See the module.
@@ -122,9 +122,9 @@ impl Hub {
         let (queue, queue_end) = mpsc::channel(QUEUE_MAX);
         let (orders, orders_end) = mpsc::unbounded_channel();
         if let Some(agent) = agent {
-            let conn = Conn { number, queue, orders, joined: [const { None }; 3] };
+            let conn = HubConnection { number, queue, orders, joined: [const { None }; 3] };
             if let Some(Slot::Open(older)) = self.places.insert(agent, Slot::Open(conn)) {
-                let _ = older.orders.send(Order::Supersede);
+                let _ = older.orders.send(ConnectionOrder::Supersede);
             }
         }
         Ends { number, queue: queue_end, orders: orders_end }
@@ -137,7 +137,7 @@ impl Hub {
         }
     }
 
-    fn conn(&mut self, agent: PartyIndex, number: u64) -> Option<&mut Conn> {
+    fn conn(&mut self, agent: PartyIndex, number: u64) -> Option<&mut HubConnection> {
         match self.places.get_mut(&agent) {
             Some(Slot::Open(conn)) if conn.number == number => Some(conn),
             _ => None,
@@ -145,17 +145,23 @@ impl Hub {
     }
 
     /// A channel is joined; returns the join_ref of an older join of it.
-    pub fn join(&mut self, agent: PartyIndex, number: u64, channel: Channel, join_ref: Arc<str>) -> Option<Arc<str>> {
+    pub fn join(
+        &mut self,
+        agent: PartyIndex,
+        number: u64,
+        channel: SandboxTopic,
+        join_ref: Arc<str>,
+    ) -> Option<Arc<str>> {
         self.conn(agent, number)?.joined[channel as usize].replace(join_ref)
     }
 
     /// A channel is left; returns the join_ref of its join.
-    pub fn leave(&mut self, agent: PartyIndex, number: u64, channel: Channel) -> Option<Arc<str>> {
+    pub fn leave(&mut self, agent: PartyIndex, number: u64, channel: SandboxTopic) -> Option<Arc<str>> {
         self.conn(agent, number)?.joined[channel as usize].take()
     }
 
     /// Sends an order to an agent's connection; `false` if there is none.
-    pub fn order(&self, agent: PartyIndex, order: Order) -> bool {
+    pub fn order(&self, agent: PartyIndex, order: ConnectionOrder) -> bool {
         match self.places.get(&agent) {
             Some(Slot::Open(conn)) => conn.orders.send(order).is_ok(),
             Some(Slot::Ghost(_)) | None => false,
@@ -165,15 +171,15 @@ impl Hub {
     /// The contacts channel of an agent's connection crashes: from now on it gets no events.
     pub fn crash(&mut self, agent: PartyIndex) {
         if let Some(Slot::Open(conn)) = self.places.get_mut(&agent) {
-            conn.joined[Channel::Contacts as usize] = None;
-            let _ = conn.orders.send(Order::CrashChannel);
+            conn.joined[SandboxTopic::Contacts as usize] = None;
+            let _ = conn.orders.send(ConnectionOrder::CrashChannel);
         }
     }
 
     /// The connection's TCP ends without a close frame, and the connection counts as live until `until`.
     pub(crate) fn make_ghost(&mut self, agent: PartyIndex, until: Mono) {
         if let Some(Slot::Open(conn)) = self.places.get(&agent) {
-            let _ = conn.orders.send(Order::Close(0, "fault"));
+            let _ = conn.orders.send(ConnectionOrder::Close(0, "fault"));
             self.places.insert(agent, Slot::Ghost(until));
         }
     }
@@ -181,12 +187,12 @@ impl Hub {
     /// Puts an event into the queue of its party, if that has joined the event's channel. Nothing is kept otherwise.
     pub fn tell(&mut self, pushed: PushedEvent) {
         let Some(Slot::Open(conn)) = self.places.get(&pushed.to) else { return };
-        let channel = Channel::of(pushed.event);
+        let channel = SandboxTopic::of(pushed.event);
         let Some(join_ref) = &conn.joined[channel as usize] else { return };
         let PushedEvent { event: name, payload, request, .. } = pushed;
-        let event = Event { name, payload, channel, join_ref: join_ref.clone(), request };
+        let event = OutgoingEvent { name, payload, channel, join_ref: join_ref.clone(), request };
         if let Err(mpsc::error::TrySendError::Full(_)) = conn.queue.try_send(event) {
-            let _ = conn.orders.send(Order::Close(1013, "slow"));
+            let _ = conn.orders.send(ConnectionOrder::Close(1013, "slow"));
         }
     }
 
@@ -197,7 +203,8 @@ impl Hub {
             .iter()
             .filter_map(|(agent, place)| match place {
                 Slot::Open(conn) => {
-                    let joined = Channel::ALL.into_iter().filter(|channel| conn.joined[*channel as usize].is_some());
+                    let joined =
+                        SandboxTopic::ALL.into_iter().filter(|channel| conn.joined[*channel as usize].is_some());
                     let topics = joined.map(|channel| format!("{}:{}", channel.prefix(), id(*agent))).collect();
                     Some(Live { agent: id(*agent), ghost: false, topics })
                 }

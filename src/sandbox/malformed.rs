@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::reply::{Reply, json_text, raw};
+use super::reply::{HttpReply, json_text, raw};
 
 /// Number of kinds of unreadable frames. The last one exceeds every limit, and is only sent if its code is given.
 pub(super) const FRAMES: u16 = 12;
@@ -36,7 +36,7 @@ pub(super) fn frame(code: Option<u16>, turn: u64, topic: &str, right: &str) -> M
 }
 
 /// A body that replaces the correct one, with status 200.
-pub(super) fn body(code: Option<u16>, turn: u64) -> Reply {
+pub(super) fn body(code: Option<u16>, turn: u64) -> HttpReply {
     match pick(code, turn, BODIES) {
         0 => raw(200, "text/html", "<html><body>It works!</body></html>"),
         1 => raw(200, "", Bytes::new()),
@@ -50,7 +50,7 @@ pub(super) fn body(code: Option<u16>, turn: u64) -> Reply {
 }
 
 /// The page that a CDN sends to a client that it takes for a bot.
-pub(super) fn edge_page(status: u16) -> Reply {
+pub(super) fn edge_page(status: u16) -> HttpReply {
     let page = "<!DOCTYPE html><html><head><title>Access denied</title></head><body>error code: 1010</body></html>";
     raw(status, "text/html; charset=UTF-8", page)
 }

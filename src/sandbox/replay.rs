@@ -20,9 +20,9 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::calls::Calls;
+use self::calls::RecordedCalls;
 pub use self::script::{Script, ScriptError};
-use super::reply::{Cut, Reply, error};
+use super::reply::{CloseWithoutReply, HttpReply, error};
 use super::server::{BODY_MAX, query};
 use crate::model::StrangerText;
 
@@ -33,7 +33,7 @@ const CONNECTIONS_MAX: usize = 1024;
 
 /// A running replay. Dropping it ends it.
 #[derive(Debug)]
-pub struct Replay {
+pub struct RunningReplay {
     address: SocketAddr,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -41,7 +41,7 @@ pub struct Replay {
 
 /// What its tasks share.
 #[derive(Debug)]
-struct Stage {
+struct ReplayShared {
     script: Script,
     /// Whether pauses are left out.
     fast: bool,
@@ -59,12 +59,12 @@ struct Stage {
 struct Scene {
     /// The next recorded connection.
     next: usize,
-    calls: Calls,
+    calls: RecordedCalls,
     /// The id of the client's agent.
     actual: Option<String>,
 }
 
-impl Replay {
+impl RunningReplay {
     /// Starts on this address (port 0: a free one). `fast` leaves out the recorded pauses; events are described in
     /// sentences. Needs a tokio runtime.
     ///
@@ -76,12 +76,12 @@ impl Replay {
         script: Script,
         fast: bool,
         told: mpsc::UnboundedSender<String>,
-    ) -> io::Result<Replay> {
+    ) -> io::Result<RunningReplay> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let scene = Mutex::new(Scene { next: 0, calls: Calls::of(&script), actual: None });
-        let stage = Arc::new(Stage {
+        let scene = Mutex::new(Scene { next: 0, calls: RecordedCalls::of(&script), actual: None });
+        let stage = Arc::new(ReplayShared {
             script,
             fast,
             told,
@@ -91,7 +91,7 @@ impl Replay {
             stop: stop.clone(),
         });
         tasks.spawn(accept(listener, stage, tasks.clone()));
-        Ok(Replay { address, stop, tasks })
+        Ok(RunningReplay { address, stop, tasks })
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -107,13 +107,13 @@ impl Replay {
     }
 }
 
-impl Drop for Replay {
+impl Drop for RunningReplay {
     fn drop(&mut self) {
         self.stop.cancel();
     }
 }
 
-impl Stage {
+impl ReplayShared {
     fn scene(&self) -> MutexGuard<'_, Scene> {
         self.scene.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,7 +133,7 @@ impl Stage {
     }
 }
 
-async fn accept(listener: TcpListener, stage: Arc<Stage>, tasks: TaskTracker) {
+async fn accept(listener: TcpListener, stage: Arc<ReplayShared>, tasks: TaskTracker) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accept = async {
@@ -157,7 +157,7 @@ async fn accept(listener: TcpListener, stage: Arc<Stage>, tasks: TaskTracker) {
     }
 }
 
-async fn serve(tcp: TcpStream, stage: Arc<Stage>, tasks: TaskTracker) {
+async fn serve(tcp: TcpStream, stage: Arc<ReplayShared>, tasks: TaskTracker) {
     let _ = tcp.set_nodelay(true);
     let service = service_fn(move |request| handle(request, stage.clone(), tasks.clone()));
     // How a client's connection ends does not matter here.
@@ -165,7 +165,11 @@ async fn serve(tcp: TcpStream, stage: Arc<Stage>, tasks: TaskTracker) {
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service).with_upgrades().await;
 }
 
-async fn handle(request: Request<Incoming>, stage: Arc<Stage>, tasks: TaskTracker) -> Result<Reply, Cut> {
+async fn handle(
+    request: Request<Incoming>,
+    stage: Arc<ReplayShared>,
+    tasks: TaskTracker,
+) -> Result<HttpReply, CloseWithoutReply> {
     let path = request.uri().path().to_owned();
     if path == "/api/v1/socket/websocket" {
         return play::upgrade(request, &stage, &tasks).await;

@@ -9,13 +9,15 @@ use http::request::Parts;
 use http::{Method, header};
 use serde_json::{Value, json};
 
-use super::fault::{At, Do, Fault};
+use super::fault::{Do, Fault, FaultPlace};
 use super::malformed;
-use super::reply::{Cut, Reply, error, fault_status, invalid, json_text, json_value, malformed, problem};
+use super::reply::{
+    CloseWithoutReply, HttpReply, error, fault_status, invalid, json_text, json_value, malformed, problem,
+};
 use super::server::{header as header_text, query};
-use super::shared::{STALL, Shared, note};
-use super::store::{Action, PageWanted, PartyIndex, micros};
-use super::wire::{Listing, Status};
+use super::shared::{STALL, SandboxShared, note};
+use super::store::{AnswerAction, PageWanted, PartyIndex, micros};
+use super::wire::{SandboxStatus, SeenListing};
 use super::world::PartyKind;
 use crate::clock::Now;
 
@@ -25,11 +27,11 @@ const PAGE_SIZE_MAX: u64 = 100;
 const PAGE_SIZE_DEFAULT: u64 = 50;
 
 /// An answer that ends a call early; boxed, since it is large and rare.
-type Refusal = Box<Reply>;
+type EarlyReply = Box<HttpReply>;
 
 /// One call of an agent.
-struct Call<'a> {
-    shared: &'a Arc<Shared>,
+struct ApiCall<'a> {
+    shared: &'a Arc<SandboxShared>,
     agent: PartyIndex,
     /// The answer's `request_id`.
     number: u64,
@@ -40,7 +42,12 @@ struct Call<'a> {
 }
 
 /// Answers `path` (below `/api/v1/`).
-pub(super) async fn handle(path: &str, parts: &Parts, body: &Bytes, shared: &Arc<Shared>) -> Result<Reply, Cut> {
+pub(super) async fn handle(
+    path: &str,
+    parts: &Parts,
+    body: &Bytes,
+    shared: &Arc<SandboxShared>,
+) -> Result<HttpReply, CloseWithoutReply> {
     let read = shared.clock.now();
     let number = shared.next();
     let key = header_text(parts, "x-api-key").unwrap_or_default();
@@ -62,7 +69,7 @@ pub(super) async fn handle(path: &str, parts: &Parts, body: &Bytes, shared: &Arc
     if area != allowed && matches!(area, "agent" | "me") {
         return Ok(error(403, "forbidden", "this key is not allowed here", Some(number)));
     }
-    let call = Call { shared, agent, number, parts, body, read };
+    let call = ApiCall { shared, agent, number, parts, body, read };
     match (&parts.method, path) {
         (&Method::GET, "agent/me") => call.me().await,
         (&Method::GET, "agent/contacts") => Ok(call.contacts()),
@@ -83,16 +90,16 @@ pub(super) async fn handle(path: &str, parts: &Parts, body: &Bytes, shared: &Arc
     }
 }
 
-impl Call<'_> {
-    async fn me(&self) -> Result<Reply, Cut> {
-        let fault = self.shared.strike(At::Me, Some(self.agent), "");
+impl ApiCall<'_> {
+    async fn me(&self) -> Result<HttpReply, CloseWithoutReply> {
+        let fault = self.shared.strike(FaultPlace::Me, Some(self.agent), "");
         match self.before(fault.as_ref()).await {
             Some(instead) => instead,
             None => Ok(self.identity()),
         }
     }
 
-    fn identity(&self) -> Reply {
+    fn identity(&self) -> HttpReply {
         let inner = self.shared.lock();
         let party = &inner.store.parties[self.agent];
         let owner = inner.store.owner(self.agent).map(|owner| inner.store.parties[owner].id.clone());
@@ -109,9 +116,9 @@ impl Call<'_> {
         )
     }
 
-    fn page(&self) -> Result<PageWanted, Refusal> {
+    fn page(&self) -> Result<PageWanted, EarlyReply> {
         let number = |name, default, max| match query(self.parts, name).as_deref() {
-            None | Some("") => Ok::<u64, Refusal>(default),
+            None | Some("") => Ok::<u64, EarlyReply>(default),
             Some(text) => match text.parse::<u64>() {
                 Ok(number) if (1..=max).contains(&number) => Ok(number),
                 _ => Err(invalid(name, &format!("must be a number from 1 to {max}"), self.number).into()),
@@ -123,7 +130,7 @@ impl Call<'_> {
         })
     }
 
-    fn contacts(&self) -> Reply {
+    fn contacts(&self) -> HttpReply {
         self.paged(|page| {
             let inner = self.shared.lock();
             let online = |party| inner.hub.is_live(party, self.read.mono);
@@ -131,8 +138,8 @@ impl Call<'_> {
         })
     }
 
-    async fn requests(&self) -> Result<Reply, Cut> {
-        let fault = self.shared.strike(At::List, Some(self.agent), "");
+    async fn requests(&self) -> Result<HttpReply, CloseWithoutReply> {
+        let fault = self.shared.strike(FaultPlace::List, Some(self.agent), "");
         if let Some(instead) = self.before(fault.as_ref()).await {
             return instead;
         }
@@ -149,7 +156,7 @@ impl Call<'_> {
             let mut inner = self.shared.lock();
             let received = inner.store.list_received(self.agent, page, stale);
             let sent = inner.store.list_sent(self.agent, page, sent_status);
-            let listing = Listing {
+            let listing = SeenListing {
                 at_us: micros(now.mono),
                 agent: inner.store.parties[self.agent].id.clone(),
                 page: page.page,
@@ -182,18 +189,18 @@ impl Call<'_> {
     }
 
     /// `sent_status` \[sdk\]: pending where it is left out, `None` for all.
-    fn sent_status(&self) -> Result<Option<Status>, Refusal> {
+    fn sent_status(&self) -> Result<Option<SandboxStatus>, EarlyReply> {
         match query(self.parts, "sent_status").as_deref() {
-            None | Some("") => Ok(Some(Status::Pending)),
+            None | Some("") => Ok(Some(SandboxStatus::Pending)),
             Some("all") => Ok(None),
-            Some(word) => match Status::parse(word) {
+            Some(word) => match SandboxStatus::parse(word) {
                 Some(status) => Ok(Some(status)),
                 None => Err(invalid("sent_status", "is no status", self.number).into()),
             },
         }
     }
 
-    fn json(&self) -> Result<Value, Refusal> {
+    fn json(&self) -> Result<Value, EarlyReply> {
         match serde_json::from_slice(self.body) {
             Ok(body @ Value::Object(_)) => Ok(body),
             _ => Err(error(400, "bad_request", "the body must be a JSON object", Some(self.number)).into()),
@@ -201,7 +208,7 @@ impl Call<'_> {
     }
 
     /// An optional text field. It may be left out, but it must not be null.
-    fn text<'b>(&self, body: &'b Value, field: &str) -> Result<Option<&'b str>, Refusal> {
+    fn text<'b>(&self, body: &'b Value, field: &str) -> Result<Option<&'b str>, EarlyReply> {
         let problem = match body.get(field) {
             None => return Ok(None),
             Some(Value::String(text)) => return Ok(Some(text)),
@@ -211,8 +218,8 @@ impl Call<'_> {
         Err(malformed(&format!("/{field}"), problem, self.number).into())
     }
 
-    async fn respond(&self) -> Result<Reply, Cut> {
-        let fault = self.shared.strike(At::Respond, Some(self.agent), "");
+    async fn respond(&self) -> Result<HttpReply, CloseWithoutReply> {
+        let fault = self.shared.strike(FaultPlace::Respond, Some(self.agent), "");
         if let Some(instead) = self.before(fault.as_ref()).await {
             return instead;
         }
@@ -220,16 +227,16 @@ impl Call<'_> {
         match fault {
             Some(fault) if fault.what == Do::ApplyThenFail => match fault.code {
                 Some(_) => Ok(fault_status(&fault, Some(self.number))),
-                None => Err(Cut),
+                None => Err(CloseWithoutReply),
             },
             Some(fault) if fault.what == Do::Duplicate => Ok(self.answer().unwrap_or_else(|refusal| *refusal)),
             _ => Ok(reply),
         }
     }
 
-    fn answer(&self) -> Result<Reply, Refusal> {
+    fn answer(&self) -> Result<HttpReply, EarlyReply> {
         let body = self.json()?;
-        let Some(action) = self.text(&body, "action")?.and_then(Action::parse) else {
+        let Some(action) = self.text(&body, "action")?.and_then(AnswerAction::parse) else {
             return Err(malformed("/action", "must be approve, reject or cancel", self.number).into());
         };
         let (id, handle) = (self.text(&body, "request_id")?, self.text(&body, "handle")?);
@@ -246,14 +253,14 @@ impl Call<'_> {
         };
         let mut pushed = Vec::new();
         let result = inner.store.respond(self.agent, action, index, self.shared.clock.now(), &mut pushed);
-        let status = result.map_err(|refusal| Refusal::from(problem(&refusal, self.number)))?;
+        let status = result.map_err(|refusal| EarlyReply::from(problem(&refusal, self.number)))?;
         inner.answered(index, self.read);
         inner.tell(&mut pushed);
         let id = &inner.store.requests[index].id;
         Ok(json_value(200, &json!({ "data": { "id": id, "status": status } })))
     }
 
-    fn add(&self) -> Result<Reply, Refusal> {
+    fn add(&self) -> Result<HttpReply, EarlyReply> {
         let body = self.json()?;
         let Some(handle) = self.text(&body, "handle")? else {
             return Err(malformed("/handle", "is required", self.number).into());
@@ -264,12 +271,12 @@ impl Call<'_> {
         }
         let (mut inner, mut pushed) = (self.shared.lock(), Vec::new());
         let added = inner.store.add(self.agent, handle, message, self.shared.clock.now(), &mut pushed);
-        let (id, status) = added.map_err(|refusal| Refusal::from(problem(&refusal, self.number)))?;
+        let (id, status) = added.map_err(|refusal| EarlyReply::from(problem(&refusal, self.number)))?;
         inner.tell(&mut pushed);
         Ok(json_value(201, &json!({ "data": { "id": id, "status": status } })))
     }
 
-    fn remove(&self) -> Result<Reply, Refusal> {
+    fn remove(&self) -> Result<HttpReply, EarlyReply> {
         let body = self.json()?;
         let (handle, id) = (self.text(&body, "handle")?, self.text(&body, "contact_id")?);
         if handle.is_none() && id.is_none() {
@@ -277,25 +284,25 @@ impl Call<'_> {
         }
         let (mut inner, mut pushed) = (self.shared.lock(), Vec::new());
         let removed = inner.store.remove_contact(self.agent, handle, id, &mut pushed);
-        removed.map_err(|refusal| Refusal::from(problem(&refusal, self.number)))?;
+        removed.map_err(|refusal| EarlyReply::from(problem(&refusal, self.number)))?;
         inner.tell(&mut pushed);
         Ok(json_value(200, &json!({ "data": { "status": "removed" } })))
     }
 
     /// What a fault does before the call is carried out, or instead of it.
-    async fn before(&self, fault: Option<&Fault>) -> Option<Result<Reply, Cut>> {
+    async fn before(&self, fault: Option<&Fault>) -> Option<Result<HttpReply, CloseWithoutReply>> {
         let fault = fault?;
         match fault.what {
-            Do::Drop => Some(Err(Cut)),
+            Do::Drop => Some(Err(CloseWithoutReply)),
             Do::Stall => {
                 tokio::time::sleep(fault.ms.map_or(STALL, std::time::Duration::from_millis)).await;
-                Some(Err(Cut))
+                Some(Err(CloseWithoutReply))
             }
             Do::Status => Some(Ok(fault_status(fault, Some(self.number)))),
             Do::Malformed => Some(Ok(malformed::body(fault.code, self.number))),
             Do::EdgePage => Some(Ok(malformed::edge_page(fault.code.unwrap_or(403)))),
             Do::Delay => {
-                Shared::pause(fault, 1000).await;
+                SandboxShared::pause(fault, 1000).await;
                 None
             }
             Do::Close | Do::Supersede | Do::Ghost | Do::CrashChannel => {
@@ -312,7 +319,7 @@ fn pages(total: usize, page: PageWanted) -> u64 {
 }
 
 /// A refused upgrade, or any other answer without a body.
-pub(super) fn empty(status: u16) -> Reply {
+pub(super) fn empty(status: u16) -> HttpReply {
     let mut reply = super::reply::raw(status, "", Bytes::new());
     reply.headers_mut().insert(header::CONTENT_LENGTH, header::HeaderValue::from(0));
     reply

@@ -15,9 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::reply::{Cut, Reply, error, raw};
-use super::shared::Shared;
-use super::{Ending, rest, tester, upgrade};
+use super::reply::{CloseWithoutReply, HttpReply, error, raw};
+use super::shared::SandboxShared;
+use super::{SandboxEnding, rest, tester, upgrade};
 
 /// Most connections at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -27,7 +27,7 @@ const HEAD_MAX: usize = 64 << 10;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Accepts until the sandbox ends.
-pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, ending: Ending, tasks: TaskTracker) {
+pub(super) async fn run(listener: TcpListener, shared: Arc<SandboxShared>, ending: SandboxEnding, tasks: TaskTracker) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let acceptor = shared.options.tls.clone().map(tokio_rustls::TlsAcceptor::from);
     loop {
@@ -57,8 +57,8 @@ pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>, ending: Endi
 async fn connection(
     tcp: TcpStream,
     acceptor: Option<tokio_rustls::TlsAcceptor>,
-    shared: Arc<Shared>,
-    ending: Ending,
+    shared: Arc<SandboxShared>,
+    ending: SandboxEnding,
     tasks: TaskTracker,
 ) {
     let _ = tcp.set_nodelay(true);
@@ -72,7 +72,7 @@ async fn connection(
     }
 }
 
-async fn serve<I>(io: I, shared: Arc<Shared>, ending: Ending, tasks: TaskTracker)
+async fn serve<I>(io: I, shared: Arc<SandboxShared>, ending: SandboxEnding, tasks: TaskTracker)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -95,10 +95,10 @@ where
 
 async fn handle(
     request: Request<Incoming>,
-    shared: Arc<Shared>,
-    ending: Ending,
+    shared: Arc<SandboxShared>,
+    ending: SandboxEnding,
     tasks: TaskTracker,
-) -> Result<Reply, Cut> {
+) -> Result<HttpReply, CloseWithoutReply> {
     let path = request.uri().path().to_owned();
     if path == "/api/v1/socket/websocket" {
         return upgrade::handle(request, shared, ending, tasks).await;

@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::SandboxOptions;
-use super::fault::{At, Do, Fault, Faults};
-use super::hub::{GHOST, Hub, Order};
+use super::fault::{Do, Fault, FaultPlace, Faults};
+use super::hub::{ConnectionOrder, GHOST, Hub};
 use super::store::{PartyIndex, PushedEvent, Store, micros};
-use super::wire::{Connect, End, Join, Listing};
+use super::wire::{Connect, ConnectionEnd, SeenJoin, SeenListing};
 use super::world::World;
 use crate::clock::{Clock, Now};
 
@@ -22,9 +22,9 @@ const LATENCIES_MAX: usize = 1_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     pub(super) connects: VecDeque<Connect>,
-    pub(super) ends: VecDeque<End>,
-    pub(super) joins: VecDeque<Join>,
-    pub(super) lists: VecDeque<Listing>,
+    pub(super) ends: VecDeque<ConnectionEnd>,
+    pub(super) joins: VecDeque<SeenJoin>,
+    pub(super) lists: VecDeque<SeenListing>,
 }
 
 /// Adds to one of the journal's lists.
@@ -66,7 +66,7 @@ impl Inner {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SandboxShared {
     pub(super) clock: Clock,
     pub(super) options: SandboxOptions,
     inner: Mutex<Inner>,
@@ -75,7 +75,7 @@ pub(super) struct Shared {
     counter: AtomicU64,
 }
 
-impl Shared {
+impl SandboxShared {
     pub(super) fn new(world: &World, options: SandboxOptions) -> Self {
         let inner = Inner {
             store: Store::new(world, uuid::Uuid::new_v4().as_u128()),
@@ -111,7 +111,7 @@ impl Shared {
     }
 
     /// The fault for this point, if one waits.
-    pub(super) fn strike(&self, point: At, agent: Option<PartyIndex>, event: &str) -> Option<Fault> {
+    pub(super) fn strike(&self, point: FaultPlace, agent: Option<PartyIndex>, event: &str) -> Option<Fault> {
         if !self.armed.load(Ordering::Acquire) {
             return None;
         }
@@ -134,7 +134,7 @@ impl Shared {
                 inner.hub.order(agent, close(fault));
             }
             Do::Supersede => {
-                inner.hub.order(agent, Order::Supersede);
+                inner.hub.order(agent, ConnectionOrder::Supersede);
             }
             Do::CrashChannel => inner.hub.crash(agent),
             Do::Ghost => {
@@ -170,10 +170,10 @@ impl Shared {
 pub(super) const STALL: Duration = Duration::from_secs(3600);
 
 /// What a `close` fault orders.
-pub(super) fn close(fault: &Fault) -> Order {
+pub(super) fn close(fault: &Fault) -> ConnectionOrder {
     let code = fault.code.unwrap_or(1000);
     match &fault.reason {
-        Some(reason) => Order::CloseFor(code, reason.clone()),
-        None => Order::Close(code, "fault"),
+        Some(reason) => ConnectionOrder::CloseFor(code, reason.clone()),
+        None => ConnectionOrder::Close(code, "fault"),
     }
 }

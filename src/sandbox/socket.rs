@@ -19,11 +19,11 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::CancellationToken;
 
-use super::fault::{At, Do, Fault};
-use super::hub::{Channel, Ends, Event, Order};
-use super::shared::{Shared, note};
+use super::fault::{Do, Fault, FaultPlace};
+use super::hub::{ConnectionOrder, Ends, OutgoingEvent, SandboxTopic};
+use super::shared::{SandboxShared, note};
 use super::store::PartyIndex;
-use super::wire::{End, Join};
+use super::wire::{ConnectionEnd, SeenJoin};
 use frames::{Incoming, NULL, event_frame, reply_frame};
 use writing::HELD_MS;
 
@@ -36,7 +36,7 @@ const LINGER: Duration = Duration::from_millis(250);
 
 /// A connection that was accepted.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub(super) struct AcceptedSocket {
     pub(super) agent: Option<PartyIndex>,
     pub(super) ends: Ends,
     pub(super) old_vsn: bool,
@@ -45,19 +45,24 @@ pub(super) struct Guest {
 }
 
 /// Records the end of the connection, and removes it from the hub.
-pub(super) fn ended(shared: &Shared, agent: Option<PartyIndex>, number: u64, (code, why): (Option<u16>, &str)) {
+pub(super) fn ended(shared: &SandboxShared, agent: Option<PartyIndex>, number: u64, (code, why): (Option<u16>, &str)) {
     let mut inner = shared.lock();
     if let Some(agent) = agent {
         inner.hub.closed(agent, number);
     }
     let agent = agent.map(|agent| inner.store.parties[agent].id.clone());
-    let entry = End { at_us: shared.us(), agent, code, why: why.into() };
+    let entry = ConnectionEnd { at_us: shared.us(), agent, code, why: why.into() };
     note(&mut inner.journal.ends, entry);
 }
 
 /// Serves a connection until it ends, and sets `noted` when the end is recorded.
-pub(super) async fn run<I>(io: I, guest: Guest, shared: &Shared, stop: &CancellationToken, noted: &mut bool)
-where
+pub(super) async fn run<I>(
+    io: I,
+    guest: AcceptedSocket,
+    shared: &SandboxShared,
+    stop: &CancellationToken,
+    noted: &mut bool,
+) where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let config = WebSocketConfig::default()
@@ -66,12 +71,12 @@ where
         .max_frame_size(Some(FRAME_MAX));
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let id = guest.agent.map(|agent| shared.lock().store.parties[agent].id.clone()).unwrap_or_default();
-    let Guest { agent, ends: Ends { number, mut queue, orders }, old_vsn, fault } = guest;
+    let AcceptedSocket { agent, ends: Ends { number, mut queue, orders }, old_vsn, fault } = guest;
     let joined = Default::default();
     let mut link =
         Link { socket, shared, agent, number, id, orders, stop, joined, rooms: HashMap::new(), late: Vec::new() };
     let first = match &fault {
-        _ if old_vsn => Some(Order::Close(1011, "protocol")),
+        _ if old_vsn => Some(ConnectionOrder::Close(1011, "protocol")),
         Some(fault) if matches!(fault.what, Do::Close | Do::Supersede | Do::Ghost) => link.strike_self(fault),
         _ => None,
     };
@@ -90,13 +95,13 @@ enum Never {}
 
 struct Link<'a, I> {
     socket: WebSocketStream<I>,
-    shared: &'a Shared,
+    shared: &'a SandboxShared,
     agent: Option<PartyIndex>,
     number: u64,
     id: String,
-    orders: mpsc::UnboundedReceiver<Order>,
+    orders: mpsc::UnboundedReceiver<ConnectionOrder>,
     stop: &'a CancellationToken,
-    /// The join_ref of each channel as JSON, by position in [`Channel::ALL`].
+    /// The join_ref of each channel as JSON, by position in [`SandboxTopic::ALL`].
     joined: [Option<Arc<str>>; 3],
     /// The join_ref of each topic of a room as JSON, by topic.
     rooms: HashMap<String, String>,
@@ -105,7 +110,7 @@ struct Link<'a, I> {
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
-    async fn serve(&mut self, queue: &mut mpsc::Receiver<Event>) -> Result<Never, Order> {
+    async fn serve(&mut self, queue: &mut mpsc::Receiver<OutgoingEvent>) -> Result<Never, ConnectionOrder> {
         let idle = self.shared.options.idle;
         let mut last = Instant::now();
         let mut batch = Vec::with_capacity(BATCH);
@@ -116,10 +121,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
             let wake = late.map_or(last + idle, |due| due.min(last + idle));
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Err(Order::Close(1012, "stopped")),
+                () = self.stop.cancelled() => return Err(ConnectionOrder::Close(1012, "stopped")),
                 order = self.orders.recv(), if orders_open => match order {
                     None => orders_open = false,
-                    Some(Order::CrashChannel) => self.crash(Channel::Contacts).await?,
+                    Some(ConnectionOrder::CrashChannel) => self.crash(SandboxTopic::Contacts).await?,
                     Some(order) => return Err(order),
                 },
                 message = self.socket.next() => {
@@ -135,7 +140,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
                 () = tokio::time::sleep_until(wake) => {
                     let now = Instant::now();
                     if now >= last + idle {
-                        return Err(Order::Close(1002, "idle"));
+                        return Err(ConnectionOrder::Close(1002, "idle"));
                     }
                     self.release(|due, _| due <= now).await?;
                 }
@@ -144,7 +149,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     }
 
     /// The text of a frame from the client, if it is one.
-    async fn incoming(&mut self, message: Option<Result<Message, Error>>) -> Result<Option<String>, Order> {
+    async fn incoming(&mut self, message: Option<Result<Message, Error>>) -> Result<Option<String>, ConnectionOrder> {
         match message {
             Some(Ok(Message::Text(text))) => Ok(Some(text.as_str().to_owned())),
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
@@ -152,26 +157,26 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
                 self.flush().await?;
                 Ok(None)
             }
-            Some(Ok(Message::Binary(_))) => Err(Order::Close(1011, "protocol")),
+            Some(Ok(Message::Binary(_))) => Err(ConnectionOrder::Close(1011, "protocol")),
             Some(Ok(Message::Close(_))) => {
                 let _ = timeout(LINGER, self.socket.flush()).await;
-                Err(Order::Close(0, "client"))
+                Err(ConnectionOrder::Close(0, "client"))
             }
-            Some(Err(Error::Capacity(_))) => Err(Order::Close(1009, "protocol")),
-            Some(Err(Error::Utf8(_))) => Err(Order::Close(1007, "protocol")),
+            Some(Err(Error::Capacity(_))) => Err(ConnectionOrder::Close(1009, "protocol")),
+            Some(Err(Error::Utf8(_))) => Err(ConnectionOrder::Close(1007, "protocol")),
             Some(Err(Error::Protocol(
                 tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-            ))) => Err(Order::Close(0, "gone")),
-            Some(Err(Error::Protocol(_))) => Err(Order::Close(1002, "protocol")),
-            Some(Err(_)) | None => Err(Order::Close(0, "gone")),
+            ))) => Err(ConnectionOrder::Close(0, "gone")),
+            Some(Err(Error::Protocol(_))) => Err(ConnectionOrder::Close(1002, "protocol")),
+            Some(Err(_)) | None => Err(ConnectionOrder::Close(0, "gone")),
         }
     }
 
     /// One frame of the client.
-    async fn frame(&mut self, text: &str) -> Result<(), Order> {
-        let Some(frame) = Incoming::parse(text) else { return Err(Order::Close(1011, "protocol")) };
+    async fn frame(&mut self, text: &str) -> Result<(), ConnectionOrder> {
+        let Some(frame) = Incoming::parse(text) else { return Err(ConnectionOrder::Close(1011, "protocol")) };
         if frame.topic == "phoenix" && frame.event == "heartbeat" {
-            let fault = self.shared.strike(At::Heartbeat, self.agent, "");
+            let fault = self.shared.strike(FaultPlace::Heartbeat, self.agent, "");
             let failed = fault.as_ref().is_some_and(|fault| fault.what == Do::Status);
             let body = if failed { Err("unavailable") } else { Ok(()) };
             return self.deliver(fault, reply_frame(NULL, &frame.r#ref, "phoenix", body), "phoenix").await;
@@ -215,20 +220,20 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     }
 
     /// The channel of a topic that is this agent's.
-    fn channel(&self, topic: &str) -> Option<Channel> {
+    fn channel(&self, topic: &str) -> Option<SandboxTopic> {
         let (prefix, id) = topic.split_once(':')?;
         let channel = self.named(prefix)?;
         (self.agent.is_some() && id == self.id).then_some(channel)
     }
 
     /// The channel of this name, if the deployment has it.
-    fn named(&self, prefix: &str) -> Option<Channel> {
-        let here = |channel: &Channel| !(self.shared.options.older && *channel == Channel::Control);
-        Channel::ALL.into_iter().filter(here).find(|channel| channel.prefix() == prefix)
+    fn named(&self, prefix: &str) -> Option<SandboxTopic> {
+        let here = |channel: &SandboxTopic| !(self.shared.options.older && *channel == SandboxTopic::Control);
+        SandboxTopic::ALL.into_iter().filter(here).find(|channel| channel.prefix() == prefix)
     }
 
-    async fn join(&mut self, frame: &Incoming, channel: Option<Channel>) -> Result<(), Order> {
-        let fault = self.shared.strike(At::Join, self.agent, "");
+    async fn join(&mut self, frame: &Incoming, channel: Option<SandboxTopic>) -> Result<(), ConnectionOrder> {
+        let fault = self.shared.strike(FaultPlace::Join, self.agent, "");
         let known = frame.topic.split(':').next().is_some_and(|prefix| self.named(prefix).is_some());
         let said = fault.as_ref().filter(|fault| fault.what == Do::Status).and_then(|fault| fault.reason.clone());
         let refusal = match (&fault, channel) {
@@ -270,12 +275,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         let mut inner = self.shared.lock();
         let agent = self.agent.map(|_| self.id.clone());
         let topic = topic.chars().take(200).collect();
-        let entry = Join { at_us: self.shared.us(), agent, topic, reply: reply.into() };
+        let entry = SeenJoin { at_us: self.shared.us(), agent, topic, reply: reply.into() };
         note(&mut inner.journal.joins, entry);
     }
 
     /// Writes the events of the batch, as fast as the socket accepts them.
-    async fn push(&mut self, batch: &mut Vec<Event>) -> Result<(), Order> {
+    async fn push(&mut self, batch: &mut Vec<OutgoingEvent>) -> Result<(), ConnectionOrder> {
         let arrivals: Vec<usize> = batch.iter().filter_map(|event| event.request).collect();
         if !arrivals.is_empty() {
             let (mut inner, now) = (self.shared.lock(), self.shared.clock.now().mono);
@@ -294,7 +299,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         self.flush().await
     }
 
-    async fn push_one(&mut self, event: &Event) -> Result<(), Order> {
+    async fn push_one(&mut self, event: &OutgoingEvent) -> Result<(), ConnectionOrder> {
         let topic = &format!("{}:{}", event.channel.prefix(), self.id);
         if Some(&event.join_ref) != self.joined[event.channel as usize].as_ref() {
             // Events for a join that has ended are lost.
@@ -303,7 +308,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         }
         let join_ref = if self.shared.options.push_join_ref { &event.join_ref } else { NULL };
         let frame = event_frame(join_ref, NULL, topic, event.name, &event.payload);
-        let Some(fault) = self.shared.strike(At::Push, self.agent, event.name) else {
+        let Some(fault) = self.shared.strike(FaultPlace::Push, self.agent, event.name) else {
             return self.write(Message::text(frame)).await;
         };
         if matches!(fault.what, Do::Drop | Do::Malformed | Do::CrashChannel | Do::Close | Do::Supersede | Do::Ghost) {
@@ -314,19 +319,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
                 self.hold(fault.wait(HELD_MS), false, Message::text(frame));
                 Ok(())
             }
-            Do::CrashChannel => self.crash(Channel::Contacts).await,
+            Do::CrashChannel => self.crash(SandboxTopic::Contacts).await,
             _ => self.deliver(Some(fault), frame, topic).await,
         }
     }
 
     /// Takes back that an event was counted as written.
-    fn unpushed(&self, event: &Event) {
+    fn unpushed(&self, event: &OutgoingEvent) {
         if let Some(request) = event.request {
             self.shared.lock().store.unpushed(request);
         }
     }
 
-    async fn crash(&mut self, channel: Channel) -> Result<(), Order> {
+    async fn crash(&mut self, channel: SandboxTopic) -> Result<(), ConnectionOrder> {
         let Some(join_ref) = self.joined[channel as usize].take() else { return Ok(()) };
         if let Some(agent) = self.agent {
             self.shared.lock().hub.leave(agent, self.number, channel);
@@ -338,17 +343,17 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     }
 
     /// Sends the last frames, and closes.
-    async fn end(mut self, order: Order, noted: &mut bool) {
+    async fn end(mut self, order: ConnectionOrder, noted: &mut bool) {
         let mut reason = String::new();
         let (code, why) = match order {
-            Order::Close(code, why) => (code, why),
-            Order::CloseFor(code, said) => {
+            ConnectionOrder::Close(code, why) => (code, why),
+            ConnectionOrder::CloseFor(code, said) => {
                 reason = said;
                 (code, "fault")
             }
-            Order::Supersede => {
-                if let Some(join_ref) = self.joined[Channel::Control as usize].clone() {
-                    let topic = format!("{}:{}", Channel::Control.prefix(), self.id);
+            ConnectionOrder::Supersede => {
+                if let Some(join_ref) = self.joined[SandboxTopic::Control as usize].clone() {
+                    let topic = format!("{}:{}", SandboxTopic::Control.prefix(), self.id);
                     let join_ref = if self.shared.options.push_join_ref { &*join_ref } else { NULL };
                     let payload = format!(
                         "{{\"reason\":\"superseded\",\"message\":\"another connection took this agent's place\",\
@@ -359,7 +364,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
                 }
                 (1000, "superseded")
             }
-            Order::CrashChannel => (0, "fault"),
+            ConnectionOrder::CrashChannel => (0, "fault"),
         };
         ended(self.shared, self.agent, self.number, ((code != 0).then_some(code), why));
         *noted = true;

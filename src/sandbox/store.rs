@@ -13,11 +13,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::wire::{Answered, Status};
+use super::wire::{AnswerAttempt, SandboxStatus};
 use super::world::{Party, World};
 use crate::clock::{Mono, Now};
 use contacts::ContactRow;
-pub use lists::{PageWanted, Rows};
+pub use lists::{PageRows, PageWanted};
 use rooms::Room;
 
 /// Most requests in one sandbox.
@@ -57,7 +57,7 @@ pub enum Problem {
 
 /// One request.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct RequestRecord {
     pub(super) id: String,
     pub(super) to: PartyIndex,
     pub(super) from: Option<PartyIndex>,
@@ -68,12 +68,12 @@ pub(super) struct Row {
     /// The id of the sender and, for an agent, of its owner; sent only if a tester gave them.
     pub(super) from_id: Option<String>,
     pub(super) owner_id: Option<String>,
-    pub(super) status: Status,
+    pub(super) status: SandboxStatus,
     pub(super) inserted_at: Timestamp,
     pub(super) created: Mono,
     pub(super) settled: Option<Mono>,
     pub(super) settled_by: Option<String>,
-    pub(super) answers: Vec<Answered>,
+    pub(super) answers: Vec<AnswerAttempt>,
     pub(super) answered: u64,
     pub(super) refused: u64,
     pub(super) pushed: u64,
@@ -83,7 +83,7 @@ pub(super) struct Row {
 #[derive(Serialize)]
 struct ReceivedJson<'a> {
     id: &'a str,
-    status: Status,
+    status: SandboxStatus,
     inserted_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     from_handle: &'a Option<Option<String>>,
@@ -99,11 +99,11 @@ struct ReceivedJson<'a> {
     from_avatar_url: Option<String>,
 }
 
-impl Row {
+impl RequestRecord {
     /// The JSON for a push, or, with the sender's picture, for a listing.
     fn received_json(&self, from_avatar_url: Option<String>) -> String {
-        let Row { id, inserted_at, from_handle, from_name, message, from_id, owner_id, .. } = self;
-        let (status, inserted_at) = (Status::Pending, *inserted_at);
+        let RequestRecord { id, inserted_at, from_handle, from_name, message, from_id, owner_id, .. } = self;
+        let (status, inserted_at) = (SandboxStatus::Pending, *inserted_at);
         json(&ReceivedJson {
             id,
             status,
@@ -124,7 +124,7 @@ pub(super) fn json(value: &impl Serialize) -> String {
 
 /// What an answer does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum AnswerAction {
     /// By the recipient.
     Approve,
     /// By the recipient.
@@ -133,22 +133,22 @@ pub enum Action {
     Cancel,
 }
 
-impl Action {
+impl AnswerAction {
     /// The word in `action` \[docs\].
     pub fn parse(word: &str) -> Option<Self> {
         match word {
-            "approve" => Some(Action::Approve),
-            "reject" => Some(Action::Reject),
-            "cancel" => Some(Action::Cancel),
+            "approve" => Some(AnswerAction::Approve),
+            "reject" => Some(AnswerAction::Reject),
+            "cancel" => Some(AnswerAction::Cancel),
             _ => None,
         }
     }
 
-    fn status(self) -> Status {
+    fn status(self) -> SandboxStatus {
         match self {
-            Action::Approve => Status::Approved,
-            Action::Reject => Status::Rejected,
-            Action::Cancel => Status::Cancelled,
+            AnswerAction::Approve => SandboxStatus::Approved,
+            AnswerAction::Reject => SandboxStatus::Rejected,
+            AnswerAction::Cancel => SandboxStatus::Cancelled,
         }
     }
 }
@@ -160,7 +160,7 @@ pub struct Store {
     by_id: HashMap<String, PartyIndex>,
     by_handle: HashMap<String, PartyIndex>,
     by_key: HashMap<String, PartyIndex>,
-    pub(super) requests: Vec<Row>,
+    pub(super) requests: Vec<RequestRecord>,
     by_request: HashMap<String, usize>,
     /// Pending requests to each party, by time.
     received: Vec<BTreeSet<(Timestamp, usize)>>,
@@ -235,9 +235,9 @@ impl Store {
     }
 
     /// The request that a handle means: to `by` from it, or, for a cancellation, from `by` to it.
-    pub(crate) fn by_other_handle(&self, by: PartyIndex, action: Action, handle: &str) -> Option<usize> {
+    pub(crate) fn by_other_handle(&self, by: PartyIndex, action: AnswerAction, handle: &str) -> Option<usize> {
         let handle = plain(handle);
-        if action == Action::Cancel {
+        if action == AnswerAction::Cancel {
             return self.pending_between(by, *self.by_handle.get(&handle)?);
         }
         let pending = self.received[by].iter().map(|(_, index)| *index);
@@ -255,20 +255,20 @@ impl Store {
     pub fn respond(
         &mut self,
         by: PartyIndex,
-        action: Action,
+        action: AnswerAction,
         index: usize,
         now: Now,
         pushed: &mut Vec<PushedEvent>,
-    ) -> Result<Status, Problem> {
+    ) -> Result<SandboxStatus, Problem> {
         let row = &self.requests[index];
-        let party = if action == Action::Cancel { row.from } else { Some(row.to) };
+        let party = if action == AnswerAction::Cancel { row.from } else { Some(row.to) };
         let result = match row.status {
             _ if party != Some(by) => Err(Problem::NotFound("no such contact request")),
-            Status::Pending => Ok(action.status()),
-            Status::Approved | Status::Rejected => {
+            SandboxStatus::Pending => Ok(action.status()),
+            SandboxStatus::Approved | SandboxStatus::Rejected => {
                 Err(Problem::Conflict("already_responded", "this contact request was answered already"))
             }
-            Status::Cancelled | Status::Expired => Err(Problem::NotFound("no such contact request")),
+            SandboxStatus::Cancelled | SandboxStatus::Expired => Err(Problem::NotFound("no such contact request")),
         };
         let http = match &result {
             Ok(_) => 200,
@@ -284,13 +284,13 @@ impl Store {
         row.answered += 1;
         row.refused += u64::from(http != 200);
         if row.answers.len() < ANSWERS_KEPT {
-            row.answers.push(Answered { by, status: action.status(), http, at_us: micros(now.mono) });
+            row.answers.push(AnswerAttempt { by, status: action.status(), http, at_us: micros(now.mono) });
         }
         result
     }
 
     /// Ends a pending request. Both parties get an event, and an approval makes them contacts.
-    pub fn settle(&mut self, index: usize, status: Status, by: &str, now: Now, pushed: &mut Vec<PushedEvent>) {
+    pub fn settle(&mut self, index: usize, status: SandboxStatus, by: &str, now: Now, pushed: &mut Vec<PushedEvent>) {
         let row = &mut self.requests[index];
         row.status = status;
         row.settled = Some(now.mono);
@@ -310,7 +310,7 @@ impl Store {
                 request: None,
             });
         }
-        if status == Status::Approved {
+        if status == SandboxStatus::Approved {
             self.make_contacts(index, now, pushed);
         }
     }

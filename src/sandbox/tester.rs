@@ -10,15 +10,15 @@ use serde_json::json;
 use super::Control;
 use super::control::ControlError;
 use super::fault::Fault;
-use super::reply::{Reply, error, json_text, json_value};
+use super::reply::{HttpReply, error, json_text, json_value};
 use super::server::query;
 use super::store::json as to_json;
-use super::wire::{NewRequest, Status};
+use super::wire::{NewRequest, SandboxStatus};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settle {
-    status: Status,
+    status: SandboxStatus,
 }
 
 #[derive(Deserialize)]
@@ -51,7 +51,7 @@ struct RenameContact {
 }
 
 /// Answers `path` (below `/_sandbox/`).
-pub(super) fn handle(path: &str, parts: &Parts, body: &Bytes, control: &Control) -> Reply {
+pub(super) fn handle(path: &str, parts: &Parts, body: &Bytes, control: &Control) -> HttpReply {
     let done = || json_value(200, &json!({ "ok": true }));
     let result = match (&parts.method, path) {
         (&Method::POST, "requests") => read::<NewRequest>(body).and_then(|new| control.request(&new)).map(|ids| {

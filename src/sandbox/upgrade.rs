@@ -9,16 +9,16 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::task::TaskTracker;
 
-use super::fault::{At, Do, Fault};
-use super::reply::{Cut, Reply, error, fault_status, raw};
+use super::fault::{Do, Fault, FaultPlace};
+use super::reply::{CloseWithoutReply, HttpReply, error, fault_status, raw};
 use super::rest::empty;
 use super::server::{header as header_text, query};
-use super::shared::{STALL, Shared, note};
-use super::socket::{self, Guest};
+use super::shared::{STALL, SandboxShared, note};
+use super::socket::{self, AcceptedSocket};
 use super::store::PartyIndex;
 use super::wire::Connect;
 use super::world::PartyKind;
-use super::{Ending, malformed};
+use super::{SandboxEnding, malformed};
 
 /// The content of the upgrade request.
 struct UpgradeRequest {
@@ -31,10 +31,10 @@ struct UpgradeRequest {
 /// Answers an upgrade request, and starts the connection's task.
 pub(super) async fn handle(
     mut request: Request<Incoming>,
-    shared: Arc<Shared>,
-    ending: Ending,
+    shared: Arc<SandboxShared>,
+    ending: SandboxEnding,
     tasks: TaskTracker,
-) -> Result<Reply, Cut> {
+) -> Result<HttpReply, CloseWithoutReply> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
     let on_conflict = query(&parts, "on_conflict");
@@ -61,7 +61,7 @@ pub(super) async fn handle(
         seen(asked.agent, 429);
         return Ok(empty(429));
     }
-    let fault = shared.strike(At::Upgrade, asked.agent, "");
+    let fault = shared.strike(FaultPlace::Upgrade, asked.agent, "");
     if let Some(instead) = before(fault.as_ref(), &shared).await {
         seen(asked.agent, instead.as_ref().map_or(0, |reply| reply.status().as_u16()));
         return instead;
@@ -90,7 +90,7 @@ pub(super) async fn handle(
         return Ok(error(409, "connection_conflict", "this agent has a live connection", None));
     };
     seen(asked.agent, 101);
-    let guest = Guest { agent: asked.agent, ends, old_vsn: asked.old_vsn, fault };
+    let guest = AcceptedSocket { agent: asked.agent, ends, old_vsn: asked.old_vsn, fault };
     let task_shared = shared.clone();
     tasks.spawn(async move {
         let (number, agent) = (guest.ends.number, guest.agent);
@@ -118,7 +118,7 @@ pub(super) async fn handle(
 }
 
 /// The agent that asks; or the refusal.
-fn who(parts: &Parts, shared: &Shared) -> Result<UpgradeRequest, Box<Reply>> {
+fn who(parts: &Parts, shared: &SandboxShared) -> Result<UpgradeRequest, Box<HttpReply>> {
     let has = |name, word: &str| {
         header_text(parts, name).is_some_and(|text| text.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
     };
@@ -154,13 +154,13 @@ fn who(parts: &Parts, shared: &Shared) -> Result<UpgradeRequest, Box<Reply>> {
 }
 
 /// What a fault does instead of the upgrade. What it does after the upgrade is up to the socket.
-async fn before(fault: Option<&Fault>, shared: &Shared) -> Option<Result<Reply, Cut>> {
+async fn before(fault: Option<&Fault>, shared: &SandboxShared) -> Option<Result<HttpReply, CloseWithoutReply>> {
     let fault = fault?;
     match fault.what {
-        Do::Drop => Some(Err(Cut)),
+        Do::Drop => Some(Err(CloseWithoutReply)),
         Do::Stall => {
             tokio::time::sleep(fault.ms.map_or(STALL, std::time::Duration::from_millis)).await;
-            Some(Err(Cut))
+            Some(Err(CloseWithoutReply))
         }
         Do::Status => Some(Ok(match (fault.code, fault.ms, &fault.reason) {
             (Some(403), None, None) => empty(403),
@@ -169,7 +169,7 @@ async fn before(fault: Option<&Fault>, shared: &Shared) -> Option<Result<Reply, 
         Do::Malformed => Some(Ok(malformed::body(fault.code, shared.next()))),
         Do::EdgePage => Some(Ok(malformed::edge_page(fault.code.unwrap_or(403)))),
         Do::Delay => {
-            Shared::pause(fault, 1000).await;
+            SandboxShared::pause(fault, 1000).await;
             None
         }
         Do::Close | Do::Supersede | Do::Ghost => None,

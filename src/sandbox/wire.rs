@@ -7,7 +7,7 @@ use super::fault::Fault;
 /// The status of a request; all but `Pending` are final \[seed\].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub enum SandboxStatus {
     /// Waiting.
     Pending,
     /// Let in.
@@ -20,7 +20,7 @@ pub enum Status {
     Expired,
 }
 
-impl Status {
+impl SandboxStatus {
     /// The reverse of the word on the wire.
     pub fn parse(word: &str) -> Option<Self> {
         serde_json::from_value(word.into()).ok()
@@ -150,11 +150,11 @@ impl NewRequest {
 
 /// One attempt to answer a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answered {
+pub struct AnswerAttempt {
     /// The party whose key was used.
     pub by: String,
     /// The status that it asked for.
-    pub status: Status,
+    pub status: SandboxStatus,
     /// The platform's reply: 200, 404 or 409. A reply changed by a fault does not count.
     pub http: u16,
     /// Microseconds since the sandbox began.
@@ -177,7 +177,7 @@ pub struct RequestState {
     /// As asked with.
     pub message: Option<String>,
     /// Its status.
-    pub status: Status,
+    pub status: SandboxStatus,
     /// RFC 3339.
     pub inserted_at: String,
     /// When it was made, in microseconds since the sandbox began.
@@ -185,7 +185,7 @@ pub struct RequestState {
     /// An id of this world, `person`, `sender`, `platform` or `inverse request`.
     pub settled_by: Option<String>,
     /// The attempts to answer it over REST, including refused ones; the first 16.
-    pub answers: Vec<Answered>,
+    pub answers: Vec<AnswerAttempt>,
     /// The number of such attempts.
     pub answered: u64,
     /// How often the event that announces it was written to a socket.
@@ -222,7 +222,7 @@ pub struct Connect {
 
 /// One end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
+pub struct ConnectionEnd {
     /// Microseconds since the sandbox began.
     pub at_us: u64,
     /// The agent's id.
@@ -235,7 +235,7 @@ pub struct End {
 
 /// One join.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Join {
+pub struct SeenJoin {
     /// Microseconds since the sandbox began.
     pub at_us: u64,
     /// The agent's id.
@@ -248,7 +248,7 @@ pub struct Join {
 
 /// One `GET /agent/contacts/requests`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listing {
+pub struct SeenListing {
     /// Microseconds since the sandbox began.
     pub at_us: u64,
     /// The agent's id.
@@ -274,7 +274,7 @@ pub struct Live {
 
 /// One fault that waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiting {
+pub struct WaitingFault {
     /// As given.
     pub fault: Fault,
     /// How often it will still strike; `None`: until cleared.
@@ -283,7 +283,7 @@ pub struct Waiting {
 
 /// The number of requests by status.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
+pub struct RequestCounts {
     /// All.
     pub requests: u64,
     /// Of them, pending.
@@ -306,11 +306,11 @@ pub struct Counts {
 
 /// The whole state of the sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct SandboxState {
     /// Microseconds since the sandbox began, now; the same clock as in the other fields.
     pub at_us: u64,
     /// The sums.
-    pub counts: Counts,
+    pub counts: RequestCounts,
     /// Every request, in the order in which they were made.
     pub requests: Vec<RequestState>,
     /// Every contact record.
@@ -320,13 +320,13 @@ pub struct State {
     /// Upgrade requests; the last 100,000, as with the next three.
     pub connects: Vec<Connect>,
     /// Ends of connections.
-    pub ends: Vec<End>,
+    pub ends: Vec<ConnectionEnd>,
     /// Joins.
-    pub joins: Vec<Join>,
+    pub joins: Vec<SeenJoin>,
     /// Listings of requests.
-    pub lists: Vec<Listing>,
+    pub lists: Vec<SeenListing>,
     /// Faults that wait.
-    pub faults: Vec<Waiting>,
+    pub faults: Vec<WaitingFault>,
     /// How many faults have struck.
     pub struck: u64,
     /// How many calls a `throttle` has let pass.

@@ -107,7 +107,7 @@ impl World {
     /// All problems of the file, each with its place; `name` is the path they show.
     pub fn parse(text: &str, name: &str) -> Result<World, Report> {
         let mut reader =
-            WorldReader { report: Report::default(), source: 0, world: World::new(), seen: Seen::default() };
+            WorldReader { report: Report::default(), source: 0, world: World::new(), seen: TakenNames::default() };
         if text.len() > WORLD_BYTES_MAX {
             reader.source = reader.report.add_source(name, "");
             reader.error(None, format!("a world file has at most {WORLD_BYTES_MAX} bytes"));
@@ -134,7 +134,7 @@ impl World {
         if self.parties.len() > PARTIES_MAX {
             return Err(format!("a world has at most {PARTIES_MAX} agents and users"));
         }
-        let mut seen = Seen::default();
+        let mut seen = TakenNames::default();
         for party in &self.parties {
             for (field, value) in
                 [("id", &party.id), ("key", &party.key), ("handle", &party.handle), ("name", &party.name)]
@@ -150,9 +150,9 @@ impl World {
 
 /// The values so far that must be distinct in a world.
 #[derive(Default)]
-struct Seen(HashMap<(&'static str, String), ()>);
+struct TakenNames(HashMap<(&'static str, String), ()>);
 
-impl Seen {
+impl TakenNames {
     fn add(&mut self, field: &'static str, value: &str) -> Result<(), String> {
         if field == "name" || self.0.insert((field, value.to_owned()), ()).is_none() {
             return Ok(());
@@ -202,7 +202,7 @@ struct WorldReader {
     report: Report,
     source: usize,
     world: World,
-    seen: Seen,
+    seen: TakenNames,
 }
 
 impl WorldReader {

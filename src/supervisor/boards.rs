@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::Shared;
-use crate::ledger::Health;
+use super::SupervisorShared;
+use crate::ledger::LedgerHealth;
 use crate::model::AgentState;
-use crate::ops::board::{AgentBoard, AgentSlot, Blocked, Board, Phase};
+use crate::ops::board::{AgentBoard, AgentSlot, Blocked, Board, DaemonPhase};
 use crate::ops::control::wire::PolicyStatus;
 
 /// Least time between two snapshots, however many agents change their state.
@@ -23,15 +23,15 @@ pub(super) struct Publisher {
     bell: Arc<Notify>,
     /// Most pending requests that each agent hands out.
     rows: usize,
-    kept: Mutex<Kept>,
+    kept: Mutex<BoardMemory>,
 }
 
 /// What is kept from one picture to the next.
 #[derive(Debug, Default)]
-struct Kept {
+struct BoardMemory {
     last: Option<Instant>,
     /// The phase; it never goes back.
-    phase: Phase,
+    phase: DaemonPhase,
     /// The last known rules files, for the time in which a reload holds the policies.
     policies: Vec<PolicyStatus>,
     blocked: Option<Blocked>,
@@ -57,23 +57,23 @@ impl Publisher {
         self.kept().last.is_none_or(|last| last.elapsed() >= BETWEEN)
     }
 
-    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+    fn kept(&self) -> std::sync::MutexGuard<'_, BoardMemory> {
         // A poisoned lock is fine: each field is consistent at any moment.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shared {
+impl SupervisorShared {
     /// Publishes a new snapshot from the data at hand.
-    pub(super) fn publish(&self, phase: Phase) {
+    pub(super) fn publish(&self, phase: DaemonPhase) {
         let now = self.around.clock.now();
         let mut kept = self.board.kept();
         if let Ok(policies) = self.policies.try_lock() {
             kept.policies = policies.status();
         }
         kept.blocked = match &*self.around.ledger.health().borrow() {
-            Health::Ok => None,
-            Health::Blocked { why, since } => {
+            LedgerHealth::Ok => None,
+            LedgerHealth::Blocked { why, since } => {
                 let since_mono = kept.blocked.as_ref().map_or(now.mono, |blocked| blocked.since_mono);
                 Some(Blocked { why: why.clone(), since: *since, since_mono })
             }
@@ -86,7 +86,7 @@ impl Shared {
                 *counters.entry(name).or_default() += count;
             }
         }
-        let starting = |member: &super::Member| Arc::new(AgentBoard::without_task(self.starting(member)));
+        let starting = |member: &super::SupervisedAgent| Arc::new(AgentBoard::without_task(self.starting(member)));
         let agents = self.members.iter().map(|member| member.board.latest().unwrap_or_else(|| starting(member)));
         let agents: Vec<Arc<AgentBoard>> = agents.collect();
         let reached = |agent: &&Arc<AgentBoard>| {

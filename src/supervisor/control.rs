@@ -10,20 +10,20 @@ use jiff::SignedDuration;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::{Member, Shared};
-use crate::agent::shell::Command;
+use super::{SupervisedAgent, SupervisorShared};
+use crate::agent::shell::AgentCommand;
 use crate::agent::{AgentHandle, OpOutcome, PersonCommand};
 use crate::fleet::Stand;
-use crate::ledger::{At, Health};
-use crate::model::{AgentId, AgentState, Person, RequestId, StrangerText, Target, Verdict};
+use crate::ledger::{LedgerAddress, LedgerHealth};
+use crate::model::{AgentId, AgentState, Person, PersonTarget, RequestId, StrangerText, Verdict};
 use crate::ops::control::wire::{
-    AgentStatus, Call, ChosenContact, ControlOp, Done, DoubtRow, Doubts, LoggedOut, Notified, OpError, OpReply,
-    PageStatus, Pending, PendingRow, RemovedEntries, Revoked, Settled, Status, UnknownAgent,
+    AgentStatus, AgentsDone, ChosenContact, ControlCall, ControlOp, DaemonStatus, DoubtList, DoubtRow, LoggedOut,
+    Notified, OpError, OpReply, PageStatus, PendingList, PendingRow, RemovedEntries, Revoked, Settled, UnknownAgent,
 };
 use crate::ops::log::events;
 use crate::page::Logins;
 use crate::policy::Shrunk;
-use crate::policy::doubts::{Fact, Said};
+use crate::policy::doubts::{DoubtSettlement, Fact};
 
 /// Longest wait for the outcome of an answer; longer than one call may take.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
@@ -33,16 +33,16 @@ fn error(code: &str, message: impl Into<String>) -> OpError {
 }
 
 /// The name of the other doorman that has an agent.
-fn elsewhere(member: &Member) -> Option<Arc<str>> {
+fn elsewhere(member: &SupervisedAgent) -> Option<Arc<str>> {
     match &*member.stand.borrow() {
         Stand::Theirs(by) if member.handle.load().is_none() => Some(by.clone()),
         Stand::Theirs(_) | Stand::Ours | Stand::Give | Stand::Nobody(_) => None,
     }
 }
 
-impl Shared {
+impl SupervisorShared {
     /// Answers one call. The client may have gone already.
-    pub(super) async fn call(&self, call: Call) {
+    pub(super) async fn call(&self, call: ControlCall) {
         let reply = match call.op {
             ControlOp::Status => Ok(OpReply::Status(self.status().await)),
             ControlOp::Pending { agent } => self.pending(agent.as_ref()).await,
@@ -50,8 +50,8 @@ impl Shared {
                 let lasts = for_ms.map(|ms| SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX)));
                 let lasts = lasts.filter(SignedDuration::is_positive);
                 let meant = match RequestId::parse(&target) {
-                    Ok(id) if exact => Target::Id(id),
-                    Ok(_) | Err(_) => Target::parse(&target),
+                    Ok(id) if exact => PersonTarget::Id(id),
+                    Ok(_) | Err(_) => PersonTarget::parse(&target),
                 };
                 self.answer(verdict, lasts, (&target, meant), agent.as_ref(), &call.person).await
             }
@@ -93,7 +93,7 @@ impl Shared {
                 Err(problem) => Err(problem),
             },
             ControlOp::Doubts { agent } => {
-                self.doubts(agent.as_ref()).await.map(|doubts| OpReply::Doubts(Doubts { doubts }))
+                self.doubts(agent.as_ref()).await.map(|doubts| OpReply::Doubts(DoubtList { doubts }))
             }
             ControlOp::Settle { target, said, agent } => self.settle(&target, said, agent.as_ref(), &call.person).await,
             ControlOp::Pause { agent } => self.everywhere(PersonCommand::Pause, agent.as_ref(), &call.person).await,
@@ -109,8 +109,8 @@ impl Shared {
     }
 
     /// The members that are meant: this one, or all.
-    fn chosen(&self, agent: Option<&AgentId>) -> Result<Vec<&Member>, OpError> {
-        let chosen: Vec<&Member> =
+    fn chosen(&self, agent: Option<&AgentId>) -> Result<Vec<&SupervisedAgent>, OpError> {
+        let chosen: Vec<&SupervisedAgent> =
             self.members.iter().filter(|member| agent.is_none_or(|agent| member.id == *agent)).collect();
         match agent {
             Some(agent) if chosen.is_empty() => {
@@ -127,12 +127,12 @@ impl Shared {
         }
     }
 
-    pub(super) async fn status(&self) -> Status {
+    pub(super) async fn status(&self) -> DaemonStatus {
         let mut counters: BTreeMap<String, u64> = BTreeMap::new();
         let mut agents = Vec::new();
         for member in &self.members {
             let asked = match member.handle.load_full() {
-                Some(handle) => handle.ask(Command::Status).await,
+                Some(handle) => handle.ask(AgentCommand::Status).await,
                 None => None,
             };
             match asked {
@@ -144,19 +144,19 @@ impl Shared {
             }
         }
         let ledger = match &*self.around.ledger.health().borrow() {
-            Health::Ok => "ok".to_owned(),
-            Health::Blocked { why, .. } => format!("blocked: {why}"),
+            LedgerHealth::Ok => "ok".to_owned(),
+            LedgerHealth::Blocked { why, .. } => format!("blocked: {why}"),
         };
         let policies = self.policies_status();
         let (version, configuration) = (env!("CARGO_PKG_VERSION").to_owned(), self.settings_watch.status());
         let notify = self.notify.status();
         let unserved = self.page.iter().flat_map(|logins| logins.standing().problems());
         let page = unserved.map(|(address, problem)| PageStatus { address, problem }).collect();
-        Status { version, agents, configuration, policies, ledger, notify, page, counters }
+        DaemonStatus { version, agents, configuration, policies, ledger, notify, page, counters }
     }
 
     /// The status of an agent that has no task here: it is being started, or another doorman answers for it.
-    fn without_task(&self, member: &Member) -> AgentStatus {
+    fn without_task(&self, member: &SupervisedAgent) -> AgentStatus {
         match member.board.latest() {
             Some(board) if board.status.state == AgentState::Elsewhere => board.status.clone(),
             Some(_) | None => self.starting(member),
@@ -164,7 +164,7 @@ impl Shared {
     }
 
     /// The status of an agent whose task is just being started.
-    pub(super) fn starting(&self, member: &Member) -> AgentStatus {
+    pub(super) fn starting(&self, member: &SupervisedAgent) -> AgentStatus {
         let since = self.around.clock.now().wall;
         AgentStatus { why: "its task is being started".to_owned(), ..AgentStatus::starting(member.id.clone(), since) }
     }
@@ -184,14 +184,14 @@ impl Shared {
             let why = self.without_task(member).why;
             UnknownAgent { agent: member.id.clone(), why }
         });
-        Ok(OpReply::Pending(Pending { requests, unknown: unknown.collect() }))
+        Ok(OpReply::Pending(PendingList { requests, unknown: unknown.collect() }))
     }
 
     async fn answer(
         &self,
         verdict: Verdict,
         lasts: Option<SignedDuration>,
-        target: (&str, Target),
+        target: (&str, PersonTarget),
         agent: Option<&AgentId>,
         person: &Person,
     ) -> Result<OpReply, OpError> {
@@ -203,7 +203,7 @@ impl Shared {
             // request: a person who types it has seen the request pending, and does not know of an end that somebody
             // else has set since then.
             Err(nobody)
-                if verdict == Verdict::Approve && nobody.code == "gone" && matches!(meant, Target::Handle(_)) =>
+                if verdict == Verdict::Approve && nobody.code == "gone" && matches!(meant, PersonTarget::Handle(_)) =>
             {
                 let (handle, request) = self.find_guest(&meant, agent).await?.ok_or(nobody)?;
                 (handle, PersonCommand::MoveEnd { request, lasts })
@@ -211,9 +211,10 @@ impl Shared {
             Err(other) => return Err(other),
         };
         let person = person.clone();
-        let asked = handle.ask(|reply| Command::Op { op, person, reply });
+        let asked = handle.ask(|reply| AgentCommand::Op { op, person, reply });
         let Ok(outcome) = timeout(ANSWER_MAX, asked).await else {
-            let why = handle.ask(Command::Status).await.map(|status| format!(" ({}: {})", status.state, status.why));
+            let why =
+                handle.ask(AgentCommand::Status).await.map(|status| format!(" ({}: {})", status.state, status.why));
             let message = format!(
                 "it could not be sent within {} s{}: it is kept, and goes out as soon as it can; `doorman history` says later what became \
                  of it",
@@ -234,7 +235,7 @@ impl Shared {
     /// The one pending request that is meant.
     async fn find(
         &self,
-        (target, meant): (&str, Target),
+        (target, meant): (&str, PersonTarget),
         agent: Option<&AgentId>,
         for_a_time: bool,
     ) -> Result<(Arc<AgentHandle>, RequestId), OpError> {
@@ -242,7 +243,7 @@ impl Shared {
         for member in self.chosen(agent)? {
             let Some(handle) = member.handle.load_full() else { continue };
             let target = meant.clone();
-            let ids = handle.ask(|reply| Command::Find { target, reply }).await.unwrap_or_default();
+            let ids = handle.ask(|reply| AgentCommand::Find { target, reply }).await.unwrap_or_default();
             found.extend(ids.into_iter().map(|id| (handle.clone(), id)));
         }
         // A complete id means that request, even if it is somebody's handle on another agent.
@@ -267,14 +268,14 @@ impl Shared {
     /// The one guest that is meant, if there is one.
     async fn find_guest(
         &self,
-        meant: &Target,
+        meant: &PersonTarget,
         agent: Option<&AgentId>,
     ) -> Result<Option<(Arc<AgentHandle>, RequestId)>, OpError> {
         let mut found = Vec::new();
         for member in self.chosen(agent)? {
             let Some(handle) = member.handle.load_full() else { continue };
             let target = meant.clone();
-            let ids = handle.ask(|reply| Command::FindGuests { target, reply }).await.unwrap_or_default();
+            let ids = handle.ask(|reply| AgentCommand::FindGuests { target, reply }).await.unwrap_or_default();
             found.extend(ids.into_iter().map(|id| (handle.clone(), id)));
         }
         if found.len() > 1 {
@@ -296,7 +297,7 @@ impl Shared {
         if let Some(message) = finding::not_typed(target, &rows) {
             return Ok(error("ambiguous", message));
         }
-        let (path, wanted, agent) = (At::from(&self.settings.ledger), target.to_owned(), agent.cloned());
+        let (path, wanted, agent) = (LedgerAddress::from(&self.settings.ledger), target.to_owned(), agent.cloned());
         let now = self.around.clock.now().wall;
         let others = self.members.iter().filter_map(|member| Some((member.id.clone(), elsewhere(member)?))).collect();
         let said =
@@ -317,7 +318,7 @@ impl Shared {
         let mut rows = Vec::new();
         for member in self.chosen(agent)? {
             if let Some(handle) = member.handle.load_full() {
-                rows.extend(handle.ask(Command::Pending).await.unwrap_or_default());
+                rows.extend(handle.ask(AgentCommand::Pending).await.unwrap_or_default());
             }
         }
         Ok(rows)
@@ -327,7 +328,7 @@ impl Shared {
         let mut doubts = Vec::new();
         for member in self.chosen(agent)? {
             if let Some(handle) = member.handle.load_full() {
-                doubts.extend(handle.ask(Command::Doubts).await.unwrap_or_default());
+                doubts.extend(handle.ask(AgentCommand::Doubts).await.unwrap_or_default());
             }
         }
         Ok(doubts)
@@ -337,14 +338,16 @@ impl Shared {
     async fn settle(
         &self,
         target: &str,
-        said: Said,
+        said: DoubtSettlement,
         agent: Option<&AgentId>,
         person: &Person,
     ) -> Result<OpReply, OpError> {
         let rows = self.doubts(agent).await?;
         let target = match said.fact() {
-            Fact::Rejected => finding::doubted(Target::parse(target), &rows).map_err(|why| error("ambiguous", why))?,
-            Fact::Removed | Fact::Identity | Fact::Approved => Target::parse(target),
+            Fact::Rejected => {
+                finding::doubted(PersonTarget::parse(target), &rows).map_err(|why| error("ambiguous", why))?
+            }
+            Fact::Removed | Fact::Identity | Fact::Approved => PersonTarget::parse(target),
         };
         let owner = target.handle().map(|handle| handle.owner().to_owned());
         let id = target.id();
@@ -374,7 +377,7 @@ impl Shared {
             return Err(error("gone", message));
         };
         let (op, person) = (PersonCommand::Settle { target, said }, person.clone());
-        match handle.ask(|reply| Command::Op { op, person, reply }).await {
+        match handle.ask(|reply| AgentCommand::Op { op, person, reply }).await {
             Some(OpOutcome::Settled(ended)) => {
                 Ok(OpReply::Settled(Settled { ended: ended.into_iter().map(Into::into).collect() }))
             }
@@ -395,11 +398,11 @@ impl Shared {
         for member in self.chosen(agent)? {
             let Some(handle) = member.handle.load_full() else { continue };
             let (op, person) = (op.clone(), person.clone());
-            if handle.ask(|reply| Command::Op { op, person, reply }).await.is_some() {
+            if handle.ask(|reply| AgentCommand::Op { op, person, reply }).await.is_some() {
                 agents.push(member.id.clone());
             }
         }
-        Ok(OpReply::Done(Done { agents }))
+        Ok(OpReply::Done(AgentsDone { agents }))
     }
 
     /// Removes the contacts one after the other. A contact that is gone already counts as a failure, with the
@@ -415,7 +418,7 @@ impl Shared {
             let asked = match member.handle.load_full() {
                 Some(task) => {
                     let (op, person) = (PersonCommand::Remove { contact: contact.clone() }, person.clone());
-                    task.ask(|reply| Command::Op { op, person, reply }).await
+                    task.ask(|reply| AgentCommand::Op { op, person, reply }).await
                 }
                 None => None,
             };

@@ -15,9 +15,9 @@ use crate::diagnostics::Severity;
 use crate::ledger::{Ledger, LedgerError, pushed};
 use crate::ops::control::wire::{PolicyStatus, Reloaded};
 use crate::ops::log::events;
-use crate::policy::load::{self, Stamp};
+use crate::policy::load::{self, FileStamp};
 use crate::policy::rules::{Head, SourceText};
-use crate::policy::{self, ListChange, Loaded, Mode, Policy, Shrunk};
+use crate::policy::{self, ListChange, LoadedPolicy, Mode, Policy, Shrunk};
 
 /// A refused file is loaded again after this many checks, even if it looks unchanged: a missing list may exist now.
 const RETRY_LOOKS: u32 = 5;
@@ -63,11 +63,11 @@ struct RulesFile {
     /// The policy that was in force before this process began, if the start compared the file with it.
     last: Option<Arc<Policy>>,
     /// The files that were read, with their state when they were loaded.
-    loaded: Vec<Stamp>,
+    loaded: Vec<FileStamp>,
     /// Of pushed rules: the version that was looked at last.
-    seen: pushed::Known,
+    seen: pushed::KnownVersion,
     /// What the last check found and loaded; it takes effect if the next check loads the same.
-    found: Option<(Vec<Stamp>, Instant)>,
+    found: Option<(Vec<FileStamp>, Instant)>,
     looks: u32,
 }
 
@@ -88,7 +88,7 @@ impl Policies {
         let (pushed, paths): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) =
             paths.into_iter().partition(|path| pushed_name(path).is_some());
         files.extend(pushed.into_iter().map(|path| (path, RulesFile::empty())));
-        let loaded: Vec<(PathBuf, Loaded)> =
+        let loaded: Vec<(PathBuf, LoadedPolicy)> =
             settled(paths.into_iter().map(|path| (path, None)).collect(), &Shrunk::accepted(start.accept_shrunk));
         for (path, mut loaded) in loaded {
             let with_lists = loaded.policy.as_deref().filter(|policy| policy::uses_lists(policy));
@@ -118,7 +118,8 @@ impl Policies {
     /// # Errors
     /// Where the ledger cannot be read now: what is in force stays.
     pub async fn look_at_heads(&mut self, ledger: &Ledger, now: Timestamp) -> Result<(), LedgerError> {
-        let known: Vec<(String, pushed::Known)> = self.pushed().map(|(name, file)| (name, file.seen.clone())).collect();
+        let known: Vec<(String, pushed::KnownVersion)> =
+            self.pushed().map(|(name, file)| (name, file.seen.clone())).collect();
         if known.is_empty() {
             return Ok(());
         }
@@ -207,7 +208,7 @@ impl Policies {
             match &file.found {
                 Some((found, since)) if *found == loaded.files => {
                     // A line without its end may be half a line.
-                    if loaded.files.iter().all(Stamp::is_ended) || since.elapsed() >= UNENDED_TIME {
+                    if loaded.files.iter().all(FileStamp::is_ended) || since.elapsed() >= UNENDED_TIME {
                         file.take(path, loaded, self.shadow, now);
                     }
                 }
@@ -248,7 +249,7 @@ impl RulesFile {
     }
 
     /// Puts the loaded policy in force, or keeps the present one.
-    fn take(&mut self, path: &Path, mut loaded: Loaded, shadow: bool, now: Timestamp) {
+    fn take(&mut self, path: &Path, mut loaded: LoadedPolicy, shadow: bool, now: Timestamp) {
         self.loaded = std::mem::take(&mut loaded.files);
         self.shrunk = loaded.shrunk;
         if shadow && let Some(policy) = loaded.policy.as_mut().and_then(Arc::get_mut) {
@@ -356,7 +357,7 @@ fn retire(policy: Option<Arc<Policy>>) {
 }
 
 /// Compiles pushed rules, which take the place of those before. Blocks for as long as that takes.
-fn load_pushed(path: &Path, texts: &[SourceText], head: Head, before: Option<&Policy>) -> Loaded {
+fn load_pushed(path: &Path, texts: &[SourceText], head: Head, before: Option<&Policy>) -> LoadedPolicy {
     // Their own file name is a part of their hash.
     let own = texts.first().map_or("rules.toml", |own| &own.name);
     let mut loaded = policy::load_texts(&path.join(own), texts);
@@ -373,7 +374,7 @@ fn load_pushed(path: &Path, texts: &[SourceText], head: Head, before: Option<&Po
 
 /// Loads each file after it stopped changing: a file that was changed just before is checked again a little later. A
 /// file that keeps changing is refused.
-fn settled(files: Vec<(PathBuf, Option<Arc<Policy>>)>, shrunk: &Shrunk) -> Vec<(PathBuf, Loaded)> {
+fn settled(files: Vec<(PathBuf, Option<Arc<Policy>>)>, shrunk: &Shrunk) -> Vec<(PathBuf, LoadedPolicy)> {
     let load = |(path, running): (PathBuf, Option<Arc<Policy>>)| {
         let loaded = policy::load(&path, running.as_deref(), shrunk);
         (path, running, loaded)
@@ -381,7 +382,7 @@ fn settled(files: Vec<(PathBuf, Option<Arc<Policy>>)>, shrunk: &Shrunk) -> Vec<(
     let mut all: Vec<_> = files.into_iter().map(load).collect();
     for look in 1.. {
         let now = Timestamp::now();
-        let fresh = |loaded: &Loaded| loaded.files.iter().any(|stamp| stamp.is_fresh(now, FRESH));
+        let fresh = |loaded: &LoadedPolicy| loaded.files.iter().any(|stamp| stamp.is_fresh(now, FRESH));
         if !all.iter().any(|(.., loaded)| fresh(loaded)) {
             break;
         }
@@ -408,8 +409,8 @@ fn settled(files: Vec<(PathBuf, Option<Arc<Policy>>)>, shrunk: &Shrunk) -> Vec<(
     all.into_iter().map(|(path, _, loaded)| (path, loaded)).collect()
 }
 
-fn stamps_of(paths: &[PathBuf]) -> Vec<Stamp> {
-    paths.iter().map(|path| Stamp::take(path)).collect()
+fn stamps_of(paths: &[PathBuf]) -> Vec<FileStamp> {
+    paths.iter().map(|path| FileStamp::take(path)).collect()
 }
 
 fn mode_word(mode: Mode) -> &'static str {

@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::LOOP_BOUND;
 use crate::agent::core::reach_of;
-use crate::agent::shell::Surroundings;
+use crate::agent::shell::AgentContext;
 use crate::agent::{Agent, AgentHandle, BATCH_MAX, Core, CoreConfig, Counters};
 use crate::config::settings::{AgentSettings, Answers, CredentialsMode};
 use crate::fleet::Stand;
@@ -33,7 +33,7 @@ const RESTART_MIN: Duration = Duration::from_secs(1);
 const RESTART_MAX: Duration = Duration::from_secs(60);
 
 /// How an agent's task ended, where it was not drained.
-enum Failure {
+enum TaskFailure {
     /// The panic is in the log already, with its place in the code.
     Panicked,
     Unreadable(LedgerError),
@@ -51,7 +51,7 @@ pub(super) struct Runner {
     pub(super) settings: AgentSettings,
     pub(super) answers: Answers,
     pub(super) credentials: CredentialsMode,
-    pub(super) around: Surroundings,
+    pub(super) around: AgentContext,
     pub(super) policy: watch::Receiver<Option<Arc<Policy>>>,
     pub(super) slot: Arc<ArcSwapOption<AgentHandle>>,
     pub(super) counters: Counters,
@@ -93,19 +93,19 @@ impl Runner {
             let wait = restart_wait(failures, &mut rng);
             let in_ms = (wait.as_secs_f64() * 1e3).round();
             agent_span(&self.settings.id).in_scope(|| match &failure {
-                Failure::Panicked => {
+                TaskFailure::Panicked => {
                     warn!(event = events::AGENT_RESTARTS, in_ms, "the agent's task panicked; the agent starts again");
                 }
                 // Another doorman was faster: soon it is known which.
-                Failure::Unreadable(LedgerError::Fenced { holder }) => {
+                TaskFailure::Unreadable(LedgerError::Fenced { holder }) => {
                     self.is_elsewhere(&Stand::Theirs(holder.as_str().into()));
                 }
-                Failure::Unreadable(error) => {
+                TaskFailure::Unreadable(error) => {
                     error!(event = events::LEDGER_UNREADABLE, why = %error, in_ms, "the agent cannot start yet");
                 }
-                Failure::NotOurs(stand) => self.is_elsewhere(stand),
+                TaskFailure::NotOurs(stand) => self.is_elsewhere(stand),
             });
-            if matches!(failure, Failure::NotOurs(_)) {
+            if matches!(failure, TaskFailure::NotOurs(_)) {
                 continue;
             }
             failures += 1;
@@ -177,10 +177,10 @@ impl Runner {
     }
 
     /// One life of the agent's task.
-    async fn live(&mut self, seed: u64) -> Result<(), Failure> {
+    async fn live(&mut self, seed: u64) -> Result<(), TaskFailure> {
         let mut policy = self.policy.clone();
         let in_force = policy.borrow_and_update().clone();
-        let saved = self.saved_agent(in_force.as_deref()).await.map_err(Failure::Unreadable)?;
+        let saved = self.saved_agent(in_force.as_deref()).await.map_err(TaskFailure::Unreadable)?;
         let config = CoreConfig {
             agent: self.settings.id.clone(),
             name: self.settings.name.clone(),
@@ -219,7 +219,7 @@ impl Runner {
                 stand @ (Stand::Theirs(_) | Stand::Nobody(_)) => {
                     task.0.abort();
                     let _ = (&mut task.0).await;
-                    return Err(Failure::NotOurs(stand));
+                    return Err(TaskFailure::NotOurs(stand));
                 }
             }
             tokio::select! {
@@ -228,7 +228,7 @@ impl Runner {
             }
         };
         self.slot.store(None);
-        ended.map_err(|_| Failure::Panicked)?.map_err(Failure::Unreadable)
+        ended.map_err(|_| TaskFailure::Panicked)?.map_err(TaskFailure::Unreadable)
     }
 
     async fn saved_agent(&self, policy: Option<&Policy>) -> Result<SavedAgent, LedgerError> {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::pseudonymize::Pseudonyms;
-use super::{Dir, Line, Rest, Upgrade, VERSION};
+use super::{Dir, RestLine, TranscriptLine, Upgrade, VERSION};
 use crate::clock::{Clock, Mono};
 use crate::files;
 use crate::model::AgentId;
@@ -34,7 +34,7 @@ const RAW_BYTES_MAX: usize = 64 << 10;
 
 /// Clones write to the same file. See the module.
 #[derive(Debug, Clone)]
-pub struct Recorder(Arc<Inner>);
+pub struct TranscriptRecorder(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -43,7 +43,7 @@ struct Inner {
     /// `None`: strangers' text was requested unchanged.
     pseudonyms: Option<Pseudonyms>,
     redact: Redact,
-    lines: SyncSender<Order>,
+    lines: SyncSender<RecorderOrder>,
     waiting: Arc<AtomicUsize>,
     dropped: Arc<AtomicU64>,
     calls: AtomicU64,
@@ -51,12 +51,12 @@ struct Inner {
 }
 
 #[derive(Debug)]
-enum Order {
+enum RecorderOrder {
     Line(String),
     End,
 }
 
-impl Recorder {
+impl TranscriptRecorder {
     /// Appends to this file, or makes it; only its owner can read it. `text`: strangers' text is kept unchanged. The
     /// recording ends at `most` bytes. Keys known to `redact`, now or later, are never written.
     ///
@@ -101,7 +101,7 @@ impl Recorder {
             calls: AtomicU64::new(0),
             thread: std::sync::Mutex::new(Some(thread)),
         }));
-        recorder.write(&Line { transcript: Some(VERSION), note: Some(note), ..Line::default() });
+        recorder.write(&TranscriptLine { transcript: Some(VERSION), note: Some(note), ..TranscriptLine::default() });
         Ok(recorder)
     }
 
@@ -115,7 +115,7 @@ impl Recorder {
         let lines = self.0.lines.clone();
         let waiting = std::thread::Builder::new().name("transcript-end".to_owned()).spawn(move || {
             // If the writer has ended by itself, nothing receives the order.
-            let _ = lines.send(Order::End);
+            let _ = lines.send(RecorderOrder::End);
             let _ = thread.join();
             let _ = done.send(());
         });
@@ -181,7 +181,7 @@ impl Recorder {
         let (body, garbled) = body.map_or((None, None), |body| self.body(body));
         let (method, path) = (Some(method.to_owned()), Some(path.to_owned()));
         let query = query.map(str::to_owned);
-        let rest = Rest { call, method, path, query, body, garbled, ..Rest::default() };
+        let rest = RestLine { call, method, path, query, body, garbled, ..RestLine::default() };
         self.line(agent, Dir::Out, |line| line.rest = Some(rest));
         call
     }
@@ -190,13 +190,13 @@ impl Recorder {
     pub fn answered(&self, agent: &AgentId, call: u64, status: u16, retry_after: Option<&str>, body: &[u8]) {
         let (body, garbled) = self.body(body);
         let retry_after = retry_after.map(|text| text.chars().take(64).collect());
-        let rest = Rest { call, status: Some(status), retry_after, body, garbled, ..Rest::default() };
+        let rest = RestLine { call, status: Some(status), retry_after, body, garbled, ..RestLine::default() };
         self.line(agent, Dir::In, |line| line.rest = Some(rest));
     }
 
     /// A REST call got no reply.
     pub fn unanswered(&self, agent: &AgentId, call: u64, why: &str) {
-        let rest = Rest { call, error: Some(why.to_owned()), ..Rest::default() };
+        let rest = RestLine { call, error: Some(why.to_owned()), ..RestLine::default() };
         self.line(agent, Dir::In, |line| line.rest = Some(rest));
     }
 
@@ -209,26 +209,31 @@ impl Recorder {
         }
     }
 
-    fn socket(&self, agent: &AgentId, conn: u64, dir: Dir, fill: impl FnOnce(&mut Line)) {
+    fn socket(&self, agent: &AgentId, conn: u64, dir: Dir, fill: impl FnOnce(&mut TranscriptLine)) {
         self.line(agent, dir, |line| {
             line.conn = Some(conn);
             fill(line);
         });
     }
 
-    fn line(&self, agent: &AgentId, dir: Dir, fill: impl FnOnce(&mut Line)) {
+    fn line(&self, agent: &AgentId, dir: Dir, fill: impl FnOnce(&mut TranscriptLine)) {
         let at = u64::try_from(self.0.clock.now().mono.since(self.0.began).as_millis()).unwrap_or(u64::MAX);
-        let mut line = Line { at: Some(at), agent: Some(agent.as_str().to_owned()), dir: Some(dir), ..Line::default() };
+        let mut line = TranscriptLine {
+            at: Some(at),
+            agent: Some(agent.as_str().to_owned()),
+            dir: Some(dir),
+            ..TranscriptLine::default()
+        };
         fill(&mut line);
         self.write(&line);
     }
 
-    fn write(&self, line: &Line) {
+    fn write(&self, line: &TranscriptLine) {
         let Ok(text) = serde_json::to_string(line) else { return };
         let text = self.0.redact.scrub(&text).into_owned();
         let bytes = text.len();
         let full = self.0.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes > BYTES_WAITING;
-        if full || self.0.lines.try_send(Order::Line(text)).is_err() {
+        if full || self.0.lines.try_send(RecorderOrder::Line(text)).is_err() {
             self.0.waiting.fetch_sub(bytes, Ordering::Relaxed);
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -248,7 +253,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, orders: &Receiver<Order>) {
+    fn run(mut self, orders: &Receiver<RecorderOrder>) {
         if let Err(error) = self.lines(orders) {
             tracing::warn!(
                 event = events::RECORD_ENDED,
@@ -260,7 +265,7 @@ impl Writer {
     }
 
     /// Writes lines until the end, or until the file has reached its limit.
-    fn lines(&mut self, orders: &Receiver<Order>) -> io::Result<()> {
+    fn lines(&mut self, orders: &Receiver<RecorderOrder>) -> io::Result<()> {
         loop {
             let order = match orders.try_recv() {
                 Ok(order) => order,
@@ -273,7 +278,7 @@ impl Writer {
                     }
                 }
             };
-            let Order::Line(text) = order else { return self.file.flush() };
+            let RecorderOrder::Line(text) = order else { return self.file.flush() };
             self.waiting.fetch_sub(text.len(), Ordering::Relaxed);
             self.look()?;
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
@@ -309,7 +314,7 @@ impl Writer {
 }
 
 fn note(note: String) -> String {
-    serde_json::to_string(&Line { note: Some(note), ..Line::default() }).unwrap_or_default()
+    serde_json::to_string(&TranscriptLine { note: Some(note), ..TranscriptLine::default() }).unwrap_or_default()
 }
 
 #[cfg(test)]

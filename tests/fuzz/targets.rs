@@ -9,11 +9,11 @@ use doorman::config::settings::{ConnectionMode, CredentialsMode, Timing};
 use doorman::config::{self, Env, Overrides};
 use doorman::diagnostics::Report;
 use doorman::model::{AgentId, ContactRequest, Outcome, Verdict};
-use doorman::phoenix::{Input, Session, SessionConfig, frame};
+use doorman::phoenix::{Input, PhoenixSession, SessionConfig, frame};
 use doorman::platform::{bodies, payload};
 use doorman::policy::rules::SourceText;
 use doorman::policy::state::SavedState;
-use doorman::policy::{By, Circumstances, ClockHealth, Loaded, Policy, PolicyState, load_texts};
+use doorman::policy::{By, Circumstances, ClockHealth, LoadedPolicy, Policy, PolicyState, load_texts};
 use doorman::sandbox::World;
 use doorman::sandbox::replay::Script;
 use doorman::secret::Redact;
@@ -68,7 +68,7 @@ pub fn session(bytes: &[u8]) {
         timing,
         redact: Redact::default(),
     };
-    let mut session = Session::new(config, 7);
+    let mut session = PhoenixSession::new(config, 7);
     let mut seconds = 0;
     tell(&mut session, Input::Start, seconds);
     tell(&mut session, Input::Opened, seconds);
@@ -91,7 +91,7 @@ pub fn session(bytes: &[u8]) {
     tell(&mut session, Input::Stop, seconds);
 }
 
-fn tell(session: &mut Session, input: Input<'_>, seconds: u64) {
+fn tell(session: &mut PhoenixSession, input: Input<'_>, seconds: u64) {
     let stops = matches!(input, Input::Stop);
     let now = Now { mono: Mono::from_origin(Duration::from_secs(seconds)), wall: Timestamp::UNIX_EPOCH };
     session.handle(input, now);
@@ -151,7 +151,7 @@ fn told(report: &Report) {
     assert!(coloured.len() >= plain.len());
 }
 
-fn compiled(text: &str, list: &str) -> Loaded {
+fn compiled(text: &str, list: &str) -> LoadedPolicy {
     let source = |name: &str, text: &str| SourceText { name: name.to_owned(), text: text.into() };
     let loaded = load_texts(Path::new("rules.toml"), &[source("rules.toml", text), source("list.txt", list)]);
     told(&loaded.report);

@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, Status, World};
+use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use tokio::time::timeout;
@@ -45,7 +45,7 @@ async fn a_key_that_blocks_stops_one_agent_and_nobody_else() {
     assert!(line["why"].as_str().is_some_and(|why| why.contains("a pipe, not a regular file")), "{line}");
     let ids = sandbox.control().request(&NewRequest::to(AGENT).from("friends/ann")).unwrap();
     doorman.answers(&ids[0]).await;
-    assert_eq!(sandbox.control().state().requests[0].status, Status::Approved);
+    assert_eq!(sandbox.control().state().requests[0].status, SandboxStatus::Approved);
     // The other key begins to block: what was read before stays good for nobody, and the rest goes on.
     std::fs::write(site.path("key"), "key-of-the-neighbour").unwrap();
     std::fs::set_permissions(site.path("key"), PermissionsExt::from_mode(0o600)).unwrap();

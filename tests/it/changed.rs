@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use doorman::sandbox::{NewRequest, Status};
+use doorman::sandbox::{NewRequest, SandboxStatus};
 use serde_json::Value;
 
 use crate::faults::checks::contacts_are_ours;
@@ -70,7 +70,7 @@ async fn by_no_recipe_does_a_contact_without_its_handle_lose_its_removal() -> Re
             daemon.said("contact_removed", 1).await?;
             ask(&site, handle, "second");
             daemon.until("it is decided", |lines| decided(lines, "second").is_some()).await?;
-            assert_ne!(request(&site, "second").status, Status::Approved, "{case}:\n{}", daemon.tail(20));
+            assert_ne!(request(&site, "second").status, SandboxStatus::Approved, "{case}:\n{}", daemon.tail(20));
             assert_ne!(decided(&daemon.lines(), "second").as_deref(), Some("approve"), "{case}");
             on_record(&site, "second", handle).await?;
             let (_, explained, _) = site.cli(&["explain", "second"]).await;
@@ -92,7 +92,7 @@ async fn by_each_recipe_a_friend_whose_handle_comes_late_is_let_in_and_who_stops
         site.control.request(&NewRequest::to(AGENT).from_null().id("late")).unwrap();
         waits(&site, &daemon, "late").await?;
         site.control.rename_request("late", Some(handle)).unwrap();
-        site.until("the friend is let in", |_| request(&site, "late").status == Status::Approved)
+        site.until("the friend is let in", |_| request(&site, "late").status == SandboxStatus::Approved)
             .await
             .map_err(|why| format!("{recipe_name}: {why}"))?;
         // A friend's request waits, since everything is paused. When the agent is resumed, the request has another
@@ -117,7 +117,7 @@ async fn by_each_recipe_a_friend_whose_handle_comes_late_is_let_in_and_who_stops
             })
             .await
             .map_err(|why| format!("{recipe_name}: {why}"))?;
-        assert_ne!(request(&site, "was").status, Status::Approved, "{recipe_name}:\n{}", daemon.tail(20));
+        assert_ne!(request(&site, "was").status, SandboxStatus::Approved, "{recipe_name}:\n{}", daemon.tail(20));
         daemon.stop().await?;
     }
     Ok(())
@@ -139,10 +139,10 @@ async fn a_persons_word_for_a_sender_that_changed_is_asked_for_again() -> Result
     assert!(code == 1 && err.contains("nothing pending has the id or handle `@carol`"), "{err}");
     let (code, _, err) = site.cli(&["approve", "r-1"]).await;
     assert!(code == 1 && err.contains("was sent by @carol when it came") && err.contains("@mallory now"), "{err}");
-    assert_eq!(request(&site, "r-1").status, Status::Pending);
+    assert_eq!(request(&site, "r-1").status, SandboxStatus::Pending);
     let (code, out, err) = site.cli(&["approve", "r-1"]).await;
     assert!(code == 0 && out.contains("mallory"), "{out}{err}");
-    assert_eq!(request(&site, "r-1").status, Status::Approved);
+    assert_eq!(request(&site, "r-1").status, SandboxStatus::Approved);
     let (_, history, _) = site.cli(&["history", "--json"]).await;
     let row: Value = serde_json::from_str(history.lines().next_back().unwrap()).unwrap();
     assert_eq!((&row["handle"], &row["verdict"]), (&"mallory".into(), &"approve".into()), "{row}");
@@ -169,8 +169,8 @@ async fn half_a_blocklist_lets_nobody_in_whom_the_whole_one_bars() -> Result<(),
     daemon.stands("live").await?;
     let barred = async |id: &str| {
         ask(&site, "foe-99", id);
-        site.until("the foe is answered", |_| request(&site, id).status != Status::Pending).await?;
-        assert_eq!(request(&site, id).status, Status::Rejected, "{id}:\n{}", daemon.tail(20));
+        site.until("the foe is answered", |_| request(&site, id).status != SandboxStatus::Pending).await?;
+        assert_eq!(request(&site, id).status, SandboxStatus::Rejected, "{id}:\n{}", daemon.tail(20));
         Ok::<(), String>(())
     };
     barred("before").await?;
@@ -195,7 +195,7 @@ async fn half_a_blocklist_lets_nobody_in_whom_the_whole_one_bars() -> Result<(),
     assert!(changed["message"].as_str().unwrap().contains("+1 −0 entries of list blocked"), "{changed}");
     barred("in-the-end").await?;
     ask(&site, "newcomer", "late");
-    site.until("it is answered", |_| request(&site, "late").status == Status::Rejected).await?;
+    site.until("it is answered", |_| request(&site, "late").status == SandboxStatus::Rejected).await?;
     daemon.stop().await?;
     Ok(())
 }

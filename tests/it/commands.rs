@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use doorman::ledger::{Ledger, Options, Record, Via};
+use doorman::ledger::{Ledger, LedgerOptions, Record, Via};
 use doorman::model::{AgentId, ContactRequest, RequestId, Sender};
 use doorman::sandbox::NewRequest;
 use jiff::Timestamp;
@@ -55,7 +55,7 @@ impl Folder {
     }
 
     async fn record(&self, entries: Vec<Record>) {
-        let ledger = Ledger::open(&self.path("ledger.db"), Options::default()).unwrap();
+        let ledger = Ledger::open(&self.path("ledger.db"), LedgerOptions::default()).unwrap();
         ledger.commit(entries).await.unwrap();
         ledger.close().await.unwrap();
     }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use doorman::sandbox::wire::RequestState;
-use doorman::sandbox::{NewRequest, Status};
+use doorman::sandbox::{NewRequest, SandboxStatus};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -51,7 +51,7 @@ async fn stays_out(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String>
     let noticed = |lines: &[Value]| lines.iter().any(|line| line["event"] == "contact_removed");
     daemon.until("a last word", |lines| let_in(lines) || (noticed(lines) && !decisions(lines, id).is_empty())).await?;
     assert!(!let_in(&daemon.lines()), "{id} is let in: {:?}\n{}", decisions(&daemon.lines(), id), daemon.tail(20));
-    assert_eq!(request(site, id).status, Status::Pending);
+    assert_eq!(request(site, id).status, SandboxStatus::Pending);
     Ok(())
 }
 
@@ -82,7 +82,7 @@ async fn who_is_still_a_contact_is_let_in_again_once_that_was_seen() -> Result<(
     mallory_was_let_in(&site, Signal::SIGTERM).await?;
     ask(&site, "mallory/bot", "second");
     let daemon = site.daemon();
-    site.until("she comes in", |_| request(&site, "second").status == Status::Approved).await?;
+    site.until("she comes in", |_| request(&site, "second").status == SandboxStatus::Approved).await?;
     daemon.stop().await?;
     Ok(())
 }

@@ -9,11 +9,11 @@ use doorman::model::{AgentId, AgentState, Outcome, Verdict};
 use doorman::ops::board;
 use doorman::ops::control::client::{Client, ClientError, Submitted};
 use doorman::ops::control::peer;
-use doorman::ops::control::server::{self, BODY_BYTES_MAX, Purpose};
-use doorman::ops::control::socket::Bound;
+use doorman::ops::control::server::{self, BODY_BYTES_MAX, SocketPurpose};
+use doorman::ops::control::socket::BoundSocket;
 use doorman::ops::control::wire::{
-    AgentStatus, Answered, Call, ControlOp, Done, Doubts, Notified, OpError, OpReply, Pending, PendingRow,
-    PolicyStatus, Reloaded, Revoked, Status, UnknownAgent,
+    AgentStatus, AgentsDone, AnswerDone, ControlCall, ControlOp, DaemonStatus, DoubtList, Notified, OpError, OpReply,
+    PendingList, PendingRow, PolicyStatus, Reloaded, Revoked, UnknownAgent,
 };
 use doorman::ops::metrics::Metrics;
 use doorman::ops::metrics::listener::Readings;
@@ -40,14 +40,14 @@ struct Door {
 
 impl Door {
     /// The test itself answers the calls.
-    fn open() -> (Self, mpsc::Receiver<Call>) {
+    fn open() -> (Self, mpsc::Receiver<ControlCall>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("doorman.sock");
         let (sender, calls) = mpsc::channel(8);
         let stop = CancellationToken::new();
         let server = tokio::spawn(server::serve(
-            Bound::bind(&path).unwrap(),
-            Purpose::Everything,
+            BoundSocket::bind(&path).unwrap(),
+            SocketPurpose::Everything,
             sender,
             readings(),
             doorman::secret::Redact::default(),
@@ -97,8 +97,8 @@ fn agent() -> AgentId {
     AgentId::parse(AGENT).unwrap()
 }
 
-fn status() -> Status {
-    Status {
+fn status() -> DaemonStatus {
+    DaemonStatus {
         version: "9.9.9".to_owned(),
         agents: vec![AgentStatus {
             handle: Some("ana/helper".to_owned()),
@@ -121,7 +121,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
     let refuse = |code: &str, message: &str| Err(OpError { code: code.to_owned(), message: message.to_owned() });
     match op {
         ControlOp::Status => Ok(OpReply::Status(status())),
-        ControlOp::Pending { .. } => Ok(OpReply::Pending(Pending {
+        ControlOp::Pending { .. } => Ok(OpReply::Pending(PendingList {
             unknown: vec![UnknownAgent { agent: agent(), why: "held by the doorman `host-b`".to_owned() }],
             requests: vec![PendingRow {
                 request: "r-1".to_owned(),
@@ -145,7 +145,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
         ControlOp::Answer { target, .. } if target == "@two" => {
             refuse("ambiguous", "`@two` asks at 2 doors: name the id")
         }
-        ControlOp::Answer { verdict, target, agent: wanted, .. } => Ok(OpReply::Answered(Answered {
+        ControlOp::Answer { verdict, target, agent: wanted, .. } => Ok(OpReply::Answered(AnswerDone {
             request: format!("r-1-{person}"),
             agent: wanted.unwrap_or_else(agent),
             handle: Some(target),
@@ -177,10 +177,10 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
                 problems: problem,
             }))
         }
-        ControlOp::Doubts { .. } => Ok(OpReply::Doubts(Doubts { doubts: Vec::new() })),
+        ControlOp::Doubts { .. } => Ok(OpReply::Doubts(DoubtList { doubts: Vec::new() })),
         ControlOp::Settle { .. } => refuse("gone", "no such doubt"),
         ControlOp::Pause { agent: wanted } | ControlOp::Resume { agent: wanted } => {
-            Ok(OpReply::Done(Done { agents: vec![wanted.unwrap_or_else(agent)] }))
+            Ok(OpReply::Done(AgentsDone { agents: vec![wanted.unwrap_or_else(agent)] }))
         }
     }
 }
@@ -218,7 +218,7 @@ async fn a_call_arrives_with_the_person_and_its_answer_comes_back() {
             }
         );
         assert_eq!(call.person.name(), peer::account(nix::unistd::geteuid().as_raw()));
-        call.reply.send(Ok(OpReply::Done(Done { agents: vec![agent()] }))).unwrap();
+        call.reply.send(Ok(OpReply::Done(AgentsDone { agents: vec![agent()] }))).unwrap();
     };
     let op = ControlOp::Answer {
         verdict: Verdict::Reject,
@@ -228,7 +228,7 @@ async fn a_call_arrives_with_the_person_and_its_answer_comes_back() {
         exact: false,
     };
     let (reply, ()) = tokio::join!(client.call(&op), supervisor);
-    assert_eq!(reply.unwrap(), OpReply::Done(Done { agents: vec![agent()] }));
+    assert_eq!(reply.unwrap(), OpReply::Done(AgentsDone { agents: vec![agent()] }));
     door.close().await;
 }
 
@@ -269,7 +269,7 @@ async fn what_is_not_waited_for_is_still_done() {
     let (given, call) = tokio::join!(client.give(&op, false), async { calls.recv().await.unwrap() });
     assert_eq!(given.unwrap(), Submitted::Accepted);
     assert_eq!(call.op, op);
-    call.reply.send(Ok(OpReply::Done(Done { agents: Vec::new() }))).expect("the reply is still wanted");
+    call.reply.send(Ok(OpReply::Done(AgentsDone { agents: Vec::new() }))).expect("the reply is still wanted");
     door.close().await;
 }
 
@@ -277,7 +277,7 @@ async fn what_is_not_waited_for_is_still_done() {
 async fn curl_gets_status_and_metrics() {
     let door = Door::staffed();
     let (code, body) = http(&door.path, "GET /v1/status HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert_eq!((code, serde_json::from_str::<Status>(&body).unwrap()), (200, status()));
+    assert_eq!((code, serde_json::from_str::<DaemonStatus>(&body).unwrap()), (200, status()));
     let (code, body) = http(&door.path, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert!(code == 200 && body.contains("doorman_ledger_ok 1\n"), "{body}");
     let (code, body) = http(&door.path, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -369,7 +369,7 @@ async fn the_commands() {
         "{out}{err}"
     );
     let (code, out, _) = door.doorman(&["status", "--json", "--agent", "ana/helper"]).await;
-    assert_eq!((code, serde_json::from_str::<Status>(&out).unwrap()), (0, status()));
+    assert_eq!((code, serde_json::from_str::<DaemonStatus>(&out).unwrap()), (0, status()));
     let (code, _, err) = door.doorman(&["status", "--agent", "bob"]).await;
     assert!(code == 1 && err.contains("has no agent `bob`") && err.contains(AGENT), "{err}");
 
@@ -383,7 +383,7 @@ async fn the_commands() {
     let (code, out, _) = door.doorman(&["approve", "@bob"]).await;
     assert_eq!((code, out), (0, format!("approved @bob (r-1-{person})\n")));
     let (code, out, _) = door.doorman(&["defer", "@bob", "--json"]).await;
-    assert_eq!((code, serde_json::from_str::<Answered>(&out).unwrap().outcome), (0, "held".to_owned()));
+    assert_eq!((code, serde_json::from_str::<AnswerDone>(&out).unwrap().outcome), (0, "held".to_owned()));
     for (target, words) in [("gone", "not pending any more"), ("@two", "asks at 2 doors")] {
         let (code, out, err) = door.doorman(&["reject", target]).await;
         assert!(code == 1 && out.is_empty() && err.contains(words), "{err}");
@@ -413,8 +413,8 @@ async fn a_socket_whose_file_is_deleted_is_made_again_with_its_directory() {
     let (sender, mut calls) = mpsc::channel(8);
     let stop = CancellationToken::new();
     let server = tokio::spawn(server::serve(
-        Bound::bind(&path).unwrap(),
-        server::Purpose::Everything,
+        BoundSocket::bind(&path).unwrap(),
+        server::SocketPurpose::Everything,
         sender,
         readings(),
         doorman::secret::Redact::default(),

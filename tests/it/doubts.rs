@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use doorman::sandbox::{SandboxOptions, Status};
+use doorman::sandbox::{SandboxOptions, SandboxStatus};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ async fn rejected_while_down(ending: Signal) -> Result<Site, String> {
     .await?;
     daemon.signal(ending);
     daemon.ended().await;
-    site.control.settle("first", Status::Rejected).unwrap();
+    site.control.settle("first", SandboxStatus::Rejected).unwrap();
     std::fs::write(site.path("rules.toml"), RULES).unwrap();
     Ok(site)
 }
@@ -77,7 +77,7 @@ async fn who_may_have_been_rejected_while_doorman_was_down_waits_until_a_person_
         assert_eq!(code, 0, "{err}");
         assert_eq!(doubts(&site).await, []);
         if lets_in {
-            site.until("she comes in", |_| request(&site, "second").status == Status::Approved).await?;
+            site.until("she comes in", |_| request(&site, "second").status == SandboxStatus::Approved).await?;
             daemon.stop().await?;
             continue;
         }
@@ -86,7 +86,7 @@ async fn who_may_have_been_rejected_while_doorman_was_down_waits_until_a_person_
         daemon.stands("live").await?;
         ask(&site, "carol", "third");
         waits(&site, &daemon, "third").await?;
-        assert_eq!((doubts(&site).await, request(&site, "second").status), (vec![], Status::Pending));
+        assert_eq!((doubts(&site).await, request(&site, "second").status), (vec![], SandboxStatus::Pending));
         daemon.stop().await?;
     }
     Ok(())
@@ -100,7 +100,7 @@ async fn a_no_that_is_said_elsewhere_is_a_no() -> Result<(), String> {
     daemon.stands("live").await?;
     ask(&site, "carol/bot", "first");
     waits(&site, &daemon, "first").await?;
-    site.control.settle("first", Status::Rejected).unwrap();
+    site.control.settle("first", SandboxStatus::Rejected).unwrap();
     daemon.said("settled", 1).await?;
     std::fs::write(site.path("rules.toml"), RULES).unwrap();
     let (code, _, err) = site.cli(&["reload", "--wait"]).await;
@@ -120,7 +120,7 @@ async fn an_id_that_is_used_again_is_another_request() -> Result<(), String> {
     daemon.stands("live").await?;
     ask(&site, "carol", "r-1");
     waits(&site, &daemon, "r-1").await?;
-    site.control.settle("r-1", Status::Cancelled).unwrap();
+    site.control.settle("r-1", SandboxStatus::Cancelled).unwrap();
     daemon.said("settled", 1).await?;
     daemon.stop().await?;
     site.stop_platform().await;
@@ -188,7 +188,7 @@ async fn by_no_recipe_does_who_was_removed_while_doorman_was_down_come_in_again(
         daemon.said("contact_removed", 1).await?;
         daemon.until("it is decided", |lines| decided(lines, "second").is_some()).await?;
         let status = request(&site, "second").status;
-        assert_ne!(status, Status::Approved, "{recipe}:\n{}", daemon.tail(20));
+        assert_ne!(status, SandboxStatus::Approved, "{recipe}:\n{}", daemon.tail(20));
         daemon.stop().await?;
         site.crash_platform().await;
     }
@@ -209,7 +209,7 @@ async fn a_doubt_is_settled_by_the_beginning_of_its_id_where_that_is_one() -> Re
     }
     daemon.stop().await?;
     for id in [carols, daves] {
-        site.control.settle(id, Status::Rejected).unwrap();
+        site.control.settle(id, SandboxStatus::Rejected).unwrap();
     }
     std::fs::write(site.path("rules.toml"), RULES).unwrap();
     let daemon = site.daemon();

@@ -8,9 +8,9 @@ use std::process::{Command, Output, Stdio};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio_tungstenite::tungstenite::Message;
 
-use doorman::ops::control::server::{self, Purpose};
-use doorman::ops::control::socket::Bound;
-use doorman::sandbox::{At, Do, Fault, NewRequest, Sandbox, SandboxOptions, Status, World};
+use doorman::ops::control::server::{self, SocketPurpose};
+use doorman::ops::control::socket::BoundSocket;
+use doorman::sandbox::{Do, Fault, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
 
 use crate::faults::site::Site;
 use crate::terminal::Terminal;
@@ -215,7 +215,9 @@ async fn doctor_tells_a_page_in_between_from_the_platform() {
     let site = Site::start().await;
     let key = std::fs::metadata(site.path("agent.key")).unwrap().permissions().mode();
     std::fs::set_permissions(site.path("agent.key"), std::fs::Permissions::from_mode(key & 0o600)).unwrap();
-    for (at, code) in [(At::Me, 403), (At::Me, 200), (At::List, 407), (At::Upgrade, 403)] {
+    for (at, code) in
+        [(FaultPlace::Me, 403), (FaultPlace::Me, 200), (FaultPlace::List, 407), (FaultPlace::Upgrade, 403)]
+    {
         site.control.fault(Fault::new(at, Do::EdgePage).code(code)).unwrap();
         let output = site.command(&["doctor"]).output().await.unwrap();
         let told = text(&output);
@@ -227,7 +229,7 @@ async fn doctor_tells_a_page_in_between_from_the_platform() {
     assert_eq!(keys().last().map(String::as_str), Some("header"));
     assert!(keys().iter().all(|key| key == "header"), "no key in a URL: {:?}", keys());
     // Only an empty 403 of the platform itself leads to an attempt with the key in the query.
-    site.control.fault(Fault::new(At::Upgrade, Do::Status).code(403)).unwrap();
+    site.control.fault(Fault::new(FaultPlace::Upgrade, Do::Status).code(403)).unwrap();
     let told = text(&site.command(&["doctor"]).output().await.unwrap());
     assert!(told.contains("its socket opens, with the key in the query"), "{told}");
     // For an agent that polls the socket is not tried: its own client could not connect at that moment.
@@ -246,8 +248,8 @@ async fn doctor_takes_no_other_daemon_for_this_one() {
     let (calls, _nobody) = tokio::sync::mpsc::channel(1);
     let stop = tokio_util::sync::CancellationToken::new();
     let other = tokio::spawn(server::serve(
-        Bound::bind(&usual).unwrap(),
-        Purpose::Everything,
+        BoundSocket::bind(&usual).unwrap(),
+        SocketPurpose::Everything,
         calls,
         crate::control::readings(),
         doorman::secret::Redact::default(),
@@ -267,7 +269,7 @@ async fn doctor_takes_no_other_daemon_for_this_one() {
     // too.
     let ids = site.control.request(&NewRequest::to(AGENT).from("a-stranger")).unwrap();
     daemon.until("it waits", |lines| lines.iter().any(|line| line["verdict"] == "defer")).await.unwrap();
-    site.control.settle(&ids[0], Status::Approved).unwrap();
+    site.control.settle(&ids[0], SandboxStatus::Approved).unwrap();
     let noticed = |lines: &[serde_json::Value]| lines.iter().any(|line| line["event"] == "settled_against_policy");
     daemon.until("it was answered by somebody else", noticed).await.unwrap();
     let told = doctor().await;

@@ -3,7 +3,7 @@
 
 use doorman::agent::Notice;
 use doorman::clock::Clock;
-use doorman::sandbox::{NewRequest, Status};
+use doorman::sandbox::{NewRequest, SandboxStatus};
 use jiff::SignedDuration;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -55,7 +55,7 @@ async fn an_end_outlives_the_daemon_and_reaches_nobody_else() {
     // Somebody removes a guest's contact, and makes a new contact for the same guest.
     site.control.remove_contact(AGENT, "guests/b").unwrap();
     ask(&site, "guests/b", "again");
-    site.control.settle("again", Status::Approved).unwrap();
+    site.control.settle("again", SandboxStatus::Approved).unwrap();
     // So little that the clock still counts as sound.
     clock.set_skew(SignedDuration::from_secs(70));
 

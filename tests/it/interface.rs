@@ -257,7 +257,7 @@ async fn what_a_daemon_and_its_commands_say_is_what_the_page_says() {
     };
     let (code, reply, status) = op(json!({ "op": "status" })).await;
     assert_eq!((code, reply.as_str()), (200, "status"));
-    hold("Status", &status, &pages);
+    hold("DaemonStatus", &status, &pages);
     hold("AgentStatus", &status["agents"][0], &pages);
     hold("ConfigurationStatus", &status["configuration"], &pages);
     hold("PolicyStatus", &status["policies"][0], &pages);
@@ -268,11 +268,11 @@ async fn what_a_daemon_and_its_commands_say_is_what_the_page_says() {
         }
     };
     assert_eq!(reply, "pending");
-    hold("Pending", &pending, &pages);
+    hold("PendingList", &pending, &pages);
     hold("PendingRow", &pending["requests"][0], &pages);
     let (_, reply, doubts) = op(json!({ "op": "doubts", "agent": null })).await;
     assert_eq!(reply, "doubts");
-    hold("Doubts", &doubts, &pages);
+    hold("DoubtList", &doubts, &pages);
     let (_, _, reloaded) = op(json!({ "op": "reload", "accept_shrunk": false })).await;
     hold("Reloaded", &reloaded, &pages);
     let target = &pending["requests"][0]["request"];
@@ -280,9 +280,9 @@ async fn what_a_daemon_and_its_commands_say_is_what_the_page_says() {
         json!({ "op": "answer", "verdict": "defer", "target": target, "agent": null, "who": { "note": "later" } });
     let (code, reply, answered) = op(held).await;
     assert_eq!((code, reply.as_str()), (200, "answered"));
-    hold("Answered", &answered, &pages);
+    hold("AnswerDone", &answered, &pages);
     let (_, _, done) = op(json!({ "op": "pause", "agent": null })).await;
-    hold("Done", &done, &pages);
+    hold("AgentsDone", &done, &pages);
     let (code, _, error) = op(json!({ "op": "answer", "verdict": "approve", "target": "nobody", "agent": null })).await;
     assert_ne!(code, 200);
     hold("OpError", &error, &pages);
@@ -303,7 +303,7 @@ async fn what_a_daemon_and_its_commands_say_is_what_the_page_says() {
         (&["health", "--json"], "Health"),
         (&["health", "--json", "--ready"], "Health"),
         (&["pending", "--json"], "PendingRow"),
-        (&["status", "--json"], "Status"),
+        (&["status", "--json"], "DaemonStatus"),
     ] {
         let (_, out, err) = site.cli(command).await;
         let objects: Vec<Value> = serde_json::Deserializer::from_str(&out).into_iter().map(Result::unwrap).collect();

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use doorman::sandbox::wire::RequestState;
-use doorman::sandbox::{At, Do, Fault, NewRequest, Status};
+use doorman::sandbox::{Do, Fault, FaultPlace, NewRequest, SandboxStatus};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -40,7 +40,7 @@ fn events<'a>(lines: &'a [Value], event: &'a str) -> impl Iterator<Item = &'a Va
 async fn drains(signal: Signal) -> Result<(), String> {
     let site = Site::start().await;
     site.configure(site.address, "", "drain = \"20s\"\njoin_timeout = \"20s\"");
-    site.control.fault(Fault::new(At::Respond, Do::Delay).ms(300).count(0)).unwrap();
+    site.control.fault(Fault::new(FaultPlace::Respond, Do::Delay).ms(300).count(0)).unwrap();
     site.ask("a", 200, true);
     let mut daemon = site.daemon();
     daemon.said("answered", 1).await?;
@@ -51,7 +51,7 @@ async fn drains(signal: Signal) -> Result<(), String> {
     let state = site.control.state();
     let went_out = events(&lines, "answering").count();
     let (settled, left): (Vec<_>, Vec<_>) =
-        state.requests.iter().partition(|request| request.status != Status::Pending);
+        state.requests.iter().partition(|request| request.status != SandboxStatus::Pending);
     assert_eq!(settled.len(), went_out, "what was on its way is finished");
     assert_eq!(events(&lines, "answered").filter(|line| line["outcome"] == "approved").count(), went_out);
     assert!(left.iter().all(|request| request.answered == 0) && left.len() > 100, "the rest stays pending");
@@ -75,7 +75,7 @@ async fn a_drain_is_bounded_and_a_second_signal_ends_it_at_once() -> Result<(), 
     for (drain, signals) in [("1s", 1), ("10m", 2)] {
         let site = Site::start().await;
         site.configure(site.address, "", &format!("drain = \"{drain}\"\njoin_timeout = \"10m\""));
-        site.control.fault(Fault::new(At::Respond, Do::Stall).count(0)).unwrap();
+        site.control.fault(Fault::new(FaultPlace::Respond, Do::Stall).count(0)).unwrap();
         ask(&site, "friends/a", "a");
         let mut daemon = site.daemon();
         daemon.said("answering", 1).await?;
@@ -87,7 +87,7 @@ async fn a_drain_is_bounded_and_a_second_signal_ends_it_at_once() -> Result<(), 
         assert_eq!(daemon.ends().await, Some(0), "{}", daemon.tail(20));
         site.control.clear_faults();
         let daemon = site.daemon();
-        site.until("it is answered by the next", |_| request(&site, "a").status == Status::Approved).await?;
+        site.until("it is answered by the next", |_| request(&site, "a").status == SandboxStatus::Approved).await?;
         daemon.stop().await?;
     }
     Ok(())
@@ -108,7 +108,7 @@ async fn sighup_takes_what_is_good_and_keeps_what_was_where_it_is_bad() -> Resul
     assert_eq!(policy["hash"], before, "the last good one stays");
     assert!(policy["problem"].is_string(), "the problem is in the status: {policy}");
     ask(&site, "friends/a", "a");
-    site.until("decided by the last good one", |_| request(&site, "a").status == Status::Approved).await?;
+    site.until("decided by the last good one", |_| request(&site, "a").status == SandboxStatus::Approved).await?;
     let (code, _, err) = site.cli(&["reload", "--wait"]).await;
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("nonsense") && err.contains("stays"), "{err}");
@@ -118,7 +118,7 @@ async fn sighup_takes_what_is_good_and_keeps_what_was_where_it_is_bad() -> Resul
     let policy = status(&site).await["policies"][0].clone();
     assert!(policy["hash"] != before && policy["problem"].is_null(), "{policy}");
     ask(&site, "friends/b", "b");
-    site.until("decided by the new one", |_| request(&site, "b").status == Status::Rejected).await?;
+    site.until("decided by the new one", |_| request(&site, "b").status == SandboxStatus::Rejected).await?;
     let (code, out, err) = site.cli(&["reload", "--wait"]).await;
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("is in force"), "{out}");
@@ -212,10 +212,10 @@ async fn a_key_that_is_no_good_is_a_state_and_is_read_anew() -> Result<(), Strin
     std::fs::remove_file(site.path("agent.key")).unwrap();
     let (code, _, err) = site.cli(&["reload", "--wait"]).await;
     assert_eq!((code, daemon.state().as_str()), (0, "refused"), "{err}");
-    assert_eq!(request(&site, "a").status, Status::Pending);
+    assert_eq!(request(&site, "a").status, SandboxStatus::Pending);
     std::fs::write(site.path("agent.key"), crate::faults::site::KEY).unwrap();
     daemon.stands("live").await?;
-    site.until("it is answered", |_| request(&site, "a").status == Status::Approved).await?;
+    site.until("it is answered", |_| request(&site, "a").status == SandboxStatus::Approved).await?;
     daemon.stop().await?;
     Ok(())
 }
@@ -255,9 +255,9 @@ async fn what_people_say_is_done_and_recorded_as_theirs() -> Result<(), String> 
     assert_eq!(request(&site, "r-dan").answered, 0, "paused");
     cli(&["resume"], 0, "resumed").await;
     for id in ["r-dan", "r-one", "r-two"] {
-        site.until(id, |_| request(&site, id).status == Status::Rejected).await?;
+        site.until(id, |_| request(&site, id).status == SandboxStatus::Rejected).await?;
     }
-    assert_eq!(request(&site, "r-cy").status, Status::Pending, "held");
+    assert_eq!(request(&site, "r-cy").status, SandboxStatus::Pending, "held");
     let answered = events(&daemon.lines(), "person_answered").count();
     assert_eq!(answered, 3, "{}", daemon.tail(40));
     let person = |line: &Value| line["by"].as_str().is_some_and(|by| by.starts_with("person:"));

@@ -105,7 +105,7 @@ async fn a_scrape_over_tcp_says_what_was_done_and_nothing_that_strangers_said() 
         [table::LEASES, table::LEASE_TRUSTED, table::LEASES_TAKEN, table::FENCED, table::BEAT_SECONDS, table::MEMBERS];
     let absent = [&absent[..], &shared].concat();
     let served = table::ROWS.iter().filter(|row| !absent.contains(row));
-    assert_eq!(families(&page), served.map(table::Row::family).collect());
+    assert_eq!(families(&page), served.map(table::MetricRow::family).collect());
 
     let client = reqwest::Client::new();
     let asked = client.get(&url).header("accept", "application/openmetrics-text;version=1.0.0,*/*;q=0.1");

@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use doorman::sandbox::{NewRequest, Status};
+use doorman::sandbox::{NewRequest, SandboxStatus};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 
@@ -45,7 +45,7 @@ fn ask(site: &Site, id: &str, from: &str) {
 async fn settled(site: &Site, decided: usize, answered: usize) {
     let so = |_: &doorman::sandbox::Control| {
         crate::faults::checks::on_record(site) >= decided
-            && site.control.state().requests.iter().filter(|request| request.status != Status::Pending).count()
+            && site.control.state().requests.iter().filter(|request| request.status != SandboxStatus::Pending).count()
                 >= answered
     };
     site.until("all is decided", so).await.unwrap();
@@ -101,7 +101,8 @@ async fn several_are_answered_at_once_and_each_that_is_not_is_said() {
     assert!(code == 1 && err.contains("no pending request was decided by `friends`"), "{err}");
     let (code, out, err) = site.cli(&["reject", "--all", "--by", "no_match", "--yes", "-q"]).await;
     assert_eq!((code, out.as_str()), (0, ""), "{err}");
-    let left: Vec<_> = site.control.state().requests.into_iter().filter(|one| one.status == Status::Pending).collect();
+    let left: Vec<_> =
+        site.control.state().requests.into_iter().filter(|one| one.status == SandboxStatus::Pending).collect();
     assert_eq!(left.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["r-4"], "a guard is not no_match");
     let (code, out, err) = site.cli(&["hold", "r-4"]).await;
     assert!(code == 0 && out.contains("(r-4) is on hold"), "{out}{err}");
@@ -168,7 +169,7 @@ async fn a_review_answers_one_after_the_other() {
     let state = site.control.state().requests;
     assert_eq!(
         state.iter().map(|one| one.status).collect::<Vec<_>>(),
-        [Status::Rejected, Status::Pending, Status::Pending]
+        [SandboxStatus::Rejected, SandboxStatus::Pending, SandboxStatus::Pending]
     );
     daemon.stop().await.unwrap();
 }
@@ -194,7 +195,11 @@ async fn a_list_is_edited_with_its_comments_and_is_in_force_at_once() {
     );
     ask(&site, "r-2", "dave");
     settled(&site, 2, 2).await;
-    assert_eq!(site.control.state().requests[1].status, Status::Approved, "by the list, with no watch and no reload");
+    assert_eq!(
+        site.control.state().requests[1].status,
+        SandboxStatus::Approved,
+        "by the list, with no watch and no reload"
+    );
 
     assert_eq!(site.cli(&["list", "show", "friends"]).await.1, "ann\ncarol\ndave\n");
     let (_, lists, _) = site.cli(&["list", "show"]).await;
@@ -234,7 +239,7 @@ async fn contacts_say_by_whose_word_and_revoke_shows_first_whom_it_would_remove(
     }
     settled(&site, 5, 3).await;
     assert_eq!(site.cli(&["approve", "@carol"]).await.0, 0);
-    site.control.settle("r-5", Status::Approved).unwrap();
+    site.control.settle("r-5", SandboxStatus::Approved).unwrap();
     let rows = contacts(&site, 5, &[]).await;
     let of = |handle: &str| rows.iter().find(|row| row["handle"] == handle).unwrap().clone();
     assert_eq!((of("ann")["by"].as_str(), of("ann")["request"].as_str()), (Some("friends"), Some("r-1")));
@@ -391,7 +396,7 @@ async fn a_pause_changes_no_time_of_a_decision_and_a_handle_is_enough_for_histor
 async fn what_happens_beside_the_rules_is_warned_about_and_what_was_there_before_is_not() {
     let site = site().await;
     ask(&site, "r-0", "before");
-    site.control.settle("r-0", Status::Approved).unwrap();
+    site.control.settle("r-0", SandboxStatus::Approved).unwrap();
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
     daemon.said("contacts_baseline", 1).await.unwrap();
@@ -401,7 +406,7 @@ async fn what_happens_beside_the_rules_is_warned_about_and_what_was_there_before
     settled(&site, 3, 2).await;
     assert_eq!(site.cli(&["approve", "@carol"]).await.0, 0);
     // The agent's own model, its owner or the platform approves what the rules left pending.
-    site.control.settle("r-2", Status::Approved).unwrap();
+    site.control.settle("r-2", SandboxStatus::Approved).unwrap();
     daemon.said("contact_unexplained", 1).await.unwrap();
     daemon.said("settled_against_policy", 1).await.unwrap();
     contacts(&site, 4, &[]).await;
@@ -420,7 +425,7 @@ async fn what_happens_beside_the_rules_is_warned_about_and_what_was_there_before
 
     // The next daemon finds requests that came while none ran, and handles no request a second time.
     ask(&site, "r-4", "dora");
-    site.control.settle("r-4", Status::Approved).unwrap();
+    site.control.settle("r-4", SandboxStatus::Approved).unwrap();
     let daemon = site.daemon();
     daemon.said("contact_unexplained", 1).await.unwrap();
     daemon.stands("live").await.unwrap();
@@ -452,7 +457,7 @@ async fn nobody_is_let_in_where_the_list_that_shall_remember_them_cannot_be_edit
         assert_eq!((said, out.as_str()), (code, ""), "{file}: {err}");
         std::fs::write(site.path(file), before).unwrap();
     }
-    assert_eq!(site.control.state().requests[0].status, Status::Pending);
+    assert_eq!(site.control.state().requests[0].status, SandboxStatus::Pending);
     let (code, out, err) = site.cli(&["approve", "@carol", "--remember", "friends", "-q"]).await;
     assert_eq!((code, out.as_str()), (0, ""), "{err}");
     daemon.stop().await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, Status, World};
+use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::time::timeout;
 
@@ -46,7 +46,7 @@ async fn commands_that_print_in_a_loop_end_with_their_reader() {
     typed.write_all(b"a\n").await.unwrap();
     assert_eq!(timeout(TIME, review.wait()).await.unwrap().unwrap().code(), Some(0));
     drop(typed);
-    let waiting = sandbox.control().state().requests.iter().filter(|one| one.status == Status::Pending).count();
+    let waiting = sandbox.control().state().requests.iter().filter(|one| one.status == SandboxStatus::Pending).count();
     assert_eq!(waiting, 1, "an answer that nobody saw asked for is not sent");
     assert_eq!(doorman.stop().await.0, Some(0));
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use doorman::ledger::{Ledger, Options, Record, Via};
+use doorman::ledger::{Ledger, LedgerOptions, Record, Via};
 use doorman::model::{AgentId, Answer, ContactRequest, Outcome, RequestId, Sender, StrangerText};
 use doorman::policy::{self, Circumstances, ClockHealth, Policy};
 use jiff::{SignedDuration, Timestamp};
@@ -50,7 +50,7 @@ impl Folder {
     }
 
     async fn record(&self, entries: Vec<Record>) {
-        let ledger = Ledger::open(&self.path("ledger.db"), Options::default()).unwrap();
+        let ledger = Ledger::open(&self.path("ledger.db"), LedgerOptions::default()).unwrap();
         ledger.commit(entries).await.unwrap();
         ledger.close().await.unwrap();
     }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use doorman::sandbox::{NewRequest, Status};
+use doorman::sandbox::{NewRequest, SandboxStatus};
 use serde_json::Value;
 
 use crate::faults::site::{AGENT, Site};
@@ -58,7 +58,7 @@ async fn by_no_recipe_does_the_next_holder_of_a_name_inherit_its_rights() -> Res
         assert!(explained.contains("another id for that name"), "{recipe}: {explained}");
         let (code, _, err) = site.cli(&["settle", owner, "same"]).await;
         assert_eq!(code, 0, "{recipe}: {err}");
-        site.until("they are let in", |_| request(&site, "second").status == Status::Approved).await?;
+        site.until("they are let in", |_| request(&site, "second").status == SandboxStatus::Approved).await?;
         assert_eq!(doubts(&site).await, Vec::<[String; 4]>::new());
         daemon.stop().await?;
     }
@@ -100,13 +100,13 @@ async fn the_record_knows_who_had_a_name_and_a_person_ends_the_doubt() -> Result
     assert!(page.contains("by `settle HANDLE same`"), "{page}");
     let (code, _, err) = site.cli(&["approve", "fourth"]).await;
     assert_eq!(code, 0, "{err}");
-    site.until("the other waits no more", |_| request(&site, "fifth").status == Status::Approved).await?;
+    site.until("the other waits no more", |_| request(&site, "fifth").status == SandboxStatus::Approved).await?;
     daemon.stop().await?;
     let daemon = site.daemon();
     daemon.stands("live").await?;
     assert_eq!(doubts(&site).await, Vec::<[String; 4]>::new());
     ask(&site, "carol", "sixth", Some("m1"), None);
-    site.until("she is known by that id now", |_| request(&site, "sixth").status == Status::Approved).await?;
+    site.until("she is known by that id now", |_| request(&site, "sixth").status == SandboxStatus::Approved).await?;
     daemon.stop().await?;
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use doorman::config::keys as config;
-use doorman::document::keys::{Key, Section};
+use doorman::document::keys::{DocumentKey, Section};
 use doorman::policy::keys as rules;
 
 const BEGIN: &str = "<!-- keys -->\n";
@@ -27,7 +27,7 @@ fn hold(name: &str, expected: &str) {
     }
 }
 
-fn default(key: &Key) -> String {
+fn default(key: &DocumentKey) -> String {
     const WORDS: [&str; 6] = ["none", "required", "nobody", "absent", "unknown", "anything"];
     match key.default {
         "" => "none".to_owned(),
@@ -36,7 +36,7 @@ fn default(key: &Key) -> String {
     }
 }
 
-fn takes(key: &Key) -> String {
+fn takes(key: &DocumentKey) -> String {
     key.takes.in_words().replace('|', "\\|")
 }
 
@@ -50,7 +50,7 @@ fn heading(section: &Section, array: bool) -> String {
 }
 
 /// A heading, the purpose of the table, and a row for each key.
-fn described(section: &Section, array: bool, last: impl Fn(&Key) -> Option<String>) -> String {
+fn described(section: &Section, array: bool, last: impl Fn(&DocumentKey) -> Option<String>) -> String {
     let mut out = format!("### {}\n\n{}\n\n", heading(section, array), section.meaning);
     let variable = section.keys.iter().any(|key| last(key).is_some());
     out.push_str(if variable {
@@ -65,7 +65,7 @@ fn described(section: &Section, array: bool, last: impl Fn(&Key) -> Option<Strin
     out + "\n"
 }
 
-fn variable(section: &Section, key: &Key) -> Option<String> {
+fn variable(section: &Section, key: &DocumentKey) -> Option<String> {
     let scalar = !matches!(section.path, "" | "agents");
     scalar.then(|| format!("DOORMAN_{}_{}", section.path, key.name).to_uppercase())
 }

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use doorman::sandbox::{At, Do, Fault, NewRequest, SandboxOptions, Status};
+use doorman::sandbox::{Do, Fault, FaultPlace, NewRequest, SandboxOptions, SandboxStatus};
 use serde_json::Value;
 
 use crate::faults::daemon::Daemon;
@@ -45,7 +45,7 @@ async fn kept_for_a_person(site: &Site, daemon: &Daemon) -> Result<(), String> {
     let kept = |line: &Value| line["event"] == "decided" && line["by"] == "guard:answered-before";
     daemon.until("it waits for a person", |lines| lines.iter().any(kept)).await?;
     assert_eq!(decided(&daemon.lines(), "r-1").as_deref(), Some("defer"), "{}", daemon.tail(20));
-    assert_eq!(request(site, "r-1").status, Status::Pending);
+    assert_eq!(request(site, "r-1").status, SandboxStatus::Pending);
     Ok(())
 }
 
@@ -73,7 +73,7 @@ async fn by_no_recipe_does_a_settled_request_that_is_listed_again_come_in_past_t
         // Only a person may give a different answer.
         let (code, _, err) = site.cli(&["reject", "r-1"]).await;
         assert_eq!(code, 0, "{recipe}: {err}");
-        assert_eq!(request(&site, "r-1").status, Status::Rejected, "{recipe}");
+        assert_eq!(request(&site, "r-1").status, SandboxStatus::Rejected, "{recipe}");
         daemon.stop().await?;
         // Another sender under this id, or the same sender at another time, is another request, which the rules in
         // force decide.
@@ -81,7 +81,8 @@ async fn by_no_recipe_does_a_settled_request_that_is_listed_again_come_in_past_t
             let site = restored(&before, other, sent).await;
             std::fs::write(site.path("rules.toml"), REJECTS).unwrap();
             let daemon = site.daemon();
-            site.until("the rules of today answer it", |_| request(&site, "r-1").status == Status::Rejected).await?;
+            site.until("the rules of today answer it", |_| request(&site, "r-1").status == SandboxStatus::Rejected)
+                .await?;
             daemon.stop().await?;
         }
     }
@@ -96,7 +97,7 @@ async fn an_answer_that_may_have_been_carried_out_binds_the_rules_that_come_afte
     let daemon = site.daemon();
     daemon.stands("live").await?;
     // The platform reports a failure, but nobody can know whether that is true.
-    site.control.faults(vec![Fault::new(At::Respond, Do::Status).code(503); 1_000]).unwrap();
+    site.control.faults(vec![Fault::new(FaultPlace::Respond, Do::Status).code(503); 1_000]).unwrap();
     ask(&site, "acme", "r-1");
     site.until("its fate is unknown, and that is on record", |_| {
         let open = "SELECT count(*) FROM answer WHERE outcome = 'unknown' AND answer = 'approve'";
@@ -105,14 +106,18 @@ async fn an_answer_that_may_have_been_carried_out_binds_the_rules_that_come_afte
     })
     .await?;
     daemon.kill().await;
-    assert_eq!(request(&site, "r-1").status, Status::Pending, "it was carried out after all: this test proves nothing");
+    assert_eq!(
+        request(&site, "r-1").status,
+        SandboxStatus::Pending,
+        "it was carried out after all: this test proves nothing"
+    );
     std::fs::write(site.path("rules.toml"), REJECTS).unwrap();
     site.control.clear_faults();
     let daemon = site.daemon();
     kept_for_a_person(&site, &daemon).await?;
     let (code, _, err) = site.cli(&["reject", "r-1"]).await;
     assert_eq!(code, 0, "{err}");
-    assert_eq!(request(&site, "r-1").status, Status::Rejected);
+    assert_eq!(request(&site, "r-1").status, SandboxStatus::Rejected);
     daemon.stop().await?;
     Ok(())
 }

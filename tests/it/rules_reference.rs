@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use doorman::document::keys::{Key, Section};
+use doorman::document::keys::{DocumentKey, Section};
 use doorman::policy::{self, keys::SECTIONS};
 
 const HEAD: &str = "| key | takes | default | meaning | example |\n| --- | --- | --- | --- | --- |\n";
@@ -40,7 +40,7 @@ fn examples(text: &str) -> BTreeMap<(String, String), String> {
     found
 }
 
-fn row(section: &Section, key: &Key, examples: &BTreeMap<(String, String), String>) -> String {
+fn row(section: &Section, key: &DocumentKey, examples: &BTreeMap<(String, String), String>) -> String {
     let example = examples.get(&(title(section), key.name.to_owned())).map_or("", String::as_str);
     let default = match key.default {
         "" => "not asked",

@@ -10,7 +10,7 @@ mod rest;
 
 use std::time::Duration;
 
-use doorman::sandbox::{At, Do, Fault, NewRequest, Sandbox, SandboxOptions, Status};
+use doorman::sandbox::{Do, Fault, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus};
 use harness::{A, B, Client, T, TIME, TestSandbox, raw_http};
 use serde_json::json;
 
@@ -146,7 +146,7 @@ async fn pushes_carry_the_join_ref_or_null() {
             r#"["1",null,"{T}","contact_request_received",{{"id":"r1","status":"pending","inserted_at":"2026-01-31T12:00:00Z","from_handle":"eve","from_name":"Eve","message":"hi"}}]"#
         )
     );
-    place.control.settle("r1", Status::Cancelled).unwrap();
+    place.control.settle("r1", SandboxStatus::Cancelled).unwrap();
     assert_eq!(
         client.hear().await,
         format!(r#"["1",null,"{T}","contact_request_updated",{{"id":"r1","status":"cancelled"}}]"#)
@@ -261,7 +261,7 @@ async fn the_last_connection_wins_unless_it_would_rather_not() {
         (Some(503), "vsn=2.0.0", 503, "tracking_failed"),
     ] {
         if let Some(status) = fault {
-            place.control.fault(Fault::new(At::Upgrade, Do::Status).code(status)).unwrap();
+            place.control.fault(Fault::new(FaultPlace::Upgrade, Do::Status).code(status)).unwrap();
         }
         let (got, body) = Client::connect(place.address, query, Some(A.key)).await.err().unwrap();
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();

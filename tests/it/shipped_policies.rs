@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use doorman::policy::{self, LintContext, Loaded};
+use doorman::policy::{self, LintContext, LoadedPolicy};
 use jiff::SignedDuration;
 
 fn config() -> PathBuf {
@@ -20,7 +20,7 @@ fn shipped() -> Vec<PathBuf> {
 }
 
 /// Like `doorman check --strict`, on a fixed day.
-fn check(path: &Path) -> Loaded {
+fn check(path: &Path) -> LoadedPolicy {
     let mut loaded = policy::load(path, None, &policy::Shrunk::Refuse);
     let now = "2026-11-23T12:00:00Z".parse().ok();
     let facts = LintContext { now, keep: Some(SignedDuration::from_hours(24 * 400)), ..LintContext::default() };

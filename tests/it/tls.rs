@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, Status, World};
+use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -67,7 +67,7 @@ pub async fn a_friend_is_let_in(sandbox: &Sandbox, doorman: &mut Doorman) {
     let ids = sandbox.control().request(&NewRequest::to(AGENT).from("friends/ann")).unwrap();
     let answer = doorman.answers(&ids[0]).await;
     assert_eq!((answer["verdict"].as_str(), answer["outcome"].as_str()), (Some("approve"), Some("approved")));
-    assert_eq!(sandbox.control().state().requests[0].status, Status::Approved);
+    assert_eq!(sandbox.control().state().requests[0].status, SandboxStatus::Approved);
 }
 
 #[tokio::test]

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use doorman::sandbox::replay::{Replay, Script};
+use doorman::sandbox::replay::{RunningReplay, Script};
 use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, World};
-use doorman::transcript::{Dir, Line, read};
+use doorman::transcript::{Dir, TranscriptLine, read};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 use tokio::sync::mpsc;
@@ -51,7 +51,7 @@ async fn evening(arguments: &[&str]) -> (String, BTreeMap<String, String>) {
     (std::fs::read_to_string(&file).unwrap(), verdicts)
 }
 
-fn requests(lines: &[Line], dir: Dir) -> impl Iterator<Item = &doorman::transcript::Rest> {
+fn requests(lines: &[TranscriptLine], dir: Dir) -> impl Iterator<Item = &doorman::transcript::RestLine> {
     lines.iter().filter(move |line| line.dir == Some(dir)).filter_map(|line| line.rest.as_ref())
 }
 
@@ -87,7 +87,7 @@ async fn played_to_another_daemon_the_same_comes_of_it() {
     assert!(text.contains("open sesame") && text.contains("@foes/Bob"), "text was asked for");
     let (told, mut heard) = mpsc::unbounded_channel();
     let script = Script::of(&read(&text).unwrap(), None).unwrap();
-    let replay = Replay::start(([127, 0, 0, 1], 0).into(), script, true, told).await.unwrap();
+    let replay = RunningReplay::start(([127, 0, 0, 1], 0).into(), script, true, told).await.unwrap();
     let site = Site::new(&format!("url = \"{}\"", replay.url()));
     std::fs::write(site.path("agent.key"), "another-key-altogether").unwrap();
     let mut doorman = site.run(&[], &[]);
@@ -199,7 +199,7 @@ async fn a_key_that_the_platform_repeats_is_shown_nowhere() {
     );
     let (told, _heard) = mpsc::unbounded_channel();
     let script = Script::of(&read(&text).unwrap(), None).unwrap();
-    let replay = Replay::start(([127, 0, 0, 1], 0).into(), script, true, told).await.unwrap();
+    let replay = RunningReplay::start(([127, 0, 0, 1], 0).into(), script, true, told).await.unwrap();
     let site = Site::new(&format!("url = \"{}\"", replay.url()));
     let mut doorman = site.run(&[], &[]);
     doorman.says("the refused upgrade", |line| line["why"].to_string().contains("http 400 `***`")).await;

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use doorman::sandbox::{NewRequest, Status};
+use doorman::sandbox::{NewRequest, SandboxStatus};
 use serde_json::Value;
 
 use crate::faults::site::{AGENT, Site};
@@ -96,7 +96,7 @@ async fn the_record_names_the_person_and_what_they_noted() {
     for (option, text) in [("--as", "ann (as root)"), ("--as", ""), ("--note", " ")] {
         assert_eq!(site.cli(&["reject", "@erin", option, text]).await.0, 2, "{option} {text}");
     }
-    assert_eq!(site.control.state().requests.iter().filter(|one| one.status == Status::Pending).count(), 1);
+    assert_eq!(site.control.state().requests.iter().filter(|one| one.status == SandboxStatus::Pending).count(), 1);
     daemon.stop().await.unwrap();
 }
 
@@ -137,7 +137,7 @@ async fn the_socket_for_reading_reads_and_does_nothing_else() {
         let (code, _, err) = site.cli(&[command, &["--socket", read]].concat()).await;
         assert!(code == 1 && err.contains("you may only read here"), "{command:?} {code}: {err}");
     }
-    assert!(site.control.state().requests.iter().all(|request| request.status == Status::Pending));
+    assert!(site.control.state().requests.iter().all(|request| request.status == SandboxStatus::Pending));
     let (_, out, _) = site.cli(&["status", "--json"]).await;
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["agents"][0]["paused"], false);
     daemon.stop().await.unwrap();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use doorman::sandbox::wire::RequestState;
-use doorman::sandbox::{Control, NewRequest, Sandbox, SandboxOptions, Status, World};
+use doorman::sandbox::{Control, NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
 use tokio::process::Command;
 
 use crate::Database;
@@ -123,7 +123,7 @@ impl Doormen {
 
     /// Everybody who is not a stranger has an answer.
     pub fn all_decided(&self) -> bool {
-        self.control.state().requests.iter().all(|request| waits(request) || request.status != Status::Pending)
+        self.control.state().requests.iter().all(|request| waits(request) || request.status != SandboxStatus::Pending)
     }
 
     pub async fn all_decided_soon(&self) {
@@ -134,7 +134,7 @@ impl Doormen {
     pub fn pending(&self) -> Vec<String> {
         let requests = self.control.state().requests.into_iter();
         requests
-            .filter(|request| !waits(request) && request.status == Status::Pending)
+            .filter(|request| !waits(request) && request.status == SandboxStatus::Pending)
             .map(|request| request.id)
             .collect()
     }
@@ -164,12 +164,12 @@ impl Doormen {
         }
         for request in self.control.state().requests {
             if waits(&request) {
-                assert_eq!((request.answered, request.status), (0, Status::Pending), "{request:?}");
+                assert_eq!((request.answered, request.status), (0, SandboxStatus::Pending), "{request:?}");
                 continue;
             }
             let recorded = on_record.get(&request.id).cloned().unwrap_or_default();
             assert_eq!(recorded.len(), 1, "one answer on record: {recorded:?} {request:?}");
-            let said = if recorded[0] == "approve" { Status::Approved } else { Status::Rejected };
+            let said = if recorded[0] == "approve" { SandboxStatus::Approved } else { SandboxStatus::Rejected };
             assert!(request.answers.iter().all(|answer| answer.status == said), "{recorded:?} {request:?}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorman::sandbox::Status;
+use doorman::sandbox::SandboxStatus;
 use serde_json::Value;
 use tokio_postgres::Client;
 
@@ -123,7 +123,7 @@ pub async fn no_answer_by_older_rules(database: &Database) {
             let waits = |id: &str| id.starts_with("turn-") || id.starts_with("after-");
             let mut due =
                 control.state().requests.into_iter().filter(|one| waits(&one.id) && !one.id.contains("strangers"));
-            due.all(|one| one.status != Status::Pending)
+            due.all(|one| one.status != SandboxStatus::Pending)
         })
         .await
         .unwrap();
@@ -160,8 +160,8 @@ async fn one_answer_each_by_its_rules(site: &Site, sql: &Client) {
     }
     for request in site.control.state().requests.into_iter().filter(|one| one.to == AGENT && one.answered > 0) {
         let status = match intents.get(&request.id).map(String::as_str) {
-            Some("approve") => Status::Approved,
-            Some(_) => Status::Rejected,
+            Some("approve") => SandboxStatus::Approved,
+            Some(_) => SandboxStatus::Rejected,
             None => panic!("answered without an intent on record: {request:?}"),
         };
         assert!(request.answers.iter().all(|answer| answer.status == status), "not what was intended: {request:?}");

@@ -209,7 +209,7 @@ pub async fn drained(database: &Database) {
     let strangers = || {
         let requests = doormen.control.state().requests.into_iter();
         let mut ids: Vec<String> = requests
-            .filter(|request| request.status == doorman::sandbox::Status::Pending)
+            .filter(|request| request.status == doorman::sandbox::SandboxStatus::Pending)
             .map(|request| request.id)
             .collect();
         ids.sort_unstable();
@@ -276,7 +276,7 @@ pub async fn limit_kept(database: &Database) {
     doormen.files("b", &rules, "");
     let approved = || {
         let requests = doormen.control.state().requests.into_iter();
-        requests.filter(|request| request.status == doorman::sandbox::Status::Approved).count()
+        requests.filter(|request| request.status == doorman::sandbox::SandboxStatus::Approved).count()
     };
     let a = doormen.start_told("a", &[("DOORMAN_STOP_AT", "call:4"), ("DOORMAN_ANSWERS_IN_FLIGHT", "2")]);
     doormen.have(database, &["a"], &[1]).await;

@@ -8,7 +8,7 @@ use super::{Action, Core, OpOutcome, outbox};
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
-use crate::inbox::{Flight, Said, Stage};
+use crate::inbox::{Flight, GivenAnswer, Stage};
 use crate::ledger::LedgerError;
 use crate::ledger::Record;
 use crate::model::{AgentState, Answer, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Verdict};
@@ -32,7 +32,7 @@ const OUTDATED_WAIT: Duration = Duration::from_secs(1);
 
 /// How an answer ended.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub(super) struct AnswerEnding {
     pub(super) outcome: Outcome,
     pub(super) detail: Option<String>,
     pub(super) latency: Option<Duration>,
@@ -40,7 +40,7 @@ pub(super) struct Ending {
     pub(super) status: Option<RequestStatus>,
 }
 
-impl Ending {
+impl AnswerEnding {
     pub(super) fn of(outcome: Outcome) -> Self {
         Self { outcome, detail: None, latency: None, status: None }
     }
@@ -133,7 +133,7 @@ impl Core {
             let outcome = if ours { Outcome::Presumed(answer) } else { Outcome::SettledElsewhere };
             let status = Some(status.clone());
             self.slot_back();
-            self.finish(id, Ending { status, ..Ending::of(outcome) }, now);
+            self.finish(id, AnswerEnding { status, ..AnswerEnding::of(outcome) }, now);
             return;
         }
         if self.session.state() == AgentState::Refused || !self.is_us() {
@@ -195,7 +195,7 @@ impl Core {
                 let latency = received.map(|received| written.since(received));
                 let detail = error.map(|error| error.to_string());
                 let status = flight.updated().cloned().or(stands);
-                self.finish(id, Ending { outcome, detail, latency, status }, now);
+                self.finish(id, AnswerEnding { outcome, detail, latency, status }, now);
             }
             Meaning::Unknown => self.fate_unknown(id, &flight, error, now),
             Meaning::NotYet | Meaning::Throttled => {
@@ -321,7 +321,7 @@ impl Core {
     }
 
     /// An answer came to its end, one way or another.
-    pub(super) fn finish(&mut self, id: &RequestId, ending: Ending, now: Now) {
+    pub(super) fn finish(&mut self, id: &RequestId, ending: AnswerEnding, now: Now) {
         let Some(entry) = self.inbox.entry(id) else { return };
         // An answer that was not applied does not bind the request if it turns out to be still pending.
         let applied = matches!(ending.outcome, Outcome::Confirmed(_) | Outcome::Presumed(_));
@@ -331,7 +331,7 @@ impl Core {
         self.policy_state.doubts_mut().listed(id);
         // The request was listed again after its answer had ended, and ended before the answer was sent again: its
         // outcome is already on record.
-        let Some((Said { answer, by, lasts }, attempts)) = entry.answer().ends() else {
+        let Some((GivenAnswer { answer, by, lasts }, attempts)) = entry.answer().ends() else {
             self.record(Record::Settled {
                 agent: self.config.agent.clone(),
                 request: id.clone(),
@@ -452,7 +452,7 @@ impl Core {
                 let said = entry.answer().said().map(|said| said.answer).filter(|answer| answer.status() == status);
                 if entry.answer().may_be_heard() {
                     let outcome = said.map_or(Outcome::SettledElsewhere, Outcome::Presumed);
-                    self.finish(id, Ending { status: Some(status), ..Ending::of(outcome) }, now);
+                    self.finish(id, AnswerEnding { status: Some(status), ..AnswerEnding::of(outcome) }, now);
                 } else {
                     self.settled(id, Some(status), now);
                 }

@@ -11,8 +11,8 @@ use crate::clock::{Mono, Now};
 use crate::inbox::Stage;
 use crate::ledger::Record;
 use crate::model::RequestId;
-use crate::policy::ask::{AskFailure, AskFault, Word};
-use crate::policy::{Circumstances, Question, RuleName, Told};
+use crate::policy::ask::{AskFailure, AskFault, DeciderWord};
+use crate::policy::{Circumstances, DeciderVerdict, Question, RuleName};
 
 /// Most questions of one agent that are in flight at once; each decider has a bound of its own as well.
 const OUT_MAX: usize = 32;
@@ -34,7 +34,7 @@ const SPENT_TOLD: Duration = Duration::from_secs(3_600);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Asking {
+pub(super) struct OpenQuestions {
     /// The questions that are in flight.
     out: HashMap<RequestId, Question>,
     /// Questions that failed so far, and how often each was asked.
@@ -63,7 +63,7 @@ pub(super) struct Gate {
     more: bool,
 }
 
-impl Asking {
+impl OpenQuestions {
     /// Whether a question to this decider is out.
     fn is_asked(&self, decider: &RuleName) -> bool {
         self.out.values().any(|out| out.decider == *decider)
@@ -190,7 +190,7 @@ impl Core {
         &mut self,
         id: &RequestId,
         question: &Question,
-        result: Result<Word, AskFailure>,
+        result: Result<DeciderWord, AskFailure>,
         took: Duration,
         now: Now,
     ) {
@@ -203,7 +203,14 @@ impl Core {
         }
     }
 
-    fn told(&mut self, id: &RequestId, question: &Question, Word { verdict, reason }: Word, took: Duration, now: Now) {
+    fn told(
+        &mut self,
+        id: &RequestId,
+        question: &Question,
+        DeciderWord { verdict, reason }: DeciderWord,
+        took: Duration,
+        now: Now,
+    ) {
         let decider = &question.decider;
         self.asking.tries.remove(id);
         let gate = self.asking.gates.entry(decider.clone()).or_default();
@@ -215,7 +222,7 @@ impl Core {
         }
         // A request that has ended needs no verdict.
         let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
-        let told = Told { decider: decider.clone(), key: Some(question.key.clone()), verdict, reason };
+        let told = DeciderVerdict { decider: decider.clone(), key: Some(question.key.clone()), verdict, reason };
         self.policy_state.told(id, told.clone());
         let (agent, rule) = (self.config.agent.clone(), question.rule.clone());
         let entry = Box::new(told.clone());

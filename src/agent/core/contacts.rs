@@ -12,7 +12,7 @@ use crate::clock::{Mono, Now};
 use crate::inbox::Mark;
 use crate::model::{Contact, ContactId, RequestId};
 use crate::policy::Policy;
-use crate::policy::doubts::{Added, Doubts, OpenContacts};
+use crate::policy::doubts::{AddOutcome, Doubts, OpenContacts};
 
 /// The time between two readings when nothing asks for an earlier one.
 const RHYTHM: Duration = Duration::from_secs(3600);
@@ -41,10 +41,10 @@ const LEFT_MAX: usize = 256;
 pub(super) const PAGES_MAX: u32 = 2_000;
 
 #[derive(Debug)]
-pub(super) struct Contacts {
+pub(super) struct ContactList {
     /// The list was read once from beginning to end: no contact is missing from the known ones.
     whole: bool,
-    reading: Option<Reading>,
+    reading: Option<ContactReading>,
     next: Mono,
     /// Readings in succession that followed the one before without a pause.
     at_once: u8,
@@ -80,7 +80,7 @@ pub(super) struct Contacts {
     tells: (bool, bool),
     /// How many of the `asked` numbers are exceeded, if known, at the last decision of the resting requests.
     exceeded: Option<usize>,
-    rows: Rows,
+    rows: ContactRows,
 }
 
 /// Most contacts that can be recorded at once, beside those that we made: the same number as we keep one by one.
@@ -90,13 +90,13 @@ const ROW_EVERY: Duration = Duration::from_secs(1);
 
 /// How many contacts that no answer of ours made may be recorded.
 #[derive(Debug)]
-struct Rows {
+struct ContactRows {
     left: u32,
     /// The time from which `left` is counted.
     since: Mono,
 }
 
-impl Rows {
+impl ContactRows {
     fn takes(&mut self, now: Mono) -> bool {
         let more = u32::try_from(now.since(self.since).as_secs() / ROW_EVERY.as_secs()).unwrap_or(u32::MAX);
         self.since = self.since + ROW_EVERY * more;
@@ -108,7 +108,7 @@ impl Rows {
 }
 
 #[derive(Debug)]
-struct Reading {
+struct ContactReading {
     call: u64,
     page: u32,
     /// The approvals up to this one were there when it began.
@@ -137,7 +137,7 @@ struct Reading {
     unread: u64,
 }
 
-impl Contacts {
+impl ContactList {
     pub(super) fn new(policy: Option<&Policy>, now: Now) -> Self {
         let mut contacts = Self {
             whole: false,
@@ -161,7 +161,7 @@ impl Contacts {
             asks_contacts: false,
             tells: (false, false),
             exceeded: None,
-            rows: Rows { left: ROWS_AT_ONCE, since: now.mono },
+            rows: ContactRows { left: ROWS_AT_ONCE, since: now.mono },
         };
         contacts.asked_by(policy, 0);
         contacts
@@ -230,7 +230,7 @@ impl Contacts {
     }
 
     /// A reading that began then has ended: what it is worth.
-    fn weigh(&mut self, reading: &Reading, now: Mono) {
+    fn weigh(&mut self, reading: &ContactReading, now: Mono) {
         if reading.odd || reading.crowded {
             self.weighed.clear();
         } else if let Some((mark, began)) = self.began {
@@ -295,10 +295,10 @@ impl Contacts {
     }
 
     /// A page of the current reading shows this contact.
-    fn show(&mut self, contact: &Contact, doubts: &mut Doubts, now: Timestamp) -> Added {
-        let Some(reading) = &mut self.reading else { return Added::NoRoom };
+    fn show(&mut self, contact: &Contact, doubts: &mut Doubts, now: Timestamp) -> AddOutcome {
+        let Some(reading) = &mut self.reading else { return AddOutcome::NoRoom };
         if reading.left.contains(&contact.id) {
-            return Added::NoRoom;
+            return AddOutcome::NoRoom;
         }
         // A row that moves from one page to the next is shown twice.
         if doubts.contacts().seen(&contact.id) != Some(reading.call) {
@@ -309,7 +309,7 @@ impl Contacts {
 
     /// The known contacts that this reading proves removed. A missing contact that may still be there is in doubt until
     /// the next reading, which comes soon.
-    fn gone(&mut self, reading: &Reading, known: &mut OpenContacts, now: Mono) -> Vec<ContactId> {
+    fn gone(&mut self, reading: &ContactReading, known: &mut OpenContacts, now: Mono) -> Vec<ContactId> {
         if reading.odd || reading.crowded {
             return Vec::new();
         }
@@ -335,7 +335,7 @@ impl Contacts {
     }
 }
 
-impl Reading {
+impl ContactReading {
     /// Whether nothing shows that the list changed during the reading.
     fn adds_up(&self) -> bool {
         !self.disturbed && self.total.is_none_or(|total| total == self.shown)
@@ -361,8 +361,9 @@ mod tests {
     #[test]
     fn a_flood_of_contacts_comes_on_record_at_a_bounded_rate() {
         let at = |seconds: u64| Mono::from_origin(Duration::from_secs(seconds));
-        let mut rows = Rows { left: ROWS_AT_ONCE, since: at(0) };
-        let taken = |rows: &mut Rows, seconds: u64, asked: u32| (0..asked).filter(|_| rows.takes(at(seconds))).count();
+        let mut rows = ContactRows { left: ROWS_AT_ONCE, since: at(0) };
+        let taken =
+            |rows: &mut ContactRows, seconds: u64, asked: u32| (0..asked).filter(|_| rows.takes(at(seconds))).count();
         assert_eq!(taken(&mut rows, 0, 2 * ROWS_AT_ONCE), ROWS_AT_ONCE as usize);
         assert_eq!(taken(&mut rows, 60, 1000), 60);
         assert_eq!(taken(&mut rows, 60, 1000), 0);

@@ -11,7 +11,7 @@ use super::{Action, Core, OpOutcome};
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
-use crate::inbox::{Before, Begun, Next, Said, Seen, Stage};
+use crate::inbox::{Begun, EarlierRequest, GivenAnswer, Next, ShowOutcome, Stage};
 use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, Answer, ContactRequest, RequestId, Verdict};
@@ -30,7 +30,7 @@ const STEP_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// Sets how many requests are decided in one step, by the cost of a decision and by the time that the last step took.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct DecidingPace {
     size: u32,
     /// When the last step began; `None` once its time was measured.
     began: Option<Mono>,
@@ -38,13 +38,13 @@ pub(super) struct Pace {
     until: Mono,
 }
 
-impl Default for Pace {
+impl Default for DecidingPace {
     fn default() -> Self {
         Self { size: STEP_MAX, began: None, until: Mono::ZERO }
     }
 }
 
-impl Pace {
+impl DecidingPace {
     /// No step before then.
     pub(super) fn until(&self) -> Mono {
         self.until
@@ -73,8 +73,8 @@ impl Pace {
 }
 
 /// An answer that is about to be sent, and its grounds.
-struct Intent {
-    said: Said,
+struct PlannedAnswer {
+    said: GivenAnswer,
     /// The policy that gave it; `None` if a person gave it, or if the same answer is sent again.
     policy: Option<PolicyHash>,
     /// The version of pushed rules that let it be sent, this time; `None` if a person did, or if the rules are of files.
@@ -163,7 +163,7 @@ impl Core {
                     self.tell_people(id, || OpOutcome::busy(NO_CLOCK));
                     return;
                 }
-                self.intend(id, Intent { said, policy: None, head: None, charges: Vec::new() }, now);
+                self.intend(id, PlannedAnswer { said, policy: None, head: None, charges: Vec::new() }, now);
                 return;
             }
         }
@@ -230,7 +230,11 @@ impl Core {
             Some(_) if earlier.is_some() => {
                 let Some(mut said) = earlier else { return };
                 said.lasts = shorter(said.lasts, decision.lasts);
-                self.intend(id, Intent { said, policy: None, head: policy.head.clone(), charges: Vec::new() }, now);
+                self.intend(
+                    id,
+                    PlannedAnswer { said, policy: None, head: policy.head.clone(), charges: Vec::new() },
+                    now,
+                );
             }
             Some(answer) => {
                 let verdict = answer.verdict();
@@ -242,9 +246,9 @@ impl Core {
                     &decision.charges,
                     now.wall,
                 );
-                let said = Said { answer, by: decision.by, lasts: decision.lasts };
+                let said = GivenAnswer { answer, by: decision.by, lasts: decision.lasts };
                 let (head, charges) = (policy.head.clone(), decision.charges);
-                self.intend(id, Intent { said, policy: Some(decision.policy), head, charges }, now);
+                self.intend(id, PlannedAnswer { said, policy: Some(decision.policy), head, charges }, now);
             }
         }
     }
@@ -293,9 +297,9 @@ impl Core {
     }
 
     /// Takes a slot and records the intent; the answer goes out once the intent is on record.
-    fn intend(&mut self, id: &RequestId, intent: Intent, now: Now) {
-        let Intent { said, policy, head, charges } = intent;
-        let Said { answer, by, lasts } = said.clone();
+    fn intend(&mut self, id: &RequestId, intent: PlannedAnswer, now: Now) {
+        let PlannedAnswer { said, policy, head, charges } = intent;
+        let GivenAnswer { answer, by, lasts } = said.clone();
         self.withdraw(id, Some(answer), now);
         let Some(Begun { attempt, gives_up }) = self.inbox.begin_answer(id, said) else { return };
         if gives_up {
@@ -314,7 +318,7 @@ impl Core {
     }
 
     /// A request is new here: it goes on record and into the policy state.
-    pub(super) fn arrived(&mut self, id: &RequestId, seen: Seen, via: Via, received: Option<Mono>, now: Now) {
+    pub(super) fn arrived(&mut self, id: &RequestId, seen: ShowOutcome, via: Via, received: Option<Mono>, now: Now) {
         self.count(Counter::RequestsSeen);
         let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
         let (remembered, changed) = self.restore(&request);
@@ -324,10 +328,10 @@ impl Core {
         let first_seen = remembered.unwrap_or(entry.first_seen());
         entry.first_seen_at(first_seen);
         let first_seen = first_seen.min(now.wall);
-        if remembered.is_none() && !bound && before != Some(Before::Same) {
+        if remembered.is_none() && !bound && before != Some(EarlierRequest::Same) {
             self.policy_state.came_again(id, request.sender.handle());
         }
-        if before == Some(Before::Another) {
+        if before == Some(EarlierRequest::Another) {
             self.policy_state.id_reused(id);
             self.contacts.id_reused(id);
         }
@@ -342,8 +346,10 @@ impl Core {
             });
         }
         self.tell(match seen {
-            Seen::Returned => Notice::Returned { request },
-            Seen::New | Seen::Known | Seen::Settled | Seen::Full => Notice::Seen { request, live: via == Via::Event },
+            ShowOutcome::Returned => Notice::Returned { request },
+            ShowOutcome::New | ShowOutcome::Known | ShowOutcome::Settled | ShowOutcome::Full => {
+                Notice::Seen { request, live: via == Via::Event }
+            }
         });
     }
 

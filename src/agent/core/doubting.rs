@@ -10,12 +10,12 @@ use crate::agent::core::counters::Counter;
 use crate::clock::Now;
 use crate::ledger::Record;
 use crate::model::{
-    AgentId, Contact, ContactRequest, Person, RequestId, RequestStatus, Sender, SenderId, SenderIds, StrangerText,
-    Target,
+    AgentId, Contact, ContactRequest, Person, PersonTarget, RequestId, RequestStatus, Sender, SenderId, SenderIds,
+    StrangerText,
 };
 use crate::platform::Page;
 use crate::policy::Policy;
-use crate::policy::doubts::{Basis, Doubt, Fact, SHOWN_MAX, Said};
+use crate::policy::doubts::{Basis, Doubt, DoubtSettlement, Fact, SHOWN_MAX};
 use crate::policy::history::HistoryNeeds;
 
 use super::OpOutcome;
@@ -186,7 +186,13 @@ impl Core {
     }
 
     /// A person settles a doubt: about an owner, by a handle, or about a request, by its id.
-    pub(super) fn settle(&mut self, target: &Target, said: Said, person: &Person, now: Now) -> OpOutcome {
+    pub(super) fn settle(
+        &mut self,
+        target: &PersonTarget,
+        said: DoubtSettlement,
+        person: &Person,
+        now: Now,
+    ) -> OpOutcome {
         let fact = said.fact();
         let needs = HistoryNeeds {
             removed: Some(jiff::SignedDuration::MAX),
@@ -212,7 +218,7 @@ impl Core {
         };
         let request: Option<RequestId> = first.basis.request().filter(|_| fact == Fact::Rejected).cloned();
         if let Some(request) = &request {
-            self.policy_state.presumed_ended(request, said == Said::Approved, now.wall);
+            self.policy_state.presumed_ended(request, said == DoubtSettlement::Approved, now.wall);
         }
         self.policy_state.settled_by_word(&first.owner.clone(), request.as_ref(), fact, said.happened(), now.wall);
         self.record(Record::Settlement {

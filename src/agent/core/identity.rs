@@ -10,7 +10,7 @@ use crate::model::{AgentId, AgentState};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Identity {
+pub(super) struct KeyIdentity {
     verified: bool,
     /// When the platform was asked; `None` when no question is open.
     asked: Option<Mono>,
@@ -46,7 +46,7 @@ impl Core {
     /// The platform reported whose key it is.
     pub(super) fn identity_told(&mut self, whose: &AgentId) {
         let verified = whose.as_str().eq_ignore_ascii_case(self.config.agent.as_str());
-        self.identity = Identity { verified, ..Identity::default() };
+        self.identity = KeyIdentity { verified, ..KeyIdentity::default() };
     }
 
     /// The platform could not say whose key it is. What was known of this key still holds.
@@ -59,6 +59,6 @@ impl Core {
 
     /// There is another key, or the current key does not work: whose key it is has to be verified again.
     pub(super) fn identity_lost(&mut self) {
-        self.identity = Identity::default();
+        self.identity = KeyIdentity::default();
     }
 }

@@ -12,7 +12,7 @@ use crate::ledger::{LedgerError, Record};
 use crate::model::{AgentId, Answer, Contact, ContactId, ContactRequest, Person, RequestId};
 use crate::model::{ConnectFailure, ConnectPlan, Ended};
 use crate::platform::{Me, Page, Reply, Responded};
-use crate::policy::ask::{AskFailure, Word};
+use crate::policy::ask::{AskFailure, DeciderWord};
 use crate::policy::{Circumstances, Policy, Question};
 use crate::secret::Redact;
 
@@ -117,7 +117,7 @@ pub enum Input<'a> {
         /// What was asked.
         question: Question,
         /// What the decider said, or why it said nothing.
-        result: Result<Word, AskFailure>,
+        result: Result<DeciderWord, AskFailure>,
         /// How long it took.
         took: std::time::Duration,
     },
@@ -228,7 +228,7 @@ pub enum Action {
         /// Names the reading.
         number: u64,
         /// How far back.
-        reach: crate::ledger::Reach,
+        reach: crate::ledger::MemoryReach,
     },
     /// To [`Input::Op`].
     Reply {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::answers::Ending;
+use super::answers::AnswerEnding;
 use super::{Action, Core};
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
@@ -107,7 +107,7 @@ impl Core {
             self.still_pending(&id, now);
         }
         for id in verified.no_longer {
-            self.finish(&id, Ending::of(self.presumed(&id)), now);
+            self.finish(&id, AnswerEnding::of(self.presumed(&id)), now);
         }
         for id in verified.gone {
             self.gone(&id, now);
@@ -158,7 +158,7 @@ impl Core {
     /// A stable listing no longer shows the request, and we never answered it.
     fn gone(&mut self, id: &RequestId, now: Now) {
         if self.inbox.entry(id).is_some_and(|entry| entry.answer().may_be_heard()) {
-            self.finish(id, Ending::of(self.presumed(id)), now);
+            self.finish(id, AnswerEnding::of(self.presumed(id)), now);
             return;
         }
         self.settled(id, None, now);

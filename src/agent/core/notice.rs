@@ -13,7 +13,7 @@ use crate::phoenix::session::Note;
 use crate::platform::{CallError, Supersede};
 use crate::policy::ask::AskFault;
 use crate::policy::doubts::Basis;
-use crate::policy::{By, Decision, RuleName, Told};
+use crate::policy::{By, DeciderVerdict, Decision, RuleName};
 
 /// One notice.
 #[derive(Debug, Clone)]
@@ -261,7 +261,7 @@ pub enum Notice {
         /// The rule that asks.
         rule: RuleName,
         /// What it said.
-        told: Box<Told>,
+        told: Box<DeciderVerdict>,
         /// How long it took.
         took: Duration,
     },

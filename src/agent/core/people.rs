@@ -11,13 +11,13 @@ use super::{Action, Core};
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::Now;
-use crate::inbox::{Entry, Said, Stage};
+use crate::inbox::{Entry, GivenAnswer, Stage};
 use crate::ledger::Record;
 use crate::model::{
-    AgentId, ContactId, ContactRequest, Person, RemovedBy, RequestId, Sender, StrangerText, Target, Verdict,
+    AgentId, ContactId, ContactRequest, Person, PersonTarget, RemovedBy, RequestId, Sender, StrangerText, Verdict,
 };
 use crate::policy::By;
-use crate::policy::doubts::Said as SaidOfDoubt;
+use crate::policy::doubts::DoubtSettlement as SaidOfDoubt;
 
 /// The end of a contact is measured by this machine's clock.
 pub(super) const NO_CLOCK: &str = "the clock of this machine cannot be believed, so that nobody could say when it ends: \
@@ -50,7 +50,7 @@ pub enum PersonCommand {
     /// Settle a doubt.
     Settle {
         /// A handle, or the id of a request that a doubt rests on.
-        target: Target,
+        target: PersonTarget,
         /// The person's statement.
         said: SaidOfDoubt,
     },
@@ -127,7 +127,7 @@ impl OpOutcome {
 impl Core {
     /// The pending requests that a person means: the one with that id, else all requests of a handle and all whose ids
     /// begin with the text.
-    pub fn find(&self, target: &Target) -> Vec<RequestId> {
+    pub fn find(&self, target: &PersonTarget) -> Vec<RequestId> {
         if let Some(id) = target.id().filter(|id| self.inbox.entry(id).is_some()) {
             return vec![id];
         }
@@ -206,7 +206,7 @@ impl Core {
         if let Some(was) = self.inbox.entry_mut(id).and_then(Entry::take_was) {
             return Some(OpOutcome::error("changed", changed(&request, &was)));
         }
-        self.inbox.order(id, Said { answer, by: By::Person(person.clone()), lasts });
+        self.inbox.order(id, GivenAnswer { answer, by: By::Person(person.clone()), lasts });
         self.waiting.entry(id.clone()).or_default().push(token);
         self.count(Counter::PersonAnswers);
         self.tell(Notice::Person { request, verdict, person: person.clone() });
@@ -346,7 +346,7 @@ impl Core {
                 self.policy_state.seen(&id, request.sender.handle(), first_seen.min(now.wall));
                 // A person's answer was meant for the previous sender, so it becomes a hold. If no sender was known
                 // before, the sender has not changed.
-                if let Some(Said { by: By::Person(person), .. }) =
+                if let Some(GivenAnswer { by: By::Person(person), .. }) =
                     (before.sender != Sender::Absent).then(|| self.inbox.take_order(&id)).flatten()
                 {
                     self.hold(&id, &request, &person, now);

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{Core, outbox, scrubbed};
 use crate::agent::core::counters::Counter;
 use crate::clock::Now;
-use crate::inbox::{MISSED_ENOUGH, PassEnd, Said, Subject};
+use crate::inbox::{GivenAnswer, MISSED_ENOUGH, PassEnd, Subject};
 use crate::ledger::Record;
 use crate::ledger::entry::{OpenAnswer, RecentAnswer, SavedRequest};
 use crate::model::{Answer, ContactRequest, Handle, Refusal, RequestId, Sender, Verdict};
@@ -53,7 +53,7 @@ impl Core {
             if let Some(handle) = answer.unmet.as_ref().and_then(Sender::handle) {
                 self.approval_ended(&answer.request.id, Some(handle), true, now);
             }
-            let said = Said { answer: answer.answer, by: answer.by, lasts: answer.lasts };
+            let said = GivenAnswer { answer: answer.answer, by: answer.by, lasts: answer.lasts };
             self.inbox.remember_settled(&answer.request, Some(said), answer.changed, now);
         }
         for answer in refused {
@@ -65,7 +65,7 @@ impl Core {
             if answer.answer == Answer::Approve {
                 self.approving(&answer.request, answer.sender.handle(), now);
             }
-            let said = Said { answer: answer.answer, by: answer.by, lasts: answer.lasts };
+            let said = GivenAnswer { answer: answer.answer, by: answer.by, lasts: answer.lasts };
             self.inbox.remember_unknown(answer.request, answer.sender, answer.at, said, answer.attempts);
         }
     }

@@ -12,7 +12,7 @@ use crate::platform::{CallError, CallFault, Reply};
 
 /// The stage of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum RemovalStage {
     /// Its intent is being recorded.
     Recording,
     /// The call is on its way.
@@ -26,7 +26,7 @@ struct Removal {
     by: RemovedBy,
     /// The people who wait for its outcome.
     tokens: Vec<u64>,
-    stage: Stage,
+    stage: RemovalStage,
     /// An earlier attempt may have been carried out.
     heard: bool,
 }
@@ -42,7 +42,7 @@ pub(super) struct Removals {
 impl Removals {
     /// Takes over the removal of a contact at its end that may have been carried out before the start.
     pub(super) fn remember(&mut self, contact: &ContactId) {
-        let removal = Removal { by: RemovedBy::Expired, tokens: Vec::new(), stage: Stage::Waits, heard: true };
+        let removal = Removal { by: RemovedBy::Expired, tokens: Vec::new(), stage: RemovalStage::Waits, heard: true };
         self.open.insert(contact.clone(), removal);
     }
 
@@ -50,7 +50,7 @@ impl Removals {
     /// carried out.
     fn expires(&self, contact: &ContactId) -> bool {
         self.open.get(contact).is_some_and(|removal| {
-            removal.by == RemovedBy::Expired && (removal.heard || removal.stage == Stage::Flight)
+            removal.by == RemovedBy::Expired && (removal.heard || removal.stage == RemovalStage::Flight)
         })
     }
 
@@ -61,7 +61,7 @@ impl Removals {
 
     /// How many removals are in flight.
     pub(super) fn in_flight(&self) -> usize {
-        self.open.values().filter(|removal| removal.stage != Stage::Waits).count()
+        self.open.values().filter(|removal| removal.stage != RemovalStage::Waits).count()
     }
 
     /// These removals are in the batch that goes to the ledger.
@@ -76,14 +76,14 @@ impl Core {
         let removal = self.removals.open.entry(contact.clone()).or_insert_with(|| Removal {
             by,
             tokens: Vec::new(),
-            stage: Stage::Waits,
+            stage: RemovalStage::Waits,
             heard: false,
         });
         removal.tokens.extend(token);
-        if removal.stage != Stage::Waits {
+        if removal.stage != RemovalStage::Waits {
             return;
         }
-        removal.stage = Stage::Recording;
+        removal.stage = RemovalStage::Recording;
         let (agent, by) = (self.config.agent.clone(), removal.by.clone());
         self.record(Record::Removing { agent, contact, by, at: now.wall });
     }
@@ -100,7 +100,7 @@ impl Core {
                 continue;
             }
             let Some(removal) = self.removals.open.get_mut(&contact) else { continue };
-            removal.stage = Stage::Flight;
+            removal.stage = RemovalStage::Flight;
             let for_person = removal.by.person().is_some() || !removal.tokens.is_empty();
             self.act(Action::Remove { contact, for_person });
         }
@@ -109,7 +109,8 @@ impl Core {
     /// The platform's reply.
     pub(super) fn removed(&mut self, contact: &ContactId, reply: Reply<()>, now: Now) {
         self.watch_date(reply.date, now);
-        let Some(removal) = self.removals.open.get(contact).filter(|removal| removal.stage == Stage::Flight) else {
+        let Some(removal) = self.removals.open.get(contact).filter(|removal| removal.stage == RemovalStage::Flight)
+        else {
             return;
         };
         // The channel already reported the removal.
@@ -175,7 +176,7 @@ impl Core {
         let why = format!("it may have been removed: {error}");
         self.record_removal(contact, RemovalOutcome::Unknown, Some(error.to_string()), now);
         let Some(removal) = self.removals.open.get_mut(contact) else { return };
-        (removal.stage, removal.heard) = (Stage::Waits, true);
+        (removal.stage, removal.heard) = (RemovalStage::Waits, true);
         let tokens = std::mem::take(&mut removal.tokens);
         if removal.by.person().is_some() && !self.guests.is_expiring(contact) {
             self.removals.open.remove(contact);
@@ -190,7 +191,7 @@ impl Core {
     fn removal_failed(&mut self, contact: &ContactId, why: &str, error: Option<&CallError>, now: Now) {
         let Some(removal) = self.removals.open.get_mut(contact) else { return };
         let (tokens, heard) = (std::mem::take(&mut removal.tokens), removal.heard);
-        removal.stage = Stage::Waits;
+        removal.stage = RemovalStage::Waits;
         let expired = removal.by == RemovedBy::Expired || self.guests.is_expiring(contact);
         if !expired || !heard {
             self.removals.open.remove(contact);
@@ -218,7 +219,7 @@ impl Core {
     pub(super) fn gone_by_end(&mut self, contact: &ContactId, now: Now) -> bool {
         let expired = self.removals.expires(contact);
         // For a call in flight, the reply will come.
-        let waits = self.removals.open.get(contact).is_some_and(|removal| removal.stage == Stage::Waits);
+        let waits = self.removals.open.get(contact).is_some_and(|removal| removal.stage == RemovalStage::Waits);
         if waits && expired {
             self.record_removal(contact, RemovalOutcome::Removed, None, now);
             self.removals.open.remove(contact);

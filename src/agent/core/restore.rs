@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 
 use super::{Action, Core};
 use crate::clock::{Mono, Now};
-use crate::ledger::{HistoryReach, Reach};
+use crate::ledger::{HistoryReach, MemoryReach};
 use crate::model::RequestId;
 use crate::policy::Policy;
 use crate::policy::state::SavedState;
@@ -28,11 +28,11 @@ const GIVEN_BACK_MAX: usize = 4_096;
 pub(super) struct Restore {
     /// Names the reading; each swap makes a new one.
     number: u64,
-    wanted: Option<Wanted>,
+    wanted: Option<LoadNeeds>,
 }
 
 #[derive(Debug)]
-struct Wanted {
+struct LoadNeeds {
     /// How many entries, counted from the start, must be on record first.
     behind: u64,
     not_before: Mono,
@@ -44,7 +44,7 @@ struct Wanted {
 }
 
 /// How far back an agent must remember for this policy.
-pub fn reach_of(policy: Option<&Policy>) -> Reach {
+pub fn reach_of(policy: Option<&Policy>) -> MemoryReach {
     let charges = policy.and_then(Policy::charge_reach).unwrap_or_default().max(CHARGES_REACH);
     let history = policy.and_then(Policy::history_reach).map(|reach| match reach {
         SignedDuration::MAX => HistoryReach::Ever,
@@ -55,14 +55,14 @@ pub fn reach_of(policy: Option<&Policy>) -> Reach {
         Some(policy) => policy.approvals_max.map(|quota| quota.per),
         None => Some(CHARGES_REACH),
     };
-    Reach { charges, approvals, history }
+    MemoryReach { charges, approvals, history }
 }
 
 impl Core {
     /// Another policy is in force: whether the record must be read again for it.
     pub(super) fn restore_for(&mut self, policy: Option<&Policy>, now: Now) {
         self.restore.number += 1;
-        self.restore.wanted = policy.filter(|policy| !self.policy_state.covers(policy, now.wall)).map(|_| Wanted {
+        self.restore.wanted = policy.filter(|policy| !self.policy_state.covers(policy, now.wall)).map(|_| LoadNeeds {
             behind: self.outbox.pushed(),
             not_before: now.mono,
             since: now.wall,

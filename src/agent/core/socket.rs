@@ -5,7 +5,7 @@ use super::{Action, Core};
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
-use crate::inbox::Seen;
+use crate::inbox::ShowOutcome;
 use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::AgentState;
@@ -215,14 +215,16 @@ impl Core {
                 self.told_of_sender(&request, now);
                 let welcome = self.welcome(std::slice::from_ref(&request), 0, now).contains(&id);
                 match self.inbox.see_event_of(request, welcome, now) {
-                    seen @ (Seen::New | Seen::Returned) => self.arrived(&id, seen, Via::Event, received, now),
-                    Seen::Full => {
+                    seen @ (ShowOutcome::New | ShowOutcome::Returned) => {
+                        self.arrived(&id, seen, Via::Event, received, now)
+                    }
+                    ShowOutcome::Full => {
                         self.count(Counter::InboxFull);
                         if self.inbox.dropped == 1 {
                             self.tell(Notice::InboxFull);
                         }
                     }
-                    Seen::Known | Seen::Settled => {}
+                    ShowOutcome::Known | ShowOutcome::Settled => {}
                 }
             }
             ChannelEvent::RequestUpdated { id, status } => self.updated(&id, status, now),

@@ -406,7 +406,7 @@ fn a_settled_request_that_is_listed_again_is_warned_about_once() {
 
 #[test]
 fn what_was_answered_before_anybody_remembers_waits_for_a_person() {
-    use crate::inbox::Said;
+    use crate::inbox::GivenAnswer;
     use crate::policy::testkit::{by_handle, policy, reject};
     let ann = || ContactRequest { sender: Sender::parse(Some("ann")), ..request("r1") };
     let mut held = Held::new(SavedAgent::default());
@@ -420,7 +420,7 @@ fn what_was_answered_before_anybody_remembers_waits_for_a_person() {
         held.tell(Input::Recorded(Ok(())));
     }
     held.stalled = false;
-    let said = Said { answer: Answer::Approve, by: crate::policy::By::NoMatch, lasts: None };
+    let said = GivenAnswer { answer: Answer::Approve, by: crate::policy::By::NoMatch, lasts: None };
     let request = RequestId::parse("r1").unwrap();
     held.tell(Input::Recorded(Err(LedgerError::Answered { request, said })));
     held.wait(Duration::from_secs(1));

@@ -11,7 +11,7 @@ use crate::inbox::{Entry, Stage};
 use crate::model::{AgentId, AgentState, ContactRequest, StrangerText, Verdict};
 use crate::policy::ask::AskFault;
 use crate::policy::doubts::Doubt;
-use crate::policy::{By, ErrorKind, RuleName, Told};
+use crate::policy::{By, DeciderVerdict, ErrorKind, RuleName};
 
 /// The current state of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,7 +228,7 @@ impl Core {
                 (None, None) if self.policy.is_none() => Some(By::Error(ErrorKind::Policy)),
                 (None, None) => None,
             },
-            told: self.policy_state.words_on(entry.id()).iter().map(Told::in_words).collect(),
+            told: self.policy_state.words_on(entry.id()).iter().map(DeciderVerdict::in_words).collect(),
             doubts: entry.decision().map(|decision| decision.doubts.clone()).unwrap_or_default(),
             due: entry.decision().and_then(|decision| decision.due),
             stage: entry.stage_word(),

@@ -1,14 +1,14 @@
-//! The calls that an agent's task makes: each runs beside it and comes back as a [`Done`].
+//! The calls that an agent's task makes: each runs beside it and comes back as a [`CallDone`].
 
 use tokio::sync::mpsc;
 
-use super::{Agent, Conn};
+use super::{Agent, CurrentSocket};
 use crate::agent::core::Input;
 use crate::clock::Mono;
 use crate::config::settings::AgentSettings;
 use crate::decider;
 use crate::inbox::Fetch;
-use crate::ledger::{LedgerError, Reach, Record};
+use crate::ledger::{LedgerError, MemoryReach, Record};
 use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId};
 use crate::model::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
 use crate::ops::log::events;
@@ -16,7 +16,7 @@ use crate::ops::stop_at::{self, Point};
 use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{self, Socket, SocketCommand};
 use crate::platform::{CallError, Me, Page, Reply, Responded};
-use crate::policy::ask::{AskFailure, Word};
+use crate::policy::ask::{AskFailure, DeciderWord};
 use crate::policy::state::SavedState;
 use crate::policy::{Circumstances, Question};
 use crate::secret::{self, Key};
@@ -29,7 +29,7 @@ const SENDS_WAITING: usize = 16;
 
 /// The result of a call.
 #[derive(Debug)]
-pub enum Done {
+pub enum CallDone {
     /// The socket of this number is open, or is not.
     Connected(u64, Result<Box<Socket>, ConnectFailure>),
     /// The socket's task has ended; its last event said so.
@@ -60,7 +60,7 @@ pub enum Done {
         /// What was asked.
         question: Question,
         /// What came.
-        result: Result<Word, AskFailure>,
+        result: Result<DeciderWord, AskFailure>,
         /// How long it took.
         took: std::time::Duration,
     },
@@ -96,48 +96,48 @@ fn no_key<T>(why: &str) -> Reply<T> {
 }
 
 impl Agent {
-    pub(super) fn done(&mut self, done: Done) {
+    pub(super) fn done(&mut self, done: CallDone) {
         let now = self.now();
         match done {
-            Done::Connected(conn, Ok(socket)) => self.connected(conn, *socket),
-            Done::Connected(conn, Err(refusal)) => {
+            CallDone::Connected(conn, Ok(socket)) => self.connected(conn, *socket),
+            CallDone::Connected(conn, Err(refusal)) => {
                 self.record(|recorder, agent| recorder.refused(agent, conn, &refusal));
                 if self.conn.as_ref().is_some_and(|current| current.number == conn) {
                     self.conn = None;
                 }
                 self.core.handle(Input::NotOpened { conn, refusal }, now);
             }
-            Done::SocketEnded | Done::Noted => {}
-            Done::Removed(contact, reply) => self.core.handle(Input::Removed { contact, reply }, now),
-            Done::Me(question, key, reply) if question == self.questions => {
+            CallDone::SocketEnded | CallDone::Noted => {}
+            CallDone::Removed(contact, reply) => self.core.handle(Input::Removed { contact, reply }, now),
+            CallDone::Me(question, key, reply) if question == self.questions => {
                 let changed = self.take_key(*key);
                 self.name_on_record(&reply, now.wall);
                 self.core.handle(Input::Me { reply, changed }, now);
             }
-            Done::Me(..) => {}
-            Done::KeyRead(key) => {
+            CallDone::Me(..) => {}
+            CallDone::KeyRead(key) => {
                 let changed = self.take_key(*key);
                 // Questions about the old key do not matter any more.
                 self.questions += u64::from(changed);
                 self.core.handle(Input::KeyRenewed { changed }, now);
             }
-            Done::Page(fetch, reply) => self.core.handle(Input::Page(fetch, reply), now),
-            Done::Contacts(call, reply) => self.core.handle(Input::Contacts { call, reply }, now),
-            Done::Responded { request, attempt, reply, written } => {
+            CallDone::Page(fetch, reply) => self.core.handle(Input::Page(fetch, reply), now),
+            CallDone::Contacts(call, reply) => self.core.handle(Input::Contacts { call, reply }, now),
+            CallDone::Responded { request, attempt, reply, written } => {
                 self.core.handle(Input::Responded { request, attempt, reply, written }, now);
             }
-            Done::Restored(number, result) => {
+            CallDone::Restored(number, result) => {
                 if let Err(error) = &result {
                     tracing::error!(event = events::LEDGER_UNREADABLE, why = %error, "the ledger could not be read for the new rules: conditions on the past are unknown until it can");
                 }
                 self.core.handle(Input::Restored { number, saved: result.ok() }, now);
             }
-            Done::Told { request, question, result, took } => {
+            CallDone::Told { request, question, result, took } => {
                 self.core.handle(Input::Told { request, question, result, took }, now);
             }
             // Another doorman has the agent: nothing that this one still thinks of it matters.
-            Done::Recorded(Err(error @ LedgerError::Fenced { .. })) => self.fenced = Some(error),
-            Done::Recorded(result) => self.core.handle(Input::Recorded(result), now),
+            CallDone::Recorded(Err(error @ LedgerError::Fenced { .. })) => self.fenced = Some(error),
+            CallDone::Recorded(result) => self.core.handle(Input::Recorded(result), now),
         }
     }
 
@@ -152,7 +152,7 @@ impl Agent {
         self.tasks.spawn(async move {
             // If this fails, only those commands do not know the handle.
             let _ = ledger.commit(vec![Record::Named { agent, handle, at }]).await;
-            Done::Noted
+            CallDone::Noted
         });
     }
 
@@ -173,11 +173,12 @@ impl Agent {
                     why,
                 }),
             };
-            Done::Connected(number, opened.map(Box::new))
+            CallDone::Connected(number, opened.map(Box::new))
         });
         let (sends, commands) = mpsc::channel(SENDS_WAITING);
         let (frames, events) = mpsc::channel(FRAMES_WAITING);
-        self.conn = Some(Conn { number, commands: sends, events, ends: Some((frames, commands)), task, free: false });
+        self.conn =
+            Some(CurrentSocket { number, commands: sends, events, ends: Some((frames, commands)), task, free: false });
     }
 
     fn connected(&mut self, number: u64, socket: Socket) {
@@ -188,7 +189,7 @@ impl Agent {
         {
             conn.task = self.tasks.spawn(async move {
                 socket.run(frames, commands).await;
-                Done::SocketEnded
+                CallDone::SocketEnded
             });
         }
         self.core.handle(Input::Opened { conn: number }, now);
@@ -225,7 +226,7 @@ impl Agent {
                 Ok((_, client)) => client.me().await,
                 Err(why) => no_key(why),
             };
-            Done::Me(question, Box::new(key), reply)
+            CallDone::Me(question, Box::new(key), reply)
         });
     }
 
@@ -236,7 +237,7 @@ impl Agent {
                 Ok(client) => client.requests(fetch.page, fetch.size).await,
                 Err(why) => no_key(&why),
             };
-            Done::Page(fetch, reply)
+            CallDone::Page(fetch, reply)
         });
     }
 
@@ -247,7 +248,7 @@ impl Agent {
                 Ok(client) => client.contacts(page, size).await,
                 Err(why) => no_key(&why),
             };
-            Done::Contacts(call, reply)
+            CallDone::Contacts(call, reply)
         });
     }
 
@@ -261,7 +262,7 @@ impl Agent {
                 Err(why) => no_key(&why),
             };
             stop_at::here(Point::Outcome);
-            Done::Responded { request, attempt, reply, written }
+            CallDone::Responded { request, attempt, reply, written }
         });
     }
 
@@ -276,8 +277,8 @@ impl Agent {
             metrics.decider_asked(question.decider.as_str(), &result, took);
             // It may repeat whatever it was sent.
             let result =
-                result.map(|word| Word { reason: word.reason.map(|reason| redact.said(reason.raw())), ..word });
-            Done::Told { request, question, result, took }
+                result.map(|word| DeciderWord { reason: word.reason.map(|reason| redact.said(reason.raw())), ..word });
+            CallDone::Told { request, question, result, took }
         });
     }
 
@@ -288,14 +289,14 @@ impl Agent {
                 Ok(client) => client.remove_contact(&contact, for_person).await,
                 Err(why) => no_key(&why),
             };
-            Done::Removed(contact, reply)
+            CallDone::Removed(contact, reply)
         });
     }
 
     /// Reads the key again.
     pub(super) fn renew_key(&mut self) {
         let (settings, rest) = (self.settings.clone(), self.around.rest.clone());
-        self.tasks.spawn(async move { Done::KeyRead(Box::new(read_key(&settings, &rest).await)) });
+        self.tasks.spawn(async move { CallDone::KeyRead(Box::new(read_key(&settings, &rest).await)) });
     }
 
     /// Uses this key from now on; returns whether it differs from the previous one. A missing key is always different.
@@ -308,11 +309,11 @@ impl Agent {
     }
 
     /// Reads the record again.
-    pub(super) fn restore(&mut self, number: u64, reach: Reach) {
+    pub(super) fn restore(&mut self, number: u64, reach: MemoryReach) {
         let (ledger, agent, now) = (self.around.ledger.clone(), self.settings.id.clone(), self.now().wall);
         self.tasks.spawn(async move {
             let saved = ledger.load_agent(&agent, now, reach).await;
-            Done::Restored(number, saved.map(|saved| Box::new(saved.policy_state)))
+            CallDone::Restored(number, saved.map(|saved| Box::new(saved.policy_state)))
         });
     }
 

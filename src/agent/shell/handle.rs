@@ -3,12 +3,12 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::agent::core::{OpOutcome, PersonCommand};
-use crate::model::{Person, RequestId, Target};
+use crate::model::{Person, PersonTarget, RequestId};
 use crate::ops::control::wire::{AgentStatus, DoubtRow, PendingRow};
 
 /// The commands for an agent's task.
 #[derive(Debug)]
-pub enum Command {
+pub enum AgentCommand {
     /// Read the key again.
     RenewKey,
     /// A person gives a command.
@@ -29,14 +29,14 @@ pub enum Command {
     /// Returns the requests that this id or handle means.
     Find {
         /// What the person wrote.
-        target: Target,
+        target: PersonTarget,
         /// The ids.
         reply: oneshot::Sender<Vec<RequestId>>,
     },
     /// Returns the requests of the guests that this handle means.
     FindGuests {
         /// What the person wrote.
-        target: Target,
+        target: PersonTarget,
         /// The ids.
         reply: oneshot::Sender<Vec<RequestId>>,
     },
@@ -48,21 +48,21 @@ pub enum Command {
 /// Sends commands to one agent's task. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AgentHandle {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<AgentCommand>,
 }
 
 impl AgentHandle {
-    pub(super) fn new(commands: mpsc::Sender<Command>) -> Self {
+    pub(super) fn new(commands: mpsc::Sender<AgentCommand>) -> Self {
         Self { commands }
     }
 
     /// Sends a command; `false` if the task has ended.
-    pub async fn tell(&self, command: Command) -> bool {
+    pub async fn tell(&self, command: AgentCommand) -> bool {
         self.commands.send(command).await.is_ok()
     }
 
     /// Sends a command and waits for the reply; `None` if the task has ended.
-    pub async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+    pub async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> AgentCommand) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
         if !self.tell(command(sender)).await {
             return None;

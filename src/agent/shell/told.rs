@@ -3,7 +3,7 @@
 use crate::agent::core::{AgentView, OpFailure, OpenDoubt, PendingRequest, PersonAnswered};
 use crate::model::StrangerText;
 use crate::ops::board::AgentBoard;
-use crate::ops::control::wire::{AgentStatus, Answered, DoubtRow, OpError, PendingRow};
+use crate::ops::control::wire::{AgentStatus, AnswerDone, DoubtRow, OpError, PendingRow};
 use crate::policy::doubts::Basis;
 
 /// Most characters of a stranger's text in a row.
@@ -77,9 +77,9 @@ impl From<OpenDoubt> for DoubtRow {
     }
 }
 
-impl From<PersonAnswered> for Answered {
+impl From<PersonAnswered> for AnswerDone {
     fn from(answered: PersonAnswered) -> Self {
-        Answered {
+        AnswerDone {
             request: answered.request.to_string(),
             agent: answered.agent,
             handle: answered.handle.map(|text| text.raw().to_owned()),

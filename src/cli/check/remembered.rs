@@ -18,9 +18,9 @@ const CHANGES_MAX: usize = 100;
 
 /// The rules of the policies on record, each read once.
 #[derive(Debug, Default)]
-struct Policies(HashMap<PolicyHash, Option<Arc<Policy>>>);
+struct RecordedPolicies(HashMap<PolicyHash, Option<Arc<Policy>>>);
 
-impl Policies {
+impl RecordedPolicies {
     fn get(&mut self, reader: &LedgerReader, hash: &PolicyHash) -> Result<Option<Arc<Policy>>, LedgerError> {
         if let Some(known) = self.0.get(hash) {
             return Ok(known.clone());
@@ -41,7 +41,7 @@ pub(super) fn rules(
 ) -> Result<BTreeMap<RuleName, RuleHistory>, LedgerError> {
     let since = now.checked_sub(BACK).unwrap_or(Timestamp::MIN);
     let mut facts: BTreeMap<RuleName, RuleHistory> = BTreeMap::new();
-    let mut policies = Policies::default();
+    let mut policies = RecordedPolicies::default();
     for agent in agents {
         let asked = Filter { agent: Some(agent.clone()), since: Some(since), limit: Some(1), ..Filter::default() };
         if reader.requests(&asked)?.is_empty() {

@@ -13,10 +13,10 @@ use crate::cli::ledger::fault;
 use crate::cli::{CliError, Global, agents, output};
 use crate::ledger::LedgerReader;
 use crate::ledger::read::{RecordedContact, WantedContacts};
-use crate::model::{AgentId, Handle, Sender, Target};
+use crate::model::{AgentId, Handle, PersonTarget, Sender};
 use crate::policy::audit::{self, Audit};
 use crate::policy::rules::PatternSet;
-use crate::policy::{self, Asked, By, Policy};
+use crate::policy::{self, By, Policy, ReceivingAgent};
 
 /// Who let a contact in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub(in crate::cli) fn fits(patterns: &PatternSet, contact: &RecordedContact) -> 
 /// One contact, or all of a pattern, as somebody named them.
 #[derive(Debug, Clone)]
 pub(in crate::cli) enum Named {
-    /// One contact: its handle, its contact id, or the id of the request behind it, read as [`Target`] says.
+    /// One contact: its handle, its contact id, or the id of the request behind it, read as [`PersonTarget`] says.
     One(String),
     /// All whose handles match.
     Pattern(Arc<PatternSet>),
@@ -122,9 +122,9 @@ impl Named {
             }
             Named::One(text) => text,
         };
-        let target = Target::parse(text);
+        let target = PersonTarget::parse(text);
         let mut any = false;
-        if !matches!(target, Target::Id(_)) {
+        if !matches!(target, PersonTarget::Id(_)) {
             let plain = target.handle();
             let theirs = |handle: Option<&str>| {
                 handle == Some(text) || (plain.is_some() && Sender::parse(handle).handle() == plain.as_ref())
@@ -236,7 +236,7 @@ pub(in crate::cli) struct Rules<'a> {
     given: Option<Arc<Policy>>,
     in_force: HashMap<AgentId, Arc<Policy>>,
     /// The names by which rules may mean each agent.
-    asked: HashMap<AgentId, Asked>,
+    asked: HashMap<AgentId, ReceivingAgent>,
     global: &'a Global,
 }
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
-use super::Failure;
+use super::DemoFailure;
 
 /// How long the daemon may take to end after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(15);
@@ -19,7 +19,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(15);
 /// A line of the log (`docs/logs.md`), as far as the demo reads it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Line {
+pub(super) struct DemoLogLine {
     pub(super) event: String,
     pub(super) request: Option<String>,
     pub(super) handle: Option<String>,
@@ -32,14 +32,14 @@ pub(super) struct Line {
 }
 
 /// The process; it is killed with the demo.
-pub(super) struct Daemon {
+pub(super) struct DemoDaemon {
     child: Child,
     lines: Lines<BufReader<ChildStderr>>,
 }
 
-impl Daemon {
+impl DemoDaemon {
     /// Starts it on the files of this directory, without the environment of this process.
-    pub(super) fn start(directory: &Path) -> Result<Self, Failure> {
+    pub(super) fn start(directory: &Path) -> Result<Self, DemoFailure> {
         let mut child = command(directory, &["run", "--log-format", "json", "--log-level", "debug"])?
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -51,14 +51,14 @@ impl Daemon {
     }
 
     /// The next line of its log; `None` once it has ended.
-    pub(super) async fn next(&mut self) -> Option<Line> {
+    pub(super) async fn next(&mut self) -> Option<DemoLogLine> {
         let text = self.lines.next_line().await.ok().flatten()?;
         // A line that is not a log line, such as the last words of a daemon that cannot start, is ignored.
         Some(serde_json::from_str(&text).unwrap_or_default())
     }
 
     /// Kills it, like a machine that fails.
-    pub(super) async fn kill(&mut self) -> Result<(), Failure> {
+    pub(super) async fn kill(&mut self) -> Result<(), DemoFailure> {
         Ok(self.child.kill().await?)
     }
 
@@ -76,7 +76,7 @@ impl Daemon {
 }
 
 /// One of this program's commands, with these files and nothing else.
-pub(super) fn command(directory: &Path, arguments: &[&str]) -> Result<Command, Failure> {
+pub(super) fn command(directory: &Path, arguments: &[&str]) -> Result<Command, DemoFailure> {
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args(arguments)

@@ -1,8 +1,8 @@
 //! The script of the demo. Each step waits for its effect.
 
-use super::stage::Stage;
-use super::{AGENT, Failure};
-use crate::sandbox::{Control, NewRequest, Sandbox, Status};
+use super::stage::DemoRun;
+use super::{AGENT, DemoFailure};
+use crate::sandbox::{Control, NewRequest, Sandbox, SandboxStatus};
 
 /// Bots in the burst during which the daemon is killed, and how many of them have an answer by then.
 const BOTS: u64 = 40;
@@ -11,7 +11,7 @@ const ANSWERED: usize = 10;
 const MEANWHILE: u64 = 10;
 
 /// Plays the script; returns the sandbox that runs at the end.
-pub(super) async fn play(stage: &mut Stage, control: &Control, sandbox: Sandbox) -> Result<Sandbox, Failure> {
+pub(super) async fn play(stage: &mut DemoRun, control: &Control, sandbox: Sandbox) -> Result<Sandbox, DemoFailure> {
     stage.until(|line| line.state.as_deref() == Some("live"), "the agent is live").await?;
     let to = || NewRequest::to(AGENT);
 
@@ -51,7 +51,7 @@ pub(super) async fn play(stage: &mut Stage, control: &Control, sandbox: Sandbox)
     let erin = control.request(&to().from("erin").id("demo-erin"))?;
     let frank = control.request(&to().from("frank").id("demo-frank"))?;
     stage.decisions(2).await?;
-    for (id, status) in [(&erin[0], Status::Approved), (&frank[0], Status::Cancelled)] {
+    for (id, status) in [(&erin[0], SandboxStatus::Approved), (&frank[0], SandboxStatus::Cancelled)] {
         control.settle(id, status)?;
         stage.until(|line| line.event == "settled", "a request was settled by somebody else").await?;
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use tokio::time::{sleep, timeout};
 
-use super::Failure;
-use super::daemon::{Daemon, Line, command};
+use super::DemoFailure;
+use super::daemon::{DemoDaemon, DemoLogLine, command};
 use crate::cli::output;
-use crate::sandbox::{Control, RequestState, Status};
+use crate::sandbox::{Control, RequestState, SandboxStatus};
 
 /// No step of the demo takes longer than this.
 const STEP_MAX: Duration = Duration::from_secs(20);
@@ -23,24 +23,24 @@ const HANDLE: usize = 24;
 const BY: usize = 22;
 
 /// One run of the demo.
-pub(super) struct Stage {
+pub(super) struct DemoRun {
     directory: PathBuf,
-    daemon: Daemon,
+    daemon: DemoDaemon,
     paced: bool,
     /// Decided and not answered yet: verdict, handle, what decided.
-    open: BTreeMap<String, Line>,
+    open: BTreeMap<String, DemoLogLine>,
     by: BTreeMap<(String, String), u32>,
     /// During a burst the single requests are not printed.
     silent: bool,
     answered: usize,
 }
 
-impl Stage {
+impl DemoRun {
     /// Starts the daemon. Only somebody who looks at a terminal needs time to read.
-    pub(super) fn begin(directory: &Path, fast: bool) -> Result<Self, Failure> {
+    pub(super) fn begin(directory: &Path, fast: bool) -> Result<Self, DemoFailure> {
         Ok(Self {
             directory: directory.to_owned(),
-            daemon: Daemon::start(directory)?,
+            daemon: DemoDaemon::start(directory)?,
             paced: !fast && std::io::stdout().is_terminal(),
             open: BTreeMap::new(),
             by: BTreeMap::new(),
@@ -56,7 +56,7 @@ impl Stage {
     }
 
     /// Announces what is shown next.
-    pub(super) async fn scene(&mut self, sentence: &str, more: &str) -> Result<(), Failure> {
+    pub(super) async fn scene(&mut self, sentence: &str, more: &str) -> Result<(), DemoFailure> {
         self.pause(SENTENCE / 2).await;
         let bold = Style::new().bold();
         let more = if more.is_empty() { String::new() } else { format!("{bold}{more}{bold:#}\n") };
@@ -66,7 +66,7 @@ impl Stage {
     }
 
     /// Prints and counts the next line of the log.
-    async fn next(&mut self) -> Result<Line, Failure> {
+    async fn next(&mut self) -> Result<DemoLogLine, DemoFailure> {
         let line = timeout(STEP_MAX, self.daemon.next()).await.map_err(|_| "nothing happens any more")?;
         let line = line.ok_or("the daemon ended")?;
         self.show(&line).await?;
@@ -74,7 +74,7 @@ impl Stage {
     }
 
     /// Waits for a line of the log that satisfies `is`.
-    pub(super) async fn until(&mut self, is: impl Fn(&Line) -> bool, what: &str) -> Result<(), Failure> {
+    pub(super) async fn until(&mut self, is: impl Fn(&DemoLogLine) -> bool, what: &str) -> Result<(), DemoFailure> {
         let waiting = async {
             while !is(&self.next().await?) {}
             Ok(())
@@ -83,7 +83,7 @@ impl Stage {
     }
 
     /// Waits until this many requests are decided, and answered unless they were deferred.
-    pub(super) async fn decisions(&mut self, count: usize) -> Result<(), Failure> {
+    pub(super) async fn decisions(&mut self, count: usize) -> Result<(), DemoFailure> {
         let mut decided = 0;
         while decided < count || !self.open.is_empty() {
             decided += usize::from(self.next().await?.event == "decided");
@@ -92,7 +92,7 @@ impl Stage {
     }
 
     /// Waits for this many answers of a burst, without a line for each.
-    pub(super) async fn answers(&mut self, count: usize) -> Result<usize, Failure> {
+    pub(super) async fn answers(&mut self, count: usize) -> Result<usize, DemoFailure> {
         self.silent = true;
         let mut answered = 0;
         while answered < count {
@@ -102,7 +102,7 @@ impl Stage {
     }
 
     /// Runs one of doorman's commands, as a person would.
-    pub(super) async fn command(&mut self, arguments: &[&str]) -> Result<(), Failure> {
+    pub(super) async fn command(&mut self, arguments: &[&str]) -> Result<(), DemoFailure> {
         say(&format!("  $ doorman {}\n", arguments.join(" ")))?;
         let output = command(&self.directory, arguments)?.output().await?;
         if !output.status.success() {
@@ -114,7 +114,7 @@ impl Stage {
     }
 
     /// Kills the daemon.
-    pub(super) async fn crash(&mut self, answered: usize) -> Result<(), Failure> {
+    pub(super) async fn crash(&mut self, answered: usize) -> Result<(), DemoFailure> {
         self.daemon.kill().await?;
         let red = AnsiColor::Red.on_default().bold();
         say(&format!("  {answered} bots have their answer …  {red}kill -9{red:#}\n"))?;
@@ -124,18 +124,18 @@ impl Stage {
     }
 
     /// Starts it again, and proves from the platform's own record that each bot of the burst got one answer.
-    pub(super) async fn restart(&mut self, control: &Control, bots: usize) -> Result<(), Failure> {
+    pub(super) async fn restart(&mut self, control: &Control, bots: usize) -> Result<(), DemoFailure> {
         say("  … and started again, on the same files\n")?;
-        self.daemon = Daemon::start(&self.directory)?;
+        self.daemon = DemoDaemon::start(&self.directory)?;
         let burst = || -> Vec<RequestState> {
             let all = control.state().requests.into_iter();
             all.filter(|one| one.from_handle.as_deref().is_some_and(|from| from.ends_with("/free-followers"))).collect()
         };
-        while burst().iter().any(|one| one.status == Status::Pending) {
+        while burst().iter().any(|one| one.status == SandboxStatus::Pending) {
             self.next().await?;
         }
         let burst = burst();
-        let rejected = burst.iter().filter(|one| one.status == Status::Rejected).count();
+        let rejected = burst.iter().filter(|one| one.status == SandboxStatus::Rejected).count();
         let twice =
             burst.iter().filter(|one| one.answers.iter().filter(|answer| answer.http == 200).count() > 1).count();
         let (green, lost) = (AnsiColor::Green.on_default().bold(), bots - burst.len().min(bots));
@@ -148,7 +148,7 @@ impl Stage {
         Ok(())
     }
 
-    async fn show(&mut self, line: &Line) -> Result<(), Failure> {
+    async fn show(&mut self, line: &DemoLogLine) -> Result<(), DemoFailure> {
         if self.silent {
             return Ok(());
         }
@@ -192,13 +192,13 @@ impl Stage {
         Ok(())
     }
 
-    async fn stranger(&self, decided: &Line, colour: AnsiColor, done: &str) -> Result<(), Failure> {
+    async fn stranger(&self, decided: &DemoLogLine, colour: AnsiColor, done: &str) -> Result<(), DemoFailure> {
         let who = decided.handle.as_deref().unwrap_or("(no handle)");
         let (verdict, by) = (decided.verdict.as_deref().unwrap_or("?"), decided.by.as_deref().unwrap_or("?"));
         self.row(colour, verdict, who, by, done).await
     }
 
-    async fn row(&self, colour: AnsiColor, verdict: &str, who: &str, by: &str, done: &str) -> Result<(), Failure> {
+    async fn row(&self, colour: AnsiColor, verdict: &str, who: &str, by: &str, done: &str) -> Result<(), DemoFailure> {
         let style = colour.on_default().bold();
         let (who, by) = (cell(who, HANDLE), cell(by, BY));
         let row = format!("  {style}{verdict:<9}{style:#} {who} {by} {done}");
@@ -208,15 +208,16 @@ impl Stage {
     }
 
     /// Prints the totals of the demo.
-    pub(super) fn summary(&self, control: &Control) -> Result<(), Failure> {
+    pub(super) fn summary(&self, control: &Control) -> Result<(), DemoFailure> {
         let rows = self.by.iter().map(|((verdict, by), count)| vec![verdict.clone(), by.clone(), count.to_string()]);
         let table = crate::cli::table::table(&["VERDICT", "BY", "REQUESTS"], rows.collect());
-        let pending = control.state().requests.iter().filter(|request| request.status == Status::Pending).count();
+        let pending =
+            control.state().requests.iter().filter(|request| request.status == SandboxStatus::Pending).count();
         say(&format!("\n{table}\n{pending} requests are left for a person (`doorman review`).\n"))
     }
 
     /// Prints what happens until the daemon ends.
-    pub(super) async fn watch(&mut self) -> Result<(), Failure> {
+    pub(super) async fn watch(&mut self) -> Result<(), DemoFailure> {
         self.silent = false;
         while let Some(line) = self.daemon.next().await {
             self.show(&line).await?;
@@ -239,6 +240,6 @@ fn cell(text: &str, width: usize) -> String {
     format!("{kept:<width$}")
 }
 
-fn say(text: &str) -> Result<(), Failure> {
+fn say(text: &str) -> Result<(), DemoFailure> {
     output::print(text).map_err(|error| error.message.into())
 }

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Global, last_decision, reach, sources};
 use crate::cli::ledger::fault;
 use crate::cli::{CliError, agents};
-use crate::ledger::read::{Moment, RecordedDecision};
+use crate::ledger::read::{RecordedDecision, RowMoment};
 use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{RequestId, Sender, StrangerText, Verdict};
 use crate::policy::ask::question;
@@ -38,7 +38,7 @@ pub(super) fn test(
         return Err(no_test(&format!("it was decided by `{}`, which no test can bring about", decision.by)));
     }
     let policy = sources::policy_then(reader, recorded, &decision)?;
-    let moment = Moment::of(recorded, Some((decision.row, decision.at)));
+    let moment = RowMoment::of(recorded, Some((decision.row, decision.at)));
     let owner = recorded.request.sender.handle().map(|handle| handle.owner());
     let memory = reader
         .memory_at(&recorded.agent, Some(recorded), owner, reach(&policy), moment)

@@ -6,7 +6,7 @@ use super::super::ledger::fault;
 use super::super::{CliError, Global};
 use super::{Args, Printed, contacts_on_record, policy_state, sources};
 use crate::clock::Clock;
-use crate::ledger::read::Moment;
+use crate::ledger::read::RowMoment;
 use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{AgentId, ContactRequest, RequestId, Sender, StrangerText};
 use crate::policy::explain::explain;
@@ -91,7 +91,7 @@ fn told_now(
     let (policy_state, mut circumstances) = match whose {
         Some((reader, agent)) => {
             let circumstances = contacts_on_record(reader, agent, &request.sender, seen, at)?;
-            (policy_state(global, reader, agent, None, &request.sender, policy, Moment::at(at))?, circumstances)
+            (policy_state(global, reader, agent, None, &request.sender, policy, RowMoment::at(at))?, circumstances)
         }
         None => (PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() }), seen),
     };

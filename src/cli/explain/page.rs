@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 
 use super::super::Global;
-use super::{Said, Story, contacts_on_record, of_recorded, policy_state, sentences, sources};
-use crate::ledger::read::Moment;
+use super::{Story, VerdictView, contacts_on_record, of_recorded, policy_state, sentences, sources};
+use crate::ledger::read::RowMoment;
 use crate::ledger::{LedgerReader, RecordedRequest};
-use crate::page::words::Told;
+use crate::page::words::ExplainText;
 use crate::policy::explain::{Explanation, explain};
 use crate::policy::{Circumstances, ClockHealth};
 
@@ -22,12 +22,12 @@ pub(crate) fn of(
     now: Timestamp,
     time: &dyn Fn(Timestamp) -> String,
     config: Option<PathBuf>,
-) -> Result<Told, String> {
+) -> Result<ExplainText, String> {
     let global = &Global { config };
     let printed = of_recorded(reader, recorded, &[], global).map_err(|error| error.message)?;
     let story = printed.record.as_ref();
     let said = story.and_then(|story| story.rules.as_ref());
-    Ok(Told {
+    Ok(ExplainText {
         sentence: story.map(|story| sentences::sentence(story, &|at| time(at))).unwrap_or_default(),
         said: said.map(|said| (words(said), said.at, said.policy.clone())),
         remark: story.and_then(remark),
@@ -37,7 +37,7 @@ pub(crate) fn of(
     })
 }
 
-fn words(said: &Said) -> String {
+fn words(said: &VerdictView) -> String {
     format!("{} by {}", said.verdict, said.by)
 }
 
@@ -66,7 +66,7 @@ fn of_now(
     let (agent, sender) = (&recorded.agent, &recorded.request.sender);
     let seen = Circumstances::new(recorded.first_seen, ClockHealth::Sound);
     let circumstances = contacts_on_record(reader, agent, sender, seen, now).map_err(|error| error.message)?;
-    let state = policy_state(global, reader, agent, Some(recorded), sender, &policy, Moment::at(now))
+    let state = policy_state(global, reader, agent, Some(recorded), sender, &policy, RowMoment::at(now))
         .map_err(|error| error.message)?;
     Ok(explain(&policy, &recorded.request, &circumstances, &state, now))
 }

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Printed, Said, Story};
+use super::{Printed, Story, VerdictView};
 use crate::cli::output;
 use crate::clock::Clock;
 use crate::model::{Outcome, Verdict};
@@ -144,7 +144,7 @@ pub(super) fn sentence(story: &Story, time: &impl Fn(Timestamp) -> String) -> St
     if let (Some(By::Person(person)), Some(answered), Some(verdict)) = (&story.by, story.answered_at, story.verdict) {
         let person = output::shown(person.name());
         let until = match &story.rules {
-            Some(Said { verdict, by, .. }) => {
+            Some(VerdictView { verdict, by, .. }) => {
                 format!("; until then the rules had said {verdict}, {}", output::shown(&by.to_string()))
             }
             None => "; no rules had decided it".to_owned(),
@@ -224,7 +224,7 @@ fn time(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{EndMoved, Word};
+    use super::super::{DeciderWordView, EndMovedView};
     use super::*;
     use crate::model::{AgentId, RequestId};
 
@@ -252,7 +252,7 @@ mod tests {
             settled: None,
             settled_at: None,
             mode: "enforce",
-            rules: Some(Said { verdict: Verdict::Defer, by: By::NoMatch, policy: "ab".repeat(32), at: at(1) }),
+            rules: Some(VerdictView { verdict: Verdict::Defer, by: By::NoMatch, policy: "ab".repeat(32), at: at(1) }),
             differs: None,
             today: None,
             older: 0,
@@ -302,7 +302,7 @@ mod tests {
     fn what_was_told_and_what_became_of_the_contact_is_said() {
         let mut story = story();
         let reason = Some("sales\n\u{1b}[2J".to_owned());
-        story.told.push(Word { at: at(2), decider: "screen".to_owned(), verdict: Verdict::Reject, reason });
+        story.told.push(DeciderWordView { at: at(2), decider: "screen".to_owned(), verdict: Verdict::Reject, reason });
         story.ends_at = Some(at(3_600));
         let said = |story: &Story| beside(story, &|at| time(at, at, &TimeZone::UTC));
         assert_eq!(
@@ -314,7 +314,7 @@ mod tests {
         );
         story.told.clear();
         let moved =
-            |ends_at| EndMoved { ends_at, by: "ann".to_owned(), at: at(5), note: Some("they asked".to_owned()) };
+            |ends_at| EndMovedView { ends_at, by: "ann".to_owned(), at: at(5), note: Some("they asked".to_owned()) };
         story.end_moved = Some(moved(Some(at(3_600))));
         assert_eq!(said(&story)[0], "ann moved the end of the contact to 09:00:00, at 08:00:05, note: they asked");
         (story.end_moved, story.ends_at) = (Some(moved(None)), None);
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn a_difference_and_the_rules_of_today_are_said_and_nothing_steers_the_terminal() {
         let mut story = story();
-        let other = |by: &str| Said {
+        let other = |by: &str| VerdictView {
             verdict: Verdict::Approve,
             by: By::parse(by).unwrap(),
             policy: "cd".repeat(32),

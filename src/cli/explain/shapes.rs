@@ -42,21 +42,21 @@ pub(super) struct Story {
     /// Why doorman does not remove it by itself.
     pub(super) end_in_doubt: Option<&'static str>,
     /// A person's last word on that end.
-    pub(super) end_moved: Option<EndMoved>,
+    pub(super) end_moved: Option<EndMovedView>,
     /// Who removed the resulting contact, if doorman removed it.
     pub(super) removed: Option<Removed>,
     /// When that contact was removed, by whomever.
     pub(super) contact_removed_at: Option<Timestamp>,
     /// What deciders said of it, whatever came of that.
-    pub(super) told: Vec<Word>,
+    pub(super) told: Vec<DeciderWordView>,
     /// `enforce`, or `shadow`: decided, but not answered.
     pub(super) mode: &'static str,
     /// What the rules had decided last, and when.
-    pub(super) rules: Option<Said>,
+    pub(super) rules: Option<VerdictView>,
     /// What the rules say when they decide it again from the record, where that is something else.
-    pub(super) differs: Option<Said>,
+    pub(super) differs: Option<VerdictView>,
     /// What the rules in force would say now, where that is something else.
-    pub(super) today: Option<Said>,
+    pub(super) today: Option<VerdictView>,
     /// How many older requests of this handle are on record, up to the most that are counted.
     pub(super) older: usize,
     /// The newest of these.
@@ -67,7 +67,7 @@ pub(super) struct Story {
 
 /// A person's word on the end of a guest's contact.
 #[derive(Debug, Serialize)]
-pub(super) struct EndMoved {
+pub(super) struct EndMovedView {
     /// `None`: the guest stays.
     pub(super) ends_at: Option<Timestamp>,
     /// The person's name.
@@ -78,7 +78,7 @@ pub(super) struct EndMoved {
 
 /// What a decider said.
 #[derive(Debug, Serialize)]
-pub(super) struct Word {
+pub(super) struct DeciderWordView {
     pub(super) at: Timestamp,
     pub(super) decider: String,
     pub(super) verdict: Verdict,
@@ -97,7 +97,7 @@ pub(super) struct Removed {
 
 /// A verdict, what gave it, under which policy, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Said {
+pub(super) struct VerdictView {
     pub(super) verdict: Verdict,
     pub(super) by: By,
     pub(super) policy: String,

@@ -11,7 +11,7 @@ use crate::ledger::read::RecordedDecision;
 use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{AgentId, Outcome};
 use crate::policy::replay::Recorded;
-use crate::policy::{self, By, Circumstances, ClockHealth, Loaded, Policy, PolicyHash};
+use crate::policy::{self, By, Circumstances, ClockHealth, LoadedPolicy, Policy, PolicyHash};
 
 /// Loads a rules file. A refused file gives exit code 78 and a message with all its errors.
 pub(in crate::cli) fn policy_in(file: &Path) -> Result<Arc<Policy>, CliError> {
@@ -27,7 +27,7 @@ pub(in crate::cli) fn policy_of(rules: &Path, global: &Global) -> Result<Arc<Pol
 }
 
 /// The same, with what is wrong with it.
-pub(in crate::cli) fn loaded_of(rules: &Path, global: &Global) -> Result<Loaded, CliError> {
+pub(in crate::cli) fn loaded_of(rules: &Path, global: &Global) -> Result<LoadedPolicy, CliError> {
     if crate::config::settings::pushed_name(rules).is_none() {
         return Ok(policy::load_named(rules));
     }
@@ -91,7 +91,7 @@ pub(super) fn circumstances_then(recorded: &RecordedRequest, decision: &Recorded
     decision.facts.circumstances.unwrap_or(unsaid)
 }
 
-fn accepted(path: &Path, loaded: Loaded) -> Result<Arc<Policy>, CliError> {
+fn accepted(path: &Path, loaded: LoadedPolicy) -> Result<Arc<Policy>, CliError> {
     loaded.policy.ok_or_else(|| refused(path, &loaded.report))
 }
 

@@ -132,7 +132,7 @@ pub fn csv(request: &RecordedRequest) -> String {
 
 /// Where the rows are shown.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub struct TerminalSize {
     /// Columns of the terminal; `None`: no terminal.
     pub width: Option<usize>,
     /// Rows are printed one by one, before the next ones are known.
@@ -143,7 +143,7 @@ pub struct Page {
     pub now: Timestamp,
 }
 
-impl Page {
+impl TerminalSize {
     /// A time for people: on a terminal, only the time of day if it is today.
     pub fn time(&self, at: Timestamp) -> String {
         let (at, now) = (self.zone.to_datetime(at), self.zone.to_datetime(self.now));
@@ -341,9 +341,9 @@ mod tests {
         cells.map(str::to_owned)
     }
 
-    fn page(width: Option<usize>) -> Page {
+    fn page(width: Option<usize>) -> TerminalSize {
         let now = "2026-11-23T12:00:00Z".parse().unwrap();
-        Page { width, following: false, zone: TimeZone::get("Europe/Paris").unwrap(), now }
+        TerminalSize { width, following: false, zone: TimeZone::get("Europe/Paris").unwrap(), now }
     }
 
     fn shown(rows: &[[String; COLUMNS]], width: usize) -> String {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cli::output::shown;
-use crate::files::{self, Reading, Trust};
-use crate::model::Target;
+use crate::files::{self, FileTrust, ReadOptions};
+use crate::model::PersonTarget;
 use crate::policy::{TEXT_MAX, audit};
 
 /// The result of a change.
@@ -42,7 +42,7 @@ fn canonical(text: &str) -> String {
 
 fn checked(handle: &str) -> Result<String, String> {
     // As in every command: what begins with `@` is a handle, and a UUID is an id.
-    if matches!(Target::parse(handle), Target::Id(_)) {
+    if matches!(PersonTarget::parse(handle), PersonTarget::Id(_)) {
         return Err(format!(
             "`{}` is an id, and a list holds handles: `doorman approve ID --remember LIST` puts its sender on one",
             shown(handle)
@@ -96,7 +96,7 @@ pub(super) struct Locked {
 
 /// The text of rules, or of a list. Blocks for some seconds at most.
 pub(super) fn text(path: &Path) -> Result<String, String> {
-    let how = Reading { bytes_max: TEXT_MAX, pipes: false, trust: Trust::Anybody };
+    let how = ReadOptions { bytes_max: TEXT_MAX, pipes: false, trust: FileTrust::Anybody };
     let contents = files::read(path, how).map_err(|error| error.to_string())?;
     String::from_utf8(contents.bytes).map_err(|_| "it is not UTF-8".to_owned())
 }

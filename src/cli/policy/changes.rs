@@ -13,7 +13,7 @@ const COMPARED_MAX: Duration = Duration::from_secs(2);
 
 /// A text that is new, gone, or another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Changed {
+pub(super) struct ChangedText {
     pub(super) name: String,
     pub(super) added: usize,
     pub(super) removed: usize,
@@ -22,7 +22,7 @@ pub(super) struct Changed {
 }
 
 /// The texts that differ, the rules file first. The rules file is compared with the rules file, whatever their names are.
-pub(super) fn of(before: &[SourceText], after: &[SourceText]) -> Vec<Changed> {
+pub(super) fn of(before: &[SourceText], after: &[SourceText]) -> Vec<ChangedText> {
     let rules = (before.first(), after.first());
     let mut others: BTreeMap<&str, (Option<&SourceText>, Option<&SourceText>)> = BTreeMap::new();
     before.iter().skip(1).for_each(|text| others.entry(&text.name).or_default().0 = Some(text));
@@ -30,7 +30,7 @@ pub(super) fn of(before: &[SourceText], after: &[SourceText]) -> Vec<Changed> {
     std::iter::once(rules).chain(others.into_values()).filter_map(|(before, after)| changed(before, after)).collect()
 }
 
-fn changed(before: Option<&SourceText>, after: Option<&SourceText>) -> Option<Changed> {
+fn changed(before: Option<&SourceText>, after: Option<&SourceText>) -> Option<ChangedText> {
     let text = |one: Option<&SourceText>| one.map_or("".into(), |one| one.text.clone());
     let name = |one: Option<&SourceText>| one.map_or("/dev/null", |one| &one.name).to_owned();
     let (old, new) = (text(before), text(after));
@@ -41,12 +41,12 @@ fn changed(before: Option<&SourceText>, after: Option<&SourceText>) -> Option<Ch
     let count = |tag| diff.iter_all_changes().filter(|change| change.tag() == tag).count();
     let lines = diff.unified_diff().context_radius(3).header(&name(before), &name(after)).to_string();
     let (added, removed) = (count(ChangeTag::Insert), count(ChangeTag::Delete));
-    Some(Changed { name: name(after.or(before)), added, removed, lines })
+    Some(ChangedText { name: name(after.or(before)), added, removed, lines })
 }
 
 /// What a push changes, in lines for people. `before`: the head, as far as this doorman can read it.
-pub(super) fn said(texts: &[Changed], before: Option<&Policy>, after: &Policy) -> Vec<String> {
-    let one = |text: &Changed| format!("{}: +{} −{} lines", super::shown(&text.name), text.added, text.removed);
+pub(super) fn said(texts: &[ChangedText], before: Option<&Policy>, after: &Policy) -> Vec<String> {
+    let one = |text: &ChangedText| format!("{}: +{} −{} lines", super::shown(&text.name), text.added, text.removed);
     let mut said: Vec<String> = texts.iter().map(one).collect();
     let lists = before.map(|before| policy::list_changes(before, after)).unwrap_or_default();
     said.extend(lists.into_iter().map(|ListChange { name, added, removed, entries }| {

@@ -13,10 +13,10 @@ use super::super::{CliError, Global, check, output};
 use super::{changes, read, shown};
 use crate::clock::Clock;
 use crate::ledger::pushed::PushedVersion;
-use crate::ledger::{Added, At, Older, Pushing};
+use crate::ledger::{LedgerAddress, Older, PushOutcome, Pushing};
 use crate::ops::control::peer;
 use crate::policy::rules::SourceText;
-use crate::policy::{self, Loaded, Policy, Shrunk};
+use crate::policy::{self, LoadedPolicy, Policy, Shrunk};
 
 /// Between two looks at what is still open.
 const LOOK: Duration = Duration::from_millis(50);
@@ -77,26 +77,26 @@ fn length(text: &str) -> Result<Duration, String> {
 fn open(global: &Global) -> Result<Pushing, CliError> {
     let at = path(None, global)?;
     match &at {
-        At::File(file) => Err(CliError::new(
+        LedgerAddress::File(file) => Err(CliError::new(
             2,
             format!(
                 "the ledger is the file `{}`, so its doorman reads rules from files: edit the file that `rules` names, then `doorman reload`",
                 file.display()
             ),
         )),
-        At::Database(address) => Pushing::open(address).map_err(|error| fault(&error)),
+        LedgerAddress::Database(address) => Pushing::open(address).map_err(|error| fault(&error)),
     }
 }
 
 /// What is there before a push.
-struct Before {
+struct HeadBefore {
     head: Option<PushedVersion>,
     texts: Vec<SourceText>,
     /// As far as this doorman can read it.
     policy: Option<std::sync::Arc<Policy>>,
 }
 
-impl Before {
+impl HeadBefore {
     fn of(pushing: &Pushing, name: &str, head: Option<PushedVersion>) -> Result<Self, CliError> {
         let texts = match &head {
             Some(head) => pushing.texts(head).map_err(|error| fault(&error))?,
@@ -114,7 +114,7 @@ impl Before {
 pub(super) fn run(args: &Args, global: &Global) -> Result<u8, CliError> {
     let pushing = open(global)?;
     let head = pushing.versions(&args.rules).map_err(|error| fault(&error))?.into_iter().next();
-    let before = Before::of(&pushing, &args.rules, head)?;
+    let before = HeadBefore::of(&pushing, &args.rules, head)?;
     let mut loaded =
         policy::load_named_after(&args.file, before.policy.as_deref(), &Shrunk::accepted(args.accept_shrunk));
     if loaded.shrunk {
@@ -127,7 +127,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<u8, CliError> {
     put(&pushing, &args.rules, &before, &policy, &args.how)
 }
 
-fn shrunk(file: &std::path::Path, loaded: &Loaded) -> CliError {
+fn shrunk(file: &std::path::Path, loaded: &LoadedPolicy) -> CliError {
     let mut error = refused(file, &loaded.report);
     error.message += "\n\nif the list was shortened on purpose, push with `--accept-shrunk`";
     error
@@ -148,12 +148,12 @@ pub(super) fn rollback(args: &RollbackArgs, global: &Global) -> Result<u8, CliEr
     let Some(policy) = loaded.policy.clone() else {
         return Err(refused(&PathBuf::from(format!("version {to} of {}", args.rules)), &loaded.report));
     };
-    let before = Before::of(&pushing, &args.rules, Some(newest))?;
+    let before = HeadBefore::of(&pushing, &args.rules, Some(newest))?;
     put(&pushing, &args.rules, &before, &policy, &args.how)
 }
 
 /// Adds the version, unless it is the head already, and tells what became of it.
-fn put(pushing: &Pushing, name: &str, before: &Before, policy: &Policy, how: &How) -> Result<u8, CliError> {
+fn put(pushing: &Pushing, name: &str, before: &HeadBefore, policy: &Policy, how: &How) -> Result<u8, CliError> {
     let changes = changes::said(&changes::of(&before.texts, &policy.texts), before.policy.as_deref(), policy);
     let same = before.head.as_ref().filter(|head| head.hash == policy.hash);
     let person = peer::own_person(&how.who.claim());
@@ -169,8 +169,8 @@ fn put(pushing: &Pushing, name: &str, before: &Before, policy: &Policy, how: &Ho
         Some(same) => same.clone(),
         None if how.dry_run => new,
         None => match pushing.add(before.version(), &new, &policy.texts).map_err(|error| fault(&error))? {
-            Added::Head(version) => version,
-            Added::Meanwhile(theirs) => return Err(meanwhile(name, theirs.as_ref())),
+            PushOutcome::Head(version) => version,
+            PushOutcome::Meanwhile(theirs) => return Err(meanwhile(name, theirs.as_ref())),
         },
     };
     let pushed = same.is_none() && !how.dry_run;

@@ -8,9 +8,9 @@ use super::shown;
 use crate::config::settings::pushed_name;
 use crate::diagnostics::{Report, Severity};
 use crate::ledger::pushed::PushedVersion;
-use crate::ledger::{At, LedgerError, LedgerReader};
+use crate::ledger::{LedgerAddress, LedgerError, LedgerReader};
 use crate::policy::rules::SourceText;
-use crate::policy::{self, Loaded};
+use crate::policy::{self, LoadedPolicy};
 
 /// The ledger that the configuration names.
 pub(super) fn open(global: &Global) -> Result<LedgerReader, CliError> {
@@ -45,13 +45,13 @@ pub(super) fn texts(reader: &LedgerReader, version: &PushedVersion) -> Result<Ve
 }
 
 /// Compiles the texts of pushed rules, as the daemon does.
-pub(super) fn compiled(name: &str, texts: &[SourceText]) -> Loaded {
+pub(super) fn compiled(name: &str, texts: &[SourceText]) -> LoadedPolicy {
     let own = texts.first().map_or("rules.toml", |own| &own.name);
     policy::load_texts(&Path::new(&format!("{}{name}", crate::config::settings::PUSHED)).join(own), texts)
 }
 
 /// The newest version of the rules that `ledger:NAME` names, loaded as the daemon loads it; `None`: it names a file.
-pub(in crate::cli) fn head_of(rules: &Path, at: &At) -> Option<Loaded> {
+pub(in crate::cli) fn head_of(rules: &Path, at: &LedgerAddress) -> Option<LoadedPolicy> {
     let name = pushed_name(rules)?;
     let read = || -> Result<Option<Vec<SourceText>>, LedgerError> {
         let reader = LedgerReader::open(at)?;
@@ -61,7 +61,7 @@ pub(in crate::cli) fn head_of(rules: &Path, at: &At) -> Option<Loaded> {
     let refused = |message: String, help: &str| {
         let mut report = Report::default();
         report.push(Severity::Error, None, None, message).help(help);
-        Loaded { policy: None, report, tests: Vec::new(), files: Vec::new(), shrunk: false, changes: Vec::new() }
+        LoadedPolicy { policy: None, report, tests: Vec::new(), files: Vec::new(), shrunk: false, changes: Vec::new() }
     };
     Some(match read() {
         Ok(Some(texts)) => compiled(name, &texts),

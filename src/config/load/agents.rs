@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::layers::{Layer, Layered};
 use super::{AgentOrigins, Loading, key_of};
 use crate::config::keys;
-use crate::config::raw::RawTable;
+use crate::config::raw::RawConfigTable;
 use crate::config::settings::{AgentSettings, ConnectionMode, KeySource, PUSHED, may_be_pushed, pushed_name};
 use crate::diagnostics::Severity;
 use crate::document::shown;
@@ -67,7 +67,7 @@ impl Loading<'_> {
         Some(agents)
     }
 
-    fn agent(&mut self, raw: &RawTable) -> Option<AgentSettings> {
+    fn agent(&mut self, raw: &RawConfigTable) -> Option<AgentSettings> {
         let layered =
             |key: &str| raw.get(key).map(|at| Layered { value: at.value.clone(), layer: Layer::File(at.span.clone()) });
         let id = layered("id").and_then(|id| self.parsed("agents.id", &id, agent_id));

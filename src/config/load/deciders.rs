@@ -9,7 +9,7 @@ use super::Loading;
 use super::notify::SECRETS;
 use crate::config::raw::RawDecider;
 use crate::config::settings::{DeciderPlace, DeciderSettings, loopback_ip};
-use crate::document::{At, duration, shown};
+use crate::document::{WithSpan, duration, shown};
 
 /// The defaults of `timeout`, `in_flight` and `per_hour`.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -75,7 +75,7 @@ impl Loading<'_> {
     }
 
     /// `http://` on loopback only: strangers' text must not leave the machine, and no other machine may answer.
-    fn tcp(&mut self, url: &At<String>) -> Option<DeciderPlace> {
+    fn tcp(&mut self, url: &WithSpan<String>) -> Option<DeciderPlace> {
         let parsed = Url::parse(&url.value).ok().filter(|url| url.scheme() == "http" && url.username().is_empty());
         let address = parsed.as_ref().and_then(|url| {
             let ip = match url.host()? {

@@ -9,7 +9,7 @@ use url::Url;
 use super::Loading;
 use super::layers::{Layer, Layered};
 use crate::config::keys;
-use crate::config::raw::RawTable;
+use crate::config::raw::RawConfigTable;
 use crate::config::settings::{AgentSettings, KeySource, NotifyEvent, NotifyTarget, NotifyText, NotifyWay, loopback};
 use crate::document::{duration, nearest};
 use crate::model::{AgentId, Verdict};
@@ -63,7 +63,7 @@ impl Loading<'_> {
         whole.then_some(targets)
     }
 
-    fn target(&mut self, raw: &RawTable) -> Option<NotifyTarget> {
+    fn target(&mut self, raw: &RawConfigTable) -> Option<NotifyTarget> {
         let name = layered(raw, "name").and_then(|name| self.parsed("notify.name", &name, target_name));
         let kind = layered(raw, "kind").and_then(|kind| self.word("notify.kind", &kind, keys::NOTIFY_KINDS));
         // Without a valid kind the other keys would give misleading problems.
@@ -135,7 +135,7 @@ impl Loading<'_> {
         })
     }
 
-    fn way(&mut self, raw: &RawTable, kind: &str) -> Option<NotifyWay> {
+    fn way(&mut self, raw: &RawConfigTable, kind: &str) -> Option<NotifyWay> {
         Some(match kind {
             "matrix" => {
                 let server = self.server(raw, "https://matrix.example.org", &["https", "http"]);
@@ -194,7 +194,7 @@ impl Loading<'_> {
     }
 
     /// The address of a server, which is not a secret.
-    fn server(&mut self, raw: &RawTable, example: &str, schemes: &[&str]) -> Option<Url> {
+    fn server(&mut self, raw: &RawConfigTable, example: &str, schemes: &[&str]) -> Option<Url> {
         let url = self.needed(raw, if schemes.contains(&"smtp") { "mail" } else { "matrix" }, "url", example)?;
         let server = self.parsed("notify.url", &url, |text| {
             let url = Url::parse(text).map_err(|_| format!("expected an address, such as `{example}`"))?;
@@ -217,7 +217,7 @@ impl Loading<'_> {
     }
 
     /// A key that this kind requires.
-    fn needed(&mut self, raw: &RawTable, kind: &str, key: &str, example: &str) -> Option<Layered> {
+    fn needed(&mut self, raw: &RawConfigTable, kind: &str, key: &str, example: &str) -> Option<Layered> {
         let found = layered(raw, key);
         if found.is_none() {
             self.problems
@@ -229,7 +229,7 @@ impl Loading<'_> {
 
     /// Where a secret is, if one is named; `None` where two are.
     #[expect(clippy::option_option, reason = "the outer one says whether the table is sound")]
-    pub(super) fn source(&mut self, raw: &RawTable, names: &[&'static str; 3]) -> Option<Option<KeySource>> {
+    pub(super) fn source(&mut self, raw: &RawConfigTable, names: &[&'static str; 3]) -> Option<Option<KeySource>> {
         let named: Vec<_> = names.iter().filter_map(|name| Some((*name, raw.get(name)?))).collect();
         Some(match named.as_slice() {
             [] => None,
@@ -249,7 +249,7 @@ impl Loading<'_> {
         })
     }
 
-    fn events(&mut self, raw: &RawTable) -> Option<Vec<NotifyEvent>> {
+    fn events(&mut self, raw: &RawConfigTable) -> Option<Vec<NotifyEvent>> {
         let Some(written) = layered(raw, "events") else { return Some(NotifyEvent::ALL.to_vec()) };
         let mut events = Vec::new();
         for word in written.value.lines() {
@@ -274,7 +274,7 @@ impl Loading<'_> {
 
     /// The answers that links in messages allow. A link leads to the page, so there must be a page that others can
     /// reach.
-    fn reply(&mut self, raw: &RawTable) -> Option<Vec<Verdict>> {
+    fn reply(&mut self, raw: &RawConfigTable) -> Option<Vec<Verdict>> {
         let reply = layered(raw, "reply").unwrap_or_else(|| default("none"));
         let wanted = self.word("notify.reply", &reply, keys::NOTIFY_REPLIES)? == "link";
         let may = layered(raw, "reply_may");
@@ -318,7 +318,7 @@ impl Loading<'_> {
         Some(verdicts)
     }
 
-    fn agents_of(&mut self, raw: &RawTable) -> Option<Vec<AgentId>> {
+    fn agents_of(&mut self, raw: &RawConfigTable) -> Option<Vec<AgentId>> {
         let Some(written) = layered(raw, "agents") else { return Some(Vec::new()) };
         let mut agents = Vec::new();
         for id in written.value.lines() {
@@ -331,7 +331,7 @@ impl Loading<'_> {
     }
 }
 
-fn layered(raw: &RawTable, key: &str) -> Option<Layered> {
+fn layered(raw: &RawConfigTable, key: &str) -> Option<Layered> {
     raw.get(key).map(|at| Layered { value: at.value.clone(), layer: Layer::File(at.span.clone()) })
 }
 

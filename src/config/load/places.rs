@@ -12,7 +12,7 @@ use crate::config::raw;
 use crate::config::settings::{CONTROL_READ_NAME, DatabaseSettings};
 use crate::diagnostics::Report;
 use crate::document::Problems;
-use crate::files::Trust;
+use crate::files::FileTrust;
 use crate::model::AgentId;
 
 /// The paths of the daemon's files.
@@ -40,7 +40,7 @@ pub struct Places {
 
 /// Finds them. Fails only where a file that was named cannot be read, or is not TOML.
 pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
-    let (file, text, _) = super::file(path, env, Trust::Anybody)?;
+    let (file, text, _) = super::file(path, env, FileTrust::Anybody)?;
     let mut report = Report::default();
     if let (Some(file), Some(text)) = (&file, &text) {
         report.add_source(file.clone(), text.as_str());

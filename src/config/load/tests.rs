@@ -9,7 +9,7 @@ mod replies;
 
 const AGENT: &str = "[[agents]]\nid = \"5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21\"\n";
 
-fn of(text: &str, env: &[(&str, &str)]) -> Result<Loaded, Report> {
+fn of(text: &str, env: &[(&str, &str)]) -> Result<LoadedConfig, Report> {
     load_text(Some("/etc/doorman.toml".into()), Some(text), &Env::of(env.iter().copied()), &Overrides::default())
 }
 
@@ -155,7 +155,7 @@ fn where_an_agent_and_the_addresses_came_from_is_told() {
     let origin = |key: &str| loaded.origins.iter().find(|(name, ..)| name == key).map(|(_, _, origin)| origin.as_str());
     assert_eq!(origin("platform.rest_url"), Some("from `platform.url`"));
     assert_eq!(origin("platform.socket_url"), Some("`DOORMAN_PLATFORM_SOCKET_URL`"));
-    let told = |loaded: &Loaded| format!("{:?}", loaded.agents);
+    let told = |loaded: &LoadedConfig| format!("{:?}", loaded.agents);
     assert_eq!(told(&loaded), r#"[AgentOrigins { id: "the file", rules: "the default", connection: "the file" }]"#);
     let alone = [("BAND_AGENT_ID", "5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21"), ("DOORMAN_RULES", "r.toml")];
     assert_eq!(

@@ -9,7 +9,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::session::{CONNECT_MAX, Session};
+use super::session::{CONNECT_MAX, DatabaseSession};
 use crate::config::settings::{DatabaseSettings, KeySource};
 use crate::ledger::LedgerError;
 use crate::platform::tls;
@@ -30,7 +30,7 @@ const ASK_MAX: Duration = Duration::from_secs(65);
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum ConnectionPurpose {
     /// The daemon's: to the server that writes.
     Write,
     /// The daemon's, for questions: to the same server.
@@ -41,22 +41,22 @@ pub enum Purpose {
     Push,
 }
 
-impl Purpose {
+impl ConnectionPurpose {
     /// How long a statement may take at the server, in seconds, and how long an answer is waited for. A statement of a
     /// transaction that writes keeps a lease's row; a question may look through a large record, and keeps nobody waiting.
     fn patience(self) -> (u32, Duration) {
         match self {
-            Purpose::Write | Purpose::Push => (5, WRITE_MAX),
-            Purpose::Ask | Purpose::Read => (60, ASK_MAX),
+            ConnectionPurpose::Write | ConnectionPurpose::Push => (5, WRITE_MAX),
+            ConnectionPurpose::Ask | ConnectionPurpose::Read => (60, ASK_MAX),
         }
     }
 
     /// As the server lists its connections. Who waits for transactions of doormen that decide looks at the first name alone.
     fn name(self) -> &'static str {
         match self {
-            Purpose::Write => "doorman",
-            Purpose::Ask | Purpose::Read => "doorman (reading)",
-            Purpose::Push => "doorman (policy)",
+            ConnectionPurpose::Write => "doorman",
+            ConnectionPurpose::Ask | ConnectionPurpose::Read => "doorman (reading)",
+            ConnectionPurpose::Push => "doorman (policy)",
         }
     }
 }
@@ -119,7 +119,7 @@ impl Address {
     }
 
     /// A new connection. The password is read each time: it may have been changed.
-    pub fn connect(&self, purpose: Purpose) -> Result<Session, LedgerError> {
+    pub fn connect(&self, purpose: ConnectionPurpose) -> Result<DatabaseSession, LedgerError> {
         let mut config = self.config.clone();
         config
             .application_name(purpose.name())
@@ -131,10 +131,10 @@ impl Address {
         let (statement, call) = purpose.patience();
         let settings = format!("{SETTINGS} -c statement_timeout={statement}s");
         match purpose {
-            Purpose::Write | Purpose::Ask | Purpose::Push => {
+            ConnectionPurpose::Write | ConnectionPurpose::Ask | ConnectionPurpose::Push => {
                 config.options(settings).target_session_attrs(TargetSessionAttrs::ReadWrite)
             }
-            Purpose::Read => config.options(format!("{settings} -c default_transaction_read_only=on")),
+            ConnectionPurpose::Read => config.options(format!("{settings} -c default_transaction_read_only=on")),
         };
         match &self.password {
             KeySource::Missing => {}
@@ -153,6 +153,6 @@ impl Address {
         };
         let tls =
             tls.map_err(|error| self.unusable(&error.to_string().replace("platform.ca_file", "ledger.ca_file")))?;
-        Session::connect(&config, MakeRustlsConnect::new(tls), call).map_err(|failure| self.unusable(&failure))
+        DatabaseSession::connect(&config, MakeRustlsConnect::new(tls), call).map_err(|failure| self.unusable(&failure))
     }
 }

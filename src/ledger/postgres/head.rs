@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::session::Session;
-use crate::ledger::record::Fault;
+use super::session::DatabaseSession;
+use crate::ledger::record::EntryFault;
 use crate::ledger::sql::Connection;
 use crate::ledger::{LedgerError, Record};
 use crate::policy::rules::Head;
@@ -12,7 +12,7 @@ use crate::policy::rules::Head;
 ///
 /// A plain reading, which locks nothing. A head that comes after it was not pushed when this transaction began, and
 /// `doorman policy push --wait` waits for the transaction to end.
-pub(super) fn outdated(session: &Session, batch: &[Record]) -> Result<Option<LedgerError>, Fault> {
+pub(super) fn outdated(session: &DatabaseSession, batch: &[Record]) -> Result<Option<LedgerError>, EntryFault> {
     let mut good: Option<&Arc<Head>> = None;
     for entry in batch {
         let Record::Intent { head: Some(head), .. } = entry else { continue };
@@ -29,7 +29,7 @@ pub(super) fn outdated(session: &Session, batch: &[Record]) -> Result<Option<Led
 }
 
 /// The number of the head; 0 where nothing was pushed.
-fn newest(session: &Session, name: &str) -> Result<u64, Fault> {
+fn newest(session: &DatabaseSession, name: &str) -> Result<u64, EntryFault> {
     let sql = "SELECT coalesce(max(version), 0) FROM policy_version WHERE name = ?1";
     let version = Connection::Postgres(session).query_row(sql, [name], |row| row.get::<_, i64>(0))?;
     Ok(version.unsigned_abs())

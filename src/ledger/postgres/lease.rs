@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Failure;
-use super::session::Session;
-use crate::ledger::record::Fault;
+use super::DatabaseFailure;
+use super::session::DatabaseSession;
+use crate::ledger::record::EntryFault;
 use crate::ledger::sql::{Connection, params};
 
 /// A lease, as this process knows it.
@@ -45,7 +45,13 @@ const NOBODY: &str = "nobody";
 const HOLDER: &str = "SELECT coalesce((SELECT m.name FROM member m WHERE m.id = l.holder), l.holder), l.epoch, l.seq, l.holder FROM lease l WHERE l.name = ?1";
 
 /// The first statement of a transaction. It waits for whoever has the row, and then sees what they did.
-pub(super) fn fence(session: &Session, me: &str, name: &str, epoch: i64, seq: i64) -> Result<Fence, Fault> {
+pub(super) fn fence(
+    session: &DatabaseSession,
+    me: &str,
+    name: &str,
+    epoch: i64,
+    seq: i64,
+) -> Result<Fence, EntryFault> {
     let connection = Connection::Postgres(session);
     let counted = connection
         .prepare_cached("UPDATE lease SET seq = ?4 WHERE name = ?1 AND holder = ?2 AND epoch = ?3 AND seq = ?4 - 1")?
@@ -65,7 +71,7 @@ pub(super) fn fence(session: &Session, me: &str, name: &str, epoch: i64, seq: i6
 
 /// Takes a lease that nobody has, or somebody who is dead. One that a transaction keeps locked is somebody's for now: it holds up no
 /// other. Twice is no harm: the epoch is another one then.
-pub(super) fn take(session: &Session, me: &str, name: &str) -> Result<Taken, Fault> {
+pub(super) fn take(session: &DatabaseSession, me: &str, name: &str) -> Result<Taken, EntryFault> {
     let connection = Connection::Postgres(session);
     session.begin("BEGIN")?;
     connection.prepare_cached("INSERT INTO lease (name) VALUES (?1) ON CONFLICT DO NOTHING")?.execute([name])?;
@@ -93,10 +99,10 @@ pub(super) fn take(session: &Session, me: &str, name: &str) -> Result<Taken, Fau
 }
 
 /// Drained, of our own will: whoever comes next takes it from nobody.
-pub(super) fn give(session: &Session, me: &str, name: &str) -> Result<bool, Failure> {
+pub(super) fn give(session: &DatabaseSession, me: &str, name: &str) -> Result<bool, DatabaseFailure> {
     Connection::Postgres(session)
         .prepare_cached("UPDATE lease SET holder = NULL, epoch = epoch + 1, seq = 0 WHERE name = ?1 AND holder = ?2")
         .and_then(|mut statement| statement.execute(params![name, me]))
         .map(|given| given > 0)
-        .map_err(|error| Failure::Lost(error.to_string()))
+        .map_err(|error| DatabaseFailure::Lost(error.to_string()))
 }

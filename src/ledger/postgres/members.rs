@@ -7,11 +7,11 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::address::{Address, Purpose};
-use super::session::Session;
+use super::address::{Address, ConnectionPurpose};
+use super::session::DatabaseSession;
 use super::{prepare, schema};
-use crate::ledger::members::{Beat, Held, Joining, Member, State};
-use crate::ledger::sql::{self, Connection, Optional as _, Row, params};
+use crate::ledger::members::{BeatOutcome, Held, Member, MemberState, NewMember};
+use crate::ledger::sql::{self, Connection, Optional as _, SqlRow, params};
 use crate::ledger::{LedgerError, columns};
 
 /// The database's clock, for people.
@@ -24,10 +24,10 @@ const FORGOTTEN_AFTER_DAYS: i64 = 7;
 /// This process among the others. See the module.
 pub struct Members {
     address: Arc<Address>,
-    session: Option<Session>,
+    session: Option<DatabaseSession>,
     /// As whom the writers take leases.
     me: Arc<ArcSwap<String>>,
-    joining: Joining,
+    joining: NewMember,
 }
 
 impl std::fmt::Debug for Members {
@@ -37,7 +37,7 @@ impl std::fmt::Debug for Members {
 }
 
 impl Members {
-    pub(super) fn new(address: Arc<Address>, me: Arc<ArcSwap<String>>, joining: Joining) -> Self {
+    pub(super) fn new(address: Arc<Address>, me: Arc<ArcSwap<String>>, joining: NewMember) -> Self {
         Self { address, session: None, me, joining }
     }
 
@@ -50,7 +50,7 @@ impl Members {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub fn beat(&mut self, reached: u64) -> Result<Beat, LedgerError> {
+    pub fn beat(&mut self, reached: u64) -> Result<BeatOutcome, LedgerError> {
         let me = self.me();
         self.ask(|connection| {
             let sql = format!(
@@ -59,13 +59,13 @@ impl Members {
             let state: Option<String> = connection
                 .query_row(&sql, params![me.as_str(), i64::try_from(reached).unwrap_or(i64::MAX)], |row| row.get(0))
                 .optional()?;
-            if let Some(state) = state.as_deref().and_then(State::parse) {
-                return Ok(Beat::Done(state));
+            if let Some(state) = state.as_deref().and_then(MemberState::parse) {
+                return Ok(BeatOutcome::Done(state));
             }
             let by: Option<Option<String>> = connection
                 .query_row("SELECT set_by FROM member WHERE id = ?1", params![me.as_str()], |row| row.get(0))
                 .optional()?;
-            Ok(Beat::Dead { by: by.flatten() })
+            Ok(BeatOutcome::Dead { by: by.flatten() })
         })
     }
 
@@ -136,7 +136,7 @@ impl Members {
     /// # Errors
     /// The database cannot be asked; then it is nobody still.
     pub fn join_again(&mut self, id: String) -> Result<(), LedgerError> {
-        let joining = Joining { id, before: None, ..self.joining.clone() };
+        let joining = NewMember { id, before: None, ..self.joining.clone() };
         let address = Arc::clone(&self.address);
         self.with_session(|session| join(session, &address, &joining))?;
         self.me.store(Arc::new(joining.id.clone()));
@@ -166,13 +166,16 @@ impl Members {
         })
     }
 
-    fn with_session<T>(&mut self, ask: impl FnOnce(&Session) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
-        if self.session.as_ref().is_none_or(Session::is_broken) {
+    fn with_session<T>(
+        &mut self,
+        ask: impl FnOnce(&DatabaseSession) -> Result<T, LedgerError>,
+    ) -> Result<T, LedgerError> {
+        if self.session.as_ref().is_none_or(DatabaseSession::is_broken) {
             self.session = None;
         }
         let session = match &self.session {
             Some(session) => session,
-            None => self.session.insert(self.address.connect(Purpose::Write)?),
+            None => self.session.insert(self.address.connect(ConnectionPurpose::Write)?),
         };
         let asked = ask(session);
         if asked.is_err() {
@@ -186,7 +189,7 @@ const COLUMNS: &str =
     "m.id, m.instance, m.name, m.version, m.beat, m.state, m.weight, m.agents_max, m.ttl_ms, m.roster, m.reached,
     m.joined_at, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) - m.beat_at";
 
-fn member(row: &Row<'_>) -> sql::Result<Member> {
+fn member(row: &SqlRow<'_>) -> sql::Result<Member> {
     let small = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
     let large = |number: i64| u64::try_from(number).unwrap_or(0);
     let state: String = row.get(5)?;
@@ -196,7 +199,7 @@ fn member(row: &Row<'_>) -> sql::Result<Member> {
         name: row.get(2)?,
         version: row.get(3)?,
         beat: row.get(4)?,
-        state: State::parse(&state).ok_or_else(|| sql::Error::damaged("a state that no doorman writes"))?,
+        state: MemberState::parse(&state).ok_or_else(|| sql::Error::damaged("a state that no doorman writes"))?,
         weight: small(row.get(6)?),
         agents_max: small(row.get(7)?),
         ttl: Duration::from_millis(large(row.get(8)?)),
@@ -220,7 +223,7 @@ fn roster_of(names: &[String]) -> (String, String) {
 }
 
 /// Puts this process among the others. Its own last life, which has certainly ended, is dead from now on.
-pub(super) fn join(session: &Session, address: &Address, joining: &Joining) -> Result<(), LedgerError> {
+pub(super) fn join(session: &DatabaseSession, address: &Address, joining: &NewMember) -> Result<(), LedgerError> {
     let connection = Connection::Postgres(session);
     let joined = (|| -> sql::Result<()> {
         session.begin("BEGIN")?;
@@ -263,7 +266,7 @@ pub(super) fn join(session: &Session, address: &Address, joining: &Joining) -> R
 }
 
 /// All leases are those of a member that is nobody and never dies: whoever still runs writes nothing more, and takes nothing.
-pub fn take_all(session: &Session) -> sql::Result<()> {
+pub fn take_all(session: &DatabaseSession) -> sql::Result<()> {
     let connection = Connection::Postgres(session);
     let (hash, names) = roster_of(&[]);
     let done = (|| {
@@ -288,7 +291,7 @@ pub fn take_all(session: &Session) -> sql::Result<()> {
 
 /// The members that are not dead, with how many leases each holds, for people; and the names of leases that nobody alive holds.
 pub fn list(address: &Address) -> Result<(Vec<Member>, Vec<String>), LedgerError> {
-    let session = address.connect(Purpose::Read)?;
+    let session = address.connect(ConnectionPurpose::Read)?;
     let failed = |error: &sql::Error| columns::read_error(address.shown(), error);
     if schema::found(&session).map_err(|failure| failed(&failure.into()))?.is_none_or(|found| found < 13) {
         return Err(LedgerError::Unusable {
@@ -317,7 +320,8 @@ pub fn list(address: &Address) -> Result<(Vec<Member>, Vec<String>), LedgerError
 /// A person wants these members, by name, to give their agents to others, or to take some again. How many there were.
 pub fn drain(address: &Address, name: &str, drain: bool, person: &str) -> Result<usize, LedgerError> {
     let session = prepare(address)?;
-    let (from, to) = if drain { (State::Up, State::Draining) } else { (State::Draining, State::Up) };
+    let (from, to) =
+        if drain { (MemberState::Up, MemberState::Draining) } else { (MemberState::Draining, MemberState::Up) };
     let sql = format!(
         "UPDATE member SET state = ?3, set_by = ?4, set_at = {NOW} WHERE state = ?2 AND (name = ?1 OR id = ?1)"
     );

@@ -1,9 +1,9 @@
 //! What a database must be for a record to be safe in it, looked at before anything is written there.
 
 use super::Address;
-use super::address::Purpose;
+use super::address::ConnectionPurpose;
 use super::schema;
-use super::session::{Failure, Session};
+use super::session::{DatabaseFailure, DatabaseSession};
 use crate::ledger::LedgerError;
 use crate::ops::log::events;
 
@@ -22,7 +22,7 @@ pub struct Server {
 }
 
 /// Refuses a database in which a record would not be safe; warns of one that may lose what it confirmed.
-pub fn judge(session: &Session, address: &Address) -> Result<(), LedgerError> {
+pub fn judge(session: &DatabaseSession, address: &Address) -> Result<(), LedgerError> {
     let server = server(session, address)?;
     if let Some(why) = server.loses {
         let database = address.shown();
@@ -33,10 +33,10 @@ pub fn judge(session: &Session, address: &Address) -> Result<(), LedgerError> {
 
 /// The same for `doorman doctor`, on a connection of its own.
 pub fn look(address: &Address) -> Result<Server, LedgerError> {
-    server(&address.connect(Purpose::Write)?, address)
+    server(&address.connect(ConnectionPurpose::Write)?, address)
 }
 
-fn server(session: &Session, address: &Address) -> Result<Server, LedgerError> {
+fn server(session: &DatabaseSession, address: &Address) -> Result<Server, LedgerError> {
     let said = |sql: &str| -> Result<String, LedgerError> {
         Ok(session.shown(sql).map_err(|failure| address.unusable(&failure))?.unwrap_or_default())
     };
@@ -71,11 +71,12 @@ fn server(session: &Session, address: &Address) -> Result<Server, LedgerError> {
 
 /// Whether one connection of ours is served by several of the server's. While another holds the one that served ours, a pooler of
 /// transactions gives ours a different one.
-fn is_pooled(session: &Session, address: &Address) -> Result<bool, LedgerError> {
-    let backend =
-        |session: &Session| session.shown("SELECT pg_backend_pid()").map_err(|failure| address.unusable(&failure));
+fn is_pooled(session: &DatabaseSession, address: &Address) -> Result<bool, LedgerError> {
+    let backend = |session: &DatabaseSession| {
+        session.shown("SELECT pg_backend_pid()").map_err(|failure| address.unusable(&failure))
+    };
     let before = backend(session)?;
-    let other = address.connect(Purpose::Write)?;
+    let other = address.connect(ConnectionPurpose::Write)?;
     other.begin("BEGIN").map_err(|failure| address.unusable(&failure))?;
     let theirs = backend(&other)?;
     let after = backend(session)?;
@@ -84,7 +85,7 @@ fn is_pooled(session: &Session, address: &Address) -> Result<bool, LedgerError> 
 }
 
 /// Why what was confirmed may be lost.
-fn loses(session: &Session) -> Result<Option<String>, Failure> {
+fn loses(session: &DatabaseSession) -> Result<Option<String>, DatabaseFailure> {
     let commit = session.shown("SHOW synchronous_commit")?.unwrap_or_default();
     if matches!(commit.as_str(), "off" | "local") {
         return Ok(Some(format!("`synchronous_commit` is `{commit}`")));

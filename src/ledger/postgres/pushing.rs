@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::address::Purpose;
-use super::session::Session;
+use super::address::ConnectionPurpose;
+use super::session::DatabaseSession;
 use super::{Address, preflight, schema};
 use crate::ledger::pushed::{self, PushedVersion};
 use crate::ledger::sql::{self, Connection};
@@ -16,13 +16,13 @@ const TRIES: u32 = 8;
 /// See the module.
 #[derive(Debug)]
 pub struct Pushing {
-    session: Session,
+    session: DatabaseSession,
     address: Address,
 }
 
 /// How a push ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Added {
+pub enum PushOutcome {
     /// It is the head.
     Head(PushedVersion),
     /// Somebody else pushed meanwhile: this is the head now, and nothing was added.
@@ -49,7 +49,7 @@ impl Pushing {
     /// Connects, and makes the schema where there is none. One that is older than this doorman's is not changed: a doorman that runs
     /// may not know the new one.
     pub fn open(address: &Address) -> Result<Self, LedgerError> {
-        let session = address.connect(Purpose::Push)?;
+        let session = address.connect(ConnectionPurpose::Push)?;
         preflight::judge(&session, address)?;
         let failed = |failure| address.unusable(&failure);
         let known = schema::known();
@@ -67,18 +67,18 @@ impl Pushing {
     }
 
     /// Adds a version, if `before` is still the number of the head (0: nothing was pushed yet).
-    pub fn add(&self, before: u64, new: &PushedVersion, texts: &[SourceText]) -> Result<Added, LedgerError> {
+    pub fn add(&self, before: u64, new: &PushedVersion, texts: &[SourceText]) -> Result<PushOutcome, LedgerError> {
         let connection = Connection::Postgres(&self.session);
-        let once = || -> sql::Result<Added> {
+        let once = || -> sql::Result<PushOutcome> {
             self.session.begin("BEGIN")?;
             let head = pushed::head(connection, &new.name)?;
             if head.as_ref().map_or(0, |head| head.version) != before {
                 self.session.rollback();
-                return Ok(Added::Meanwhile(head));
+                return Ok(PushOutcome::Meanwhile(head));
             }
             pushed::add(connection, new, texts)?;
             self.session.commit()?;
-            Ok(Added::Head(new.clone()))
+            Ok(PushOutcome::Head(new.clone()))
         };
         let mut tries = 0;
         loop {

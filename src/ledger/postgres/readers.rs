@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use super::Address;
-use super::address::Purpose;
-use super::session::{Failure, Session};
+use super::address::ConnectionPurpose;
+use super::session::{DatabaseFailure, DatabaseSession};
 use crate::ledger::LedgerError;
 use crate::ledger::sql::Connection;
 
@@ -12,13 +12,13 @@ use crate::ledger::sql::Connection;
 const THREADS: usize = 2;
 
 /// A question, and who gets the answer; it gets an error where there is no connection.
-pub type Read = Box<dyn FnOnce(Result<Connection<'_>, Failure>) + Send>;
+pub type Read = Box<dyn FnOnce(Result<Connection<'_>, DatabaseFailure>) + Send>;
 
 /// The asking side. The threads end when it is gone, or when [`Closing`] is.
 #[derive(Debug)]
-pub struct Asking(Arc<Mutex<Option<mpsc::Sender<Read>>>>);
+pub struct ReaderQueue(Arc<Mutex<Option<mpsc::Sender<Read>>>>);
 
-impl Asking {
+impl ReaderQueue {
     /// Queues a read; `Err` once the ledger is closed.
     pub fn ask(&self, read: Read) -> Result<(), LedgerError> {
         let reads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,7 +38,7 @@ impl Closing {
 }
 
 /// Starts the threads. Each connects when it is first asked.
-pub fn start(address: &Arc<Address>) -> Result<(Asking, Closing), LedgerError> {
+pub fn start(address: &Arc<Address>) -> Result<(ReaderQueue, Closing), LedgerError> {
     let (asking, reads) = mpsc::channel::<Read>();
     let reads = Arc::new(Mutex::new(reads));
     for _ in 0..THREADS {
@@ -50,25 +50,25 @@ pub fn start(address: &Arc<Address>) -> Result<(Asking, Closing), LedgerError> {
             .map_err(|error| address.unusable(&format!("no thread to read it: {error}")))?;
     }
     let asking = Arc::new(Mutex::new(Some(asking)));
-    Ok((Asking(Arc::clone(&asking)), Closing(asking)))
+    Ok((ReaderQueue(Arc::clone(&asking)), Closing(asking)))
 }
 
 fn serve(address: &Address, reads: &Mutex<mpsc::Receiver<Read>>) {
-    let mut session: Option<Session> = None;
+    let mut session: Option<DatabaseSession> = None;
     loop {
         // Whoever waits here holds the lock; the others wait for the lock.
         let read = reads.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(read) = read else { return };
-        if session.as_ref().is_none_or(Session::is_broken) {
+        if session.as_ref().is_none_or(DatabaseSession::is_broken) {
             session = None;
-            match address.connect(Purpose::Ask) {
+            match address.connect(ConnectionPurpose::Ask) {
                 Ok(new) => session = Some(new),
                 Err(LedgerError::Unusable { why, .. }) => {
-                    read(Err(Failure::Lost(why)));
+                    read(Err(DatabaseFailure::Lost(why)));
                     continue;
                 }
                 Err(error) => {
-                    read(Err(Failure::Lost(error.to_string())));
+                    read(Err(DatabaseFailure::Lost(error.to_string())));
                     continue;
                 }
             }

@@ -1,7 +1,7 @@
 //! A database that a command reads.
 
-use super::address::Purpose;
-use super::session::Session;
+use super::address::ConnectionPurpose;
+use super::session::DatabaseSession;
 use super::{Address, schema};
 use crate::ledger::read::TableSize;
 use crate::ledger::{LedgerError, columns, sql};
@@ -9,14 +9,14 @@ use crate::ledger::{LedgerError, columns, sql};
 /// See the module.
 #[derive(Debug)]
 pub struct Reading {
-    session: Session,
+    session: DatabaseSession,
     address: Address,
 }
 
 impl Reading {
     /// Connects to a record that is there.
     pub fn open(address: &Address) -> Result<Self, LedgerError> {
-        let session = address.connect(Purpose::Read)?;
+        let session = address.connect(ConnectionPurpose::Read)?;
         let unusable = |why: String| Err(address.unusable(&why));
         let known = schema::known();
         match schema::found(&session).map_err(|failure| address.unusable(&failure))? {

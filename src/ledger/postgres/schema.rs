@@ -1,6 +1,6 @@
 //! The steps of the schema on PostgreSQL. They have the numbers of SQLite's: the first makes what SQLite's first twelve come to.
 
-use super::session::{Failure, Session};
+use super::session::{DatabaseFailure, DatabaseSession};
 
 /// Each step, with its number.
 const STEPS: &[(i64, &str)] =
@@ -12,7 +12,7 @@ pub fn known() -> i64 {
 }
 
 /// The database's number; `None` where doorman has nothing there.
-pub fn found(session: &Session) -> Result<Option<i64>, Failure> {
+pub fn found(session: &DatabaseSession) -> Result<Option<i64>, DatabaseFailure> {
     if session.shown("SELECT to_regclass('doorman.meta')")?.is_none() {
         return Ok(None);
     }
@@ -21,13 +21,13 @@ pub fn found(session: &Session) -> Result<Option<i64>, Failure> {
 }
 
 /// Whether a doorman that knows this schema may write the record, or read it.
-pub fn oldest(session: &Session, what: &str) -> Result<i64, Failure> {
+pub fn oldest(session: &DatabaseSession, what: &str) -> Result<i64, DatabaseFailure> {
     let number = session.shown(&format!("SELECT {what} FROM doorman.meta"))?;
     Ok(number.and_then(|number| number.parse().ok()).unwrap_or(i64::MAX))
 }
 
 /// Takes the steps that are missing, all or none. Whoever comes second finds them taken.
-pub fn migrate(session: &Session) -> Result<(), Failure> {
+pub fn migrate(session: &DatabaseSession) -> Result<(), DatabaseFailure> {
     for _ in 0..3 {
         match migrate_once(session) {
             // Another doorman made it at the same moment.
@@ -38,7 +38,7 @@ pub fn migrate(session: &Session) -> Result<(), Failure> {
     migrate_once(session)
 }
 
-fn migrate_once(session: &Session) -> Result<(), Failure> {
+fn migrate_once(session: &DatabaseSession) -> Result<(), DatabaseFailure> {
     let before = found(session)?.unwrap_or(0);
     if before >= known() {
         return Ok(());

@@ -34,7 +34,7 @@ const STATEMENTS_MAX: usize = 256;
 
 /// What the database, or the way to it, said.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
+pub enum DatabaseFailure {
     /// The database refused a statement.
     #[error("{message} (SQLSTATE {code})")]
     Said {
@@ -51,12 +51,12 @@ pub enum Failure {
     Silent(Duration),
 }
 
-impl Failure {
+impl DatabaseFailure {
     /// The database's word for it, if it said one.
     pub fn code(&self) -> Option<&str> {
         match self {
-            Failure::Said { code, .. } => Some(code),
-            Failure::Lost(_) | Failure::Silent(_) => None,
+            DatabaseFailure::Said { code, .. } => Some(code),
+            DatabaseFailure::Lost(_) | DatabaseFailure::Silent(_) => None,
         }
     }
 
@@ -66,10 +66,12 @@ impl Failure {
     }
 }
 
-impl From<tokio_postgres::Error> for Failure {
+impl From<tokio_postgres::Error> for DatabaseFailure {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            Some(said) => Failure::Said { code: said.code().code().to_owned(), message: said.message().to_owned() },
+            Some(said) => {
+                DatabaseFailure::Said { code: said.code().code().to_owned(), message: said.message().to_owned() }
+            }
             None => {
                 let mut why = error.to_string();
                 let mut source = std::error::Error::source(&error);
@@ -77,24 +79,24 @@ impl From<tokio_postgres::Error> for Failure {
                     why = format!("{why}: {inner}");
                     source = inner.source();
                 }
-                Failure::Lost(why)
+                DatabaseFailure::Lost(why)
             }
         }
     }
 }
 
 /// The thread that carries the bytes of all connections. It ends with the process.
-fn net() -> Result<&'static Runtime, Failure> {
+fn net() -> Result<&'static Runtime, DatabaseFailure> {
     static NET: OnceLock<Option<Runtime>> = OnceLock::new();
     let made = NET.get_or_init(|| {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(1).thread_name("ledger-net").enable_all().build().ok()
     });
-    made.as_ref().ok_or_else(|| Failure::Lost("no thread to speak to the database".to_owned()))
+    made.as_ref().ok_or_else(|| DatabaseFailure::Lost("no thread to speak to the database".to_owned()))
 }
 
 /// See the module. Dropping it closes the connection.
-pub struct Session {
+pub struct DatabaseSession {
     client: Client,
     carrier: tokio::task::JoinHandle<()>,
     /// How long an answer is waited for.
@@ -108,29 +110,29 @@ pub struct Session {
     cursors: Cell<u64>,
 }
 
-impl std::fmt::Debug for Session {
+impl std::fmt::Debug for DatabaseSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").field("broken", &self.broken).finish_non_exhaustive()
     }
 }
 
-impl Drop for Session {
+impl Drop for DatabaseSession {
     fn drop(&mut self) {
         // A transaction that is open ends with the connection.
         self.carrier.abort();
     }
 }
 
-impl Session {
+impl DatabaseSession {
     /// Connects. No answer is waited for longer than `call_max`.
-    pub fn connect(config: &Config, tls: MakeRustlsConnect, call_max: Duration) -> Result<Self, Failure> {
+    pub fn connect(config: &Config, tls: MakeRustlsConnect, call_max: Duration) -> Result<Self, DatabaseFailure> {
         let net = net()?;
         let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(1).max(1);
         let config = config.clone();
         let connecting = net.spawn(async move { config.connect(tls).await });
         let connect_max = CONNECT_MAX * 2 * hosts;
-        let connected = wait(connecting, connect_max).ok_or(Failure::Silent(connect_max))?;
-        let (client, connection) = connected.map_err(|error| Failure::Lost(error.to_string()))??;
+        let connected = wait(connecting, connect_max).ok_or(DatabaseFailure::Silent(connect_max))?;
+        let (client, connection) = connected.map_err(|error| DatabaseFailure::Lost(error.to_string()))??;
         let carrier = net.spawn(async move {
             // What ended it is returned to whoever asks next.
             let _ = connection.await;
@@ -157,19 +159,19 @@ impl Session {
         self.collided.get()
     }
 
-    fn answer<T>(&self, asked: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Failure> {
+    fn answer<T>(&self, asked: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, DatabaseFailure> {
         if self.broken.get() {
-            return Err(Failure::Lost("the connection was given up".to_owned()));
+            return Err(DatabaseFailure::Lost("the connection was given up".to_owned()));
         }
         let answered = match wait(asked, self.call_max) {
-            Some(answered) => answered.map_err(Failure::from),
-            None => Err(Failure::Silent(self.call_max)),
+            Some(answered) => answered.map_err(DatabaseFailure::from),
+            None => Err(DatabaseFailure::Silent(self.call_max)),
         };
         let gone = match &answered {
             Ok(_) => false,
             // A demoted primary says that it only reads: the connection leads to the wrong place.
-            Err(Failure::Said { code, .. }) => code == "25006",
-            Err(Failure::Lost(_) | Failure::Silent(_)) => true,
+            Err(DatabaseFailure::Said { code, .. }) => code == "25006",
+            Err(DatabaseFailure::Lost(_) | DatabaseFailure::Silent(_)) => true,
         };
         if let Err(failure) = &answered {
             self.collided.set(failure.collided());
@@ -182,12 +184,12 @@ impl Session {
     }
 
     /// Statements without parameters, in this engine's own words.
-    pub fn batch(&self, sql: &str) -> Result<(), Failure> {
+    pub fn batch(&self, sql: &str) -> Result<(), DatabaseFailure> {
         self.answer(self.client.batch_execute(sql))
     }
 
     /// What a setting of this session is.
-    pub fn shown(&self, sql: &str) -> Result<Option<String>, Failure> {
+    pub fn shown(&self, sql: &str) -> Result<Option<String>, DatabaseFailure> {
         let rows = self.answer(self.client.simple_query(sql))?;
         let first = rows.iter().find_map(|message| match message {
             tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).map(str::to_owned)),
@@ -196,7 +198,7 @@ impl Session {
         Ok(first.flatten())
     }
 
-    fn prepared(&self, sql: &str) -> Result<tokio_postgres::Statement, Failure> {
+    fn prepared(&self, sql: &str) -> Result<tokio_postgres::Statement, DatabaseFailure> {
         if let Some(known) = self.statements.borrow().get(sql) {
             return Ok(known.clone());
         }
@@ -233,7 +235,7 @@ impl Session {
     }
 
     /// Begins a transaction, if none is open; returns whether it did.
-    pub fn begin(&self, how: &str) -> Result<bool, Failure> {
+    pub fn begin(&self, how: &str) -> Result<bool, DatabaseFailure> {
         if self.in_transaction.get() {
             return Ok(false);
         }
@@ -243,7 +245,7 @@ impl Session {
     }
 
     /// Ends it. A COMMIT of a transaction in which a statement failed succeeds, and undoes it: the statement before it fails then.
-    pub fn commit(&self) -> Result<(), Failure> {
+    pub fn commit(&self) -> Result<(), DatabaseFailure> {
         self.batch("SELECT 1; COMMIT")?;
         self.in_transaction.set(false);
         Ok(())
@@ -258,10 +260,10 @@ impl Session {
     }
 
     /// Begins a reading that may stop early.
-    pub fn reading<'a>(&'a self, sql: &str, params: &[&dyn ToSql]) -> sql::Result<Reading<'a>> {
+    pub fn reading<'a>(&'a self, sql: &str, params: &[&dyn ToSql]) -> sql::Result<RowStream<'a>> {
         let own = self.begin("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")?;
         self.cursors.set(self.cursors.get() + 1);
-        let mut reading = Reading {
+        let mut reading = RowStream {
             session: self,
             name: format!("reading_{}", self.cursors.get()),
             own,
@@ -294,8 +296,8 @@ impl Session {
 }
 
 /// Rows that are still to be read.
-pub struct Reading<'a> {
-    session: &'a Session,
+pub struct RowStream<'a> {
+    session: &'a DatabaseSession,
     name: String,
     /// Whether the transaction is its own.
     own: bool,
@@ -306,7 +308,7 @@ pub struct Reading<'a> {
     all: bool,
 }
 
-impl Reading<'_> {
+impl RowStream<'_> {
     /// The next row.
     pub fn next(&mut self) -> sql::Result<Option<&tokio_postgres::Row>> {
         if self.rows.is_empty() && !self.all {
@@ -320,7 +322,7 @@ impl Reading<'_> {
     }
 }
 
-impl Drop for Reading<'_> {
+impl Drop for RowStream<'_> {
     fn drop(&mut self) {
         if self.own {
             self.session.rollback();
@@ -332,15 +334,15 @@ impl Drop for Reading<'_> {
 
 /// A column as every engine gives it.
 pub fn column(row: &tokio_postgres::Row, number: usize) -> sql::Result<ValueRef<'_>> {
-    match row.try_get::<_, Column<'_>>(number) {
-        Ok(Column(value)) => Ok(value),
+    match row.try_get::<_, ColumnValue<'_>>(number) {
+        Ok(ColumnValue(value)) => Ok(value),
         Err(error) => Err(sql::Error::damaged(&error.to_string())),
     }
 }
 
-struct Column<'a>(ValueRef<'a>);
+struct ColumnValue<'a>(ValueRef<'a>);
 
-impl<'a> FromSql<'a> for Column<'a> {
+impl<'a> FromSql<'a> for ColumnValue<'a> {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
         let value = match *ty {
             Type::BOOL => ValueRef::Integer(i64::from(bool::from_sql(ty, raw)?)),
@@ -365,9 +367,9 @@ impl<'a> FromSql<'a> for Column<'a> {
 
 /// A value on its way to the database, whatever type that wants.
 #[derive(Debug)]
-struct Bound(Value);
+struct Parameter(Value);
 
-fn bind(params: &[&dyn ToSql]) -> sql::Result<Vec<Bound>> {
+fn bind(params: &[&dyn ToSql]) -> sql::Result<Vec<Parameter>> {
     let bound = params.iter().map(|param| {
         let value = match param.to_sql()? {
             ToSqlOutput::Owned(value) => value,
@@ -376,12 +378,12 @@ fn bind(params: &[&dyn ToSql]) -> sql::Result<Vec<Bound>> {
             }
             _ => return Err(sql::Error::damaged("a value of a kind that no engine but SQLite has")),
         };
-        Ok(Bound(value))
+        Ok(Parameter(value))
     });
     bound.collect()
 }
 
-impl tokio_postgres::types::ToSql for Bound {
+impl tokio_postgres::types::ToSql for Parameter {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
         match (&self.0, ty) {
             (Value::Null, _) => return Ok(IsNull::Yes),

@@ -16,17 +16,17 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot, watch};
 
-use super::address::Purpose;
+use super::address::ConnectionPurpose;
 use super::head;
 use super::lease::{Fence, Lease, Taken, fence, give, take};
 use super::readers::Closing;
-use super::session::Session;
-use super::{Address, Failure};
+use super::session::DatabaseSession;
+use super::{Address, DatabaseFailure};
 use crate::clock::{Clock, Mono};
 use crate::ledger::blank::Blanking;
-use crate::ledger::record::{Fault, Numbers, Recorder};
+use crate::ledger::record::{EntryFault, EntryWriter, Numbers};
 use crate::ledger::sql::Connection;
-use crate::ledger::{Health, LedgerError, Options, Record};
+use crate::ledger::{LedgerError, LedgerHealth, LedgerOptions, Record};
 use crate::ops::log::events;
 use crate::ops::stop_at::{self, Point};
 
@@ -62,17 +62,17 @@ pub enum Job {
 enum Trouble {
     /// The lease is somebody else's.
     Fenced(String),
-    Fault(Fault),
+    Fault(EntryFault),
 }
 
-impl<T: Into<Fault>> From<T> for Trouble {
+impl<T: Into<EntryFault>> From<T> for Trouble {
     fn from(fault: T) -> Self {
         Trouble::Fault(fault.into())
     }
 }
 
 /// A lease that a batch counts up: its name, under which life, its epoch, and the number of the batch.
-type Counted = (String, Arc<String>, i64, i64);
+type LeaseUse = (String, Arc<String>, i64, i64);
 
 /// The leases that a batch needs: its agents', and those of the targets of its messages.
 pub fn whose(batch: &[Record]) -> Vec<String> {
@@ -88,14 +88,14 @@ pub fn place(name: &str, threads: usize) -> usize {
 }
 
 /// What all writers say together.
-struct Board {
-    health: watch::Sender<Health>,
+struct WriterBoard {
+    health: watch::Sender<LedgerHealth>,
     clock: Clock,
     /// By writer: why it cannot write.
     blocked: Mutex<Vec<Option<String>>>,
 }
 
-impl Board {
+impl WriterBoard {
     fn say(&self, writer: usize, why: Option<String>) {
         let mut blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
         blocked[writer] = why;
@@ -103,9 +103,11 @@ impl Board {
         let first = blocked.iter().flatten().next().cloned();
         self.health.send_if_modified(|health| {
             let next = match (&first, &*health) {
-                (None, _) => Health::Ok,
-                (Some(why), Health::Blocked { since, .. }) => Health::Blocked { why: why.clone(), since: *since },
-                (Some(why), Health::Ok) => Health::Blocked { why: why.clone(), since: now },
+                (None, _) => LedgerHealth::Ok,
+                (Some(why), LedgerHealth::Blocked { since, .. }) => {
+                    LedgerHealth::Blocked { why: why.clone(), since: *since }
+                }
+                (Some(why), LedgerHealth::Ok) => LedgerHealth::Blocked { why: why.clone(), since: now },
             };
             let changed = next != *health;
             *health = next;
@@ -117,15 +119,15 @@ impl Board {
 struct Writer {
     number: usize,
     address: Arc<Address>,
-    session: Option<Session>,
+    session: Option<DatabaseSession>,
     /// Names this life of this process; another one after the others thought it was dead.
     me: Arc<ArcSwap<String>>,
     /// Whether the leases stay in this process's name when it ends.
     keeps: Arc<AtomicBool>,
     leases: HashMap<String, Lease>,
-    options: Options,
+    options: LedgerOptions,
     jobs: mpsc::Receiver<Job>,
-    board: Arc<Board>,
+    board: Arc<WriterBoard>,
     waiting: VecDeque<Job>,
     /// While blocked: not before this.
     retry_at: Option<Mono>,
@@ -140,15 +142,16 @@ struct Writer {
 /// Starts the threads; the first has the connection that there is already.
 pub fn start(
     address: &Arc<Address>,
-    first: Session,
+    first: DatabaseSession,
     readers: Closing,
-    options: &Options,
+    options: &LedgerOptions,
     (me, keeps): (&Arc<ArcSwap<String>>, &Arc<AtomicBool>),
     outdated: &Arc<Notify>,
-) -> Result<(Vec<mpsc::Sender<Job>>, watch::Receiver<Health>), LedgerError> {
+) -> Result<(Vec<mpsc::Sender<Job>>, watch::Receiver<LedgerHealth>), LedgerError> {
     let threads = address.connections().saturating_sub(READING).max(1);
-    let (health, heard) = watch::channel(Health::Ok);
-    let board = Arc::new(Board { health, clock: options.clock.clone(), blocked: Mutex::new(vec![None; threads]) });
+    let (health, heard) = watch::channel(LedgerHealth::Ok);
+    let board =
+        Arc::new(WriterBoard { health, clock: options.clock.clone(), blocked: Mutex::new(vec![None; threads]) });
     let mut first = Some(first);
     let mut all = Vec::new();
     for number in 0..threads {
@@ -293,9 +296,9 @@ impl Writer {
             }
             match trouble {
                 Trouble::Fenced(holder) => return Ok(Err(LedgerError::Fenced { holder })),
-                Trouble::Fault(Fault::Refused(_) | Fault::Answered { .. }) if !apart => apart = true,
+                Trouble::Fault(EntryFault::Refused(_) | EntryFault::Answered { .. }) if !apart => apart = true,
                 Trouble::Fault(fault) => {
-                    let collided = self.session.as_ref().is_some_and(Session::collided);
+                    let collided = self.session.as_ref().is_some_and(DatabaseSession::collided);
                     if !collided || collisions == COLLISIONS_MAX {
                         return Err(why(fault));
                     }
@@ -323,7 +326,8 @@ impl Writer {
                     session.rollback();
                     self.counted(&held);
                     let unsure = commit.unsure.take();
-                    return unsure.ok_or_else(|| Fault::Blocked("a lease was counted up by nobody".to_owned()).into());
+                    return unsure
+                        .ok_or_else(|| EntryFault::Blocked("a lease was counted up by nobody".to_owned()).into());
                 }
                 Fence::Lost(by) => {
                     tracing::warn!(
@@ -343,7 +347,7 @@ impl Writer {
         if apart {
             session.batch("SAVEPOINT batch")?;
         }
-        let mut recorder = Recorder { connection, numbers: &mut self.numbers };
+        let mut recorder = EntryWriter { connection, numbers: &mut self.numbers };
         let written = match &outdated {
             Some(_) => Ok(()),
             None => commit.batch.iter().try_for_each(|entry| recorder.record(entry)),
@@ -357,13 +361,13 @@ impl Writer {
                 }
                 None => Ok(()),
             },
-            Err(fault @ (Fault::Refused(_) | Fault::Answered { .. })) if apart => {
+            Err(fault @ (EntryFault::Refused(_) | EntryFault::Answered { .. })) if apart => {
                 session.batch("ROLLBACK TO batch")?;
                 self.numbers = Numbers::default();
                 write_what_happened(session, &mut self.numbers, &commit.batch)?;
                 Err(match fault {
-                    Fault::Answered { request, said } => LedgerError::Answered { request, said },
-                    Fault::Refused(why) | Fault::Blocked(why) => LedgerError::Refused { why },
+                    EntryFault::Answered { request, said } => LedgerError::Answered { request, said },
+                    EntryFault::Refused(why) | EntryFault::Blocked(why) => LedgerError::Refused { why },
                 })
             }
             Err(fault) => return Err(fault.into()),
@@ -376,7 +380,7 @@ impl Writer {
         Ok(result)
     }
 
-    fn counted(&mut self, held: &[Counted]) {
+    fn counted(&mut self, held: &[LeaseUse]) {
         for (name, me, epoch, seq) in held {
             self.leases.insert(name.clone(), Lease::Held { me: Arc::clone(me), epoch: *epoch, seq: *seq });
         }
@@ -430,7 +434,7 @@ impl Writer {
     }
 
     /// Gives a lease up. What is committed for it later is fenced.
-    fn give(&mut self, name: &str) -> Result<(), Failure> {
+    fn give(&mut self, name: &str) -> Result<(), DatabaseFailure> {
         let me = match self.leases.get(name) {
             Some(Lease::Held { me, .. }) => Arc::clone(me),
             Some(Lease::Gone { .. }) | None => self.me.load_full(),
@@ -519,36 +523,39 @@ impl Writer {
 /// All handles were dropped.
 struct AllGone;
 
-fn why(fault: Fault) -> String {
+fn why(fault: EntryFault) -> String {
     match fault {
-        Fault::Blocked(why) | Fault::Refused(why) => why,
-        Fault::Answered { request, .. } => format!("request {request} was answered"),
+        EntryFault::Blocked(why) | EntryFault::Refused(why) => why,
+        EntryFault::Answered { request, .. } => format!("request {request} was answered"),
     }
 }
 
 /// The connection, made again where it is gone.
-fn connected<'a>(session: &'a mut Option<Session>, address: &Address) -> Result<&'a Session, Failure> {
-    if session.as_ref().is_none_or(Session::is_broken) {
+fn connected<'a>(
+    session: &'a mut Option<DatabaseSession>,
+    address: &Address,
+) -> Result<&'a DatabaseSession, DatabaseFailure> {
+    if session.as_ref().is_none_or(DatabaseSession::is_broken) {
         *session = None;
     }
     match session {
         Some(session) => Ok(session),
-        None => match address.connect(Purpose::Write) {
+        None => match address.connect(ConnectionPurpose::Write) {
             Ok(new) => Ok(session.insert(new)),
-            Err(LedgerError::Unusable { why, .. }) => Err(Failure::Lost(why)),
-            Err(error) => Err(Failure::Lost(error.to_string())),
+            Err(LedgerError::Unusable { why, .. }) => Err(DatabaseFailure::Lost(why)),
+            Err(error) => Err(DatabaseFailure::Lost(error.to_string())),
         },
     }
 }
 
 /// Of a batch with an entry that was refused, all that tells what happened: only what was about to happen, the intents,
 /// is left out, and does not.
-fn write_what_happened(session: &Session, numbers: &mut Numbers, batch: &[Record]) -> Result<(), Fault> {
+fn write_what_happened(session: &DatabaseSession, numbers: &mut Numbers, batch: &[Record]) -> Result<(), EntryFault> {
     for entry in batch.iter().filter(|entry| !matches!(entry, Record::Intent { .. })) {
         session.batch("SAVEPOINT entry")?;
-        match (Recorder { connection: Connection::Postgres(session), numbers }).record(entry) {
+        match (EntryWriter { connection: Connection::Postgres(session), numbers }).record(entry) {
             Ok(()) => {}
-            Err(Fault::Refused(_) | Fault::Answered { .. }) => {
+            Err(EntryFault::Refused(_) | EntryFault::Answered { .. }) => {
                 session.batch("ROLLBACK TO entry")?;
                 *numbers = Numbers::default();
             }

@@ -1,7 +1,7 @@
 //! Who is a contact, since when, and who approved the contact.
 
 use crate::ledger::columns::{Micros, Parsed};
-use crate::ledger::sql::{self, Connection, Optional as _, Row, Text as _, params};
+use crate::ledger::sql::{self, Connection, Optional as _, SqlRow, TextColumn as _, params};
 use crate::model::{AgentId, ContactId, ContactKind, GuestDoubt, Handle, RequestId, StrangerText};
 use crate::policy::By;
 use jiff::Timestamp;
@@ -215,7 +215,7 @@ pub fn spans(connection: Connection<'_>, agent: &AgentId, owner: Option<&str>) -
     Ok(ContactSpans(spans))
 }
 
-fn read(row: &Row<'_>) -> sql::Result<RecordedContact> {
+fn read(row: &SqlRow<'_>) -> sql::Result<RecordedContact> {
     let text = |column: usize| -> sql::Result<Option<StrangerText>> {
         Ok(row.get_ref(column)?.text_or_null()?.map(StrangerText::new))
     };

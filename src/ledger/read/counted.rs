@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::LedgerReader;
 use crate::ledger::columns::{Micros, Parsed};
-use crate::ledger::sql::{self, Connection, Text as _};
+use crate::ledger::sql::{self, Connection, TextColumn as _};
 use crate::ledger::{LedgerError, reasons};
 use crate::model::{AgentId, Verdict};
 use crate::policy::{RuleName, Truth};

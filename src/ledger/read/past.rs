@@ -9,19 +9,19 @@ use jiff::{SignedDuration, Timestamp};
 use super::{RecordedRequest, rows};
 use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::reasons;
-use crate::ledger::sql::{self, Connection, Optional as _, Text as _, params};
-use crate::ledger::{HistoryReach, Reach};
+use crate::ledger::sql::{self, Connection, Optional as _, TextColumn as _, params};
+use crate::ledger::{HistoryReach, MemoryReach};
 use crate::model::{AgentId, Handle, RequestId, Verdict};
 use crate::policy::doubts::{Basis, Doubt, Fact};
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
-use crate::policy::{By, Charge, RuleName, Told};
+use crate::policy::{By, Charge, DeciderVerdict, RuleName};
 
 /// An answer that was given up after the moment had taken its places then. None is open for longer than this.
 const OPEN_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 /// A moment in the order of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
+pub struct RowMoment {
     /// Its time.
     pub at: Timestamp,
     /// What was written while this was the newest decision, or later, came after; `None`: the time decides.
@@ -32,7 +32,7 @@ pub struct Moment {
     answer: Option<i64>,
 }
 
-impl Moment {
+impl RowMoment {
     /// A time.
     pub fn at(at: Timestamp) -> Self {
         Self { at, decision: None, tie: Timestamp::MIN, answer: None }
@@ -76,7 +76,7 @@ impl RecordedRequest {
 struct Past<'a> {
     connection: Connection<'a>,
     agent: i64,
-    moment: Moment,
+    moment: RowMoment,
 }
 
 /// See the module. `owner` is whose history it is; limits and `approvals_max` are everybody's. Holds and pauses are those
@@ -86,8 +86,8 @@ pub fn memory(
     agent: &AgentId,
     request: Option<&RecordedRequest>,
     owner: Option<&str>,
-    reach: Reach,
-    moment: Moment,
+    reach: MemoryReach,
+    moment: RowMoment,
 ) -> sql::Result<SavedState> {
     let found = connection.query_row("SELECT n FROM agent WHERE id = ?1", [agent.as_str()], |row| row.get(0));
     let Some(agent): Option<i64> = found.optional()? else {
@@ -136,7 +136,7 @@ pub fn memory(
 }
 
 /// The verdicts of deciders about a request, with their times, in order.
-pub fn told_of(connection: Connection<'_>, request: i64) -> sql::Result<Vec<(Timestamp, Told)>> {
+pub fn told_of(connection: Connection<'_>, request: i64) -> sql::Result<Vec<(Timestamp, DeciderVerdict)>> {
     connection
         .prepare_cached("SELECT at, decider, question, verdict, reason FROM told WHERE request = ?1 ORDER BY n")?
         .query_map([request], |row| Ok((row.get::<_, Micros>(0)?.0, crate::ledger::restore::told(row)?)))?
@@ -179,7 +179,7 @@ impl Past<'_> {
     fn answered_before() -> String {
         format!(
             "CASE WHEN CAST(?6 AS bigint) IS NOT NULL THEN w.n < ?6 ELSE {} END",
-            Moment::before("w.after_decision", "w.reserved_at")
+            RowMoment::before("w.after_decision", "w.reserved_at")
         )
     }
 
@@ -188,7 +188,7 @@ impl Past<'_> {
         let (at, decision, tie) = self.order();
         let sql = format!(
             "SELECT n, paused FROM pause WHERE agent = ?1 AND ?2 AND {} ORDER BY n DESC",
-            Moment::before("after_decision", "at")
+            RowMoment::before("after_decision", "at")
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query(params![self.agent, true, at, decision, tie])?;
@@ -208,8 +208,8 @@ impl Past<'_> {
         let sql = format!(
             "SELECT person FROM hold WHERE agent = ?1 AND request = ?2 AND {} AND (ended_at IS NULL OR NOT {})
              ORDER BY n DESC LIMIT 1",
-            Moment::before("after_decision", "at"),
-            Moment::before("ended_after", "ended_at")
+            RowMoment::before("after_decision", "at"),
+            RowMoment::before("ended_after", "ended_at")
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let person = statement
@@ -406,13 +406,13 @@ fn charges_of<'a>(facts: &str, request: &'a RequestId, at: Timestamp) -> impl It
 pub fn of_handle(
     connection: Connection<'_>,
     agent: Option<&AgentId>,
-    wanted: &rows::Wanted,
+    wanted: &rows::WhoseRequests,
     most: usize,
 ) -> sql::Result<Vec<i64>> {
     let owner = match wanted {
-        rows::Wanted::Plain(handle) => Some(handle.owner()),
-        rows::Wanted::AgentsOf(owner) => Some(owner.as_str()),
-        rows::Wanted::Text(_) => None,
+        rows::WhoseRequests::Plain(handle) => Some(handle.owner()),
+        rows::WhoseRequests::AgentsOf(owner) => Some(owner.as_str()),
+        rows::WhoseRequests::Text(_) => None,
     };
     let mut statement = connection.prepare_cached(
         "SELECT r.n, r.handle FROM request r JOIN agent a ON a.n = r.agent

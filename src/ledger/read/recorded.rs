@@ -180,7 +180,7 @@ pub struct Filter {
 impl Filter {
     /// Whether the filter, apart from [`Filter::limit`], lets this request through.
     pub fn lets_through(&self, request: &RecordedRequest) -> bool {
-        let handle = self.handle.as_deref().map(rows::Wanted::parse);
+        let handle = self.handle.as_deref().map(rows::WhoseRequests::parse);
         rows::within(self, request) && rows::lets_through(self, handle.as_ref(), request)
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::reasons;
-use crate::ledger::sql::{self, Connection, Row, Text as _, params};
+use crate::ledger::sql::{self, Connection, SqlRow, TextColumn as _, params};
 use crate::model::{AgentId, Answer, ContactRequest, Handle, Outcome, Sender, StrangerText, Verdict};
 use crate::policy::{By, Mode};
 
@@ -51,7 +51,7 @@ const PAGE_ROWS: usize = 512;
 
 /// How consistent a reading is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
+pub enum Consistency {
     /// One moment of the file, all in memory.
     One,
     /// One for each page of [`PAGE_ROWS`]: no transaction is open while `take` works, which may wait for a person. An open one
@@ -63,10 +63,10 @@ pub enum Moment {
 pub fn for_each(
     connection: Connection<'_>,
     filter: &Filter,
-    moment: Moment,
+    moment: Consistency,
     mut take: impl FnMut(RecordedRequest) -> ControlFlow<()>,
 ) -> sql::Result<()> {
-    let handle = filter.handle.as_deref().map(Wanted::parse);
+    let handle = filter.handle.as_deref().map(WhoseRequests::parse);
     let fits = |request: &RecordedRequest| within(filter, request) && lets_through(filter, handle.as_ref(), request);
     if let Some(limit) = filter.limit {
         let newest = newest(connection, filter, handle.as_ref(), limit, fits)?;
@@ -87,7 +87,7 @@ pub fn for_each(
 fn newest(
     connection: Connection<'_>,
     filter: &Filter,
-    handle: Option<&Wanted>,
+    handle: Option<&WhoseRequests>,
     limit: usize,
     fits: impl Fn(&RecordedRequest) -> bool,
 ) -> sql::Result<Vec<RecordedRequest>> {
@@ -119,7 +119,7 @@ fn newest(
 /// All requests that a filter may let through, in the order of their rows, page by page.
 struct Pages<'a> {
     filter: &'a Filter,
-    handle: Option<&'a Wanted>,
+    handle: Option<&'a WhoseRequests>,
     rows: usize,
     left: Left,
 }
@@ -136,12 +136,12 @@ impl<'a> Pages<'a> {
     fn of(
         connection: Connection<'_>,
         filter: &'a Filter,
-        handle: Option<&'a Wanted>,
-        moment: Moment,
+        handle: Option<&'a WhoseRequests>,
+        moment: Consistency,
     ) -> sql::Result<Self> {
         let rows = match moment {
-            Moment::One => usize::MAX,
-            Moment::EachPage => PAGE_ROWS,
+            Consistency::One => usize::MAX,
+            Consistency::EachPage => PAGE_ROWS,
         };
         let left =
             touched(connection, filter)?.map_or(Left::After(i64::MIN), |touched| Left::These(touched.into_iter()));
@@ -189,7 +189,7 @@ fn touched(connection: Connection<'_>, filter: &Filter) -> sql::Result<Option<BT
 fn scan(
     connection: Connection<'_>,
     filter: &Filter,
-    handle: Option<&Wanted>,
+    handle: Option<&WhoseRequests>,
     after: i64,
     most: i64,
     mut sift: impl FnMut(i64, RecordedRequest) -> ControlFlow<()>,
@@ -209,9 +209,9 @@ fn scan(
     let order = if filter.limit.is_some() { "DESC" } else { "ASC" };
     let (owner, owned) = match handle {
         None => (None, "CAST(?3 AS text) IS NULL"),
-        Some(Wanted::Plain(handle)) => (Some(handle.owner()), "r.owner = ?3"),
-        Some(Wanted::AgentsOf(owner)) => (Some(owner.as_str()), "r.owner = ?3"),
-        Some(Wanted::Text(_)) => (None, "r.owner IS NOT DISTINCT FROM ?3"),
+        Some(WhoseRequests::Plain(handle)) => (Some(handle.owner()), "r.owner = ?3"),
+        Some(WhoseRequests::AgentsOf(owner)) => (Some(owner.as_str()), "r.owner = ?3"),
+        Some(WhoseRequests::Text(_)) => (None, "r.owner IS NOT DISTINCT FROM ?3"),
     };
     let sql = format!(
         "{SELECT} WHERE r.n >= ?1 AND (CAST(?2 AS text) IS NULL OR a.id = ?2) AND {owned} ORDER BY r.n {order} LIMIT ?4"
@@ -290,7 +290,7 @@ pub fn one(connection: Connection<'_>, n: i64) -> sql::Result<Option<RecordedReq
 }
 
 /// Whether everything matches the filter except time and agent, which the query checks.
-pub fn lets_through(filter: &Filter, handle: Option<&Wanted>, request: &RecordedRequest) -> bool {
+pub fn lets_through(filter: &Filter, handle: Option<&WhoseRequests>, request: &RecordedRequest) -> bool {
     let outcome = match filter.outcome {
         None => true,
         Some(OutcomeFilter::Pending) => request.settled.is_none(),
@@ -303,7 +303,7 @@ pub fn lets_through(filter: &Filter, handle: Option<&Wanted>, request: &Recorded
 }
 
 /// Whose requests a person asked for.
-pub enum Wanted {
+pub enum WhoseRequests {
     /// This one.
     Plain(Handle),
     /// Any agent of this owner's.
@@ -312,52 +312,52 @@ pub enum Wanted {
     Text(String),
 }
 
-impl Wanted {
+impl WhoseRequests {
     /// Reads `john`, `@John/bot` or `john/*`.
     pub fn parse(text: &str) -> Self {
         let owner = text.strip_suffix("/*").and_then(|owner| Handle::parse(owner).ok());
         match (owner, Handle::parse(text)) {
-            (Some(owner), _) if owner.slug().is_none() => Wanted::AgentsOf(owner.as_str().to_owned()),
-            (_, Ok(handle)) => Wanted::Plain(handle),
-            (_, Err(_)) => Wanted::Text(text.to_owned()),
+            (Some(owner), _) if owner.slug().is_none() => WhoseRequests::AgentsOf(owner.as_str().to_owned()),
+            (_, Ok(handle)) => WhoseRequests::Plain(handle),
+            (_, Err(_)) => WhoseRequests::Text(text.to_owned()),
         }
     }
 
     /// Whether this is one of them.
     pub fn is(&self, sender: &Sender) -> bool {
         match self {
-            Wanted::Plain(handle) => sender.handle() == Some(handle),
-            Wanted::AgentsOf(owner) => {
+            WhoseRequests::Plain(handle) => sender.handle() == Some(handle),
+            WhoseRequests::AgentsOf(owner) => {
                 sender.handle().is_some_and(|handle| handle.owner() == owner && handle.slug().is_some())
             }
-            Wanted::Text(text) => sender.original().is_some_and(|original| original.raw() == text),
+            WhoseRequests::Text(text) => sender.original().is_some_and(|original| original.raw() == text),
         }
     }
 }
 
-fn get<T>(row: &Row<'_>, column: usize) -> sql::Result<T>
+fn get<T>(row: &SqlRow<'_>, column: usize) -> sql::Result<T>
 where
     Parsed<T>: sql::FromSql,
 {
     row.get::<_, Parsed<T>>(column).map(|Parsed(value)| value)
 }
 
-fn maybe<T>(row: &Row<'_>, column: usize) -> sql::Result<Option<T>>
+fn maybe<T>(row: &SqlRow<'_>, column: usize) -> sql::Result<Option<T>>
 where
     Parsed<T>: sql::FromSql,
 {
     Ok(row.get::<_, Option<Parsed<T>>>(column)?.map(|Parsed(value)| value))
 }
 
-fn time(row: &Row<'_>, column: usize) -> sql::Result<Option<Timestamp>> {
+fn time(row: &SqlRow<'_>, column: usize) -> sql::Result<Option<Timestamp>> {
     Ok(row.get::<_, Option<Micros>>(column)?.map(|Micros(at)| at))
 }
 
-fn text(row: &Row<'_>, column: usize) -> sql::Result<Option<StrangerText>> {
+fn text(row: &SqlRow<'_>, column: usize) -> sql::Result<Option<StrangerText>> {
     Ok(row.get_ref(column)?.text_or_null()?.map(StrangerText::new))
 }
 
-fn recorded(row: &Row<'_>) -> sql::Result<RecordedRequest> {
+fn recorded(row: &SqlRow<'_>) -> sql::Result<RecordedRequest> {
     let settled: Option<String> = row.get(10)?;
     let Micros(first_seen) = row.get(7)?;
     let newest_at = time(row, 11)?;

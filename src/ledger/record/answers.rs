@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::numbers::LastAnswer;
-use super::{Fault, Recorder};
-use crate::inbox::Said;
+use super::{EntryFault, EntryWriter};
+use crate::inbox::GivenAnswer;
 use crate::ledger::columns::{Micros, cut};
 use crate::ledger::sql::{Optional as _, params};
 use crate::model::{Answer, Outcome, Refusal, Verdict};
@@ -12,7 +12,7 @@ use crate::policy::{By, Charge};
 
 /// An [`Record::Intent`](crate::ledger::Record::Intent) by row numbers.
 #[derive(Clone, Copy)]
-pub(super) struct Intent<'a> {
+pub(super) struct IntentRow<'a> {
     pub(super) agent: i64,
     pub(super) request: i64,
     pub(super) answer: Answer,
@@ -36,9 +36,9 @@ struct LastRow {
     same_reason: bool,
 }
 
-impl Recorder<'_> {
+impl EntryWriter<'_> {
     /// An answer other than the intended one that was carried out according to the record.
-    pub(super) fn carried_out(&mut self, intent: &Intent<'_>) -> Result<Option<Said>, Fault> {
+    pub(super) fn carried_out(&mut self, intent: &IntentRow<'_>) -> Result<Option<GivenAnswer>, EntryFault> {
         if self.numbers.last_answer(intent.request) != LastAnswer::Unread {
             return Ok(None);
         }
@@ -48,11 +48,11 @@ impl Recorder<'_> {
         let outcome = last.outcome.as_deref().and_then(Outcome::parse);
         let carried_out = matches!(outcome, Some(Outcome::Confirmed(_) | Outcome::Presumed(_)));
         let said = By::parse(&last.by).zip(Verdict::parse(&last.answer).and_then(Verdict::answer));
-        Ok(said.filter(|_| carried_out).map(|(by, answer)| Said { answer, by, lasts: last.lasts }))
+        Ok(said.filter(|_| carried_out).map(|(by, answer)| GivenAnswer { answer, by, lasts: last.lasts }))
     }
 
-    pub(super) fn intent(&mut self, intent: &Intent<'_>, attempt: u32) -> Result<(), Fault> {
-        let Intent { agent, request, answer, by, lasts, note, policy, counts, at } = *intent;
+    pub(super) fn intent(&mut self, intent: &IntentRow<'_>, attempt: u32) -> Result<(), EntryFault> {
+        let IntentRow { agent, request, answer, by, lasts, note, policy, counts, at } = *intent;
         // The resume since which an approval counts towards `approvals_max`; 0 before the first.
         let since = if counts && answer == Answer::Approve { Some(self.last_resume(agent)?) } else { None };
         let last = match self.numbers.last_answer(request) {
@@ -62,7 +62,7 @@ impl Recorder<'_> {
         let last = last.as_ref().map(|row| (row.n, row.same_answer, row.outcome.as_deref(), row.same_reason));
         match last {
             Some((_, false, None | Some("unknown"), _)) => {
-                Err(Fault::Refused("another answer to this request is still open".to_owned()))
+                Err(EntryFault::Refused("another answer to this request is still open".to_owned()))
             }
             Some((n, true, None | Some("unknown"), _)) => {
                 self.sql("UPDATE answer SET attempts = max(attempts + 1, ?2), last_at = ?3, lasts = ?4 WHERE n = ?1")?
@@ -104,7 +104,7 @@ impl Recorder<'_> {
     }
 
     /// The row of the agent's last resume; 0 before the first.
-    fn last_resume(&mut self, agent: i64) -> Result<i64, Fault> {
+    fn last_resume(&mut self, agent: i64) -> Result<i64, EntryFault> {
         if let Some(n) = self.numbers.last_resume(agent) {
             return Ok(n);
         }
@@ -115,7 +115,7 @@ impl Recorder<'_> {
         Ok(n)
     }
 
-    fn last_answer(&mut self, request: i64, intent: &Intent<'_>) -> Result<Option<LastRow>, Fault> {
+    fn last_answer(&mut self, request: i64, intent: &IntentRow<'_>) -> Result<Option<LastRow>, EntryFault> {
         let last = self
             .sql("SELECT n, answer, outcome, \"by\", policy, lasts FROM answer WHERE request = ?1 ORDER BY n DESC LIMIT 1")?
             .query_row([request], |row| {
@@ -134,7 +134,13 @@ impl Recorder<'_> {
         Ok(last)
     }
 
-    pub(super) fn charge(&mut self, agent: i64, request: i64, charges: &[Charge], at: Timestamp) -> Result<(), Fault> {
+    pub(super) fn charge(
+        &mut self,
+        agent: i64,
+        request: i64,
+        charges: &[Charge],
+        at: Timestamp,
+    ) -> Result<(), EntryFault> {
         for charge in charges {
             self.sql(
                 "INSERT INTO charge (request, rule, bucket, agent, at) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -145,7 +151,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    pub(super) fn give_back(&mut self, request: i64) -> Result<(), Fault> {
+    pub(super) fn give_back(&mut self, request: i64) -> Result<(), EntryFault> {
         self.sql("DELETE FROM charge WHERE request = ?1")?.execute([request])?;
         Ok(())
     }
@@ -159,7 +165,7 @@ impl Recorder<'_> {
         detail: Option<&str>,
         refusal: Option<Refusal>,
         at: Timestamp,
-    ) -> Result<Option<Answer>, Fault> {
+    ) -> Result<Option<Answer>, EntryFault> {
         let Some((n, answer)) = self.open_answer(agent, request)? else { return Ok(None) };
         self.sql("UPDATE answer SET outcome = ?2, outcome_at = ?3, detail = ?4, refused = ?5 WHERE n = ?1")?
             .execute(params![n, outcome, Micros(at), detail.map(cut), refusal.map(Refusal::as_str)])?;
@@ -169,7 +175,7 @@ impl Recorder<'_> {
     }
 
     /// The answer to this request that has no outcome, or an unknown one. There is never more than one.
-    fn open_answer(&mut self, agent: i64, request: i64) -> Result<Option<(i64, Answer)>, Fault> {
+    fn open_answer(&mut self, agent: i64, request: i64) -> Result<Option<(i64, Answer)>, EntryFault> {
         match self.numbers.last_answer(request) {
             LastAnswer::None => return Ok(None),
             LastAnswer::Open { n, answer } => return Ok(Some((n, answer))),
@@ -193,9 +199,9 @@ impl Recorder<'_> {
         detail: Option<&str>,
         refusal: Option<Refusal>,
         at: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EntryFault> {
         let answer = self.end_answer(agent, request, outcome.as_str(), detail, refusal, at)?;
-        let answer = answer.ok_or_else(|| Fault::Refused("an outcome without an open answer".to_owned()))?;
+        let answer = answer.ok_or_else(|| EntryFault::Refused("an outcome without an open answer".to_owned()))?;
         if !outcome.keeps_charge() {
             self.give_back(request)?;
         }
@@ -209,7 +215,13 @@ impl Recorder<'_> {
 
     /// A status that the platform reports is final. `gone`, `elsewhere` and the presumed end of an answer of unknown
     /// outcome count only until then. `elsewhere`: without an answer of ours.
-    pub(super) fn settled(&mut self, request: i64, word: &str, elsewhere: bool, at: Timestamp) -> Result<(), Fault> {
+    pub(super) fn settled(
+        &mut self,
+        request: i64,
+        word: &str,
+        elsewhere: bool,
+        at: Timestamp,
+    ) -> Result<(), EntryFault> {
         self.sql(
             "UPDATE request SET settled = ?2, settled_at = ?3, elsewhere = nullif(?4, 0)
              WHERE n = ?1 AND (settled IS NULL OR (?2 NOT IN ('gone', 'elsewhere', settled) AND (settled IN ('gone', 'elsewhere')

@@ -3,20 +3,20 @@
 
 use jiff::Timestamp;
 
-use super::{Fault, Recorder};
+use super::{EntryFault, EntryWriter};
 use crate::ledger::columns::{Micros, cut, kept, owner_of};
 use crate::ledger::sql::params;
 use crate::model::{AgentId, Contact, ContactId, Person, RequestId};
-use crate::policy::doubts::{Basis, Said, Told};
+use crate::policy::doubts::{Basis, DoubtSettlement, SeenIdentity};
 
-impl Recorder<'_> {
+impl EntryWriter<'_> {
     pub(super) fn contact_added(
         &mut self,
         agent: &AgentId,
         contact: &Contact,
         request: Option<&RequestId>,
         at: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EntryFault> {
         let agent = self.agent(agent)?;
         let request = match request {
             Some(request) => self.find(agent, request)?,
@@ -68,7 +68,7 @@ impl Recorder<'_> {
         own: Option<&str>,
         request: Option<i64>,
         at: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EntryFault> {
         if let Some(own) = own {
             self.sql("INSERT INTO contact_owner (contact, owner, agent, at) VALUES (?1, ?2, ?3, ?4)")?
                 .execute(params![contact, own, agent, Micros(at)])?;
@@ -90,10 +90,10 @@ impl Recorder<'_> {
         agent: &AgentId,
         owner: &str,
         request: Option<&RequestId>,
-        said: Said,
+        said: DoubtSettlement,
         person: &Person,
         at: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EntryFault> {
         let agent = self.agent(agent)?;
         let request = match request {
             Some(request) => self.find(agent, request)?,
@@ -102,10 +102,13 @@ impl Recorder<'_> {
         self.sql("INSERT INTO settlement (agent, owner, request, said, person, at, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
             .execute(params![agent, owner, request, said.as_str(), cut(person.name()), Micros(at), person.note()])?;
         match said {
-            Said::Same => self.vouched(agent, owner),
-            Said::Removed | Said::NotRemoved | Said::Approved | Said::Rejected | Said::Cancelled | Said::Expired => {
-                Ok(())
-            }
+            DoubtSettlement::Same => self.vouched(agent, owner),
+            DoubtSettlement::Removed
+            | DoubtSettlement::NotRemoved
+            | DoubtSettlement::Approved
+            | DoubtSettlement::Rejected
+            | DoubtSettlement::Cancelled
+            | DoubtSettlement::Expired => Ok(()),
         }
     }
 
@@ -114,10 +117,10 @@ impl Recorder<'_> {
         &mut self,
         agent: &AgentId,
         owner: &str,
-        told: &Told,
+        told: &SeenIdentity,
         basis: &Basis,
         at: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EntryFault> {
         let agent = self.agent(agent)?;
         self.sql(
             "INSERT INTO identity (agent, owner, name, id, doubted, basis, subject, at)
@@ -137,7 +140,7 @@ impl Recorder<'_> {
     }
 
     /// The holders of this owner's names are no longer in doubt.
-    pub(super) fn vouched(&self, agent: i64, owner: &str) -> Result<(), Fault> {
+    pub(super) fn vouched(&self, agent: i64, owner: &str) -> Result<(), EntryFault> {
         self.sql("UPDATE identity SET doubted = 0 WHERE agent = ?1 AND owner = ?2 AND doubted = 1")?
             .execute(params![agent, owner])?;
         Ok(())
@@ -149,7 +152,7 @@ impl Recorder<'_> {
         contact: &ContactId,
         expired: bool,
         at: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EntryFault> {
         let agent = self.agent(agent)?;
         self.sql(
             "INSERT INTO contact (agent, id, removed_at, expired) VALUES (?1, ?2, ?3, ?4)

@@ -2,27 +2,28 @@
 
 use jiff::Timestamp;
 
-use super::{Fault, Recorder};
+use super::{EntryFault, EntryWriter};
 use crate::ledger::columns::{Micros, cut};
-use crate::ledger::deliveries::{DeliveryEnd, Mark};
+use crate::ledger::deliveries::{DeliveryEnd, DeliveryMark};
 use crate::ledger::sql::params;
 
 /// How many deliveries stay on record for each target; older ones that have ended are deleted.
 const KEPT: i64 = 1000;
 
-impl Recorder<'_> {
+impl EntryWriter<'_> {
     /// A message has to be delivered. The schema refuses it while another is on its way to the same target.
     pub(super) fn message(
         &mut self,
         target: &str,
         id: &str,
         body: &str,
-        mark: &Mark,
+        mark: &DeliveryMark,
         at: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EntryFault> {
         self.sql("INSERT INTO delivery (id, target, body, at, next_at) VALUES (?1, ?2, ?3, ?4, ?4)")?
             .execute(params![id, target, body, Micros(at)])?;
-        let conditions = serde_json::to_string(&mark.conditions).map_err(|error| Fault::Refused(error.to_string()))?;
+        let conditions =
+            serde_json::to_string(&mark.conditions).map_err(|error| EntryFault::Refused(error.to_string()))?;
         self.sql(
             "INSERT INTO notify_mark (target, decision, overdue, conditions) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (target) DO UPDATE SET decision = excluded.decision, overdue = excluded.overdue,
@@ -46,7 +47,7 @@ impl Recorder<'_> {
         next_at: Timestamp,
         why: Option<&str>,
         at: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EntryFault> {
         let ended_at = end.map(|_| Micros(at));
         self.sql(
             "UPDATE delivery SET attempts = ?2, next_at = ?3, result = ?4, ended_at = ?5, why = ?6,

@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::{Fault, Recorder};
+use super::{EntryFault, EntryWriter};
 use crate::ledger::columns::{Micros, cut};
 use crate::ledger::sql::params;
 use crate::model::{AgentId, ContactId, GuestDoubt, Person, RemovalOutcome, RemovedBy, RequestId, Stay};
 
-impl Recorder<'_> {
+impl EntryWriter<'_> {
     /// An approval for a time was carried out. An earlier one of the same request, whose contact was never seen, made none.
-    pub(super) fn guest(&mut self, agent: i64, request: i64, stay: &Stay, at: Timestamp) -> Result<(), Fault> {
+    pub(super) fn guest(&mut self, agent: i64, request: i64, stay: &Stay, at: Timestamp) -> Result<(), EntryFault> {
         self.sql(
             "UPDATE guest SET over = 'again', over_at = ?2 WHERE request = ?1 AND contact IS NULL AND over IS NULL",
         )?
@@ -35,7 +35,7 @@ impl Recorder<'_> {
         request: &RequestId,
         contact: &ContactId,
         doubt: Option<GuestDoubt>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EntryFault> {
         let agent = self.agent(agent)?;
         let Some(request) = self.find(agent, request)? else { return Ok(()) };
         self.sql(
@@ -46,7 +46,12 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    pub(super) fn guest_unseen(&mut self, agent: &AgentId, request: &RequestId, at: Timestamp) -> Result<(), Fault> {
+    pub(super) fn guest_unseen(
+        &mut self,
+        agent: &AgentId,
+        request: &RequestId,
+        at: Timestamp,
+    ) -> Result<(), EntryFault> {
         let agent = self.agent(agent)?;
         let Some(request) = self.find(agent, request)? else { return Ok(()) };
         self.sql(
@@ -63,7 +68,7 @@ impl Recorder<'_> {
         ends_at: Option<Timestamp>,
         person: &Person,
         at: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EntryFault> {
         let ends_at = ends_at.map(Micros);
         self.sql("INSERT INTO guest_end (request, ends_at, person, at, note) VALUES (?1, ?2, ?3, ?4, ?5)")?
             .execute(params![request, ends_at, cut(person.name()), Micros(at), person.note()])?;
@@ -83,7 +88,7 @@ impl Recorder<'_> {
         contact: &ContactId,
         expired: bool,
         at: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EntryFault> {
         self.sql(
             "UPDATE guest SET over = CASE WHEN ?3 THEN 'expired' ELSE 'removed' END, over_at = ?4
              WHERE agent = ?1 AND contact = ?2 AND over IS NULL",
@@ -99,7 +104,7 @@ impl Recorder<'_> {
         contact: &ContactId,
         by: &RemovedBy,
         at: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EntryFault> {
         let agent = self.agent(agent)?;
         let (by, note) = (by.to_string(), by.person().and_then(Person::note));
         let again = self
@@ -127,7 +132,7 @@ impl Recorder<'_> {
         outcome: RemovalOutcome,
         detail: Option<&str>,
         at: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EntryFault> {
         let agent = self.agent(agent)?;
         self.sql(
             "UPDATE removal SET outcome = ?3, outcome_at = ?4, detail = ?5

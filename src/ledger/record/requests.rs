@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::numbers::LastAnswer;
-use super::{Fault, Recorder};
+use super::{EntryFault, EntryWriter};
 use crate::ledger::columns::{Micros, kept, owner_of};
 use crate::ledger::sql::params;
 use crate::model::{AgentId, ContactRequest, Sender};
@@ -12,7 +12,7 @@ use crate::model::{AgentId, ContactRequest, Sender};
 const CHANGES_MAX: usize = 64;
 
 /// The row that has an id.
-struct Known {
+struct RequestRow {
     n: i64,
     handle: Option<String>,
     sent: Option<Timestamp>,
@@ -20,7 +20,7 @@ struct Known {
     settled: Option<String>,
 }
 
-impl Known {
+impl RequestRow {
     /// Whether its sender is another than this request's, as far as both are known.
     fn has_other_sender(&self, request: &ContactRequest) -> bool {
         let (Some(known), Some(now)) = (self.handle.as_deref(), kept(request.sender.original())) else { return false };
@@ -35,7 +35,7 @@ impl Known {
     }
 }
 
-impl Recorder<'_> {
+impl EntryWriter<'_> {
     /// A request was seen. If its id is on record for a request with another sender or another time that ended, this is
     /// another request; if that request is pending, it changed. If only a listing or somebody else's answer ended it,
     /// it is pending again.
@@ -45,7 +45,7 @@ impl Recorder<'_> {
         request: &ContactRequest,
         via: &str,
         at: Timestamp,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), EntryFault> {
         let agent = self.agent(agent)?;
         if self.insert(agent, request, via, at)? {
             return Ok(());
@@ -56,7 +56,7 @@ impl Recorder<'_> {
                  WHERE agent = ?1 AND id = ?2 AND id_reused = 0",
             )?
             .query_row(params![agent, request.id.as_str()], |row| {
-                Ok(Known {
+                Ok(RequestRow {
                     n: row.get(0)?,
                     handle: row.get(1)?,
                     sent: row.get::<_, Option<Micros>>(2)?.map(|Micros(at)| at),
@@ -86,7 +86,7 @@ impl Recorder<'_> {
     }
 
     /// A row for this request, unless its id has one.
-    fn insert(&mut self, agent: i64, request: &ContactRequest, via: &str, at: Timestamp) -> Result<bool, Fault> {
+    fn insert(&mut self, agent: i64, request: &ContactRequest, via: &str, at: Timestamp) -> Result<bool, EntryFault> {
         // Not an upsert, which does not distinguish a new row from an existing one.
         let new = self.connection.insert_new(
             "INSERT INTO request (agent, id, owner, handle, name, message, inserted_at, first_seen, via)
@@ -110,12 +110,17 @@ impl Recorder<'_> {
         Ok(new.is_some())
     }
 
-    pub(super) fn changed(&mut self, agent: &AgentId, request: &ContactRequest, at: Timestamp) -> Result<(), Fault> {
+    pub(super) fn changed(
+        &mut self,
+        agent: &AgentId,
+        request: &ContactRequest,
+        at: Timestamp,
+    ) -> Result<(), EntryFault> {
         let (_, n) = self.known(agent, &request.id)?;
         self.change(n, request, at)
     }
 
-    fn change(&mut self, n: i64, request: &ContactRequest, at: Timestamp) -> Result<(), Fault> {
+    fn change(&mut self, n: i64, request: &ContactRequest, at: Timestamp) -> Result<(), EntryFault> {
         self.sql(
             "INSERT INTO request_change (request, at, handle, name, message)
              SELECT n, ?2, handle, name, message FROM request WHERE n = ?1",

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::lock::{Lock, beside};
 use super::{LedgerError, schema, sql};
-use crate::files::Trust;
+use crate::files::FileTrust;
 use crate::ops::log::events;
 
 /// `door` in ASCII: it distinguishes a ledger from another program's database.
@@ -23,11 +23,11 @@ const WHOLE_CHECK_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The identity of a file under any name: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity(u64, u64);
+pub struct FileIdentity(u64, u64);
 
 /// The identity of the file that is at `path` now.
-pub fn identity(path: &Path) -> std::io::Result<Identity> {
-    fs::metadata(path).map(|data| Identity(data.dev(), data.ino()))
+pub fn identity(path: &Path) -> std::io::Result<FileIdentity> {
+    fs::metadata(path).map(|data| FileIdentity(data.dev(), data.ino()))
 }
 
 /// Most symbolic links on the way to a ledger, as in the kernel.
@@ -64,7 +64,7 @@ pub fn judge_place(path: &Path) -> Result<(), LedgerError> {
         let judged = crate::files::judge_place(&place);
         // The mode is set below; the owner of the file could change it back.
         let of_file =
-            fs::metadata(&place).ok().and_then(|meta| crate::files::judge(&place, &meta, Trust::File).ok()?);
+            fs::metadata(&place).ok().and_then(|meta| crate::files::judge(&place, &meta, FileTrust::File).ok()?);
         Ok(judged.map(|found| found.or(of_file)))
     });
     match judged.map_err(|error| unusable(path, error.to_string()))? {

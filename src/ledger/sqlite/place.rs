@@ -5,20 +5,20 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::LedgerError;
-use super::file::{Identity, identity};
+use super::file::{FileIdentity, identity};
 use super::lock::{Lock, beside};
 use crate::ops::log::events;
 
 /// The files of an open ledger.
 #[derive(Debug)]
-pub struct Place {
+pub struct LedgerFiles {
     /// The path as given: if it is a link, the link may later point elsewhere.
     named: PathBuf,
     path: PathBuf,
     log: PathBuf,
-    database: Option<Identity>,
+    database: Option<FileIdentity>,
     /// The identity of the write-ahead log, from the first check on: SQLite creates it at the first use, and keeps it.
-    of_log: Option<Identity>,
+    of_log: Option<FileIdentity>,
     lock: Lock,
 }
 
@@ -42,7 +42,7 @@ impl Misplaced {
     }
 }
 
-impl Place {
+impl LedgerFiles {
     /// Of a ledger that was just opened under this lock.
     pub fn new(named: &Path, path: &Path, lock: Lock) -> Self {
         let log = beside(path, "-wal");

@@ -19,9 +19,9 @@ pub type Read = Box<dyn FnOnce(&Connection) + Send>;
 
 /// The side of the callers. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Asking(mpsc::Sender<Read>);
+pub struct ReaderQueue(mpsc::Sender<Read>);
 
-impl Asking {
+impl ReaderQueue {
     /// Queues a read; `Err` once the ledger is closed.
     pub fn ask(&self, read: Read) -> Result<(), LedgerError> {
         self.0.send(read).map_err(|_| LedgerError::Closed)
@@ -39,7 +39,7 @@ pub struct Readers {
 
 impl Readers {
     /// Opens the connections and starts the threads.
-    pub fn start(path: &Path, busy: Duration) -> Result<(Self, Asking), LedgerError> {
+    pub fn start(path: &Path, busy: Duration) -> Result<(Self, ReaderQueue), LedgerError> {
         let (asking, reads) = mpsc::channel::<Read>();
         let reads = Arc::new(Mutex::new(reads));
         let closing = Arc::new(AtomicBool::new(false));
@@ -56,7 +56,7 @@ impl Readers {
                 })?;
             readers.threads.push(thread);
         }
-        Ok((readers, Asking(asking)))
+        Ok((readers, ReaderQueue(asking)))
     }
 
     /// Waits for the reads that are under way, and closes the connections.

@@ -6,26 +6,26 @@ use rusqlite::{Connection, params};
 use crate::ledger::{sql, texts};
 
 /// One step, in one transaction: SQL, and code for what SQL alone cannot do.
-struct Step {
+struct MigrationStep {
     sql: &'static str,
     code: fn(&Connection) -> sql::Result<()>,
 }
 
-const STEPS: &[Step] = &[
-    Step { sql: include_str!("schema/1.sql"), code: |_| Ok(()) },
-    Step { sql: include_str!("schema/2.sql"), code: schema_2 },
-    Step { sql: include_str!("schema/3.sql"), code: |_| Ok(()) },
-    Step { sql: include_str!("schema/4.sql"), code: |_| Ok(()) },
-    Step { sql: include_str!("schema/5.sql"), code: |_| Ok(()) },
-    Step { sql: include_str!("schema/6.sql"), code: |_| Ok(()) },
-    Step { sql: include_str!("schema/7.sql"), code: |_| Ok(()) },
-    Step { sql: include_str!("schema/8.sql"), code: |_| Ok(()) },
-    Step { sql: include_str!("schema/9.sql"), code: |_| Ok(()) },
-    Step { sql: include_str!("schema/10.sql"), code: |_| Ok(()) },
-    Step { sql: include_str!("schema/11.sql"), code: |_| Ok(()) },
-    Step { sql: include_str!("schema/12.sql"), code: compare_words_one_by_one },
-    Step { sql: include_str!("schema/13.sql"), code: |_| Ok(()) },
-    Step { sql: include_str!("schema/14.sql"), code: |_| Ok(()) },
+const STEPS: &[MigrationStep] = &[
+    MigrationStep { sql: include_str!("schema/1.sql"), code: |_| Ok(()) },
+    MigrationStep { sql: include_str!("schema/2.sql"), code: schema_2 },
+    MigrationStep { sql: include_str!("schema/3.sql"), code: |_| Ok(()) },
+    MigrationStep { sql: include_str!("schema/4.sql"), code: |_| Ok(()) },
+    MigrationStep { sql: include_str!("schema/5.sql"), code: |_| Ok(()) },
+    MigrationStep { sql: include_str!("schema/6.sql"), code: |_| Ok(()) },
+    MigrationStep { sql: include_str!("schema/7.sql"), code: |_| Ok(()) },
+    MigrationStep { sql: include_str!("schema/8.sql"), code: |_| Ok(()) },
+    MigrationStep { sql: include_str!("schema/9.sql"), code: |_| Ok(()) },
+    MigrationStep { sql: include_str!("schema/10.sql"), code: |_| Ok(()) },
+    MigrationStep { sql: include_str!("schema/11.sql"), code: |_| Ok(()) },
+    MigrationStep { sql: include_str!("schema/12.sql"), code: compare_words_one_by_one },
+    MigrationStep { sql: include_str!("schema/13.sql"), code: |_| Ok(()) },
+    MigrationStep { sql: include_str!("schema/14.sql"), code: |_| Ok(()) },
 ];
 
 /// The newest schema that this doorman knows.

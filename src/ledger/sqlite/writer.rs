@@ -12,12 +12,12 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::checkpoint::Checkpoints;
-use super::place::{Misplaced, Place};
+use super::place::{LedgerFiles, Misplaced};
 use super::readers::Readers;
-use super::{Health, LedgerError, Options, Record};
+use super::{LedgerError, LedgerHealth, LedgerOptions, Record};
 use crate::clock::Mono;
 use crate::ledger::blank::Blanking;
-use crate::ledger::record::{Fault, Numbers, Recorder};
+use crate::ledger::record::{EntryFault, EntryWriter, Numbers};
 
 /// Most batches and entries of one transaction, so that the first of them does not wait for ever.
 const GROUP_BATCHES_MAX: usize = 256;
@@ -43,10 +43,10 @@ pub enum Job {
 struct Writer {
     connection: Connection,
     path: PathBuf,
-    place: Place,
-    options: Options,
+    place: LedgerFiles,
+    options: LedgerOptions,
     jobs: mpsc::Receiver<Job>,
-    health: watch::Sender<Health>,
+    health: watch::Sender<LedgerHealth>,
     waiting: VecDeque<Commit>,
     /// The next try while blocked.
     retry_at: Option<Mono>,
@@ -64,10 +64,10 @@ pub fn start(
     path: &Path,
     connection: Connection,
     readers: Readers,
-    place: Place,
-    options: Options,
+    place: LedgerFiles,
+    options: LedgerOptions,
     jobs: mpsc::Receiver<Job>,
-    health: watch::Sender<Health>,
+    health: watch::Sender<LedgerHealth>,
 ) -> Result<(), LedgerError> {
     let unusable = |why: String| LedgerError::Unusable { path: path.display().to_string(), why };
     let checkpoints = Checkpoints::start(path)?;
@@ -159,7 +159,7 @@ impl Writer {
                 .count();
             let begun = self.now();
             let written = match self.write(group, false) {
-                Err(Fault::Refused(_) | Fault::Answered { .. }) => self.write(group, true),
+                Err(EntryFault::Refused(_) | EntryFault::Answered { .. }) => self.write(group, true),
                 other => other,
             };
             match written {
@@ -172,15 +172,17 @@ impl Writer {
                     }
                     self.checkpoints.after_commit(&self.connection);
                 }
-                Err(Fault::Blocked(why) | Fault::Refused(why)) => return self.blocked(why),
-                Err(Fault::Answered { request, .. }) => return self.blocked(format!("request {request} was answered")),
+                Err(EntryFault::Blocked(why) | EntryFault::Refused(why)) => return self.blocked(why),
+                Err(EntryFault::Answered { request, .. }) => {
+                    return self.blocked(format!("request {request} was answered"));
+                }
             }
         }
     }
 
     /// One transaction with the first `group` batches. `apart`: a refused entry prevents only the intents of its own
     /// batch, at the cost of one savepoint for each batch; otherwise it prevents the whole transaction.
-    fn write(&mut self, group: usize, apart: bool) -> Result<Vec<Result<(), LedgerError>>, Fault> {
+    fn write(&mut self, group: usize, apart: bool) -> Result<Vec<Result<(), LedgerError>>, EntryFault> {
         let written = self.write_in_transaction(group, apart);
         if written.is_err() {
             self.numbers = Numbers::default();
@@ -188,8 +190,8 @@ impl Writer {
         written
     }
 
-    fn write_in_transaction(&mut self, group: usize, apart: bool) -> Result<Vec<Result<(), LedgerError>>, Fault> {
-        self.check_unmoved().map_err(Fault::Blocked)?;
+    fn write_in_transaction(&mut self, group: usize, apart: bool) -> Result<Vec<Result<(), LedgerError>>, EntryFault> {
+        self.check_unmoved().map_err(EntryFault::Blocked)?;
         if let Some(pages) = &self.options.pages_max {
             let pages = match pages.load(Ordering::Relaxed) {
                 0 => 0x7fff_ffff,
@@ -203,15 +205,15 @@ impl Writer {
             if apart {
                 transaction.execute_batch("SAVEPOINT batch")?;
             }
-            let mut recorder = Recorder { connection: (&*transaction).into(), numbers: &mut self.numbers };
+            let mut recorder = EntryWriter { connection: (&*transaction).into(), numbers: &mut self.numbers };
             match commit.batch.iter().try_for_each(|entry| recorder.record(entry)) {
                 Ok(()) => results.push(Ok(())),
-                Err(fault @ (Fault::Refused(_) | Fault::Answered { .. })) if apart => {
+                Err(fault @ (EntryFault::Refused(_) | EntryFault::Answered { .. })) if apart => {
                     transaction.execute_batch("ROLLBACK TO batch")?;
                     self.numbers = Numbers::default();
                     let error = match fault {
-                        Fault::Answered { request, said } => LedgerError::Answered { request, said },
-                        Fault::Refused(why) | Fault::Blocked(why) => LedgerError::Refused { why },
+                        EntryFault::Answered { request, said } => LedgerError::Answered { request, said },
+                        EntryFault::Refused(why) | EntryFault::Blocked(why) => LedgerError::Refused { why },
                     };
                     write_what_happened(&transaction, &mut self.numbers, &commit.batch)?;
                     results.push(Err(error));
@@ -259,13 +261,13 @@ impl Writer {
         self.retry_at = Some(self.now() + self.options.retry);
         let now = self.options.clock.now().wall;
         self.health.send_if_modified(|health| match health {
-            Health::Blocked { why: known, .. } if *known == why => false,
-            Health::Blocked { since, .. } => {
-                *health = Health::Blocked { why: why.clone(), since: *since };
+            LedgerHealth::Blocked { why: known, .. } if *known == why => false,
+            LedgerHealth::Blocked { since, .. } => {
+                *health = LedgerHealth::Blocked { why: why.clone(), since: *since };
                 true
             }
-            Health::Ok => {
-                *health = Health::Blocked { why: why.clone(), since: now };
+            LedgerHealth::Ok => {
+                *health = LedgerHealth::Blocked { why: why.clone(), since: now };
                 true
             }
         });
@@ -274,9 +276,9 @@ impl Writer {
     fn unblocked(&mut self) {
         self.retry_at = None;
         self.health.send_if_modified(|health| {
-            let was_blocked = *health != Health::Ok;
+            let was_blocked = *health != LedgerHealth::Ok;
             if was_blocked {
-                *health = Health::Ok;
+                *health = LedgerHealth::Ok;
             }
             was_blocked
         });
@@ -303,8 +305,8 @@ impl Writer {
     fn close(mut self, reply: Option<Reply<()>>) {
         self.write_waiting();
         let why = match &*self.health.borrow() {
-            Health::Ok => None,
-            Health::Blocked { why, .. } => Some(why.clone()),
+            LedgerHealth::Ok => None,
+            LedgerHealth::Blocked { why, .. } => Some(why.clone()),
         };
         let unwritten = (!self.waiting.is_empty())
             .then(|| self.unusable(format!("closed before it could be written: {}", why.unwrap_or_default())));
@@ -337,12 +339,16 @@ struct AllGone;
 
 /// From a batch with a refused entry, writes everything that has already happened. The intents, which have not happened
 /// yet, are left out, so they do not happen.
-fn write_what_happened(transaction: &Transaction<'_>, numbers: &mut Numbers, batch: &[Record]) -> Result<(), Fault> {
+fn write_what_happened(
+    transaction: &Transaction<'_>,
+    numbers: &mut Numbers,
+    batch: &[Record],
+) -> Result<(), EntryFault> {
     for entry in batch.iter().filter(|entry| !matches!(entry, Record::Intent { .. })) {
         transaction.execute_batch("SAVEPOINT entry")?;
-        match (Recorder { connection: (&**transaction).into(), numbers }).record(entry) {
+        match (EntryWriter { connection: (&**transaction).into(), numbers }).record(entry) {
             Ok(()) => {}
-            Err(Fault::Refused(_) | Fault::Answered { .. }) => {
+            Err(EntryFault::Refused(_) | EntryFault::Answered { .. }) => {
                 transaction.execute_batch("ROLLBACK TO entry")?;
                 *numbers = Numbers::default();
             }

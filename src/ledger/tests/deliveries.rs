@@ -1,11 +1,11 @@
 //! Messages to people: which requests wait, up to where a target was notified, and one message at a time.
 
 use super::*;
-use crate::ledger::deliveries::{Delivery, DeliveryEnd, Mark, NAMED_MAX, Wanted};
+use crate::ledger::deliveries::{Delivery, DeliveryEnd, DeliveryMark, NAMED_MAX, WantedRequests};
 
-const BOTH: Wanted = Wanted { deferred: true, overdue: true };
+const BOTH: WantedRequests = WantedRequests { deferred: true, overdue: true };
 
-fn message(id: &str, mark: &Mark) -> Record {
+fn message(id: &str, mark: &DeliveryMark) -> Record {
     Record::Message { target: "ops".into(), id: id.into(), body: "{}".to_owned(), mark: mark.clone(), at: at(50) }
 }
 
@@ -15,7 +15,7 @@ fn tried(id: &str, end: Option<DeliveryEnd>) -> Record {
 }
 
 /// Who is new to a target with this mark.
-async fn new(ledger: &Ledger, mark: &Mark, wanted: Wanted) -> (Vec<String>, u64, u64) {
+async fn new(ledger: &Ledger, mark: &DeliveryMark, wanted: WantedRequests) -> (Vec<String>, u64, u64) {
     let waiting = ledger.waiting(Vec::new(), mark.clone(), wanted, None).await.unwrap().unwrap();
     let names = waiting.new.iter().map(|request| request.request.as_str().to_owned()).collect();
     (names, waiting.more, waiting.all)
@@ -33,10 +33,10 @@ async fn who_waits_for_a_person_is_news_once_and_whoever_is_answered_is_none() {
     let settled =
         Record::Settled { agent: agent(), request: id("r2"), status: Some(RequestStatus::Cancelled), at: at(2) };
     ledger.commit(vec![settled]).await.unwrap();
-    let nothing = Mark::default();
+    let nothing = DeliveryMark::default();
     assert_eq!(new(&ledger, &nothing, BOTH).await, (vec!["r1".to_owned(), "r3".to_owned()], 0, 2));
     let waiting = ledger.waiting(Vec::new(), nothing.clone(), BOTH, None).await.unwrap().unwrap();
-    let told = Mark { decision: waiting.decision, overdue: waiting.overdue, conditions: Vec::new() };
+    let told = DeliveryMark { decision: waiting.decision, overdue: waiting.overdue, conditions: Vec::new() };
     assert_eq!(new(&ledger, &told, BOTH).await, (vec![], 0, 2), "they wait, and that is no news");
     let looked = Some((waiting.decision, waiting.overdue));
     assert!(ledger.waiting(Vec::new(), told.clone(), BOTH, looked).await.unwrap().is_none(), "nothing happened since");
@@ -65,19 +65,19 @@ async fn what_a_target_does_not_hear_of_takes_no_room_from_what_it_does() {
     let last = format!("r{}", NAMED_MAX + 4);
     let notified = Record::Notified { agent: agent(), request: id(&last), overdue: rule("late"), at: at(3) };
     ledger.commit(vec![notified]).await.unwrap();
-    let (named, more, all) = new(&ledger, &Mark::default(), BOTH).await;
+    let (named, more, all) = new(&ledger, &DeliveryMark::default(), BOTH).await;
     assert_eq!((named.len(), more, all), (NAMED_MAX, 5, NAMED_MAX as u64 + 5));
-    let overdue = Wanted { deferred: false, overdue: true };
-    assert_eq!(new(&ledger, &Mark::default(), overdue).await, (vec![last], 0, NAMED_MAX as u64 + 5));
+    let overdue = WantedRequests { deferred: false, overdue: true };
+    assert_eq!(new(&ledger, &DeliveryMark::default(), overdue).await, (vec![last], 0, NAMED_MAX as u64 + 5));
 }
 
 #[tokio::test]
 async fn one_message_is_under_way_to_a_target_and_its_text_goes_when_it_ends() {
     let world = World::file();
     let ledger = world.open();
-    let mark = Mark { decision: 7, overdue: 3, conditions: vec!["paused:x".to_owned()] };
+    let mark = DeliveryMark { decision: 7, overdue: 3, conditions: vec!["paused:x".to_owned()] };
     ledger.commit(vec![message("m1", &mark)]).await.unwrap();
-    let second = ledger.commit(vec![message("m2", &Mark::default())]).await;
+    let second = ledger.commit(vec![message("m2", &DeliveryMark::default())]).await;
     assert!(matches!(second, Err(LedgerError::Refused { .. })), "{second:?}");
     ledger.commit(vec![tried("m1", None)]).await.unwrap();
     let Delivery { mark: known, open, .. } = ledger.delivery("ops").await.unwrap();
@@ -103,7 +103,7 @@ async fn what_deciders_said_goes_with_who_waits() {
         agent: agent(),
         request: id("r1"),
         rule: rule("unsure"),
-        told: Box::new(crate::policy::Told {
+        told: Box::new(crate::policy::DeciderVerdict {
             decider: rule(decider),
             key: Some("0".repeat(64).into()),
             verdict,
@@ -116,7 +116,7 @@ async fn what_deciders_said_goes_with_who_waits() {
     batch.extend([seen("r2", Some("bob"), 0), decided("r2", Verdict::Defer, "unsure", 1)]);
     batch.extend([said("screen", Verdict::Reject, Some("sales"), 2), said("second", Verdict::Defer, None, 3)]);
     ledger.commit(batch).await.unwrap();
-    let waiting = ledger.waiting(Vec::new(), Mark::default(), BOTH, None).await.unwrap().unwrap();
+    let waiting = ledger.waiting(Vec::new(), DeliveryMark::default(), BOTH, None).await.unwrap().unwrap();
     let told: Vec<Vec<_>> = waiting
         .new
         .iter()

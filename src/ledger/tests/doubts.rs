@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::SenderId;
-use crate::policy::doubts::{Basis, Fact, Said, Told};
+use crate::policy::doubts::{Basis, DoubtSettlement, Fact, SeenIdentity};
 use crate::policy::state::{HistoryKind, HistoryRow};
 
 fn settled(name: &str, status: Option<RequestStatus>, second: i64) -> Record {
@@ -46,7 +46,7 @@ async fn what_ended_and_nobody_said_how_is_in_doubt_until_something_says_it() {
         agent: agent(),
         owner: "dora".into(),
         request: Some(id("r4")),
-        said: Said::Cancelled,
+        said: DoubtSettlement::Cancelled,
         person: "eve".into(),
         at: at(20),
     };
@@ -81,7 +81,7 @@ async fn what_ended_and_nobody_said_how_is_in_doubt_until_something_says_it() {
     assert_eq!(memory.policy_state.history.iter().find(rejected).unwrap().owner.as_ref(), "gus");
     assert!(memory.pending.iter().any(|one| one.id == id("r6")));
     // Nothing is read further back than requested.
-    let reach = Reach { history: Some(HistoryReach::Within(SignedDuration::from_secs(10))), ..REACH };
+    let reach = MemoryReach { history: Some(HistoryReach::Within(SignedDuration::from_secs(10))), ..REACH };
     assert_eq!(ledger.load_agent(&agent(), at(100), reach).await.unwrap().policy_state.doubts, []);
 }
 
@@ -125,7 +125,7 @@ async fn an_approval_that_is_only_presumed_is_none_until_something_on_record_sho
         person: "eve".into(),
         at: at(20),
     };
-    batch.extend([contact("c2", "bob/other", 2, Some("r2")), settlement("r3", "carl", Said::Approved)]);
+    batch.extend([contact("c2", "bob/other", 2, Some("r2")), settlement("r3", "carl", DoubtSettlement::Approved)]);
     // Another handle of the owner proves nothing.
     batch.extend([contact("c4", "dora", 3, None), contact("c5", "eve", 3, None)]);
     batch.push(settled("r6", Some(RequestStatus::Rejected), 30));
@@ -143,7 +143,7 @@ async fn an_approval_that_is_only_presumed_is_none_until_something_on_record_sho
     let mut open: Vec<&str> = open.map(|doubt| &*doubt.owner).collect();
     open.sort();
     assert_eq!(open, ["ann", "dora"], "of the others it is known how their request ended");
-    ledger.commit(vec![settlement("r1", "ann", Said::Expired)]).await.unwrap();
+    ledger.commit(vec![settlement("r1", "ann", DoubtSettlement::Expired)]).await.unwrap();
     let doubts = load(&ledger, 100).await.policy_state.doubts;
     assert_eq!(doubts.iter().filter(|doubt| doubt.fact == Fact::Approved).count(), 1);
 }
@@ -197,7 +197,7 @@ async fn who_has_a_name_is_remembered_and_a_person_ends_the_doubt() {
     let told = |owner: &str, name: &str, id_of: &str, doubted| Record::Identity {
         agent: agent(),
         owner: owner.into(),
-        told: Told { name: name.into(), id: SenderId::parse(id_of).unwrap(), doubted },
+        told: SeenIdentity { name: name.into(), id: SenderId::parse(id_of).unwrap(), doubted },
         basis: Basis::OtherSender(id("r1")),
         at: at(0),
     };
@@ -221,7 +221,7 @@ async fn who_has_a_name_is_remembered_and_a_person_ends_the_doubt() {
         agent: agent(),
         owner: "carol".into(),
         request: None,
-        said: Said::Same,
+        said: DoubtSettlement::Same,
         person: "eve".into(),
         at: at(1),
     };

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use super::*;
-use crate::ledger::read::{Follow, Moment};
+use crate::ledger::read::{Follow, RowMoment};
 use crate::model::{Contact, ContactId, ContactKind, GuestDoubt, RemovalOutcome, RemovedBy, Stay};
 use crate::policy::state::HistoryKind;
 
@@ -190,7 +190,7 @@ async fn removals(ledger: &Ledger, world: &World, owner: &str) -> [Vec<Timestamp
         let rows = history.into_iter().filter(|row| row.kind == HistoryKind::Removed && &*row.owner == owner);
         rows.map(|row| row.at).collect::<Vec<_>>()
     };
-    let then = world.reader().memory_at(&agent(), None, Some(owner), REACH, Moment::at(at(9_000))).unwrap();
+    let then = world.reader().memory_at(&agent(), None, Some(owner), REACH, RowMoment::at(at(9_000))).unwrap();
     [removed(load(ledger, 9_000).await.policy_state.history), removed(then.history)]
 }
 

@@ -8,10 +8,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::*;
-use crate::ledger::members::{Beat, Joining, State};
+use crate::ledger::members::{BeatOutcome, MemberState, NewMember};
 
-fn on(at: &At) -> Ledger {
-    Ledger::open(at, Options { retry: Duration::from_millis(1), ..Options::default() }).unwrap()
+fn on(at: &LedgerAddress) -> Ledger {
+    Ledger::open(at, LedgerOptions { retry: Duration::from_millis(1), ..LedgerOptions::default() }).unwrap()
 }
 
 fn members(ledger: &Ledger) -> Members {
@@ -52,9 +52,9 @@ async fn whoever_lives_keeps_the_lease_and_who_lost_it_writes_nothing_more() {
     assert!(!members(&first).declare_dead(&living.id, living.beat).unwrap());
     // As somebody new it does.
     let mut anew = members(&first);
-    assert!(matches!(anew.beat(0).unwrap(), Beat::Dead { by: Some(_) }));
+    assert!(matches!(anew.beat(0).unwrap(), BeatOutcome::Dead { by: Some(_) }));
     anew.join_again("another-life".to_owned()).unwrap();
-    assert_eq!(anew.beat(0).unwrap(), Beat::Done(State::Up));
+    assert_eq!(anew.beat(0).unwrap(), BeatOutcome::Done(MemberState::Up));
     let open = load(&first, 4).await.open_answers;
     assert_eq!(open.iter().map(|open| open.answer).collect::<Vec<_>>(), [Answer::Reject]);
     let given = second.commit(vec![outcome("r1", Outcome::Confirmed(Answer::Reject), 5)]).await;
@@ -109,8 +109,9 @@ async fn a_new_life_knows_that_its_last_one_is_over() {
     let first = on(&at);
     load(&first, 0).await;
     let next = |before: Option<String>| {
-        let member = Joining { before, ..Joining::default() };
-        Ledger::open(&at, Options { member, retry: Duration::from_millis(1), ..Options::default() }).unwrap()
+        let member = NewMember { before, ..NewMember::default() };
+        Ledger::open(&at, LedgerOptions { member, retry: Duration::from_millis(1), ..LedgerOptions::default() })
+            .unwrap()
     };
     let stranger = next(None);
     assert!(stranger.load_agent(&agent(), at_second(1), REACH).await.is_err());
@@ -130,12 +131,12 @@ async fn a_new_life_knows_that_its_last_one_is_over() {
 async fn a_lease_that_a_transaction_keeps_locked_holds_up_no_other() {
     let Some(at) = database() else { return };
     let ledger = on(&at);
-    let At::Database(address) = &at else { unreachable!("it is a database") };
+    let LedgerAddress::Database(address) = &at else { unreachable!("it is a database") };
     let other = AgentId::parse("0c5b0a2e-7a55-4e6f-9d1f-000000000002").unwrap();
     load(&ledger, 0).await;
     ledger.give(agent().as_str()).await.unwrap();
     // As a holder that was stopped in its transaction.
-    let stopped = address.connect(postgres::Purpose::Write).unwrap();
+    let stopped = address.connect(postgres::ConnectionPurpose::Write).unwrap();
     stopped.begin("BEGIN").unwrap();
     stopped.batch("SELECT * FROM lease FOR UPDATE").unwrap();
     let refused = ledger.load_agent(&agent(), at_second(1), REACH).await;
@@ -216,30 +217,30 @@ async fn a_commit_that_nobody_confirmed_is_found_to_be_there_and_not_written_twi
 
 #[tokio::test]
 async fn a_question_may_take_longer_than_a_write() {
-    let Some(At::Database(address)) = database() else { return };
+    let Some(LedgerAddress::Database(address)) = database() else { return };
     let patience = |purpose| address.connect(purpose).unwrap().shown("SHOW statement_timeout").unwrap().unwrap();
-    assert_eq!(patience(postgres::Purpose::Write), "5s");
-    assert_eq!(patience(postgres::Purpose::Ask), "1min");
-    assert_eq!(patience(postgres::Purpose::Read), "1min");
+    assert_eq!(patience(postgres::ConnectionPurpose::Write), "5s");
+    assert_eq!(patience(postgres::ConnectionPurpose::Ask), "1min");
+    assert_eq!(patience(postgres::ConnectionPurpose::Read), "1min");
 }
 
 #[tokio::test]
 async fn a_database_that_is_no_place_for_a_record_is_refused_before_anything_is_written() {
     let Some(at) = database() else { return };
-    let At::Database(address) = &at else { unreachable!("it is a database") };
-    let session = address.connect(postgres::Purpose::Write).unwrap();
+    let LedgerAddress::Database(address) = &at else { unreachable!("it is a database") };
+    let session = address.connect(postgres::ConnectionPurpose::Write).unwrap();
     let name = format!("latin_{}", std::process::id());
     session.batch(&format!("CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")).unwrap();
     let (before, after) = address.shown().split_once('?').unwrap();
     let latin = database_at(format!("{}/{name}?{after}", before.rsplit_once('/').unwrap().0));
-    let error = Ledger::open(&latin, Options::default()).unwrap_err().to_string();
+    let error = Ledger::open(&latin, LedgerOptions::default()).unwrap_err().to_string();
     assert!(error.contains("LATIN1"), "{error}");
     // Nothing was made there.
     assert!(LedgerReader::open(&latin).unwrap_err().to_string().contains("there is no record in it"));
     // A schema of a doorman to come.
     on(&at).close().await.unwrap();
     session.batch("UPDATE doorman.meta SET schema = 99, min_reader = 99, min_writer = 99").unwrap();
-    assert!(matches!(Ledger::open(&at, Options::default()), Err(LedgerError::Newer { found: 99, .. })));
+    assert!(matches!(Ledger::open(&at, LedgerOptions::default()), Err(LedgerError::Newer { found: 99, .. })));
     assert!(matches!(LedgerReader::open(&at), Err(LedgerError::Newer { found: 99, .. })));
     // Unless that one says that we may still.
     session.batch("UPDATE doorman.meta SET min_reader = 13, min_writer = 13").unwrap();

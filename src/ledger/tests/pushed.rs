@@ -22,8 +22,8 @@ fn version(number: u64, policy: u8) -> PushedVersion {
     }
 }
 
-fn pushing(at: &At) -> Pushing {
-    let At::Database(address) = at else { unreachable!("it is a database") };
+fn pushing(at: &LedgerAddress) -> Pushing {
+    let LedgerAddress::Database(address) = at else { unreachable!("it is a database") };
     Pushing::open(address).unwrap()
 }
 
@@ -41,10 +41,10 @@ fn under(head: u64, name: &str) -> Record {
 async fn an_intent_by_an_older_version_is_refused_and_the_rest_of_its_batch_is_on_record() {
     let Some(at) = database() else { return };
     let pushing = pushing(&at);
-    let ledger = Ledger::open(&at, Options::default()).unwrap();
+    let ledger = Ledger::open(&at, LedgerOptions::default()).unwrap();
     let outdated = |version| Err(LedgerError::Outdated { name: "main".to_owned(), version });
     assert_eq!(ledger.commit(vec![seen("r0", Some("ann"), 0), under(1, "r0")]).await, outdated(0), "none was pushed");
-    assert_eq!(pushing.add(0, &version(1, 1), &texts("a\n")).unwrap(), Added::Head(version(1, 1)));
+    assert_eq!(pushing.add(0, &version(1, 1), &texts("a\n")).unwrap(), PushOutcome::Head(version(1, 1)));
     ledger.commit(vec![seen("r1", Some("ann"), 0), under(1, "r1")]).await.unwrap();
     pushing.add(1, &version(2, 2), &texts("b\n")).unwrap();
     let batch = vec![seen("r2", Some("ann"), 2), decided("r2", Verdict::Approve, "friends", 2), under(1, "r2")];
@@ -68,7 +68,7 @@ async fn of_two_who_push_at_once_the_second_is_told() {
     let Some(at) = database() else { return };
     let (one, other) = (pushing(&at), pushing(&at));
     one.add(0, &version(1, 1), &texts("a\n")).unwrap();
-    assert_eq!(other.add(0, &version(1, 2), &texts("b\n")).unwrap(), Added::Meanwhile(Some(version(1, 1))));
+    assert_eq!(other.add(0, &version(1, 2), &texts("b\n")).unwrap(), PushOutcome::Meanwhile(Some(version(1, 1))));
     other.add(1, &version(2, 2), &texts("b\n")).unwrap();
     assert_eq!(one.versions("main").unwrap(), [version(2, 2), version(1, 1)]);
     assert_eq!(one.texts(&version(2, 2)).unwrap(), texts("b\n"));
@@ -80,7 +80,7 @@ async fn of_two_who_push_at_once_the_second_is_told() {
         })
         .collect();
     let added = threads.into_iter().map(|thread| thread.join().unwrap());
-    assert_eq!(added.filter(|added| matches!(added, Added::Head(_))).count(), 1);
+    assert_eq!(added.filter(|added| matches!(added, PushOutcome::Head(_))).count(), 1);
     assert_eq!(one.versions("main").unwrap().len(), 3);
 }
 
@@ -89,7 +89,7 @@ async fn the_texts_of_every_version_stay() {
     let Some(at_) = database() else { return };
     let pushing = pushing(&at_);
     pushing.add(0, &version(1, 1), &texts("a\n")).unwrap();
-    let ledger = Ledger::open(&at_, Options::default()).unwrap();
+    let ledger = Ledger::open(&at_, LedgerOptions::default()).unwrap();
     // An agent uses it, then the same rules with another list, which lets go of what nothing needs.
     for (policy, list) in [(1, "a\n"), (2, "b\n"), (3, "c\n")] {
         let hash = version(1, policy).hash;
@@ -103,10 +103,12 @@ async fn the_texts_of_every_version_stay() {
 #[tokio::test]
 async fn a_transaction_that_began_before_a_push_is_waited_for() {
     let Some(at) = database() else { return };
-    let At::Database(address) = &at else { unreachable!("it is a database") };
+    let LedgerAddress::Database(address) = &at else { unreachable!("it is a database") };
     let pushing = pushing(&at);
-    let (doorman, reader) =
-        (address.connect(postgres::Purpose::Write).unwrap(), address.connect(postgres::Purpose::Read).unwrap());
+    let (doorman, reader) = (
+        address.connect(postgres::ConnectionPurpose::Write).unwrap(),
+        address.connect(postgres::ConnectionPurpose::Read).unwrap(),
+    );
     doorman.begin("BEGIN").unwrap();
     reader.begin("BEGIN").unwrap();
     pushing.add(0, &version(1, 1), &texts("a\n")).unwrap();

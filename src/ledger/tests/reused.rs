@@ -1,7 +1,7 @@
 //! Ids that the platform gives to something else later.
 
 use super::*;
-use crate::inbox::Said;
+use crate::inbox::GivenAnswer;
 use crate::policy::state::HistoryKind;
 
 fn sent(name: &str, handle: Option<&str>, sent: i64, second: i64) -> Record {
@@ -103,7 +103,7 @@ async fn an_answer_that_was_carried_out_is_never_followed_by_another_of_a_rule()
     ledger.commit(batch).await.unwrap();
     let both = || vec![intent("r2", Answer::Approve, vec![], 1, 9), intent("r1", Answer::Reject, vec![], 1, 9)];
     for _ in 0..2 {
-        let said = Said { answer: Answer::Approve, by: By::parse("friends").unwrap(), lasts: None };
+        let said = GivenAnswer { answer: Answer::Approve, by: By::parse("friends").unwrap(), lasts: None };
         let refused = ledger.commit(both()).await;
         assert_eq!(refused, Err(LedgerError::Answered { request: id("r1"), said }));
         assert!(load(&ledger, 10).await.open_answers.is_empty(), "no intent of that batch was written");
@@ -224,7 +224,7 @@ async fn what_the_earlier_request_of_an_id_met_is_not_taken_for_what_the_next_on
         agent: agent(),
         owner: "ann".into(),
         request: Some(id("r3")),
-        said: crate::policy::doubts::Said::Rejected,
+        said: crate::policy::doubts::DoubtSettlement::Rejected,
         person: "zoe".into(),
         at: at(5),
     };

@@ -3,15 +3,15 @@
 use super::*;
 use crate::ledger::sqlite::lock::beside;
 
-async fn blocked(health: &mut watch::Receiver<Health>, writing: &mut Writing) -> String {
+async fn blocked(health: &mut watch::Receiver<LedgerHealth>, writing: &mut Writing) -> String {
     let health = tokio::select! {
         biased;
-        health = health.wait_for(|health| *health != Health::Ok) => health.unwrap().clone(),
+        health = health.wait_for(|health| *health != LedgerHealth::Ok) => health.unwrap().clone(),
         written = writing => panic!("it was written all the same: {written:?}"),
     };
     match health {
-        Health::Blocked { why, .. } => why,
-        Health::Ok => unreachable!("waited for"),
+        LedgerHealth::Blocked { why, .. } => why,
+        LedgerHealth::Ok => unreachable!("waited for"),
     }
 }
 
@@ -41,7 +41,7 @@ async fn a_full_disk_makes_everybody_wait_in_order_and_ends_by_itself() {
     for batch in batches.into_iter().chain([writing]) {
         batch.await.unwrap().unwrap();
     }
-    health.wait_for(|health| *health == Health::Ok).await.unwrap();
+    health.wait_for(|health| *health == LedgerHealth::Ok).await.unwrap();
     let numbers: Vec<_> = load(&ledger, 300).await.pending.into_iter().map(|one| one.id.to_string()).collect();
     assert_eq!(numbers, (0..200).map(|n| format!("r{n}")).collect::<Vec<_>>());
 }
@@ -57,7 +57,7 @@ async fn another_writer_in_the_file_is_waited_for() {
     assert!(blocked(&mut health, &mut writing).await.contains("locked"));
     other.execute_batch("ROLLBACK").unwrap();
     writing.await.unwrap().unwrap();
-    assert_eq!(*ledger.health().borrow(), Health::Ok);
+    assert_eq!(*ledger.health().borrow(), LedgerHealth::Ok);
 }
 
 #[tokio::test]
@@ -70,7 +70,10 @@ async fn a_file_that_was_taken_away_takes_no_writes() {
     let mut writing = write_in_background(&ledger, seen("r1", None, 0));
     assert!(blocked(&mut health, &mut writing).await.contains("put it back"));
     std::fs::write(&path, "another file").unwrap();
-    health.wait_for(|health| matches!(health, Health::Blocked { why, .. } if why.contains("another"))).await.unwrap();
+    health
+        .wait_for(|health| matches!(health, LedgerHealth::Blocked { why, .. } if why.contains("another")))
+        .await
+        .unwrap();
     std::fs::rename(&elsewhere, &path).unwrap();
     writing.await.unwrap().unwrap();
 }
@@ -110,7 +113,8 @@ async fn a_log_that_was_deleted_is_noticed_without_a_write_and_loses_nothing() {
     let mut health = ledger.health();
     let log = beside(&world.path(), "-wal");
     std::fs::remove_file(&log).unwrap();
-    let gone = |health: &Health| matches!(health, Health::Blocked { why, .. } if why.contains("write-ahead log"));
+    let gone =
+        |health: &LedgerHealth| matches!(health, LedgerHealth::Blocked { why, .. } if why.contains("write-ahead log"));
     health.wait_for(gone).await.unwrap();
     drop(health);
     // A later reader finds what was only in the log.
@@ -128,9 +132,9 @@ async fn a_ledger_has_one_lock_and_one_log_however_it_is_named() {
     let link = elsewhere.path().join("link.db");
     std::os::unix::fs::symlink(world.path(), &link).unwrap();
     // It creates the ledger at the target of the link, and does not change the link.
-    let ledger = Ledger::open(&link, Options::default()).unwrap();
+    let ledger = Ledger::open(&link, LedgerOptions::default()).unwrap();
     assert!(link.is_symlink() && world.path().exists());
-    assert!(matches!(Ledger::open(&world.path(), Options::default()), Err(LedgerError::Locked { .. })));
+    assert!(matches!(Ledger::open(&world.path(), LedgerOptions::default()), Err(LedgerError::Locked { .. })));
     ledger.commit(vec![seen("r1", None, 0)]).await.unwrap();
     // Data that is only in the log is read under either name.
     for name in [&link, &world.path()] {
@@ -145,7 +149,8 @@ async fn a_ledger_has_one_lock_and_one_log_however_it_is_named() {
     let mut health = ledger.health();
     std::fs::remove_file(&link).unwrap();
     std::fs::write(&link, "another").unwrap();
-    let another = |health: &Health| matches!(health, Health::Blocked { why, .. } if why.contains("another file"));
+    let another =
+        |health: &LedgerHealth| matches!(health, LedgerHealth::Blocked { why, .. } if why.contains("another file"));
     health.wait_for(another).await.unwrap();
     drop(ledger);
 }
@@ -157,11 +162,11 @@ async fn a_ledger_with_two_names_of_its_own_is_refused() {
     let other = world.path().with_file_name("other.db");
     std::fs::hard_link(world.path(), &other).unwrap();
     for name in [&other, &world.path()] {
-        let refused = Ledger::open(name, Options::default()).unwrap_err().to_string();
+        let refused = Ledger::open(name, LedgerOptions::default()).unwrap_err().to_string();
         assert!(refused.contains("another name too"), "{refused}");
     }
     std::fs::remove_file(&other).unwrap();
-    assert!(Ledger::open(&world.path(), Options::default()).is_ok());
+    assert!(Ledger::open(&world.path(), LedgerOptions::default()).is_ok());
 }
 
 #[test]
@@ -172,7 +177,7 @@ fn a_place_where_everybody_may_put_a_ledger_is_refused() {
     std::fs::create_dir(&directory).unwrap();
     for (mode, good) in [(0o777, false), (0o755, true)] {
         std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(mode)).unwrap();
-        let opened = Ledger::open(&world.path(), Options::default());
+        let opened = Ledger::open(&world.path(), LedgerOptions::default());
         assert_eq!(opened.is_ok(), good, "{mode:o}: {opened:?}");
         assert_eq!(world.path().exists(), good, "nothing is made there");
     }

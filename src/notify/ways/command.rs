@@ -48,7 +48,7 @@ pub(super) async fn deliver(
         .kill_on_drop(true);
     let unusable = |error: &std::io::Error| Undelivered::new(format!("`{}` cannot be run: {error}", program.display()));
     let mut child = command.spawn().map_err(|error| unusable(&error))?;
-    let group = Group::of(&child);
+    let group = ProcessGroup::of(&child);
     let ended = tokio::time::timeout(RUN_MAX, talk(&mut child, message.to_json())).await;
     drop(group);
     match ended {
@@ -112,15 +112,15 @@ async fn talk(child: &mut Child, message: String) -> std::io::Result<(std::proce
 }
 
 /// The program's process group, which is killed when this is dropped.
-struct Group(Option<Pid>);
+struct ProcessGroup(Option<Pid>);
 
-impl Group {
+impl ProcessGroup {
     fn of(child: &Child) -> Self {
         Self(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             // It may have ended already, which is fine.

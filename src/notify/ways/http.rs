@@ -12,7 +12,7 @@ use super::{Secrets, Undelivered};
 use crate::config::settings::{NotifyTarget, NotifyWay};
 use crate::model::StrangerText;
 use crate::notify::message::Message;
-use crate::notify::{Surroundings, render};
+use crate::notify::{NotifyContext, render};
 use crate::platform::retry_after;
 use crate::platform::tls::{self, TlsError};
 use crate::secret::{Key, signing};
@@ -35,7 +35,7 @@ pub(super) async fn deliver(
     secrets: &Secrets,
     id: &str,
     message: &Message,
-    around: &Surroundings,
+    around: &NotifyContext,
 ) -> Result<(), Undelivered> {
     let client = client(target, secrets).await?;
     let request = request(&client, target, secrets, id, message, around.clock.now().wall)?;

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{Secrets, Undelivered};
 use crate::config::settings::{NotifyTarget, loopback};
-use crate::files::{self, Reading, Trust};
+use crate::files::{self, FileTrust, ReadOptions};
 use crate::notify::message::Message;
 use crate::notify::render;
 
@@ -86,7 +86,7 @@ async fn transport(
     let parameters = tokio::task::spawn_blocking(move || {
         let mut parameters = TlsParameters::builder(of_tls);
         if let Some(path) = ca_file {
-            let how = Reading { bytes_max: CA_BYTES_MAX, pipes: false, trust: Trust::Path };
+            let how = ReadOptions { bytes_max: CA_BYTES_MAX, pipes: false, trust: FileTrust::Path };
             let contents = files::read(&path, how).map_err(|error| format!("`{}`: {error}", path.display()))?;
             let certificate = Certificate::from_pem(&contents.bytes)
                 .map_err(|error| format!("`{}` is not a certificate: {error}", path.display()))?;

@@ -10,7 +10,7 @@ use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use super::wire::{Asked, Claim, ControlOp, OpError, OpReply};
+use super::wire::{Claim, ControlOp, ControlRequest, OpError, OpReply};
 use crate::config::settings::CONTROL_READ_NAME;
 use crate::ops::health::Health;
 
@@ -136,7 +136,7 @@ impl Client {
     }
 
     async fn exchange(&self, op: &ControlOp, wait: bool) -> Result<Submitted, ClientError> {
-        let asked = Asked { op: op.clone(), who: self.who.clone() };
+        let asked = ControlRequest { op: op.clone(), who: self.who.clone() };
         let body = serde_json::to_vec(&asked).map_err(|error| self.broken(error))?;
         let request = Request::post(if wait { "/v1/op" } else { "/v1/op?wait=false" })
             .header(header::HOST, "doorman")

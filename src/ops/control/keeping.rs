@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::socket::{Bound, SocketError};
+use super::socket::{BoundSocket, SocketError};
 
 /// How often the file is checked.
 const LOOK_RHYTHM: Duration = Duration::from_secs(2);
 
 /// The result of a check.
 #[derive(Debug)]
-pub enum Seen<'a> {
+pub enum SocketCheck<'a> {
     /// The file was gone, and has been made again.
     Remade(&'a Path),
     /// The file is gone, and cannot be made again; reported once for each reason.
@@ -27,9 +27,9 @@ pub enum Seen<'a> {
 /// Checks the socket's file until `stop`, and removes it then. If the file was deleted or replaced, makes another
 /// socket in its place and sends its listener to `made`.
 pub async fn keep_in_place(
-    socket: Bound,
+    socket: BoundSocket,
     made: mpsc::Sender<UnixListener>,
-    tell: impl Fn(Seen<'_>),
+    tell: impl Fn(SocketCheck<'_>),
     stop: CancellationToken,
 ) {
     let mut socket = Arc::new(socket);
@@ -50,7 +50,7 @@ pub async fn keep_in_place(
             Ok(Some(Ok(mut bound))) => match bound.take_listener().map(UnixListener::from_std) {
                 Some(Ok(listener)) => {
                     socket = Arc::new(bound);
-                    tell(Seen::Remade(socket.path()));
+                    tell(SocketCheck::Remade(socket.path()));
                     if made.send(listener).await.is_err() {
                         return;
                     }
@@ -63,7 +63,7 @@ pub async fn keep_in_place(
         };
         let why = problem.as_ref().map(ToString::to_string);
         if let Some(problem) = problem.filter(|_| why != missing) {
-            tell(Seen::Missing(&problem));
+            tell(SocketCheck::Missing(&problem));
         }
         missing = why;
     }

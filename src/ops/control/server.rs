@@ -1,5 +1,5 @@
 //! The daemon's side of the control sockets. It accepts root and the daemon's own user, and if a group was given the
-//! file, everybody who may use the file. It turns each request into a [`Call`] for the supervisor, and knows nothing
+//! file, everybody who may use the file. It turns each request into a [`ControlCall`] for the supervisor, and knows nothing
 //! else. Everything is bounded: connections, headers, bodies, waiting.
 
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::keeping::{Seen, keep_in_place};
+use super::keeping::{SocketCheck, keep_in_place};
 use super::peer::Peer;
-use super::socket::Bound;
-use super::wire::{Asked, Call, Claim, ControlOp, OpError, OpReply};
+use super::socket::BoundSocket;
+use super::wire::{Claim, ControlCall, ControlOp, ControlRequest, OpError, OpReply};
 use crate::model::{Person, ascii_json};
 use crate::ops::log::events;
 use crate::ops::metrics::listener::{self, Readings};
@@ -44,7 +44,7 @@ const STOP_MAX: Duration = Duration::from_secs(2);
 
 /// What a socket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub enum SocketPurpose {
     /// Everything.
     Everything,
     /// Only operations that change nothing.
@@ -54,7 +54,7 @@ pub enum Purpose {
 /// The socket that a call came through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Door {
-    purpose: Purpose,
+    purpose: SocketPurpose,
     /// The file's mode says who may use it.
     shared: bool,
 }
@@ -65,9 +65,9 @@ struct Door {
 /// # Errors
 /// The listener cannot be used with this runtime.
 pub async fn serve(
-    mut socket: Bound,
-    purpose: Purpose,
-    calls: mpsc::Sender<Call>,
+    mut socket: BoundSocket,
+    purpose: SocketPurpose,
+    calls: mpsc::Sender<ControlCall>,
     readings: Readings,
     redact: Redact,
     stop: CancellationToken,
@@ -112,13 +112,13 @@ pub async fn serve(
 }
 
 /// Logs what happened to the socket's file.
-fn tell(seen: Seen<'_>) {
+fn tell(seen: SocketCheck<'_>) {
     match seen {
-        Seen::Remade(path) => {
+        SocketCheck::Remade(path) => {
             let path = path.display().to_string();
             tracing::warn!(event = events::CONTROL_REMADE, path, "the control socket's file was gone: made again");
         }
-        Seen::Missing(why) => {
+        SocketCheck::Missing(why) => {
             let message =
                 "the control socket's file is gone, and another cannot be made: no command reaches this daemon";
             tracing::warn!(event = events::CONTROL_REFUSED, %why, "{message}");
@@ -177,7 +177,7 @@ impl Door {
     /// The same of an operation: a socket for reading takes none that changes anything.
     fn check_op(self, peer: Peer, op: &ControlOp) -> Result<(), Refused> {
         self.check(peer)?;
-        if self.purpose == Purpose::Everything || op.only_reads() {
+        if self.purpose == SocketPurpose::Everything || op.only_reads() {
             return Ok(());
         }
         let name = op.name();
@@ -192,9 +192,9 @@ impl Door {
     }
 }
 
-type Calls = State<mpsc::Sender<Call>>;
+type CallSender = State<mpsc::Sender<ControlCall>>;
 
-fn router(calls: mpsc::Sender<Call>, readings: Readings) -> Router {
+fn router(calls: mpsc::Sender<ControlCall>, readings: Readings) -> Router {
     let readings = listener::routes(readings).layer(middleware::from_fn(only_allowed));
     Router::new()
         .route("/v1/op", post(operate))
@@ -228,14 +228,14 @@ fn yes() -> bool {
 }
 
 async fn operate(
-    State(calls): Calls,
+    State(calls): CallSender,
     Extension(peer): Extension<Peer>,
     Extension(door): Extension<Door>,
     Extension(redact): Extension<Redact>,
     Query(manner): Query<Manner>,
     body: Body,
 ) -> Result<Response, Refused> {
-    let Asked { op, mut who } = serde_json::from_slice(&body.0)
+    let ControlRequest { op, mut who } = serde_json::from_slice(&body.0)
         .map_err(|error| refuse("malformed", format!("the body is not a valid operation: {error}")))?;
     for said in [&mut who.name, &mut who.note].into_iter().flatten() {
         *said = redact.scrub(said).into_owned();
@@ -253,7 +253,7 @@ async fn operate(
 }
 
 async fn status(
-    State(calls): Calls,
+    State(calls): CallSender,
     Extension(peer): Extension<Peer>,
     Extension(door): Extension<Door>,
 ) -> Result<Response, Refused> {
@@ -267,7 +267,7 @@ async fn nothing() -> Refused {
     refuse("unknown", "there is `POST /v1/op`, and `GET` of `/v1/status`, `/metrics`, `/healthz` and `/readyz`")
 }
 
-type Reply = oneshot::Receiver<Result<OpReply, OpError>>;
+type OpReplyReceiver = oneshot::Receiver<Result<OpReply, OpError>>;
 
 /// No reply contains a key, whatever the platform said. JSON changes at most a key's escapes, and the key is masked
 /// where it stands.
@@ -293,11 +293,11 @@ async fn without_keys(State(redact): State<Redact>, response: Response) -> Respo
 
 /// Hands the operation to the supervisor.
 async fn call(
-    calls: &mpsc::Sender<Call>,
+    calls: &mpsc::Sender<ControlCall>,
     (peer, door): (Peer, Door),
     op: ControlOp,
     who: Claim,
-) -> Result<Reply, Refused> {
+) -> Result<OpReplyReceiver, Refused> {
     door.check_op(peer, &op)?;
     if let Some(problem) = who.problem() {
         return Err(refuse("malformed", problem));
@@ -306,7 +306,7 @@ async fn call(
     let person = person.unwrap_or_else(|_| Person::from(format!("uid:{}", peer.uid).as_str()));
     tracing::debug!(event = events::CONTROL_CALL, op = op.name(), by = person.name(), "the control socket is used");
     let (reply, receiver) = oneshot::channel();
-    match tokio::time::timeout(SPEAK_MAX, calls.send(Call { op, person, reply })).await {
+    match tokio::time::timeout(SPEAK_MAX, calls.send(ControlCall { op, person, reply })).await {
         Ok(Ok(())) => Ok(receiver),
         Ok(Err(_)) => Err(refuse("busy", "the daemon is stopping")),
         Err(_) => Err(refuse("busy", "the daemon has too much to do just now: try again")),
@@ -314,7 +314,7 @@ async fn call(
 }
 
 /// Waits for the supervisor's reply.
-async fn answer(reply: Reply) -> Result<OpReply, Refused> {
+async fn answer(reply: OpReplyReceiver) -> Result<OpReply, Refused> {
     match tokio::time::timeout(REPLY_MAX, reply).await {
         Ok(Ok(Ok(reply))) => Ok(reply),
         Ok(Ok(Err(error))) => Err(Refused(error)),
@@ -393,14 +393,14 @@ mod tests {
             call(&calls, (peer(64_321), door), op, Claim::default()).await.err().map(|refused| refused.0.code)
         };
         let pause = || ControlOp::Pause { agent: None };
-        for purpose in [Purpose::Everything, Purpose::Reading] {
+        for purpose in [SocketPurpose::Everything, SocketPurpose::Reading] {
             assert_eq!(ask(false, purpose, ControlOp::Status).await.as_deref(), Some("forbidden"));
         }
-        assert_eq!(ask(true, Purpose::Reading, pause()).await.as_deref(), Some("read-only"));
+        assert_eq!(ask(true, SocketPurpose::Reading, pause()).await.as_deref(), Some("read-only"));
         assert!(heard.try_recv().is_err());
-        assert_eq!(ask(true, Purpose::Reading, ControlOp::Status).await, None);
+        assert_eq!(ask(true, SocketPurpose::Reading, ControlOp::Status).await, None);
         assert_eq!(heard.try_recv().unwrap().op, ControlOp::Status);
-        assert_eq!(ask(true, Purpose::Everything, pause()).await, None);
+        assert_eq!(ask(true, SocketPurpose::Everything, pause()).await, None);
         assert_eq!(heard.try_recv().unwrap().person.name(), "uid:64321");
     }
 }

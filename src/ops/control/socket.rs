@@ -66,7 +66,7 @@ pub enum SocketError {
 
 /// A bound socket. Dropping it removes the file, if it is still this one.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundSocket {
     listener: Option<UnixListener>,
     path: PathBuf,
     /// `None`: somebody else made the file, and removes it.
@@ -77,7 +77,7 @@ pub struct Bound {
     group: Option<Box<str>>,
 }
 
-impl Bound {
+impl BoundSocket {
     /// The same, but members of this group may use it, too: the file gets this group and mode 0660.
     ///
     /// # Errors
@@ -191,7 +191,7 @@ impl Bound {
     }
 }
 
-impl Drop for Bound {
+impl Drop for BoundSocket {
     fn drop(&mut self) {
         if self.in_place() {
             let _ = fs::remove_file(&self.path);
@@ -258,7 +258,7 @@ mod tests {
     fn it_is_private_with_a_directory_of_its_own_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/doorman/doorman.sock");
-        let bound = Bound::bind(&path).unwrap();
+        let bound = BoundSocket::bind(&path).unwrap();
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         let names: Vec<_> =
             fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -277,21 +277,21 @@ mod tests {
         let path = dir.path().join("run/doorman.sock");
         fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
         let group = own_group();
-        let error = Bound::bind_for(&path, Some(&group)).unwrap_err();
+        let error = BoundSocket::bind_for(&path, Some(&group)).unwrap_err();
         assert!(matches!(&error, SocketError::OutOfReach { directory, .. } if directory == dir.path()), "{error}");
         assert!(!path.exists(), "nothing is left");
 
         fs::set_permissions(dir.path(), Permissions::from_mode(0o711)).unwrap();
         fs::remove_dir(dir.path().join("run")).unwrap();
-        let bound = Bound::bind_for(&path, Some(&group)).unwrap();
+        let bound = BoundSocket::bind_for(&path, Some(&group)).unwrap();
         assert!(bound.shared());
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o660, 0o711));
         assert_eq!(fs::metadata(&path).unwrap().gid(), nix::unistd::getegid().as_raw());
         drop(bound);
-        assert!(!Bound::bind_for(&path, None).unwrap().shared());
+        assert!(!BoundSocket::bind_for(&path, None).unwrap().shared());
         assert_eq!(mode(path.parent().unwrap()), 0o711);
 
-        let error = Bound::bind_for(&path, Some("no-such-group-here")).unwrap_err();
+        let error = BoundSocket::bind_for(&path, Some("no-such-group-here")).unwrap_err();
         assert!(matches!(error, SocketError::Group { .. }), "{error}");
     }
 
@@ -299,7 +299,7 @@ mod tests {
     fn a_socket_of_the_service_manager_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.sock");
-        let bound = Bound::inherited(UnixListener::bind(&path).unwrap()).unwrap();
+        let bound = BoundSocket::inherited(UnixListener::bind(&path).unwrap()).unwrap();
         assert_eq!((bound.path(), bound.shared()), (path.as_path(), true));
         drop(bound);
         assert!(path.exists());
@@ -310,7 +310,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for open in [0o770, 0o707, 0o1777] {
             fs::set_permissions(dir.path(), Permissions::from_mode(open)).unwrap();
-            let error = Bound::bind(&dir.path().join("x.sock")).unwrap_err();
+            let error = BoundSocket::bind(&dir.path().join("x.sock")).unwrap_err();
             assert!(matches!(error, SocketError::Directory(_)), "{open:o}: {error}");
         }
     }
@@ -321,11 +321,11 @@ mod tests {
         let path = dir.path().join("run/x.sock");
         fs::create_dir(dir.path().join("run")).unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
-        let error = Bound::bind(&path).unwrap_err();
+        let error = BoundSocket::bind(&path).unwrap_err();
         assert!(matches!(&error, SocketError::Exposed(why) if why.contains("and so replace")), "{error}");
         assert!(!path.exists());
         fs::set_permissions(dir.path(), Permissions::from_mode(0o1777)).unwrap();
-        assert!(Bound::bind(&path).is_ok(), "nobody replaces a directory where the bit is set");
+        assert!(BoundSocket::bind(&path).is_ok(), "nobody replaces a directory where the bit is set");
     }
 
     #[test]
@@ -333,8 +333,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.sock");
         drop(UnixListener::bind(&path).unwrap());
-        let first = Bound::bind(&path).unwrap();
-        let error = Bound::bind(&path).unwrap_err();
+        let first = BoundSocket::bind(&path).unwrap();
+        let error = BoundSocket::bind(&path).unwrap_err();
         assert!(matches!(error, SocketError::Taken(_)), "{error}");
         assert!(path.exists(), "the failed one left the first one's socket alone");
         drop(first);
@@ -345,7 +345,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notes.txt");
         fs::write(&path, "dear diary").unwrap();
-        assert!(matches!(Bound::bind(&path).unwrap_err(), SocketError::NotASocket(_)));
+        assert!(matches!(BoundSocket::bind(&path).unwrap_err(), SocketError::NotASocket(_)));
         assert_eq!(fs::read(&path).unwrap(), b"dear diary");
     }
 
@@ -353,7 +353,7 @@ mod tests {
     fn only_its_own_file_is_removed_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.sock");
-        let bound = Bound::bind(&path).unwrap();
+        let bound = BoundSocket::bind(&path).unwrap();
         fs::remove_file(&path).unwrap();
         let other = UnixListener::bind(&path).unwrap();
         drop(bound);
@@ -364,7 +364,7 @@ mod tests {
     #[test]
     fn a_long_path_is_said_to_be_long() {
         let dir = tempfile::tempdir().unwrap();
-        let error = Bound::bind(&dir.path().join("x".repeat(120))).unwrap_err();
+        let error = BoundSocket::bind(&dir.path().join("x".repeat(120))).unwrap_err();
         assert!(matches!(error, SocketError::TooLong(_)), "{error}");
     }
 }

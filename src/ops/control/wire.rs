@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::model::{AgentId, ContactId, Outcome, Person, Verdict};
-use crate::policy::doubts::Said;
+use crate::policy::doubts::DoubtSettlement;
 
-pub use status::{AgentStatus, ConfigurationStatus, NotifyState, NotifyStatus, PageStatus, PolicyStatus, Status};
+pub use status::{AgentStatus, ConfigurationStatus, DaemonStatus, NotifyState, NotifyStatus, PageStatus, PolicyStatus};
 
 /// One question to the supervisor, with the channel for its reply.
 #[derive(Debug)]
-pub struct Call {
+pub struct ControlCall {
     /// What is asked.
     pub op: ControlOp,
     /// Who asks: the user behind the socket's peer.
@@ -27,7 +27,7 @@ pub struct Call {
 
 /// The body of a request: an operation, and a claim about the person who asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct ControlRequest {
     /// What is asked.
     #[serde(flatten)]
     pub op: ControlOp,
@@ -138,7 +138,7 @@ pub enum ControlOp {
         /// A handle, or the id of a request that a doubt rests on, or its beginning.
         target: String,
         /// What the person says happened.
-        said: Said,
+        said: DoubtSettlement,
         /// Only this agent's.
         agent: Option<AgentId>,
     },
@@ -206,21 +206,21 @@ pub struct RemovedEntries {
 #[serde(tag = "reply", rename_all = "kebab-case")]
 pub enum OpReply {
     /// To [`ControlOp::Status`].
-    Status(Status),
+    Status(DaemonStatus),
     /// To [`ControlOp::Pending`].
-    Pending(Pending),
+    Pending(PendingList),
     /// To [`ControlOp::Answer`].
-    Answered(Answered),
+    Answered(AnswerDone),
     /// To [`ControlOp::Revoke`].
     Revoked(Revoked),
     /// To [`ControlOp::Reload`].
     Reloaded(Reloaded),
     /// To [`ControlOp::Doubts`].
-    Doubts(Doubts),
+    Doubts(DoubtList),
     /// To [`ControlOp::Settle`].
     Settled(Settled),
     /// To [`ControlOp::Pause`] and [`ControlOp::Resume`].
-    Done(Done),
+    Done(AgentsDone),
     /// To [`ControlOp::NotifyTest`] and [`ControlOp::NotifyRetry`].
     Notified(Notified),
     /// To [`ControlOp::PageLogin`].
@@ -246,14 +246,14 @@ macro_rules! replies {
 }
 
 replies!(
-    Doubts(Doubts),
+    Doubts(DoubtList),
     Settled(Settled),
-    Status(Status),
-    Pending(Pending),
-    Answered(Answered),
+    Status(DaemonStatus),
+    Pending(PendingList),
+    Answered(AnswerDone),
     Revoked(Revoked),
     Reloaded(Reloaded),
-    Done(Done),
+    Done(AgentsDone),
     Notified(Notified),
     PageLink(PageLink),
     LoggedOut(LoggedOut)
@@ -261,7 +261,7 @@ replies!(
 
 /// To [`ControlOp::Pending`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pending {
+pub struct PendingList {
     /// Oldest first.
     pub requests: Vec<PendingRow>,
     /// The agents of which this daemon does not know who waits. Absent if there is none.
@@ -280,7 +280,7 @@ pub struct UnknownAgent {
 
 /// To [`ControlOp::Doubts`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Doubts {
+pub struct DoubtList {
     /// By agent and owner.
     pub doubts: Vec<DoubtRow>,
 }
@@ -294,7 +294,7 @@ pub struct Settled {
 
 /// To [`ControlOp::Pause`] and [`ControlOp::Resume`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Done {
+pub struct AgentsDone {
     /// The agents it was done to.
     pub agents: Vec<AgentId>,
 }
@@ -419,7 +419,7 @@ pub struct PendingRow {
 
 /// To [`ControlOp::Answer`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answered {
+pub struct AnswerDone {
     /// The request's id.
     pub request: String,
     /// Whose door.
@@ -435,7 +435,7 @@ pub struct Answered {
     pub ends_at: Option<Timestamp>,
 }
 
-impl Answered {
+impl AnswerDone {
     /// Whether the person got what they asked for.
     pub fn is_done(&self) -> bool {
         let taken = matches!(Outcome::parse(&self.outcome), Some(Outcome::Confirmed(_) | Outcome::Presumed(_)));

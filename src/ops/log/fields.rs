@@ -1,5 +1,5 @@
 //! The values of a line: taken from spans and events, with keys removed, escaped and cut. Every value of a line goes
-//! through [`Fields`].
+//! through [`LogFields`].
 
 use std::fmt::{self, Write as _};
 
@@ -48,9 +48,9 @@ impl fmt::Display for Value {
 
 /// Values by name, in the order they were first given. The last value of a name wins.
 #[derive(Debug, Clone, Default)]
-pub struct Fields(pub Vec<(&'static str, Value)>);
+pub struct LogFields(pub Vec<(&'static str, Value)>);
 
-impl Fields {
+impl LogFields {
     /// Adds a value or replaces it.
     pub fn set(&mut self, name: &'static str, value: Value) {
         match self.0.iter().position(|(known, _)| *known == name) {
@@ -69,13 +69,13 @@ impl Fields {
 
 /// Collects the fields of a span or an event.
 pub struct Collect<'a> {
-    fields: &'a mut Fields,
+    fields: &'a mut LogFields,
     redact: &'a Redact,
 }
 
 impl<'a> Collect<'a> {
     /// Collects into `fields`, with the keys of `redact` removed.
-    pub fn new(fields: &'a mut Fields, redact: &'a Redact) -> Self {
+    pub fn new(fields: &'a mut LogFields, redact: &'a Redact) -> Self {
         Self { fields, redact }
     }
 
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_last_value_of_a_name_wins_and_fields_are_bounded() {
-        let mut fields = Fields::default();
+        let mut fields = LogFields::default();
         fields.set("state", Value::Whole(1));
         fields.set("state", Value::Whole(2));
         assert_eq!(fields.0, [("state", Value::Whole(2))]);

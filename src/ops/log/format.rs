@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tracing::Level;
 
 use super::events::word;
-use super::fields::{Fields, PROBLEMS, Value};
+use super::fields::{LogFields, PROBLEMS, Value};
 
 /// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Look {
 
 /// The content of a line.
 #[derive(Debug)]
-pub struct Line {
+pub struct LogLine {
     /// The time.
     pub ts: Timestamp,
     /// The level.
@@ -34,10 +34,10 @@ pub struct Line {
     /// For people.
     pub message: String,
     /// The spans' fields and then the event's.
-    pub fields: Fields,
+    pub fields: LogFields,
 }
 
-impl Line {
+impl LogLine {
     /// The line in this format; it ends in a newline if the format has lines.
     pub fn render(&self, look: Look) -> Vec<u8> {
         match look {
@@ -176,12 +176,12 @@ fn priority(level: Level) -> &'static str {
 mod tests {
     use super::*;
 
-    fn line() -> Line {
-        let mut fields = Fields::default();
+    fn line() -> LogLine {
+        let mut fields = LogFields::default();
         fields.set("agent", Value::Text("a-1".to_owned()));
         fields.set("name", Value::Text("x verdict=approve \"y\" \\u{1b}".to_owned()));
         fields.set("latency_ms", Value::Fraction(1.25));
-        Line {
+        LogLine {
             ts: "2026-11-23T18:13:02.123456Z".parse().unwrap(),
             level: Level::INFO,
             event: "decided".to_owned(),
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn problems_stand_below_their_line() {
         let mut line = line();
-        line.fields = Fields::default();
+        line.fields = LogFields::default();
         line.fields.set(PROBLEMS, Value::Text("error: x\n  ^ here".to_owned()));
         assert!(line.human(false).ends_with("`friends`\n    | error: x\n    |   ^ here\n"));
         assert_eq!(line.json().matches('\n').count(), 1);

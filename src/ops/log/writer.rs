@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use tracing::Level;
 
-use super::fields::{Fields, Value};
-use super::format::{Line, Look};
+use super::fields::{LogFields, Value};
+use super::format::{LogLine, Look};
 use crate::clock::Clock;
 
 /// Most bytes waiting to be written. From a half on, debug and trace lines are dropped; warnings and errors may use a
@@ -38,25 +38,25 @@ impl Sink for Arc<Mutex<Vec<u8>>> {
 }
 
 /// What the writer's thread writes to.
-pub(super) enum Target {
+pub(super) enum LogTarget {
     /// A terminal, a pipe or a file.
     Stream(Box<dyn Write + Send>),
     /// journald: one datagram a line.
     Datagram(UnixDatagram),
 }
 
-impl Target {
+impl LogTarget {
     /// Connects to journald's socket.
     pub(super) fn journald(path: &Path) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.connect(path)?;
-        Ok(Target::Datagram(socket))
+        Ok(LogTarget::Datagram(socket))
     }
 
     /// Errors are ignored: there is no place left to report them.
     fn write(&mut self, lines: impl Iterator<Item = Vec<u8>>) {
         match self {
-            Target::Stream(stream) => {
+            LogTarget::Stream(stream) => {
                 let mut batch = Vec::new();
                 for mut line in lines {
                     batch.append(&mut line);
@@ -67,7 +67,7 @@ impl Target {
                 }
                 let _ = stream.write_all(&batch).and_then(|()| stream.flush());
             }
-            Target::Datagram(socket) => {
+            LogTarget::Datagram(socket) => {
                 for line in lines {
                     let _ = socket.send(&line);
                 }
@@ -78,12 +78,12 @@ impl Target {
 
 /// The queue. Clones share its contents.
 #[derive(Clone)]
-pub(super) struct Queue {
-    shared: Arc<Shared>,
+pub(super) struct LogQueue {
+    shared: Arc<QueueShared>,
 }
 
-struct Shared {
-    state: Mutex<State>,
+struct QueueShared {
+    state: Mutex<QueueState>,
     /// Signals that there is something to write.
     work: Condvar,
     /// Signals that everything was written.
@@ -92,7 +92,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
     dropped: u64,
@@ -100,13 +100,13 @@ struct State {
     closed: bool,
 }
 
-impl Queue {
+impl LogQueue {
     /// A queue whose thread writes to `target`; `look` is the format of the thread's own messages.
     ///
     /// # Errors
     /// The thread could not be started.
-    pub(super) fn start(target: Target, look: Look, clock: Clock, max: usize) -> io::Result<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), idle: Condvar::new(), max });
+    pub(super) fn start(target: LogTarget, look: Look, clock: Clock, max: usize) -> io::Result<Self> {
+        let shared = Arc::new(QueueShared { state: Mutex::default(), work: Condvar::new(), idle: Condvar::new(), max });
         let queue = Self { shared: Arc::clone(&shared) };
         thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_all(target, look, &clock))?;
         Ok(queue)
@@ -133,7 +133,7 @@ impl Queue {
     }
 }
 
-impl Sink for Queue {
+impl Sink for LogQueue {
     fn line(&self, level: Level, bytes: Vec<u8>) {
         let max = self.shared.max;
         let room = match level {
@@ -153,12 +153,12 @@ impl Sink for Queue {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl QueueShared {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_all(&self, mut target: Target, look: Look, clock: &Clock) {
+    fn write_all(&self, mut target: LogTarget, look: Look, clock: &Clock) {
         loop {
             let mut state = self.lock();
             while state.lines.is_empty() && state.dropped == 0 && !state.closed {
@@ -186,10 +186,10 @@ impl Shared {
 }
 
 /// The line that says how many lines were lost.
-fn report(dropped: u64, clock: &Clock) -> Line {
-    let mut fields = Fields::default();
+fn report(dropped: u64, clock: &Clock) -> LogLine {
+    let mut fields = LogFields::default();
     fields.set("lines", Value::Natural(dropped));
-    Line {
+    LogLine {
         ts: clock.now().wall,
         level: Level::WARN,
         event: super::events::LOG_DROPPED.to_owned(),
@@ -233,8 +233,8 @@ mod tests {
         let (go, wait) = mpsc::channel();
         let (began, begun) = mpsc::channel();
         let got = Arc::new(Mutex::new(Vec::new()));
-        let target = Target::Stream(Box::new(Stalled { go: wait, began, got: Arc::clone(&got), free: false }));
-        let queue = Queue::start(target, Look::Json, Clock::start(), 10_000).unwrap();
+        let target = LogTarget::Stream(Box::new(Stalled { go: wait, began, got: Arc::clone(&got), free: false }));
+        let queue = LogQueue::start(target, Look::Json, Clock::start(), 10_000).unwrap();
         queue.line(Level::INFO, b"first\n".to_vec());
         begun.recv().unwrap();
         for _ in 0..1_000 {
@@ -267,7 +267,8 @@ mod tests {
             }
         }
         let queue =
-            Queue::start(Target::Stream(Box::new(Pipe(sender))), Look::Json, Clock::start(), QUEUE_BYTES_MAX).unwrap();
+            LogQueue::start(LogTarget::Stream(Box::new(Pipe(sender))), Look::Json, Clock::start(), QUEUE_BYTES_MAX)
+                .unwrap();
         queue.line(Level::INFO, b"last words\n".to_vec());
         queue.close();
         let all: Vec<u8> = receiver.iter().flatten().collect();
@@ -278,8 +279,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         let journald = UnixDatagram::bind(&path).unwrap();
-        let target = Target::journald(&path).unwrap();
-        let queue = Queue::start(target, Look::Journald, Clock::start(), QUEUE_BYTES_MAX).unwrap();
+        let target = LogTarget::journald(&path).unwrap();
+        let queue = LogQueue::start(target, Look::Journald, Clock::start(), QUEUE_BYTES_MAX).unwrap();
         queue.line(Level::INFO, b"PRIORITY=6\nMESSAGE=one\n".to_vec());
         queue.line(Level::INFO, b"PRIORITY=6\nMESSAGE=two\n".to_vec());
         let mut buffer = [0; 64];

@@ -13,7 +13,7 @@ use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Format, Metrics};
+use super::{Metrics, ScrapeFormat};
 use crate::ops::health::{self, Health};
 use crate::ops::log::events;
 use crate::ops::serving::{self, Limits, Listener};
@@ -67,7 +67,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>(readings: Readings) -> Router<S>
 
 async fn metrics(State(readings): State<Readings>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let format = Format::accepted(accept);
+    let format = ScrapeFormat::accepted(accept);
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     match readings.metrics.page(format, tasks) {
         Ok(page) => ([(header::CONTENT_TYPE, format.content_type())], page).into_response(),

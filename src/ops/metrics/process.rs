@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::scrape::Page;
+use super::scrape::ScrapeWriter;
 use super::table;
 
 /// Writes the metrics of the process.
-pub(super) fn write(page: &mut Page<'_>) -> fmt::Result {
+pub(super) fn write(page: &mut ScrapeWriter<'_>) -> fmt::Result {
     let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
     if let Ok(stat) = process.stat() {
         let ticks = procfs::ticks_per_second() as f64;

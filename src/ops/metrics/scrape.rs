@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::table::{self, Kind, Row};
+use super::table::{self, MetricKind, MetricRow};
 use super::{Metrics, process};
 use crate::clock::Now;
 use crate::model::AgentState;
@@ -23,24 +23,24 @@ const PAGE_BYTES_MAX: usize = 16 << 20;
 
 /// How a page is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum ScrapeFormat {
     /// Prometheus' text format 0.0.4.
     Text,
     /// OpenMetrics 1.0.
     OpenMetrics,
 }
 
-impl Format {
+impl ScrapeFormat {
     /// By the `Accept` header of the request: OpenMetrics only if the client asks for it.
     pub fn accepted(accept: &str) -> Self {
-        if accept.contains("application/openmetrics-text") { Format::OpenMetrics } else { Format::Text }
+        if accept.contains("application/openmetrics-text") { ScrapeFormat::OpenMetrics } else { ScrapeFormat::Text }
     }
 
     /// The `Content-Type`.
     pub fn content_type(self) -> &'static str {
         match self {
-            Format::Text => prometheus_text::CONTENT_TYPE,
-            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            ScrapeFormat::Text => prometheus_text::CONTENT_TYPE,
+            ScrapeFormat::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
         }
     }
 }
@@ -50,7 +50,7 @@ impl Metrics {
     ///
     /// # Errors
     /// Never with the metrics of this module: the encoder writes to memory.
-    pub fn page(&self, format: Format, tasks: usize) -> Result<String, fmt::Error> {
+    pub fn page(&self, format: ScrapeFormat, tasks: usize) -> Result<String, fmt::Error> {
         let board = self.board.borrow().clone();
         let now = self.clock.now();
         let per_agent = self.per_agent.shows(board.agents.len());
@@ -62,14 +62,14 @@ impl Metrics {
         self.encode(format, Scrape { per_agent: false, cut: true, ..scrape })
     }
 
-    fn encode(&self, format: Format, scrape: Scrape) -> Result<String, fmt::Error> {
+    fn encode(&self, format: ScrapeFormat, scrape: Scrape) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
         self.counts.register(&mut registry);
         registry.register_collector(Box::new(scrape));
         let mut page = String::new();
         match format {
-            Format::Text => prometheus_text::encode(&mut page, &registry)?,
-            Format::OpenMetrics => text::encode(&mut page, &registry)?,
+            ScrapeFormat::Text => prometheus_text::encode(&mut page, &registry)?,
+            ScrapeFormat::OpenMetrics => text::encode(&mut page, &registry)?,
         }
         Ok(page)
     }
@@ -87,7 +87,7 @@ struct Scrape {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut page = Page { encoder };
+        let mut page = ScrapeWriter { encoder };
         page.each(table::BUILD_INFO, [([("version", env!("CARGO_PKG_VERSION"))], 1.0)])?;
         page.one(table::TASKS, self.tasks as f64)?;
         page.one(table::CUT, truth(self.cut))?;
@@ -101,7 +101,7 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
-    fn sums(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn sums(&self, page: &mut ScrapeWriter<'_>) -> fmt::Result {
         let agents = &self.board.agents;
         let sum = |count: fn(&AgentBoard) -> u64| agents.iter().map(|agent| count(agent)).sum::<u64>() as f64;
         page.each(
@@ -121,7 +121,7 @@ impl Scrape {
         page.one(table::OLDEST_DEFERRED, oldest)
     }
 
-    fn agents(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn agents(&self, page: &mut ScrapeWriter<'_>) -> fmt::Result {
         let agents = &self.board.agents;
         page.each(
             table::AGENT_STATE,
@@ -132,7 +132,7 @@ impl Scrape {
                 })
             }),
         )?;
-        let mut of_each = |row: Row, value: &dyn Fn(&AgentBoard) -> Option<f64>| {
+        let mut of_each = |row: MetricRow, value: &dyn Fn(&AgentBoard) -> Option<f64>| {
             let rows = agents
                 .iter()
                 .filter_map(|agent| Some(([("agent", agent.status.id.as_str())], value(agent)?)))
@@ -149,7 +149,7 @@ impl Scrape {
         of_each(table::AGENT_LAST_LISTING, &|agent| agent.status.last_listing.map(|at| at.as_second() as f64))
     }
 
-    fn daemon(&self, page: &mut Page<'_>) -> fmt::Result {
+    fn daemon(&self, page: &mut ScrapeWriter<'_>) -> fmt::Result {
         let board = &self.board;
         let blocked = board.ledger_blocked.as_ref();
         page.one(table::LEDGER_OK, truth(blocked.is_none()))?;
@@ -202,20 +202,20 @@ fn truth(yes: bool) -> f64 {
 }
 
 /// Writes metrics as their rows in the table describe them.
-pub(super) struct Page<'a> {
+pub(super) struct ScrapeWriter<'a> {
     encoder: DescriptorEncoder<'a>,
 }
 
-impl Page<'_> {
+impl ScrapeWriter<'_> {
     /// A metric without labels.
-    pub(super) fn one(&mut self, row: Row, value: f64) -> fmt::Result {
+    pub(super) fn one(&mut self, row: MetricRow, value: f64) -> fmt::Result {
         value_of(row, value, self.begin(row)?)
     }
 
     /// A metric with a series for each of these.
     fn each<'l, const N: usize>(
         &mut self,
-        row: Row,
+        row: MetricRow,
         series: impl IntoIterator<Item = ([(&'static str, &'l str); N], f64)>,
     ) -> fmt::Result {
         let mut metric = self.begin(row)?;
@@ -226,11 +226,11 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn begin(&mut self, row: Row) -> Result<MetricEncoder<'_>, fmt::Error> {
+    fn begin(&mut self, row: MetricRow) -> Result<MetricEncoder<'_>, fmt::Error> {
         let kind = match row.kind {
-            Kind::Counter => MetricType::Counter,
-            Kind::Gauge => MetricType::Gauge,
-            Kind::Histogram => MetricType::Histogram,
+            MetricKind::Counter => MetricType::Counter,
+            MetricKind::Gauge => MetricType::Gauge,
+            MetricKind::Histogram => MetricType::Histogram,
         };
         // The registry appends a full stop to the help of registered metrics; a collector must do so itself.
         self.encoder.encode_descriptor(row.name, &format!("{}.", row.help), None, kind)
@@ -238,13 +238,13 @@ impl Page<'_> {
 }
 
 /// Values read at the scrape are counters or gauges.
-fn value_of(row: Row, value: f64, encoder: MetricEncoder<'_>) -> fmt::Result {
+fn value_of(row: MetricRow, value: f64, encoder: MetricEncoder<'_>) -> fmt::Result {
     // Integers are written as integers.
     let whole = value as i64;
     match row.kind {
-        Kind::Counter if whole as f64 == value => ConstCounter::new(whole.unsigned_abs()).encode(encoder),
-        Kind::Counter => ConstCounter::new(value).encode(encoder),
-        Kind::Gauge | Kind::Histogram if whole as f64 == value => ConstGauge::new(whole).encode(encoder),
-        Kind::Gauge | Kind::Histogram => ConstGauge::new(value).encode(encoder),
+        MetricKind::Counter if whole as f64 == value => ConstCounter::new(whole.unsigned_abs()).encode(encoder),
+        MetricKind::Counter => ConstCounter::new(value).encode(encoder),
+        MetricKind::Gauge | MetricKind::Histogram if whole as f64 == value => ConstGauge::new(whole).encode(encoder),
+        MetricKind::Gauge | MetricKind::Histogram => ConstGauge::new(value).encode(encoder),
     }
 }

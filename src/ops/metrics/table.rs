@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 /// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only increases while the process lives; a scrape shows its name with `_total`.
     Counter,
     /// Increases and decreases.
@@ -14,36 +14,36 @@ pub enum Kind {
     Histogram,
 }
 
-impl Kind {
+impl MetricKind {
     /// The name of the kind.
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         }
     }
 }
 
 /// One metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
+pub struct MetricRow {
     /// The registered name: a counter without `_total`.
     pub name: &'static str,
     /// Its kind.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Its labels.
     pub labels: &'static [&'static str],
     /// What it means, one sentence without its full stop.
     pub help: &'static str,
 }
 
-impl Row {
+impl MetricRow {
     /// The name of the family in a scrape as text.
     pub fn family(&self) -> String {
         match self.kind {
-            Kind::Counter => format!("{}_total", self.name),
-            Kind::Gauge | Kind::Histogram => self.name.to_owned(),
+            MetricKind::Counter => format!("{}_total", self.name),
+            MetricKind::Gauge | MetricKind::Histogram => self.name.to_owned(),
         }
     }
 }
@@ -51,10 +51,10 @@ impl Row {
 macro_rules! rows {
     ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
         $(#[doc = $help]
-        pub const $constant: Row = Row { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+        pub const $constant: MetricRow = MetricRow { name: $name, kind: MetricKind::$kind, labels: &[$($label),*], help: $help };)*
 
         /// Every metric, in the order of the documentation.
-        pub const ROWS: &[Row] = &[$($constant),*];
+        pub const ROWS: &[MetricRow] = &[$($constant),*];
     };
 }
 

@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 
-use super::table::{ROWS, Row};
+use super::table::{MetricRow, ROWS};
 use super::*;
 use crate::model::{AgentId, AgentState};
-use crate::ops::board::{self, AgentBoard, Board, FleetBoard, Phase};
+use crate::ops::board::{self, AgentBoard, Board, DaemonPhase, FleetBoard};
 use crate::ops::control::wire::{AgentStatus, NotifyStatus, PolicyStatus};
 use crate::policy::RuleName;
 use crate::policy::ask::{AskFailure, AskFault};
@@ -36,7 +36,7 @@ fn board(agents: usize) -> Board {
         })
     });
     Board {
-        phase: Phase::Running,
+        phase: DaemonPhase::Running,
         agents: agents.collect(),
         policies: vec![PolicyStatus {
             path: "a \"b\"\\\n".to_owned(),
@@ -89,15 +89,15 @@ fn families(page: &str) -> Vec<String> {
 
 #[test]
 fn a_page_has_every_metric_of_the_table_and_no_other() {
-    let page = metrics(board(1), PerAgent::Auto).page(Format::Text, 12).unwrap();
-    let mut table: Vec<String> = ROWS.iter().map(Row::family).collect();
+    let page = metrics(board(1), PerAgent::Auto).page(ScrapeFormat::Text, 12).unwrap();
+    let mut table: Vec<String> = ROWS.iter().map(MetricRow::family).collect();
     table.sort();
     assert_eq!(families(&page), table);
 }
 
 #[test]
 fn a_page_says_what_is_on_the_board_and_what_was_counted() {
-    let page = metrics(board(1), PerAgent::Auto).page(Format::Text, 12).unwrap();
+    let page = metrics(board(1), PerAgent::Auto).page(ScrapeFormat::Text, 12).unwrap();
     for line in [
         "doorman_ledger_ok 1",
         "doorman_tasks 12",
@@ -129,21 +129,24 @@ fn a_page_says_what_is_on_the_board_and_what_was_counted() {
 
 #[test]
 fn open_metrics_ends_with_its_end() {
-    let page = metrics(board(1), PerAgent::Auto).page(Format::OpenMetrics, 12).unwrap();
+    let page = metrics(board(1), PerAgent::Auto).page(ScrapeFormat::OpenMetrics, 12).unwrap();
     assert!(page.ends_with("# EOF\n"));
     assert!(page.contains("# TYPE doorman_decisions counter\n"));
-    assert_eq!(Format::accepted("application/openmetrics-text;version=1.0.0,text/plain;q=0.5"), Format::OpenMetrics);
-    assert_eq!(Format::accepted("*/*"), Format::Text);
+    assert_eq!(
+        ScrapeFormat::accepted("application/openmetrics-text;version=1.0.0,text/plain;q=0.5"),
+        ScrapeFormat::OpenMetrics
+    );
+    assert_eq!(ScrapeFormat::accepted("*/*"), ScrapeFormat::Text);
 }
 
 #[test]
 fn many_agents_are_only_summed_up() {
-    let many = metrics(board(PerAgent::AUTO_MAX + 1), PerAgent::Auto).page(Format::Text, 1).unwrap();
+    let many = metrics(board(PerAgent::AUTO_MAX + 1), PerAgent::Auto).page(ScrapeFormat::Text, 1).unwrap();
     assert!(!many.contains("doorman_agent_state{"));
     assert!(many.contains("doorman_agents{state=\"live\"} 501\n"));
-    let always = metrics(board(PerAgent::AUTO_MAX + 1), PerAgent::Always).page(Format::Text, 1).unwrap();
+    let always = metrics(board(PerAgent::AUTO_MAX + 1), PerAgent::Always).page(ScrapeFormat::Text, 1).unwrap();
     assert!(always.contains("agent=\"a-500\""));
-    let never = metrics(board(1), PerAgent::Never).page(Format::Text, 1).unwrap();
+    let never = metrics(board(1), PerAgent::Never).page(ScrapeFormat::Text, 1).unwrap();
     assert!(!never.contains("agent=\""));
 }
 
@@ -155,7 +158,7 @@ fn rules_without_end_are_counted_together() {
         metrics.rule_matched(&rules, &format!("r{n}"));
     }
     metrics.rule_matched(&rules, "friends");
-    let page = metrics.page(Format::Text, 1).unwrap();
+    let page = metrics.page(ScrapeFormat::Text, 1).unwrap();
     let series = page.lines().filter(|line| line.starts_with("doorman_rule_matches_total{")).count();
     assert_eq!(series, RULES_MAX + 1);
     assert!(page.contains("rule=\"friends\"} 2\n"), "a rule that is counted already goes on");

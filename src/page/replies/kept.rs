@@ -50,9 +50,9 @@ impl Offer {
 
 /// All of them, oldest first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Kept(Vec<Offer>);
+pub(super) struct Offers(Vec<Offer>);
 
-impl Kept {
+impl Offers {
     pub(super) fn put(&mut self, offer: Offer) {
         if self.0.len() >= LINKS_MAX {
             self.0.remove(0);
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_link_is_good_once_and_for_a_day() {
-        let mut kept = Kept::default();
+        let mut kept = Offers::default();
         kept.put(offer(&[1; 32]));
         let link = written(&[1; 32]);
         assert_eq!(kept.find(&link, at(23)).unwrap().request, "r-1");
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn there_are_so_many_at_most_and_nothing_kept_is_a_link() {
-        let mut kept = Kept::default();
+        let mut kept = Offers::default();
         let secret = |n: usize| {
             let mut secret = [0; 32];
             secret[..8].copy_from_slice(&n.to_be_bytes());

@@ -28,11 +28,11 @@ pub(super) struct Bar {
     pub(super) counts: [u64; 3],
     pub(super) x: u64,
     pub(super) width: u64,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<HourPart>,
 }
 
 /// One verdict of an hour.
-pub(super) struct Part {
+pub(super) struct HourPart {
     pub(super) class: &'static str,
     pub(super) y: u64,
     pub(super) height: u64,
@@ -69,7 +69,7 @@ impl Chart {
 }
 
 /// The parts of a bar, one above the other; a count that is not zero is at least two units high.
-fn parts(counts: [u64; 3], most: u64) -> Vec<Part> {
+fn parts(counts: [u64; 3], most: u64) -> Vec<HourPart> {
     let mut parts = Vec::new();
     let mut floor = HEIGHT;
     for (class, count) in ["approve", "reject", "defer"].into_iter().zip(counts) {
@@ -78,7 +78,7 @@ fn parts(counts: [u64; 3], most: u64) -> Vec<Part> {
         }
         let height = (count.saturating_mul(HEIGHT - 6) / most.max(1)).max(2).min(floor);
         floor -= height;
-        parts.push(Part { class, y: floor, height });
+        parts.push(HourPart { class, y: floor, height });
     }
     parts
 }

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use url::form_urlencoded;
 
-use super::super::Page;
-use super::super::reading::RulesFile;
-use super::super::words::Told;
+use super::super::RunningPage;
+use super::super::reading::RulesFileView;
+use super::super::words::ExplainText;
 use super::shown;
 use crate::ledger::read::RecordedContact;
 use crate::ledger::{LedgerReader, RecordedRequest};
@@ -59,7 +59,7 @@ pub(in crate::page) fn path_of(id: &str) -> String {
 }
 
 /// The display name of each agent, for pages that name several.
-pub(in crate::page) fn names(page: &Page) -> HashMap<AgentId, String> {
+pub(in crate::page) fn names(page: &RunningPage) -> HashMap<AgentId, String> {
     let board = page.board.borrow();
     board.agents.iter().map(|agent| (agent.status.id.clone(), called(agent))).collect()
 }
@@ -324,7 +324,7 @@ impl Side {
 
 /// The same, if it is a request to this agent.
 pub(in crate::page) fn read_request_of(
-    page: &Page,
+    page: &RunningPage,
     reader: &LedgerReader,
     id: &RequestId,
     agent: &AgentId,
@@ -336,7 +336,7 @@ pub(in crate::page) fn read_request_of(
 
 /// Reads the data that `explain` shows.
 pub(in crate::page) fn read_request(
-    page: &Page,
+    page: &RunningPage,
     reader: &LedgerReader,
     id: &RequestId,
     now: Timestamp,
@@ -346,12 +346,12 @@ pub(in crate::page) fn read_request(
 }
 
 fn shown_of(
-    page: &Page,
+    page: &RunningPage,
     reader: &LedgerReader,
     recorded: RecordedRequest,
     now: Timestamp,
 ) -> Result<RequestPage, String> {
-    let Told { sentence, said, remark, beside, then, now: today } =
+    let ExplainText { sentence, said, remark, beside, then, now: today } =
         (page.words.explain)(reader, &recorded, now, &clock, page.config.clone())?;
     let then = then.zip(said).map(|(then, (said, at, policy))| Side::new(&then, said, at, &policy, now));
     let (today, no_now) = match today {
@@ -418,7 +418,7 @@ pub(in crate::page) struct RuleView {
 }
 
 impl RulesCard {
-    pub(super) fn new(file: &RulesFile, now: Timestamp) -> Self {
+    pub(super) fn new(file: &RulesFileView, now: Timestamp) -> Self {
         let status = &file.status;
         let rows = file.rules.iter().take(super::ROWS_MAX).map(|rule| RuleView {
             name: rule.name.clone(),

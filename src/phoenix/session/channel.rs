@@ -13,13 +13,13 @@ use crate::phoenix::frame::Ref;
 pub(super) struct Channel {
     /// The topic.
     pub(super) topic: String,
-    join: Join,
+    join: JoinState,
     /// Its tries are the joins that failed in a row; back to none after a join that lasted.
     backoff: Backoff,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Join {
+enum JoinState {
     /// The join was requested; no reply yet.
     Requested { reference: u64, at: Mono },
     /// Joined.
@@ -37,27 +37,27 @@ impl Channel {
     /// A topic whose first join goes out with this ref.
     pub(super) fn new(topic: String, reference: u64, timing: &Timing, now: Mono) -> Self {
         let backoff = Backoff::new(timing.backoff_min, timing.backoff_max);
-        Self { topic, join: Join::Requested { reference, at: now }, backoff }
+        Self { topic, join: JoinState::Requested { reference, at: now }, backoff }
     }
 
     /// A join goes out with this ref; each join has a new one.
     pub(super) fn ask(&mut self, reference: u64, now: Mono) {
-        self.join = Join::Requested { reference, at: now };
+        self.join = JoinState::Requested { reference, at: now };
     }
 
     /// The ref of the requested or current join.
     pub(super) fn reference(&self) -> Option<u64> {
         match self.join {
-            Join::Requested { reference, .. } | Join::Late { reference, .. } | Join::Joined { reference, .. } => {
-                Some(reference)
-            }
-            Join::Again { .. } | Join::Never => None,
+            JoinState::Requested { reference, .. }
+            | JoinState::Late { reference, .. }
+            | JoinState::Joined { reference, .. } => Some(reference),
+            JoinState::Again { .. } | JoinState::Never => None,
         }
     }
 
     /// Whether this is the expected reply.
     pub(super) fn awaits(&self, answer: u64) -> bool {
-        matches!(self.join, Join::Requested { reference, .. } | Join::Late { reference, .. } if reference == answer)
+        matches!(self.join, JoinState::Requested { reference, .. } | JoinState::Late { reference, .. } if reference == answer)
     }
 
     /// Whether a frame with this `join_ref` belongs to the current join. Servers may leave it out \[phx\].
@@ -70,52 +70,52 @@ impl Channel {
 
     /// Whether it is joined.
     pub(super) fn is_joined(&self) -> bool {
-        matches!(self.join, Join::Joined { .. })
+        matches!(self.join, JoinState::Joined { .. })
     }
 
     /// The requested join succeeded.
     pub(super) fn accept(&mut self, now: Mono) {
-        if let Join::Requested { reference, .. } | Join::Late { reference, .. } = self.join {
-            self.join = Join::Joined { reference, at: now };
+        if let JoinState::Requested { reference, .. } | JoinState::Late { reference, .. } = self.join {
+            self.join = JoinState::Joined { reference, at: now };
         }
     }
 
     /// The join failed, or ended: it is asked for again after a wait. Says how many failed in a row.
     pub(super) fn fail(&mut self, timing: &Timing, rng: &mut Rng, now: Mono) -> u32 {
-        if let Join::Joined { at, .. } = self.join
+        if let JoinState::Joined { at, .. } = self.join
             && now.since(at) >= timing.proven_after
         {
             self.backoff.reset();
         }
-        self.join = Join::Again { at: now + self.backoff.wait(rng) };
+        self.join = JoinState::Again { at: now + self.backoff.wait(rng) };
         self.backoff.tries()
     }
 
     /// The join got no reply in time: it is requested again after the same time. Returns how many failed in a row.
     pub(super) fn late(&mut self, timing: &Timing, rng: &mut Rng, now: Mono) -> u32 {
         let wait = self.backoff.wait(rng).max(timing.join_timeout);
-        if let Join::Requested { reference, .. } = self.join {
-            self.join = Join::Late { reference, again: now + wait };
+        if let JoinState::Requested { reference, .. } = self.join {
+            self.join = JoinState::Late { reference, again: now + wait };
         }
         self.backoff.tries()
     }
 
     /// The topic is not to be had on this socket.
     pub(super) fn give_up(&mut self) {
-        self.join = Join::Never;
+        self.join = JoinState::Never;
     }
 
     /// Whether the join was requested, and has neither a reply nor timed out.
     pub(super) fn is_requested(&self) -> bool {
-        matches!(self.join, Join::Requested { .. })
+        matches!(self.join, JoinState::Requested { .. })
     }
 
     /// When the join times out, or is requested again.
     pub(super) fn due(&self, timing: &Timing) -> Option<Mono> {
         match self.join {
-            Join::Requested { at, .. } => Some(at + timing.join_timeout),
-            Join::Again { at } | Join::Late { again: at, .. } => Some(at),
-            Join::Joined { .. } | Join::Never => None,
+            JoinState::Requested { at, .. } => Some(at + timing.join_timeout),
+            JoinState::Again { at } | JoinState::Late { again: at, .. } => Some(at),
+            JoinState::Joined { .. } | JoinState::Never => None,
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::conflict::Ruling;
-use super::socket::Socket;
-use super::{ConnectionMode, DIAL_PHASES_MAX, NoteLevel, NoteName, Output, Phase, Session};
+use super::socket::SocketRefs;
+use super::{ConnectionMode, DIAL_PHASES_MAX, NoteLevel, NoteName, Output, PhoenixSession, SocketPhase};
 use crate::clock::Mono;
 use crate::config::settings::Timing;
 use crate::model::{AgentState, ConnectFailure, ConnectPlan, Ended, RefusedBy};
@@ -34,33 +34,37 @@ pub(super) enum Floor {
     RetryAfter(Duration),
 }
 
-impl Session {
+impl PhoenixSession {
     pub(super) fn connect(&mut self, now: Mono) {
         let take = self.config.connection == ConnectionMode::Take;
         self.outputs.push_back(Output::Connect(ConnectPlan { take, key_in_query: self.key.ask() }));
         self.unreached = false;
-        self.phase = Phase::Dialling { give_up: now + self.config.timing.join_timeout * DIAL_PHASES_MAX };
+        self.phase = SocketPhase::Dialling { give_up: now + self.config.timing.join_timeout * DIAL_PHASES_MAX };
     }
 
     pub(super) fn opened(&mut self, now: Mono) {
         match self.phase {
-            Phase::Dialling { .. } => {
+            SocketPhase::Dialling { .. } => {
                 self.key.upgraded();
                 self.between = None;
-                let (socket, joins) = Socket::open(&self.config.agent, &self.config.timing, &mut self.rng, now);
+                let (socket, joins) = SocketRefs::open(&self.config.agent, &self.config.timing, &mut self.rng, now);
                 self.outputs.extend(joins.map(Output::Send));
-                self.phase = Phase::Open(Box::new(socket));
+                self.phase = SocketPhase::Open(Box::new(socket));
             }
-            Phase::Open(_) => {}
+            SocketPhase::Open(_) => {}
             // This socket was not requested, or is no longer wanted.
-            Phase::Idle | Phase::Polling | Phase::Waiting { .. } | Phase::Refused { .. } | Phase::Stopped => {
+            SocketPhase::Idle
+            | SocketPhase::Polling
+            | SocketPhase::Waiting { .. }
+            | SocketPhase::Refused { .. }
+            | SocketPhase::Stopped => {
                 self.outputs.push_back(Output::Close);
             }
         }
     }
 
     pub(super) fn not_opened(&mut self, refusal: ConnectFailure, now: Mono) {
-        if !matches!(self.phase, Phase::Dialling { .. }) {
+        if !matches!(self.phase, SocketPhase::Dialling { .. }) {
             return;
         }
         let floor = match (refusal.retry_after, refusal.status) {
@@ -102,9 +106,13 @@ impl Session {
 
     pub(super) fn closed(&mut self, ended: &Ended, now: Mono) {
         let (opened_at, joined_at) = match &self.phase {
-            Phase::Open(socket) => (Some(socket.opened_at), socket.joined_at),
-            Phase::Dialling { .. } => (None, None),
-            Phase::Idle | Phase::Polling | Phase::Waiting { .. } | Phase::Refused { .. } | Phase::Stopped => return,
+            SocketPhase::Open(socket) => (Some(socket.opened_at), socket.joined_at),
+            SocketPhase::Dialling { .. } => (None, None),
+            SocketPhase::Idle
+            | SocketPhase::Polling
+            | SocketPhase::Waiting { .. }
+            | SocketPhase::Refused { .. }
+            | SocketPhase::Stopped => return,
         };
         self.leave_live(now);
         self.conflict.outlived(joined_at, &self.config.timing, now);
@@ -167,15 +175,19 @@ impl Session {
     /// Closes the socket, if there is one. The platform may be in no condition to notice, and count it as live.
     pub(super) fn drop_socket(&mut self, now: Mono) {
         self.leave_live(now);
-        if let Phase::Open(socket) = &self.phase {
+        if let SocketPhase::Open(socket) = &self.phase {
             self.conflict.outlived(socket.joined_at, &self.config.timing, now);
         }
         match self.phase {
-            Phase::Open(_) | Phase::Dialling { .. } => {
+            SocketPhase::Open(_) | SocketPhase::Dialling { .. } => {
                 self.conflict.dropped(now);
                 self.outputs.push_back(Output::Close);
             }
-            Phase::Idle | Phase::Polling | Phase::Waiting { .. } | Phase::Refused { .. } | Phase::Stopped => {}
+            SocketPhase::Idle
+            | SocketPhase::Polling
+            | SocketPhase::Waiting { .. }
+            | SocketPhase::Refused { .. }
+            | SocketPhase::Stopped => {}
         }
     }
 
@@ -219,7 +231,7 @@ impl Session {
                           stop the other client, or set `connection` to `yield`";
             self.note(NoteLevel::Warn, NoteName::ConnectionFight, detail.to_owned());
         }
-        self.phase = Phase::Waiting { until: now + wait };
+        self.phase = SocketPhase::Waiting { until: now + wait };
         let detail = format!("trying again in {:.1} s: {why}", wait.as_secs_f64());
         self.note(NoteLevel::Debug, NoteName::Reconnect, detail);
         self.enter(state, why);

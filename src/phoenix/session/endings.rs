@@ -14,20 +14,20 @@ const AFTER_MIN: Duration = Duration::from_secs(3);
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Endings {
-    last: VecDeque<End>,
-    pattern: Option<Pattern>,
+    last: VecDeque<SessionEnd>,
+    pattern: Option<EndPattern>,
 }
 
 /// How one connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct End {
+struct SessionEnd {
     lasted: Duration,
     too_large: bool,
 }
 
 /// What they have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pattern {
+enum EndPattern {
     /// A frame was larger than one side takes.
     TooLarge,
     /// Each after about this time.
@@ -41,13 +41,12 @@ impl Endings {
         if self.last.len() == ALIKE {
             self.last.pop_front();
         }
-        self.last.push_back(End { lasted: now.since(opened_at), too_large });
+        self.last.push_back(SessionEnd { lasted: now.since(opened_at), too_large });
         let (before, now) = (self.pattern, self.alike());
         self.pattern = now;
         let news = match (before, now) {
-            (Some(Pattern::TooLarge), Some(Pattern::TooLarge)) | (Some(Pattern::After(_)), Some(Pattern::After(_))) => {
-                false
-            }
+            (Some(EndPattern::TooLarge), Some(EndPattern::TooLarge))
+            | (Some(EndPattern::After(_)), Some(EndPattern::After(_))) => false,
             (_, now) => now.is_some(),
         };
         if news { self.remark() } else { None }
@@ -56,10 +55,10 @@ impl Endings {
     /// The pattern, for people.
     pub(super) fn remark(&self) -> Option<String> {
         self.pattern.map(|pattern| match pattern {
-            Pattern::TooLarge => format!(
+            EndPattern::TooLarge => format!(
                 "the last {ALIKE} connections ended because a frame was too large (code 1009): events are lost and only listings bring requests"
             ),
-            Pattern::After(after) => format!(
+            EndPattern::After(after) => format!(
                 "each of the last {ALIKE} connections ended after about {} s: something between here and the platform may cut idle \
                  connections; lower `timing.heartbeat` below that",
                 after.as_secs_f64().round()
@@ -67,18 +66,18 @@ impl Endings {
         })
     }
 
-    fn alike(&self) -> Option<Pattern> {
+    fn alike(&self) -> Option<EndPattern> {
         if self.last.len() < ALIKE {
             return None;
         }
         if self.last.iter().all(|end| end.too_large) {
-            return Some(Pattern::TooLarge);
+            return Some(EndPattern::TooLarge);
         }
         let shortest = self.last.iter().map(|end| end.lasted).min()?;
         let longest = self.last.iter().map(|end| end.lasted).max()?;
         let close = longest - shortest <= Duration::from_secs(1).max(longest / 10);
         (shortest >= AFTER_MIN && close && self.last.iter().all(|end| !end.too_large))
-            .then_some(Pattern::After(longest))
+            .then_some(EndPattern::After(longest))
     }
 }
 

@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
-use super::socket::Which;
-use super::{AgentState, NoteLevel, NoteName, Output, Phase, Session};
+use super::socket::ChannelKind;
+use super::{AgentState, NoteLevel, NoteName, Output, PhoenixSession, SocketPhase};
 use crate::clock::Mono;
 use crate::phoenix::frame::{self, Frame, FrameProblem, PushReply, Ref};
 use crate::platform::payload;
@@ -17,9 +17,9 @@ const REASON_CRASHED: &str = "join crashed";
 /// Most characters shown of a name that came over the wire.
 const NAME_SHOWN_MAX: usize = 64;
 
-impl Session {
+impl PhoenixSession {
     pub(super) fn text(&mut self, text: &str, now: Mono) {
-        let Phase::Open(socket) = &mut self.phase else {
+        let SocketPhase::Open(socket) = &mut self.phase else {
             return;
         };
         match frame::parse(text) {
@@ -44,7 +44,7 @@ impl Session {
     }
 
     fn reply(&mut self, frame: &Frame<'_>, now: Mono) {
-        let Phase::Open(socket) = &mut self.phase else {
+        let SocketPhase::Open(socket) = &mut self.phase else {
             return;
         };
         let answered = match frame.reference {
@@ -52,7 +52,7 @@ impl Session {
                 if socket.heartbeat.answered(reference, now) {
                     return;
                 }
-                Which::ALL.into_iter().find(|&which| socket.channel(which).awaits(reference))
+                ChannelKind::ALL.into_iter().find(|&which| socket.channel(which).awaits(reference))
             }
             Some(Ref::Foreign) | None => None,
         };
@@ -70,41 +70,41 @@ impl Session {
         }
     }
 
-    fn join_accepted(&mut self, which: Which, now: Mono) {
-        let Phase::Open(socket) = &mut self.phase else {
+    fn join_accepted(&mut self, which: ChannelKind, now: Mono) {
+        let SocketPhase::Open(socket) = &mut self.phase else {
             return;
         };
         socket.channel(which).accept(now);
         match which {
-            Which::Contacts => {
+            ChannelKind::Contacts => {
                 socket.joined_at.get_or_insert(now);
                 self.conflict.found_free(now);
                 self.relist.due = None;
                 self.outputs.push_back(Output::List("joined"));
             }
             // This channel announces the client that takes the connection.
-            Which::Control => self.conflict.knows(),
+            ChannelKind::Control => self.conflict.knows(),
         }
     }
 
-    fn join_refused(&mut self, which: Which, reason: Option<&str>, now: Mono) {
+    fn join_refused(&mut self, which: ChannelKind, reason: Option<&str>, now: Mono) {
         let shown = reason.map_or_else(|| "no reason".to_owned(), |reason| format!("`{}`", self.shown(reason)));
         let detail = format!("the join of {} was refused: {shown}", which.name());
         match which {
-            Which::Contacts => {
+            ChannelKind::Contacts => {
                 self.note(NoteLevel::Warn, NoteName::JoinRefused, detail.clone());
                 if reason == Some("unauthorized") {
                     self.identify(now);
                 }
                 self.join_failed(which, detail, now);
             }
-            Which::Control if reason == Some(REASON_CRASHED) => {
+            ChannelKind::Control if reason == Some(REASON_CRASHED) => {
                 self.debug(NoteName::JoinRefused, detail.clone());
                 self.join_failed(which, detail, now);
             }
-            Which::Control => {
+            ChannelKind::Control => {
                 self.debug(NoteName::JoinRefused, format!("{detail}: doing without it"));
-                if let Phase::Open(socket) = &mut self.phase {
+                if let SocketPhase::Open(socket) = &mut self.phase {
                     socket.control.give_up();
                 }
             }
@@ -112,7 +112,7 @@ impl Session {
     }
 
     fn channel_ended(&mut self, frame: &Frame<'_>, name: NoteName, now: Mono) {
-        let Phase::Open(socket) = &mut self.phase else {
+        let SocketPhase::Open(socket) = &mut self.phase else {
             return;
         };
         let which = socket.by_topic(&frame.topic);
@@ -130,25 +130,25 @@ impl Session {
         };
         let did = if name == NoteName::ChannelCrashed { "crashed" } else { "was closed" };
         let detail = format!("{} {did} on the platform", which.name());
-        let level = if which == Which::Contacts { NoteLevel::Warn } else { NoteLevel::Debug };
+        let level = if which == ChannelKind::Contacts { NoteLevel::Warn } else { NoteLevel::Debug };
         self.note(level, name, detail.clone());
         self.join_failed(which, detail, now);
     }
 
     /// A join failed or ended: again on this socket, or, for the contacts, in the end on a new one.
-    fn join_failed(&mut self, which: Which, why: String, now: Mono) {
-        let Phase::Open(socket) = &mut self.phase else {
+    fn join_failed(&mut self, which: ChannelKind, why: String, now: Mono) {
+        let SocketPhase::Open(socket) = &mut self.phase else {
             return;
         };
         let in_a_row = socket.channel(which).fail(&self.config.timing, &mut self.rng, now);
         self.joins_failed(which, in_a_row, why, now);
     }
 
-    pub(super) fn joins_failed(&mut self, which: Which, in_a_row: u32, why: String, now: Mono) {
+    pub(super) fn joins_failed(&mut self, which: ChannelKind, in_a_row: u32, why: String, now: Mono) {
         match which {
-            Which::Control => {}
-            Which::Contacts if in_a_row >= JOINS_FAILED_MAX => self.give_up_socket(why, now),
-            Which::Contacts => {
+            ChannelKind::Control => {}
+            ChannelKind::Contacts if in_a_row >= JOINS_FAILED_MAX => self.give_up_socket(why, now),
+            ChannelKind::Contacts => {
                 if self.state == AgentState::Live {
                     self.leave_live(now);
                     self.enter(AgentState::Away, why);
@@ -158,7 +158,7 @@ impl Session {
     }
 
     fn event(&mut self, frame: &Frame<'_>, now: Mono) {
-        let Phase::Open(socket) = &mut self.phase else {
+        let SocketPhase::Open(socket) = &mut self.phase else {
             return;
         };
         let Some(which) = socket.by_topic(&frame.topic) else {
@@ -171,8 +171,8 @@ impl Session {
                 .debug(NoteName::JoinStale, format!("`{}` of an earlier join was ignored", self.shown(&frame.event)));
         }
         match which {
-            Which::Contacts => self.contacts_event(&frame.event, &frame.payload, now),
-            Which::Control => self.control_event(&frame.event, &frame.payload, now),
+            ChannelKind::Contacts => self.contacts_event(&frame.event, &frame.payload, now),
+            ChannelKind::Control => self.control_event(&frame.event, &frame.payload, now),
         }
     }
 

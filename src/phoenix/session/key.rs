@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{AgentState, ConnectionMode, CredentialsMode, NoteLevel, NoteName, Output, Phase, Session};
+use super::{AgentState, ConnectionMode, CredentialsMode, NoteLevel, NoteName, Output, PhoenixSession, SocketPhase};
 use crate::clock::Mono;
 use crate::config::settings::Timing;
 use crate::model::AgentId;
@@ -138,7 +138,7 @@ impl KeyStatus {
     }
 }
 
-impl Session {
+impl PhoenixSession {
     /// Asks whose the key is, unless such a question is already open.
     pub(super) fn identify(&mut self, now: Mono) {
         let patience = self.config.timing.patience();
@@ -163,19 +163,19 @@ impl Session {
             return self.key_refused(format!("this key belongs to `{whose}`"), now);
         }
         match &mut self.phase {
-            Phase::Refused { .. } => self.leave_refused(now),
-            Phase::Waiting { until } => {
+            SocketPhase::Refused { .. } => self.leave_refused(now),
+            SocketPhase::Waiting { until } => {
                 if self.key.falls_back() {
                     *until = now;
                     self.note_fallback();
                 }
             }
-            Phase::Dialling { .. } => {
+            SocketPhase::Dialling { .. } => {
                 if self.key.falls_back() {
                     self.note_fallback();
                 }
             }
-            Phase::Idle | Phase::Polling | Phase::Open(_) | Phase::Stopped => {}
+            SocketPhase::Idle | SocketPhase::Polling | SocketPhase::Open(_) | SocketPhase::Stopped => {}
         }
     }
 
@@ -183,24 +183,24 @@ impl Session {
     pub(super) fn key_refused(&mut self, why: String, now: Mono) {
         self.key.asked_at = None;
         // Calls that were in flight report the same refusal; only the reply to the probe lengthens the wait.
-        if !matches!(self.phase, Phase::Refused { probing: false, .. }) {
+        if !matches!(self.phase, SocketPhase::Refused { probing: false, .. }) {
             self.drop_socket(now);
             let wait = self.key.wait(&self.config.timing);
             let probe_at = now + between(wait - wait / 10, wait, &mut self.rng);
-            self.phase = Phase::Refused { probe_at, probing: false };
+            self.phase = SocketPhase::Refused { probe_at, probing: false };
         }
         self.enter(AgentState::Refused, why);
     }
 
     pub(super) fn identity_unknown(&mut self) {
         self.key.asked_at = None;
-        if let Phase::Refused { probing, .. } = &mut self.phase {
+        if let SocketPhase::Refused { probing, .. } = &mut self.phase {
             *probing = false;
         }
     }
 
     pub(super) fn key_renewed(&mut self, now: Mono) {
-        if matches!(self.phase, Phase::Refused { .. }) {
+        if matches!(self.phase, SocketPhase::Refused { .. }) {
             self.key.proven(&self.config.timing);
             self.probe(now);
         }
@@ -208,7 +208,7 @@ impl Session {
 
     /// Asks with the key read again. Without a reply, it asks again.
     pub(super) fn probe(&mut self, now: Mono) {
-        if let Phase::Refused { probe_at, probing, .. } = &mut self.phase {
+        if let SocketPhase::Refused { probe_at, probing, .. } = &mut self.phase {
             *probe_at = now + self.key.refused_wait;
             *probing = true;
             self.ask_identity(now);

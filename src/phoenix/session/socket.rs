@@ -11,7 +11,7 @@ use crate::phoenix::frame::{self, HEARTBEAT_TOPIC, Push};
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(super) struct SocketRefs {
     /// The last ref that was used; a ref is never used twice.
     last_ref: u64,
     /// `agent_contacts`: the contact requests and contacts.
@@ -30,36 +30,36 @@ pub(super) struct Socket {
 
 /// Which of a socket's channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Which {
+pub(super) enum ChannelKind {
     /// `agent_contacts`.
     Contacts,
     /// `agent_control`.
     Control,
 }
 
-impl Which {
+impl ChannelKind {
     /// Both.
-    pub(super) const ALL: [Which; 2] = [Which::Contacts, Which::Control];
+    pub(super) const ALL: [ChannelKind; 2] = [ChannelKind::Contacts, ChannelKind::Control];
 
     /// The topic without the agent's id.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Which::Contacts => "agent_contacts",
-            Which::Control => "agent_control",
+            ChannelKind::Contacts => "agent_contacts",
+            ChannelKind::Control => "agent_control",
         }
     }
 }
 
-impl Socket {
+impl SocketRefs {
     /// A socket that was opened now, and the joins to be sent: the contacts first.
     pub(super) fn open(agent: &AgentId, timing: &Timing, rng: &mut Rng, now: Mono) -> (Self, [String; 2]) {
-        let channel = |which: Which, reference| {
+        let channel = |which: ChannelKind, reference| {
             let topic = format!("{}:{agent}", which.name());
             let join = frame::encode(Push::Join, Some(reference), reference, &topic);
             (Channel::new(topic, reference, timing, now), join)
         };
-        let (contacts, first) = channel(Which::Contacts, 1);
-        let (control, second) = channel(Which::Control, 2);
+        let (contacts, first) = channel(ChannelKind::Contacts, 1);
+        let (control, second) = channel(ChannelKind::Control, 2);
         let heartbeat = Heartbeat::new(timing, rng, now);
         let socket =
             Self { last_ref: 2, contacts, control, heartbeat, opened_at: now, joined_at: None, complained: false };
@@ -67,26 +67,26 @@ impl Socket {
     }
 
     /// One of the channels.
-    pub(super) fn channel(&mut self, which: Which) -> &mut Channel {
+    pub(super) fn channel(&mut self, which: ChannelKind) -> &mut Channel {
         match which {
-            Which::Contacts => &mut self.contacts,
-            Which::Control => &mut self.control,
+            ChannelKind::Contacts => &mut self.contacts,
+            ChannelKind::Control => &mut self.control,
         }
     }
 
     /// Which channel has this topic.
-    pub(super) fn by_topic(&self, topic: &str) -> Option<Which> {
+    pub(super) fn by_topic(&self, topic: &str) -> Option<ChannelKind> {
         if topic == self.contacts.topic {
-            Some(Which::Contacts)
+            Some(ChannelKind::Contacts)
         } else if topic == self.control.topic {
-            Some(Which::Control)
+            Some(ChannelKind::Control)
         } else {
             None
         }
     }
 
     /// A join with a fresh ref.
-    pub(super) fn join(&mut self, which: Which, now: Mono) -> String {
+    pub(super) fn join(&mut self, which: ChannelKind, now: Mono) -> String {
         let reference = self.fresh_ref();
         let channel = self.channel(which);
         channel.ask(reference, now);
@@ -102,7 +102,7 @@ impl Socket {
 
     /// A leave for each channel that is joined, or may soon be.
     pub(super) fn leave(&mut self) -> impl Iterator<Item = String> {
-        Which::ALL.into_iter().filter_map(|which| {
+        ChannelKind::ALL.into_iter().filter_map(|which| {
             let join_ref = self.channel(which).reference()?;
             let reference = self.fresh_ref();
             Some(frame::encode(Push::Leave, Some(join_ref), reference, &self.channel(which).topic))

@@ -31,7 +31,7 @@ fn refusal(status: Option<u16>) -> ConnectFailure {
 
 /// A session, the time, and everything that it has output since the last check.
 struct Stage {
-    session: Session,
+    session: PhoenixSession,
     now: Mono,
     out: Vec<Output>,
     /// Whether heartbeats are answered at once.
@@ -50,7 +50,7 @@ impl Stage {
             redact: Redact::default(),
         };
         let now = Mono::from_origin(seconds(1000));
-        Self { session: Session::new(config, seed), now, out: Vec::new(), answers_beats: true, older: false }
+        Self { session: PhoenixSession::new(config, seed), now, out: Vec::new(), answers_beats: true, older: false }
     }
 
     fn of(connection: ConnectionMode) -> Self {

@@ -1,10 +1,10 @@
-//! What a session does at a time of its own choice, in one table: [`Session::due`] returns when, and [`Session::fire`]
+//! What a session does at a time of its own choice, in one table: [`PhoenixSession::due`] returns when, and [`PhoenixSession::fire`]
 //! does it. Each timer fires once, however late.
 
 use std::time::Duration;
 
-use super::socket::{Socket, Which};
-use super::{NoteLevel, NoteName, Output, Phase, Relist, Session};
+use super::socket::{ChannelKind, SocketRefs};
+use super::{NoteLevel, NoteName, Output, PhoenixSession, Relist, SocketPhase};
 use crate::clock::Mono;
 use crate::variants::with_all;
 
@@ -35,10 +35,10 @@ with_all! {
     }
 }
 
-impl Session {
+impl PhoenixSession {
     /// When to call with [`super::Input::Tick`]; `None` only after `Stop`.
     pub fn deadline(&self) -> Option<Mono> {
-        if matches!(self.phase, Phase::Stopped) {
+        if matches!(self.phase, SocketPhase::Stopped) {
             return None;
         }
         let idle = self.seen + IDLE;
@@ -57,13 +57,13 @@ impl Session {
         let timing = &self.config.timing;
         match (timer, &self.phase) {
             (Timer::Relist, _) => self.relist.due,
-            (Timer::Connect, Phase::Waiting { until }) => Some(*until),
-            (Timer::DialTimeout, Phase::Dialling { give_up }) => Some(*give_up),
-            (Timer::Probe, Phase::Refused { probe_at, .. }) => Some(*probe_at),
-            (Timer::Dead, Phase::Open(socket)) => Some(socket.heartbeat.dead_at(timing)),
-            (Timer::Heartbeat, Phase::Open(socket)) => Some(socket.heartbeat.next()),
-            (Timer::JoinContacts, Phase::Open(socket)) => socket.contacts.due(timing),
-            (Timer::JoinControl, Phase::Open(socket)) => socket.control.due(timing),
+            (Timer::Connect, SocketPhase::Waiting { until }) => Some(*until),
+            (Timer::DialTimeout, SocketPhase::Dialling { give_up }) => Some(*give_up),
+            (Timer::Probe, SocketPhase::Refused { probe_at, .. }) => Some(*probe_at),
+            (Timer::Dead, SocketPhase::Open(socket)) => Some(socket.heartbeat.dead_at(timing)),
+            (Timer::Heartbeat, SocketPhase::Open(socket)) => Some(socket.heartbeat.next()),
+            (Timer::JoinContacts, SocketPhase::Open(socket)) => socket.contacts.due(timing),
+            (Timer::JoinControl, SocketPhase::Open(socket)) => socket.control.due(timing),
             (
                 Timer::Connect
                 | Timer::DialTimeout
@@ -72,13 +72,13 @@ impl Session {
                 | Timer::Heartbeat
                 | Timer::JoinContacts
                 | Timer::JoinControl,
-                Phase::Idle
-                | Phase::Polling
-                | Phase::Waiting { .. }
-                | Phase::Dialling { .. }
-                | Phase::Open(_)
-                | Phase::Refused { .. }
-                | Phase::Stopped,
+                SocketPhase::Idle
+                | SocketPhase::Polling
+                | SocketPhase::Waiting { .. }
+                | SocketPhase::Dialling { .. }
+                | SocketPhase::Open(_)
+                | SocketPhase::Refused { .. }
+                | SocketPhase::Stopped,
             ) => None,
         }
     }
@@ -95,12 +95,12 @@ impl Session {
                 self.give_up_socket(why, now);
             }
             Timer::Heartbeat => {
-                if let Phase::Open(socket) = &mut self.phase {
+                if let SocketPhase::Open(socket) = &mut self.phase {
                     self.outputs.push_back(Output::Send(socket.beat(&self.config.timing, &mut self.rng, now)));
                 }
             }
-            Timer::JoinContacts => self.join_due(Which::Contacts, now),
-            Timer::JoinControl => self.join_due(Which::Control, now),
+            Timer::JoinContacts => self.join_due(ChannelKind::Contacts, now),
+            Timer::JoinControl => self.join_due(ChannelKind::Control, now),
         }
     }
 
@@ -111,16 +111,16 @@ impl Session {
         }
     }
 
-    fn join_due(&mut self, which: Which, now: Mono) {
-        let Phase::Open(socket) = &mut self.phase else { return };
+    fn join_due(&mut self, which: ChannelKind, now: Mono) {
+        let SocketPhase::Open(socket) = &mut self.phase else { return };
         if !socket.channel(which).is_requested() {
-            let join = Socket::join(socket, which, now);
+            let join = SocketRefs::join(socket, which, now);
             self.outputs.push_back(Output::Send(join));
             return;
         }
         let in_a_row = socket.channel(which).late(&self.config.timing, &mut self.rng, now);
         let detail = format!("the join of {} was not answered", which.name());
-        let level = if which == Which::Contacts { NoteLevel::Warn } else { NoteLevel::Debug };
+        let level = if which == ChannelKind::Contacts { NoteLevel::Warn } else { NoteLevel::Debug };
         self.note(level, NoteName::JoinTimeout, detail.clone());
         self.joins_failed(which, in_a_row, detail, now);
     }

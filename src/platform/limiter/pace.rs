@@ -39,7 +39,7 @@ pub enum Class {
 
 /// See the module. Moments are counted from an origin of the caller's.
 #[derive(Debug)]
-pub struct Pace {
+pub struct CallPace {
     rate: f64,
     rate_max: f64,
     /// Added each second without a refusal; `None` until the host has refused: then the rate doubles.
@@ -62,7 +62,7 @@ pub struct Pace {
 /// Most calls of the last second that are remembered.
 const RECENT_MAX: usize = 1_000;
 
-impl Pace {
+impl CallPace {
     /// Nothing is known of the host.
     pub fn new(calls_per_second_max: u32) -> Self {
         let rate_max = f64::from(calls_per_second_max.max(1));

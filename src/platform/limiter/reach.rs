@@ -14,7 +14,7 @@ const TRY_MAX: Duration = Duration::from_secs(5);
 
 /// See the module. Moments are counted from an origin of the caller's.
 #[derive(Debug, Default)]
-pub(super) struct Reach {
+pub(super) struct Reachability {
     /// Failures in a row; those that were on their way together are one.
     failures: u32,
     /// When the last of them was noticed.
@@ -23,7 +23,7 @@ pub(super) struct Reach {
     until: Duration,
 }
 
-impl Reach {
+impl Reachability {
     /// An answer may go now, or not for this long.
     pub(super) fn take(&mut self, now: Duration) -> Result<(), Duration> {
         if self.failures == 0 {
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn those_that_fail_together_make_one_wait_and_one_tries_after_it() {
-        let (mut reach, mut rng) = (Reach::default(), Rng::with_seed(1));
+        let (mut reach, mut rng) = (Reachability::default(), Rng::with_seed(1));
         for _ in 0..8 {
             assert_eq!(reach.take(ms(0)), Ok(()));
         }
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn an_hour_without_the_host_costs_few_tries() {
-        let (mut reach, mut rng) = (Reach::default(), Rng::with_seed(2));
+        let (mut reach, mut rng) = (Reachability::default(), Rng::with_seed(2));
         let (mut now, mut tries, mut longest) = (ms(0), 0, ms(0));
         while now < Duration::from_secs(3600) {
             match reach.take(now) {
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn one_that_tries_and_is_never_heard_of_again_keeps_nobody_for_long() {
-        let (mut reach, mut rng) = (Reach::default(), Rng::with_seed(3));
+        let (mut reach, mut rng) = (Reachability::default(), Rng::with_seed(3));
         reach.failed(ms(0), ms(1), &mut rng);
         assert_eq!(reach.take(ms(300)), Ok(()));
         assert_eq!(reach.take(ms(301)), Err(TRY_MAX - ms(1)));

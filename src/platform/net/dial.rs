@@ -21,8 +21,8 @@ use url::Url;
 
 use super::Net;
 use super::NetError;
-use super::proxy::{Kind, Proxy, proxy_for};
-use super::wire::{Bytes, Wire};
+use super::proxy::{Proxy, ProxyKind, proxy_for};
+use super::wire::{ByteStream, Bytes};
 use crate::platform::tls;
 
 /// A next address is tried when the one before has not answered for this long (RFC 8305, section 5).
@@ -39,11 +39,11 @@ const SUSPECT_FOR: Duration = Duration::from_secs(300);
 const SUSPECTS_MAX: usize = 64;
 
 /// What names were last resolved to.
-pub(super) type Names = Arc<Mutex<HashMap<String, Known>>>;
+pub(super) type Names = Arc<Mutex<HashMap<String, Resolved>>>;
 
 /// What one name was last resolved to.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct Resolved {
     since: Instant,
     addresses: Vec<SocketAddr>,
 }
@@ -128,12 +128,12 @@ impl Route {
     /// The header that a proxy needs on each request that it forwards.
     pub(in crate::platform) fn forwarding_header(&self) -> Option<(HeaderName, HeaderValue)> {
         let proxy =
-            self.proxy.as_ref().filter(|proxy| self.name.is_none() && matches!(proxy.kind, Kind::Http { .. }))?;
+            self.proxy.as_ref().filter(|proxy| self.name.is_none() && matches!(proxy.kind, ProxyKind::Http { .. }))?;
         Some((http::header::PROXY_AUTHORIZATION, proxy.authorization()?))
     }
 
     /// The connection, up to where HTTP begins, within `limit`. Dropping the future gives up.
-    pub(in crate::platform) async fn dial(&self, limit: Duration) -> Result<Wire, DialFailure> {
+    pub(in crate::platform) async fn dial(&self, limit: Duration) -> Result<ByteStream, DialFailure> {
         let until = Instant::now() + limit;
         match &self.proxy {
             None => self.direct(until, limit).await,
@@ -141,12 +141,12 @@ impl Route {
         }
     }
 
-    async fn direct(&self, until: Instant, limit: Duration) -> Result<Wire, DialFailure> {
+    async fn direct(&self, until: Instant, limit: Duration) -> Result<ByteStream, DialFailure> {
         let addresses = phase("resolve", until, limit, self.net.resolve(&self.host, self.port)).await?;
         let suspects = &self.net.suspects;
         let Some(name) = &self.name else {
             let (tcp, peer) = phase("connect", until, limit, race(addresses, NEXT_ADDRESS, tcp)).await?;
-            return Ok(Wire::new(Box::new(tcp), peer, suspects.clone()));
+            return Ok(ByteStream::new(Box::new(tcp), peer, suspects.clone()));
         };
         let connector = self.net.connector(self.http).await;
         // A peer that accepts a connection and then is silent has not responded.
@@ -157,7 +157,7 @@ impl Route {
             async move {
                 let (tcp, peer) = tcp(address).await?;
                 *reached.lock().unwrap_or_else(PoisonError::into_inner) = true;
-                let mut doubt = Doubt(Some((peer, suspects)));
+                let mut doubt = Handshake(Some((peer, suspects)));
                 let stream = connector.connect(name, tcp).await?;
                 doubt.0 = None;
                 Ok((stream, peer))
@@ -168,11 +168,11 @@ impl Route {
         let (stream, peer) = opened
             .map_err(|failure| DialFailure { phase: if reached { "tls" } else { failure.phase }, why: failure.why })?;
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Wire::new(Box::new(stream), peer, suspects.clone()).agreed(h2, false))
+        Ok(ByteStream::new(Box::new(stream), peer, suspects.clone()).agreed(h2, false))
     }
 
     /// The error names the variable that names the proxy, so that the reader knows where to look.
-    async fn through(&self, proxy: &Proxy, until: Instant, limit: Duration) -> Result<Wire, DialFailure> {
+    async fn through(&self, proxy: &Proxy, until: Instant, limit: Duration) -> Result<ByteStream, DialFailure> {
         let failed = |failure: DialFailure| {
             let why = format!("{} (through {})", failure.why, proxy.describe());
             DialFailure { phase: failure.phase, why }
@@ -180,7 +180,7 @@ impl Route {
         self.proxied(proxy, until, limit).await.map_err(failed)
     }
 
-    async fn proxied(&self, proxy: &Proxy, until: Instant, limit: Duration) -> Result<Wire, DialFailure> {
+    async fn proxied(&self, proxy: &Proxy, until: Instant, limit: Duration) -> Result<ByteStream, DialFailure> {
         let addresses = phase("resolve", until, limit, self.net.resolve(&proxy.host, proxy.port)).await?;
         let (tcp, peer) = phase("connect", until, limit, race(addresses, NEXT_ADDRESS, tcp)).await?;
         let mut io: Box<dyn Bytes> = Box::new(tcp);
@@ -190,7 +190,7 @@ impl Route {
             let connector = self.net.connector(false).await;
             io = Box::new(phase("tls", until, limit, connector.connect(name, io)).await?);
         }
-        let forwards = self.http && self.name.is_none() && matches!(proxy.kind, Kind::Http { .. });
+        let forwards = self.http && self.name.is_none() && matches!(proxy.kind, ProxyKind::Http { .. });
         let mut h2 = false;
         if !forwards {
             let host = match proxy.looks_names_up() {
@@ -208,14 +208,14 @@ impl Route {
                 io = Box::new(stream);
             }
         }
-        Ok(Wire::new(io, peer, self.net.suspects.clone()).agreed(h2, forwards))
+        Ok(ByteStream::new(io, peer, self.net.suspects.clone()).agreed(h2, forwards))
     }
 }
 
 /// An address whose TLS handshake has not finished; if dropped in this state, the address becomes suspect.
-struct Doubt(Option<(SocketAddr, Suspects)>);
+struct Handshake(Option<(SocketAddr, Suspects)>);
 
-impl Drop for Doubt {
+impl Drop for Handshake {
     fn drop(&mut self) {
         if let Some((address, suspects)) = self.0.take() {
             suspects.add(address);
@@ -243,7 +243,7 @@ impl Net {
             Some(known) => known.addresses.clone(),
             None => {
                 let addresses = interleave(lookup_host((host, port)).await?);
-                names.insert(key, Known { since: Instant::now(), addresses: addresses.clone() });
+                names.insert(key, Resolved { since: Instant::now(), addresses: addresses.clone() });
                 addresses
             }
         };
@@ -408,7 +408,7 @@ mod tests {
                 suspects: Suspects::default(),
                 limiters: crate::platform::limiter::Limiters::new(200),
             };
-            let known = Known { since: Instant::now() + NAME_GOOD * 10, addresses: vec![silent, speaks] };
+            let known = Resolved { since: Instant::now() + NAME_GOOD * 10, addresses: vec![silent, speaks] };
             net.names.lock().await.insert("platform.test:7".to_owned(), known);
             let route = Route::new(&net, &url.parse().unwrap(), true, |_| None).unwrap();
             let mut wire = route.dial(limit).await.unwrap();

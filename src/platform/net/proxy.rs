@@ -21,7 +21,7 @@ use crate::config::settings::loopback;
 
 /// The protocol of the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ProxyKind {
     /// `http://`, or over TLS `https://`.
     Http {
         /// Over TLS.
@@ -43,7 +43,7 @@ pub(super) enum Kind {
 #[derive(Clone)]
 pub(super) struct Proxy {
     pub(super) variable: String,
-    pub(super) kind: Kind,
+    pub(super) kind: ProxyKind,
     pub(super) host: String,
     pub(super) port: u16,
     auth: Option<(String, String)>,
@@ -110,12 +110,12 @@ fn parse(variable: &str, text: &str) -> Result<Proxy, ProxyProblem> {
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = Url::parse(&whole).map_err(|_| fail("it is not an address: write `scheme://host:port`"))?;
     let (kind, port) = match url.scheme() {
-        "http" => (Kind::Http { secure: false }, 80),
-        "https" => (Kind::Http { secure: true }, 443),
-        "socks5" => (Kind::Socks5 { names: false }, 1080),
-        "socks5h" => (Kind::Socks5 { names: true }, 1080),
-        "socks4" => (Kind::Socks4 { names: false }, 1080),
-        "socks4a" => (Kind::Socks4 { names: true }, 1080),
+        "http" => (ProxyKind::Http { secure: false }, 80),
+        "https" => (ProxyKind::Http { secure: true }, 443),
+        "socks5" => (ProxyKind::Socks5 { names: false }, 1080),
+        "socks5h" => (ProxyKind::Socks5 { names: true }, 1080),
+        "socks4" => (ProxyKind::Socks4 { names: false }, 1080),
+        "socks4a" => (ProxyKind::Socks4 { names: true }, 1080),
         _ => {
             return Err(fail(
                 "its scheme is not known: use `http`, `https`, `socks5`, `socks5h`, `socks4` or `socks4a`",
@@ -151,7 +151,7 @@ fn percent_decoded(text: &str) -> Option<String> {
 impl Proxy {
     /// Whether the connection to it uses TLS.
     pub(super) fn is_secure(&self) -> bool {
-        self.kind == (Kind::Http { secure: true })
+        self.kind == (ProxyKind::Http { secure: true })
     }
 
     /// A description: the variable and the address.
@@ -162,8 +162,8 @@ impl Proxy {
     /// Whether the proxy resolves names itself.
     pub(super) fn looks_names_up(&self) -> bool {
         match self.kind {
-            Kind::Http { .. } => true,
-            Kind::Socks5 { names } | Kind::Socks4 { names } => names,
+            ProxyKind::Http { .. } => true,
+            ProxyKind::Socks5 { names } | ProxyKind::Socks4 { names } => names,
         }
     }
 
@@ -186,21 +186,21 @@ impl Proxy {
         let proxy = uri(format!("http://{}:{}", self.host_in_uri(), self.port))?;
         let ready = AlreadyOpen(Some(TokioIo::new(io)));
         let opened = match self.kind {
-            Kind::Http { .. } => {
+            ProxyKind::Http { .. } => {
                 let mut tunnel = Tunnel::new(proxy, ready);
                 if let Some(auth) = self.authorization() {
                     tunnel = tunnel.with_auth(auth);
                 }
                 tunnel.call(to).await.map_err(|error| error.to_string())
             }
-            Kind::Socks5 { .. } => {
+            ProxyKind::Socks5 { .. } => {
                 let mut socks = SocksV5::new(proxy, ready);
                 if let Some((user, password)) = &self.auth {
                     socks = socks.with_auth(user.clone(), password.clone());
                 }
                 socks.call(to).await.map_err(|error| error.to_string())
             }
-            Kind::Socks4 { .. } => SocksV4::new(proxy, ready).call(to).await.map_err(|error| error.to_string()),
+            ProxyKind::Socks4 { .. } => SocksV4::new(proxy, ready).call(to).await.map_err(|error| error.to_string()),
         };
         opened.map(TokioIo::into_inner).map_err(io::Error::other)
     }
@@ -297,12 +297,12 @@ mod tests {
     #[test]
     fn only_a_scheme_that_is_not_known_is_refused_and_no_password_is_repeated() {
         for (text, kind, port) in [
-            ("proxy:3128", Kind::Http { secure: false }, 3128),
-            ("http://proxy", Kind::Http { secure: false }, 80),
-            ("https://proxy", Kind::Http { secure: true }, 443),
-            ("socks5://proxy", Kind::Socks5 { names: false }, 1080),
-            ("socks5h://[::1]:9", Kind::Socks5 { names: true }, 9),
-            ("socks4a://proxy", Kind::Socks4 { names: true }, 1080),
+            ("proxy:3128", ProxyKind::Http { secure: false }, 3128),
+            ("http://proxy", ProxyKind::Http { secure: false }, 80),
+            ("https://proxy", ProxyKind::Http { secure: true }, 443),
+            ("socks5://proxy", ProxyKind::Socks5 { names: false }, 1080),
+            ("socks5h://[::1]:9", ProxyKind::Socks5 { names: true }, 9),
+            ("socks4a://proxy", ProxyKind::Socks4 { names: true }, 1080),
         ] {
             let proxy = of("https://band.example", &[("ALL_PROXY", text)]).unwrap().unwrap();
             assert_eq!((proxy.kind, proxy.port), (kind, port), "{text}");

@@ -18,7 +18,7 @@ pub(in crate::platform) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
 /// A connection: TCP, TLS, or either through a proxy.
-pub struct Wire {
+pub struct ByteStream {
     io: Box<dyn Bytes>,
     /// Whether HTTP/2 was negotiated.
     h2: bool,
@@ -30,7 +30,7 @@ pub struct Wire {
     heard: bool,
 }
 
-impl Wire {
+impl ByteStream {
     /// A connection to this address.
     pub(super) fn new(io: Box<dyn Bytes>, peer: SocketAddr, suspects: Suspects) -> Self {
         Self { io, h2: false, forwards: false, peer, suspects, wrote: false, heard: false }
@@ -49,13 +49,13 @@ impl Wire {
     }
 }
 
-impl fmt::Debug for Wire {
+impl fmt::Debug for ByteStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
-impl Drop for Wire {
+impl Drop for ByteStream {
     fn drop(&mut self) {
         // The peer accepted a connection and bytes, and never sent any: the next attempt starts with another address,
         // if there is one.
@@ -65,14 +65,14 @@ impl Drop for Wire {
     }
 }
 
-impl Connection for Wire {
+impl Connection for ByteStream {
     fn connected(&self) -> Connected {
         let connected = Connected::new().proxy(self.forwards);
         if self.h2 { connected.negotiated_h2() } else { connected }
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for ByteStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -82,7 +82,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for ByteStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.wrote = true;

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::RequestStatus;
-use crate::platform::testing::{self, Raw, Then};
+use crate::platform::testing::{self, CannedServer, Then};
 
 const KEY: &str = "band_secret_key";
 const LONG: Duration = Duration::from_secs(30);
@@ -14,7 +14,7 @@ fn rest(platform: &Platform, timeout: Duration) -> AgentRest {
     rest.agent(AgentId::parse("a-1").unwrap(), Key::parse(KEY).unwrap())
 }
 
-fn at(raw: &Raw) -> AgentRest {
+fn at(raw: &CannedServer) -> AgentRest {
     rest(&raw.platform(), LONG)
 }
 
@@ -34,15 +34,15 @@ fn fault<T: std::fmt::Debug>(reply: &Reply<T>) -> CallFault {
 #[tokio::test]
 async fn each_call_asks_as_documented() {
     let contact = ContactId::parse("c-1").unwrap();
-    let me = Raw::reply("200 OK", "", br#"{"data":{"id":"a-1","handle":"ann/bot","name":"Bot"}}"#).await;
+    let me = CannedServer::reply("200 OK", "", br#"{"data":{"id":"a-1","handle":"ann/bot","name":"Bot"}}"#).await;
     assert_eq!(at(&me).me().await.result.unwrap().id.as_str(), "a-1");
-    let answered = Raw::reply("200 OK", "", br#"{"data":{"id":"r-1","status":"approved"}}"#).await;
+    let answered = CannedServer::reply("200 OK", "", br#"{"data":{"id":"r-1","status":"approved"}}"#).await;
     assert_eq!(respond(&at(&answered)).await.result.unwrap().status, RequestStatus::Approved);
-    let removed = Raw::reply("200 OK", "", b"").await;
+    let removed = CannedServer::reply("200 OK", "", b"").await;
     assert_eq!(at(&removed).remove_contact(&contact, true).await.result, Ok(()));
-    let requests = Raw::reply("200 OK", "", br#"{"data":{"received":[{}]}}"#).await;
+    let requests = CannedServer::reply("200 OK", "", br#"{"data":{"received":[{}]}}"#).await;
     assert_eq!(at(&requests).requests(2, 50).await.result.unwrap().nameless, [1]);
-    let contacts = Raw::reply("200 OK", "", br#"{"data":[]}"#).await;
+    let contacts = CannedServer::reply("200 OK", "", br#"{"data":[]}"#).await;
     assert_eq!(at(&contacts).contacts(1, 100).await.result.unwrap().items, []);
     for (server, begins, ends) in [
         (me, "GET /api/v1/agent/me HTTP/1.1\r\n", "\r\n\r\n"),
@@ -73,7 +73,7 @@ async fn each_call_asks_as_documented() {
 async fn refusals_are_classified_with_what_they_say() {
     let headers = "date: Mon, 02 Mar 2026 10:00:00 GMT\r\nretry-after: Mon, 02 Mar 2026 10:00:30 GMT\r\n";
     let body = br#"{"error":{"code":"slow_down","message":"too fast","request_id":"x","retry_after":7}}"#;
-    let reply = respond(&at(&Raw::reply("429 Too Many Requests", headers, body).await)).await;
+    let reply = respond(&at(&CannedServer::reply("429 Too Many Requests", headers, body).await)).await;
     assert_eq!(fault(&reply), CallFault::Throttled);
     assert_eq!(reply.date.unwrap().to_string(), "2026-03-02T10:00:00Z");
     let error = reply.result.unwrap_err();
@@ -89,9 +89,9 @@ async fn refusals_are_classified_with_what_they_say() {
         ("503 x", CallFault::Passing(503)),
     ] {
         let own = br#"{"error":{"code":"c","message":"m","request_id":"r"}}"#;
-        assert_eq!(fault(&respond(&at(&Raw::reply(status, "", own).await)).await), wanted);
+        assert_eq!(fault(&respond(&at(&CannedServer::reply(status, "", own).await)).await), wanted);
         let page = format!("<html>{KEY}</html>");
-        let reply = respond(&at(&Raw::reply(status, "", page.as_bytes()).await)).await;
+        let reply = respond(&at(&CannedServer::reply(status, "", page.as_bytes()).await)).await;
         assert_eq!(fault(&reply), CallFault::InBetween(status[..3].parse().unwrap()));
         assert!(reply.result.unwrap_err().to_string().ends_with(": <html>***</html>"));
     }
@@ -100,11 +100,11 @@ async fn refusals_are_classified_with_what_they_say() {
 #[tokio::test]
 async fn a_refusal_stays_one_where_its_body_breaks_off_stalls_or_floods() {
     let cut = vec![testing::head("409 Conflict", "", 100), b"{\"error\":".to_vec()];
-    let reply = respond(&at(&Raw::serve(cut.clone(), Then::Close).await)).await;
+    let reply = respond(&at(&CannedServer::serve(cut.clone(), Then::Close).await)).await;
     assert_eq!(fault(&reply), CallFault::Conflict);
-    let reply = respond(&rest(&Raw::serve(cut, Then::Stall).await.platform(), SHORT)).await;
+    let reply = respond(&rest(&CannedServer::serve(cut, Then::Stall).await.platform(), SHORT)).await;
     assert_eq!(fault(&reply), CallFault::Conflict);
-    let flood = Raw::reply("404 Not Found", "", &vec![b' '; BODY_BYTES_MAX * 4]).await;
+    let flood = CannedServer::reply("404 Not Found", "", &vec![b' '; BODY_BYTES_MAX * 4]).await;
     assert_eq!(fault(&respond(&at(&flood)).await), CallFault::NotFound);
 }
 
@@ -112,11 +112,11 @@ async fn a_refusal_stays_one_where_its_body_breaks_off_stalls_or_floods() {
 async fn what_is_malformed_under_a_success_is_never_taken_for_one() {
     let deep = "[".repeat(10_000);
     for body in ["", "{}", r#"{"data":{"status":7}}"#, r#"{"data":{"status":"appro"#, &deep] {
-        let reply = respond(&at(&Raw::reply("200 OK", "", body.as_bytes()).await)).await;
+        let reply = respond(&at(&CannedServer::reply("200 OK", "", body.as_bytes()).await)).await;
         assert_eq!(fault(&reply), CallFault::Unreadable(200), "{body:.30}");
     }
     for page in ["ok", "<html>captive portal</html>", "null"] {
-        let raw = Raw::reply("200 OK", "", page.as_bytes()).await;
+        let raw = CannedServer::reply("200 OK", "", page.as_bytes()).await;
         assert_eq!(fault(&respond(&at(&raw)).await), CallFault::InBetween(200));
         assert!(at(&raw).me().await.result.unwrap_err().to_string().contains(page));
         // Nor does it remove a contact.
@@ -135,8 +135,10 @@ async fn what_may_have_been_sent_is_not_taken_for_unsent() {
         vec![b"\x00\x01malformed\r\n\r\n".to_vec()],
         vec![testing::head("200 OK", "", 100), br#"{"data":{"status":"approved"}}"#.to_vec()],
     ] {
-        let (closed, stalled) =
-            (at(&Raw::serve(pieces.clone(), Then::Close).await), Raw::serve(pieces, Then::Stall).await);
+        let (closed, stalled) = (
+            at(&CannedServer::serve(pieces.clone(), Then::Close).await),
+            CannedServer::serve(pieces, Then::Stall).await,
+        );
         let stalled = rest(&stalled.platform(), SHORT);
         let (closed, stalled) = tokio::join!(respond(&closed), respond(&stalled));
         assert_eq!((fault(&closed), fault(&stalled)), (CallFault::NoAnswer, CallFault::NoAnswer));
@@ -157,22 +159,22 @@ async fn what_was_never_sent_says_so() {
 #[tokio::test]
 async fn bodies_are_cut_off_at_their_bound() {
     let large = |size: usize| format!(r#"{{"data":{{"status":"approved"}},"x":"{}"}}"#, "x".repeat(size)).into_bytes();
-    let fits = Raw::reply("200 OK", "", &large(BODY_BYTES_MAX - 100)).await;
+    let fits = CannedServer::reply("200 OK", "", &large(BODY_BYTES_MAX - 100)).await;
     assert!(respond(&at(&fits)).await.result.is_ok());
     // These bodies never end: only a client that counts bytes stops reading.
     let most = testing::head("200 OK", "", usize::MAX >> 2);
-    let endless = Raw::serve(vec![most.clone(), large(BODY_BYTES_MAX)], Then::Stall).await;
+    let endless = CannedServer::serve(vec![most.clone(), large(BODY_BYTES_MAX)], Then::Stall).await;
     let reply = respond(&at(&endless)).await;
     assert_eq!(fault(&reply), CallFault::Unreadable(200));
     assert!(reply.result.unwrap_err().to_string().contains("larger"));
-    let endless = Raw::serve(vec![most, vec![b' '; PAGE_BYTES_MAX + 1]], Then::Stall).await;
+    let endless = CannedServer::serve(vec![most, vec![b' '; PAGE_BYTES_MAX + 1]], Then::Stall).await;
     assert_eq!(fault(&at(&endless).requests(1, 50).await), CallFault::TooLarge);
 }
 
 #[tokio::test]
 async fn a_page_of_millions_of_tiny_values_is_refused() {
     let body = format!(r#"{{"data":{{"received":[{}0]}}}}"#, "0,".repeat(1 << 20));
-    let reply = at(&Raw::reply("200 OK", "", body.as_bytes()).await).requests(1, 50).await;
+    let reply = at(&CannedServer::reply("200 OK", "", body.as_bytes()).await).requests(1, 50).await;
     assert!(reply.result.unwrap_err().to_string().contains("rows"));
 }
 
@@ -206,14 +208,17 @@ async fn what_grows_when_decompressed_is_counted_decompressed() {
     let gzip = "content-encoding: gzip\r\n";
     let (small, large) = (bomb(2 << 10), bomb(64 << 10));
     assert!(small.len() < BODY_BYTES_MAX / 30 && large.len() < PAGE_BYTES_MAX / 100);
-    let reply = respond(&at(&Raw::reply("200 OK", gzip, &small).await)).await;
+    let reply = respond(&at(&CannedServer::reply("200 OK", gzip, &small).await)).await;
     assert!(reply.result.unwrap_err().to_string().contains("larger than 65536 bytes"));
-    let reply = at(&Raw::reply("200 OK", gzip, &large).await).requests(1, 50).await;
+    let reply = at(&CannedServer::reply("200 OK", gzip, &large).await).requests(1, 50).await;
     assert!(reply.result.unwrap_err().to_string().contains("more than 8388608 bytes"));
     // A bomb in the body of a refusal does not change the refusal, but is not the platform's statement about a key
     // either.
-    assert_eq!(fault(&respond(&at(&Raw::reply("409 x", gzip, &small).await)).await), CallFault::Conflict);
-    assert_eq!(fault(&respond(&at(&Raw::reply("401 x", gzip, &small).await)).await), CallFault::InBetween(401));
+    assert_eq!(fault(&respond(&at(&CannedServer::reply("409 x", gzip, &small).await)).await), CallFault::Conflict);
+    assert_eq!(
+        fault(&respond(&at(&CannedServer::reply("401 x", gzip, &small).await)).await),
+        CallFault::InBetween(401)
+    );
 }
 
 #[tokio::test]
@@ -225,17 +230,17 @@ async fn compression_is_understood_and_broken_compression_is_no_answer() {
         0x33, 0x15, 0x00, 0x00, 0x00,
     ];
     let gzip = "content-encoding: gzip\r\n";
-    assert_eq!(at(&Raw::reply("200 OK", gzip, &whole).await).me().await.result.unwrap().id.as_str(), "a-1");
-    let reply = at(&Raw::reply("200 OK", gzip, b"not gzip at all").await).me().await;
+    assert_eq!(at(&CannedServer::reply("200 OK", gzip, &whole).await).me().await.result.unwrap().id.as_str(), "a-1");
+    let reply = at(&CannedServer::reply("200 OK", gzip, b"not gzip at all").await).me().await;
     assert_eq!(fault(&reply), CallFault::NoAnswer);
 }
 
 #[tokio::test]
 async fn nobody_is_followed_elsewhere() {
-    let elsewhere = Raw::reply("200 OK", "", br#"{"data":{"status":"approved"}}"#).await;
+    let elsewhere = CannedServer::reply("200 OK", "", br#"{"data":{"status":"approved"}}"#).await;
     for status in ["301 x", "302 x", "307 x", "308 x"] {
         let location = format!("location: http://{}/\r\n", elsewhere.address);
-        let reply = respond(&at(&Raw::reply(status, &location, b"").await)).await;
+        let reply = respond(&at(&CannedServer::reply(status, &location, b"").await)).await;
         assert!(matches!(fault(&reply), CallFault::Passing(301..=308)));
         assert!(reply.result.unwrap_err().to_string().contains("points elsewhere"));
     }
@@ -244,7 +249,7 @@ async fn nobody_is_followed_elsewhere() {
 
 #[tokio::test]
 async fn a_call_that_is_dropped_leaves_the_client_usable() {
-    let stalled = Raw::serve(vec![], Then::Stall).await;
+    let stalled = CannedServer::serve(vec![], Then::Stall).await;
     let rest = at(&stalled);
     assert!(tokio::time::timeout(SHORT, respond(&rest)).await.is_err());
     let short = self::rest(&stalled.platform(), SHORT);

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tower_service::Service;
 
 use crate::model::StrangerText;
-use crate::platform::net::{DialFailure, Route, Wire};
+use crate::platform::net::{ByteStream, DialFailure, Route};
 use crate::platform::reply::{CallError, CallFault};
 use crate::platform::tls;
 
@@ -26,7 +26,7 @@ pub(super) struct Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Wire>;
+    type Response = TokioIo<ByteStream>;
     type Error = DialFailure;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialFailure>> + Send>>;
 
@@ -42,49 +42,49 @@ impl Service<Uri> for Connector {
 
 /// Why a body was not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(super) enum BodyCut {
     /// It has more than this many bytes.
     TooLarge(usize),
     /// The connection ended, time ran out, or it cannot be decompressed.
     Broken,
 }
 
-impl Cut {
+impl BodyCut {
     /// What it means under a 2xx.
     pub(super) fn fault(self, status: StatusCode) -> CallError {
         let (fault, message) = match self {
-            Cut::TooLarge(most) => {
+            BodyCut::TooLarge(most) => {
                 (CallFault::Unreadable(status.as_u16()), format!("its body is larger than {most} bytes"))
             }
-            Cut::Broken => (CallFault::NoAnswer, "the answer broke off".to_owned()),
+            BodyCut::Broken => (CallFault::NoAnswer, "the answer broke off".to_owned()),
         };
         CallError { fault, code: None, message: Some(StrangerText::new(&message)), retry_after: None }
     }
 }
 
 /// The decompressed body, counted after decompression, so that a small body cannot become large.
-pub(super) async fn bounded(response: Response<Incoming>, most: usize) -> Result<Vec<u8>, Cut> {
+pub(super) async fn bounded(response: Response<Incoming>, most: usize) -> Result<Vec<u8>, BodyCut> {
     let gzip = response.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding == "gzip");
     let mut incoming = response.into_body();
     let mut body = Vec::new();
     while let Some(frame) = incoming.frame().await {
-        let Ok(data) = frame.map_err(|_| Cut::Broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| BodyCut::Broken)?.into_data() else { continue };
         if data.len() > most - body.len() {
-            return Err(Cut::TooLarge(most));
+            return Err(BodyCut::TooLarge(most));
         }
         body.extend_from_slice(&data);
     }
     if gzip { unpacked(&body, most) } else { Ok(body) }
 }
 
-fn unpacked(packed: &[u8], most: usize) -> Result<Vec<u8>, Cut> {
+fn unpacked(packed: &[u8], most: usize) -> Result<Vec<u8>, BodyCut> {
     let mut body = Vec::new();
     let read = flate2::read::MultiGzDecoder::new(packed).take(most as u64 + 1).read_to_end(&mut body);
     // The decompressed part counts, even if the rest cannot be decompressed.
     if body.len() > most {
-        return Err(Cut::TooLarge(most));
+        return Err(BodyCut::TooLarge(most));
     }
-    read.map(|_| body).map_err(|_| Cut::Broken)
+    read.map(|_| body).map_err(|_| BodyCut::Broken)
 }
 
 /// An error before any reply. Only if no connection was made is it certain that nothing was sent; after any other error

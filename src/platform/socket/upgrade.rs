@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use url::Position;
 
-use super::{Class, Dialer, FRAME_BYTES_MAX, Socket, Wire};
+use super::{ByteStream, Class, Dialer, FRAME_BYTES_MAX, Socket};
 use crate::model::AgentId;
 use crate::model::{ConnectFailure, ConnectPlan, RefusedBy};
 use crate::platform::limiter::NoTurn;
@@ -78,12 +78,12 @@ async fn try_open(
     let nonce = generate_key();
     let request = request(dialer, agent, key, plan, &nonce)?;
     match timeout(limit, upgrade(wire, request)).await {
-        Ok(Ok(Answered::Upgraded { head, wire, ahead })) => {
+        Ok(Ok(UpgradeResponse::Upgraded { head, wire, ahead })) => {
             check(&head, &nonce).map_err(|why| unanswered(format!("upgrade: {why}")))?;
             let stream = WebSocketStream::from_partially_read(wire, ahead, Role::Client, Some(config())).await;
             Ok(Socket::new(stream, redact))
         }
-        Ok(Ok(Answered::Refused { head, body })) => Err(refused(&head, body.as_deref(), &redact)),
+        Ok(Ok(UpgradeResponse::Refused { head, body })) => Err(refused(&head, body.as_deref(), &redact)),
         Ok(Err(error)) => {
             Err(unanswered(format!("upgrade: {}", tls::explain(&error).unwrap_or_else(|| tls::innermost(&error)))))
         }
@@ -138,14 +138,14 @@ fn request(
 }
 
 /// The reply over HTTP.
-enum Answered {
+enum UpgradeResponse {
     /// 101: from here on the bytes belong to the WebSocket, beginning with those read ahead.
-    Upgraded { head: Response<()>, wire: Wire, ahead: Vec<u8> },
+    Upgraded { head: Response<()>, wire: ByteStream, ahead: Vec<u8> },
     /// Anything else, with its body if that could be read.
     Refused { head: Response<()>, body: Option<Bytes> },
 }
 
-async fn upgrade(wire: Wire, request: Request<Empty<Bytes>>) -> hyper::Result<Answered> {
+async fn upgrade(wire: ByteStream, request: Request<Empty<Bytes>>) -> hyper::Result<UpgradeResponse> {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEAD_BYTES_MAX);
     let (mut sender, connection) = builder.handshake(TokioIo::new(wire)).await?;
@@ -164,13 +164,13 @@ async fn upgrade(wire: Wire, request: Request<Empty<Bytes>>) -> hyper::Result<An
         }
     };
     if let Some(body) = body {
-        return Ok(Answered::Refused { head, body });
+        return Ok(UpgradeResponse::Refused { head, body });
     }
     let parts = match ended {
         Some(end) => end?,
         None => connection.await?,
     };
-    Ok(Answered::Upgraded { head, wire: parts.io.into_inner(), ahead: parts.read_buf.into() })
+    Ok(UpgradeResponse::Upgraded { head, wire: parts.io.into_inner(), ahead: parts.read_buf.into() })
 }
 
 /// A refusal's body; `None` where it is too large, too slow, or broken.
@@ -216,11 +216,11 @@ fn refused(head: &Response<()>, body: Option<&[u8]>, redact: &Redact) -> Connect
     let by = match (body.map(|body| classify::words(body, redact)), status.as_u16()) {
         (_, 407 | 451 | 511) => RefusedBy::Between(said.message.map(|page| page.to_string()).unwrap_or_default()),
         (None, _) => RefusedBy::Unknown,
-        (Some(classify::Words::None), _) => RefusedBy::Empty,
-        (Some(classify::Words::Platform), _) => RefusedBy::Platform,
+        (Some(classify::RefusalAuthor::None), _) => RefusedBy::Empty,
+        (Some(classify::RefusalAuthor::Platform), _) => RefusedBy::Platform,
         // A Phoenix server itself reports a request that it could not process \[phx\].
-        (Some(classify::Words::Between(_)), 400) => RefusedBy::Unknown,
-        (Some(classify::Words::Between(page)), _) => RefusedBy::Between(page.to_string()),
+        (Some(classify::RefusalAuthor::Between(_)), 400) => RefusedBy::Unknown,
+        (Some(classify::RefusalAuthor::Between(page)), _) => RefusedBy::Between(page.to_string()),
     };
     let code = said.code.map(|code| code.shown(CODE_SHOWN_MAX));
     let named = code.as_ref().map(|code| format!(" `{code}`")).unwrap_or_default();

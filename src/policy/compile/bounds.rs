@@ -12,7 +12,7 @@ const SHIPPED: [(&str, &str); 3] = [
     ("blocked.txt", include_str!("../../../config/blocked.txt")),
 ];
 
-fn with_list(text: &str, list: &str) -> Loaded {
+fn with_list(text: &str, list: &str) -> LoadedPolicy {
     let loaded = compile(
         Path::new("rules.toml"),
         text,
@@ -28,7 +28,7 @@ fn with_list(text: &str, list: &str) -> Loaded {
     loaded
 }
 
-fn of(text: &str) -> Loaded {
+fn of(text: &str) -> LoadedPolicy {
     with_list(text, "ann\n")
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{ReadFile, TEXT_MAX};
-use crate::document::{At, Problems, shown};
+use crate::document::{Problems, WithSpan, shown};
 use crate::policy::load::{Advice, ListText};
 use crate::policy::raw::{self, Named, RawFile};
 use crate::policy::rules::SourceText;
@@ -91,13 +91,13 @@ fn plain(path: &Path) -> String {
 
 impl Gathering<'_> {
     /// Reads these files, named in a file of this directory. `chain`: the files that led here.
-    fn all(&mut self, files: &[At<String>], directory: &Path, chain: &mut Vec<String>) {
+    fn all(&mut self, files: &[WithSpan<String>], directory: &Path, chain: &mut Vec<String>) {
         for file in files {
             self.one(file, directory, chain);
         }
     }
 
-    fn one(&mut self, file: &At<String>, directory: &Path, chain: &mut Vec<String>) {
+    fn one(&mut self, file: &WithSpan<String>, directory: &Path, chain: &mut Vec<String>) {
         if file.value.is_empty() || file.value.contains('\0') {
             self.problems.error(&file.span, "`include` names no path").label("expected the path of a rules file");
             return;
@@ -165,7 +165,7 @@ impl Gathering<'_> {
 
 impl Gathering<'_> {
     /// Reported once.
-    fn too_much(&mut self, file: &At<String>) {
+    fn too_much(&mut self, file: &WithSpan<String>) {
         if !std::mem::replace(&mut self.full, true) {
             self.problems
                 .error(&file.span, "too much is included")

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::include::joined;
 use super::{Compiling, GLOBS_MAX, Running, TEXT_MAX};
 use crate::diagnostics::Severity;
-use crate::document::{At, Problems, shown};
-use crate::policy::list_changes::{Used, used};
+use crate::document::{Problems, WithSpan, shown};
+use crate::policy::list_changes::{UsedList, used};
 use crate::policy::load::{Advice, ListText};
 use crate::policy::patterns::HandlePattern;
 use crate::policy::raw::{Named, RawList};
@@ -18,7 +18,7 @@ use crate::policy::rules::{List, OnBadLine, PatternSet, Policy, SourceText};
 pub(crate) struct FileLines {
     /// The index of its text in the report.
     pub(crate) source: usize,
-    pub(crate) lines: Vec<At<String>>,
+    pub(crate) lines: Vec<WithSpan<String>>,
 }
 
 /// Most of its entries that a list may lose at once, in percent.
@@ -29,7 +29,7 @@ const MAX_SHRINK_RESTRICTING: u8 = 10;
 const TOLD_MAX: usize = 20;
 
 /// A list file that was read.
-pub(super) struct FileText {
+pub(super) struct ListFileText {
     text: Arc<str>,
     source: usize,
     /// Its warnings were reported.
@@ -79,7 +79,7 @@ impl Compiling<'_> {
     }
 
     /// Takes a file, which is read once, until [`Compiling::close`].
-    fn open(&mut self, file: &At<String>) -> Option<FileText> {
+    fn open(&mut self, file: &WithSpan<String>) -> Option<ListFileText> {
         let name = self.name_of_file(file);
         if !self.files.contains_key(&name) {
             let text = self.read_file(&name, file);
@@ -88,21 +88,21 @@ impl Compiling<'_> {
         self.files.get_mut(&name)?.take()
     }
 
-    fn close(&mut self, at: Option<&At<String>>, file: Option<FileText>) {
+    fn close(&mut self, at: Option<&WithSpan<String>>, file: Option<ListFileText>) {
         if let (Some(at), Some(file)) = (at, file) {
             self.files.insert(self.name_of_file(at), Some(file));
         }
     }
 
     /// A file's path relative to the rules file: it is written relative to the file that names it.
-    fn name_of_file(&self, at: &At<String>) -> String {
+    fn name_of_file(&self, at: &WithSpan<String>) -> String {
         let (source, _) = self.problems.locate(&at.span);
         self.directories.get(&source).map_or_else(|| at.value.clone(), |directory| joined(directory, &at.value))
     }
 
     /// The texts of a file that has one on each line, trimmed, with their places in that file; empty lines and lines
     /// that begin with `#` are left out. `None` if there is no text, which is reported.
-    pub(crate) fn lines_of(&mut self, at: &At<String>) -> Option<FileLines> {
+    pub(crate) fn lines_of(&mut self, at: &WithSpan<String>) -> Option<FileLines> {
         let file = self.open(at)?;
         let mut lines = Vec::new();
         let mut start = 0;
@@ -112,7 +112,7 @@ impl Compiling<'_> {
             let bare = if begin == 0 { line.trim_start_matches('\u{feff}') } else { line }.trim();
             if !bare.is_empty() && !bare.starts_with('#') {
                 let from = bare.as_ptr().addr() - file.text.as_ptr().addr();
-                lines.push(At { value: bare.to_owned(), span: from..from + bare.len() });
+                lines.push(WithSpan { value: bare.to_owned(), span: from..from + bare.len() });
             }
         }
         let source = file.source;
@@ -127,14 +127,14 @@ impl Compiling<'_> {
     }
 
     /// The whole text of a file, and its index in the report.
-    pub(crate) fn text_of(&mut self, at: &At<String>) -> Option<(usize, Arc<str>)> {
+    pub(crate) fn text_of(&mut self, at: &WithSpan<String>) -> Option<(usize, Arc<str>)> {
         let file = self.open(at)?;
         let found = (file.source, file.text.clone());
         self.close(Some(at), Some(file));
         Some(found)
     }
 
-    fn read_file(&mut self, name: &str, file: &At<String>) -> Option<FileText> {
+    fn read_file(&mut self, name: &str, file: &WithSpan<String>) -> Option<ListFileText> {
         match (self.read)(name) {
             Ok(ListText { text, warning }) if text.len() <= TEXT_MAX => {
                 if let Some(Advice { message, help }) = warning {
@@ -142,7 +142,7 @@ impl Compiling<'_> {
                 }
                 let text: Arc<str> = text.into();
                 let path = self.path.parent().unwrap_or(Path::new("")).join(name);
-                Some(FileText {
+                Some(ListFileText {
                     source: self.problems.add_source(&path, text.clone()),
                     text,
                     warned: false,
@@ -162,11 +162,11 @@ impl Compiling<'_> {
 
     fn list(
         &mut self,
-        name: &At<String>,
+        name: &WithSpan<String>,
         raw: &RawList,
-        file: Option<&mut FileText>,
+        file: Option<&mut ListFileText>,
         running: Running<'_>,
-        before: &HashMap<&str, Used<'_>>,
+        before: &HashMap<&str, UsedList<'_>>,
     ) -> Option<List> {
         let errors = self.problems.errors();
         let mut patterns = PatternSet::default();
@@ -217,7 +217,7 @@ impl Compiling<'_> {
     }
 
     /// The lines of a list file; how many entries were new.
-    fn lines(&mut self, file: &mut FileText, on_bad_line: OnBadLine, patterns: &mut PatternSet) -> usize {
+    fn lines(&mut self, file: &mut ListFileText, on_bad_line: OnBadLine, patterns: &mut PatternSet) -> usize {
         let (text, source) = (file.text.clone(), file.source);
         let (mut len, mut errors, mut twice, mut skipped) = (0, 0, 0, 0);
         let mut start = 0;
@@ -287,7 +287,7 @@ impl Compiling<'_> {
     }
 
     /// Adds a pattern of the rules file; `false` if it is invalid or a duplicate, which is reported.
-    pub(crate) fn pattern(&mut self, text: &At<String>, patterns: &mut PatternSet) -> bool {
+    pub(crate) fn pattern(&mut self, text: &WithSpan<String>, patterns: &mut PatternSet) -> bool {
         let pattern = match HandlePattern::parse(&text.value) {
             Ok(pattern) => pattern,
             Err(problem) => {

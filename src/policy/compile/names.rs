@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::{Compiling, calendar};
 use crate::diagnostics::Severity;
-use crate::document::{At, nearest, shown};
+use crate::document::{WithSpan, nearest, shown};
 use crate::policy::raw::{Named, RawWindow};
 use crate::policy::rules::{List, Window};
 
@@ -49,7 +49,7 @@ impl Compiling<'_> {
         (self.problems.errors() == before).then_some(Window { name, tz, days, from, to, except, only })
     }
 
-    fn date(&mut self, written: &At<String>) -> Option<Date> {
+    fn date(&mut self, written: &WithSpan<String>) -> Option<Date> {
         let date = date(&written.value);
         if date.is_none() {
             self.problems
@@ -60,7 +60,7 @@ impl Compiling<'_> {
     }
 
     /// The dates of a file; errors are reported at their place in that file.
-    fn dates_of_file(&mut self, file: &At<String>) -> Vec<Date> {
+    fn dates_of_file(&mut self, file: &WithSpan<String>) -> Vec<Date> {
         if file.value.to_ascii_lowercase().ends_with(".ics") {
             let Some((source, text)) = self.text_of(file) else { return Vec::new() };
             return calendar::days(&text).unwrap_or_else(|why| {
@@ -84,7 +84,7 @@ impl Compiling<'_> {
     }
 
     /// The lists with these names. Unknown names are reported.
-    pub(crate) fn lists_named(&mut self, names: &[At<String>]) -> Vec<Arc<List>> {
+    pub(crate) fn lists_named(&mut self, names: &[WithSpan<String>]) -> Vec<Arc<List>> {
         let mut lists = Vec::with_capacity(names.len());
         for name in names {
             self.used.insert(("list", name.value.clone()));
@@ -101,7 +101,7 @@ impl Compiling<'_> {
     }
 
     /// The windows with these names. Unknown names are reported.
-    pub(crate) fn windows_named(&mut self, names: &[At<String>]) -> Vec<Arc<Window>> {
+    pub(crate) fn windows_named(&mut self, names: &[WithSpan<String>]) -> Vec<Arc<Window>> {
         let mut windows = Vec::with_capacity(names.len());
         for name in names {
             self.used.insert(("window", name.value.clone()));
@@ -123,7 +123,7 @@ impl Compiling<'_> {
     }
 
     /// Nothing of this kind has this name.
-    pub(super) fn no_such(&mut self, kind: &str, name: &At<String>, near: Option<String>) {
+    pub(super) fn no_such(&mut self, kind: &str, name: &WithSpan<String>, near: Option<String>) {
         let shown = shown(&name.value);
         let diagnostic = self.problems.error(&name.span, format!("there is no {kind} `{shown}`"));
         match near {

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::Compiling;
 use super::tables::says_who;
-use crate::document::{At, DateOrMoment, shown};
+use crate::document::{DateOrMoment, WithSpan, shown};
 use crate::model::Verdict;
 use crate::policy::ask::{self, Ask};
 use crate::policy::conditions::compared::covers;
@@ -24,7 +24,7 @@ impl Compiling<'_> {
         raw.iter().filter_map(|rule| self.rule(&rule.name, rule.value.as_ref()?)).collect()
     }
 
-    fn rule(&mut self, name: &At<String>, raw: &RawRule) -> Option<Rule> {
+    fn rule(&mut self, name: &WithSpan<String>, raw: &RawRule) -> Option<Rule> {
         let when = match raw.when.as_ref().map(|when| &when.value) {
             None => None,
             Some(RawWhen::Everyone) => Some(When::Everyone),
@@ -136,7 +136,7 @@ impl Compiling<'_> {
 
     /// After how long the contact ends; a time that is too short to use the contact is refused.
     fn lasts(&mut self, raw: &RawRule) -> Option<SignedDuration> {
-        let At { value, span } = raw.lasts.as_ref()?;
+        let WithSpan { value, span } = raw.lasts.as_ref()?;
         if *value < LASTS_MIN {
             self.problems
                 .error(span, "`for` is shorter than a minute")
@@ -166,7 +166,7 @@ impl Compiling<'_> {
         }
     }
 
-    fn who(&mut self, name: &At<String>, raw: &RawRule, written: &At<RawWhen>, when: &When) {
+    fn who(&mut self, name: &WithSpan<String>, raw: &RawRule, written: &WithSpan<RawWhen>, when: &When) {
         let said = match (&written.value, when) {
             (RawWhen::Table(written), When::Table(table)) => says_who(written, table),
             _ => Err(None),
@@ -209,7 +209,7 @@ impl Compiling<'_> {
         raw.iter().filter_map(|overdue| self.one_overdue(&overdue.name, overdue.value.as_ref()?)).collect()
     }
 
-    fn one_overdue(&mut self, name: &At<String>, raw: &RawOverdue) -> Option<Overdue> {
+    fn one_overdue(&mut self, name: &WithSpan<String>, raw: &RawOverdue) -> Option<Overdue> {
         let unless = raw.unless.iter().filter_map(|table| self.table(table, true)).collect();
         if let (Some(OverdueThen::Notify), Some(most)) = (raw.then, &raw.max_per_hour) {
             self.problems

@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use super::Compiling;
 use crate::diagnostics::Severity;
-use crate::document::{At, shown};
+use crate::document::{WithSpan, shown};
 use crate::policy::conditions::{Condition, LeftOpen, Who, Written};
-use crate::policy::raw::RawTable;
+use crate::policy::raw::RawConditions;
 use crate::policy::regexes::Use;
-use crate::policy::rules::{Folded, Pattern, Table};
+use crate::policy::rules::{Folded, RegexPattern, Table};
 use crate::policy::text::fold;
 
 /// Signs that somebody wrote a regular expression where a literal belongs.
 const REGEX_SIGNS: [&str; 9] = [".*", ".+", "(?", r"\b", r"\d", r"\s", r"\w", r"\.", "]+"];
 
 /// Finds a condition that says who is let in; else the condition that is closest to that.
-pub(super) fn says_who(raw: &RawTable, table: &Table) -> Result<(), Option<LeftOpen>> {
+pub(super) fn says_who(raw: &RawConditions, table: &Table) -> Result<(), Option<LeftOpen>> {
     let mut nearest = None;
     for (written, condition) in raw.conditions.iter().zip(&table.conditions) {
         match condition.0.says_who(written) {
@@ -31,7 +31,7 @@ pub(super) fn says_who(raw: &RawTable, table: &Table) -> Result<(), Option<LeftO
 impl Compiling<'_> {
     /// Compiles a table; `None` where something in it is wrong, which has been reported.
     /// `disclosing`: its conditions also look at the disclosed form of texts.
-    pub(super) fn table(&mut self, raw: &RawTable, disclosing: bool) -> Option<Table> {
+    pub(super) fn table(&mut self, raw: &RawConditions, disclosing: bool) -> Option<Table> {
         self.disclosing = disclosing;
         let before = self.problems.errors();
         let conditions: Vec<_> = raw.conditions.iter().filter_map(|one| Condition::compile(one, self)).collect();
@@ -47,7 +47,7 @@ impl Compiling<'_> {
     }
 
     /// Warns about duplicate values.
-    pub(crate) fn twice(&mut self, texts: &[At<String>]) {
+    pub(crate) fn twice(&mut self, texts: &[WithSpan<String>]) {
         let mut seen = std::collections::HashSet::new();
         for text in texts.iter().filter(|text| !seen.insert(text.value.as_str())) {
             self.problems.warning(&text.span, format!("`{}` is there twice", shown(&text.value)));
@@ -55,14 +55,14 @@ impl Compiling<'_> {
     }
 
     /// Literal owners or slugs.
-    pub(crate) fn parts(&mut self, key: &str, texts: &[At<String>]) -> Option<Vec<Arc<str>>> {
+    pub(crate) fn parts(&mut self, key: &str, texts: &[WithSpan<String>]) -> Option<Vec<Arc<str>>> {
         let parts: Vec<_> = texts.iter().filter_map(|text| self.part(key, text)).collect();
         self.twice(texts);
         (parts.len() == texts.len()).then_some(parts)
     }
 
     /// Literal texts; `regex_key` is the key to suggest if a regular expression was meant.
-    pub(crate) fn literals(&mut self, key: &str, regex_key: &str, texts: &[At<String>]) -> Option<Vec<Folded>> {
+    pub(crate) fn literals(&mut self, key: &str, regex_key: &str, texts: &[WithSpan<String>]) -> Option<Vec<Folded>> {
         let mut literals = Vec::with_capacity(texts.len());
         for text in texts {
             let folded = fold(&text.value);
@@ -95,7 +95,7 @@ impl Compiling<'_> {
     }
 
     /// The literal texts of a file with one a line.
-    pub(crate) fn literals_of_file(&mut self, file: &At<String>) -> Option<Vec<Folded>> {
+    pub(crate) fn literals_of_file(&mut self, file: &WithSpan<String>) -> Option<Vec<Folded>> {
         let read = self.lines_of(file)?;
         let mut literals = Vec::with_capacity(read.lines.len());
         for line in &read.lines {
@@ -121,7 +121,7 @@ impl Compiling<'_> {
     }
 
     /// Regular expressions.
-    pub(crate) fn regexes(&mut self, texts: &[At<String>], purpose: Use) -> Option<Vec<Pattern>> {
+    pub(crate) fn regexes(&mut self, texts: &[WithSpan<String>], purpose: Use) -> Option<Vec<RegexPattern>> {
         let mut patterns = Vec::with_capacity(texts.len());
         for text in texts {
             match self.regexes.compile(&text.value, purpose, self.disclosing) {
@@ -141,7 +141,7 @@ impl Compiling<'_> {
 }
 
 /// A place inside a string, where the string is written as it is, without escapes; else the whole string.
-fn inside(text: &At<String>, place: Option<std::ops::Range<usize>>) -> std::ops::Range<usize> {
+fn inside(text: &WithSpan<String>, place: Option<std::ops::Range<usize>>) -> std::ops::Range<usize> {
     let one_quote = text.span.len() == text.value.len() + 2;
     match place.filter(|_| one_quote) {
         Some(place) => text.span.start + 1 + place.start..text.span.start + 1 + place.end.max(place.start + 1),

@@ -5,9 +5,9 @@ use jiff::SignedDuration;
 use std::collections::{HashMap, HashSet};
 
 use super::{Compiling, PolicyTest};
-use crate::document::{At, nearest, shown};
+use crate::document::{WithSpan, nearest, shown};
 use crate::model::{Sender, StrangerText, Verdict};
-use crate::policy::ask::Told;
+use crate::policy::ask::DeciderVerdict;
 use crate::policy::raw::{RawFile, RawRule, RawTest, RawTestHistory};
 use crate::policy::rules::{RuleName, TestHistory, TestRequest};
 
@@ -94,7 +94,7 @@ impl Compiling<'_> {
         Some(lasts.value)
     }
 
-    fn only_approved(&mut self, lasts: &At<SignedDuration>) {
+    fn only_approved(&mut self, lasts: &WithSpan<SignedDuration>) {
         self.problems.error(&lasts.span, "`for` is for approvals").label("only a contact has an end");
     }
 
@@ -141,12 +141,12 @@ impl Compiling<'_> {
     }
 
     /// The verdicts of deciders in a test; a decider that no rule asks is reported.
-    fn told(&mut self, test: &RawTest, known: &Known<'_>) -> Vec<Told> {
+    fn told(&mut self, test: &RawTest, known: &Known<'_>) -> Vec<DeciderVerdict> {
         let mut all = Vec::with_capacity(test.told.len());
         for (name, verdict) in &test.told {
             let asked = |rule: &&RawRule| rule.ask.as_ref().is_some_and(|ask| ask.value == name.value);
             match RuleName::parse(&name.value).filter(|_| known.rules.values().flatten().any(asked)) {
-                Some(decider) => all.push(Told { decider, key: None, verdict: *verdict, reason: None }),
+                Some(decider) => all.push(DeciderVerdict { decider, key: None, verdict: *verdict, reason: None }),
                 None => {
                     let message = format!("no rule asks `{}`", shown(&name.value));
                     self.problems.error(&name.span, message).help("`told` names deciders: the `ask` of a rule");
@@ -157,7 +157,12 @@ impl Compiling<'_> {
     }
 
     /// The rule that gave an answer in a history.
-    fn answered_by(&mut self, by: &At<String>, verdict: &At<Verdict>, known: &Known<'_>) -> Option<RuleName> {
+    fn answered_by(
+        &mut self,
+        by: &WithSpan<String>,
+        verdict: &WithSpan<Verdict>,
+        known: &Known<'_>,
+    ) -> Option<RuleName> {
         let Some(rule) = known.rules.get(by.value.as_str()) else {
             self.no_rule(by, &by.value, known);
             return None;
@@ -175,7 +180,7 @@ impl Compiling<'_> {
     }
 
     /// Checks the `by` that a test expects.
-    fn check_by(&mut self, by: &At<String>, known: &Known<'_>) {
+    fn check_by(&mut self, by: &WithSpan<String>, known: &Known<'_>) {
         let (kind, name) = by.value.split_once(':').unwrap_or(("", &by.value));
         let rule = known.rules.get(name);
         match kind {
@@ -205,19 +210,19 @@ impl Compiling<'_> {
         }
     }
 
-    fn check_overdue(&mut self, by: &At<String>, name: &str, known: &Known<'_>) {
+    fn check_overdue(&mut self, by: &WithSpan<String>, name: &str, known: &Known<'_>) {
         if !known.overdue.contains(name) {
             self.no_by(by, &format!("there is no `[overdue.{}]`", shown(name)));
         }
     }
 
-    fn no_rule(&mut self, by: &At<String>, name: &str, known: &Known<'_>) {
+    fn no_rule(&mut self, by: &WithSpan<String>, name: &str, known: &Known<'_>) {
         let rules = known.rules.keys().copied().take(self.advice());
         let near = nearest(name, rules).or_else(|| nearest(name, ["no_match", "paused"])).map(str::to_owned);
-        self.no_such("rule", &At { value: name.to_owned(), span: by.span.clone() }, near);
+        self.no_such("rule", &WithSpan { value: name.to_owned(), span: by.span.clone() }, near);
     }
 
-    fn no_by(&mut self, by: &At<String>, label: &str) {
+    fn no_by(&mut self, by: &WithSpan<String>, label: &str) {
         self.problems.error(&by.span, format!("nothing is decided by `{}`", shown(&by.value))).label(label);
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{Compile, Condition, ConditionKind, Needs, OfContact, row};
-use crate::document::keys::{Key, Takes, key};
+use crate::document::keys::{DocumentKey, Takes, key};
 use crate::document::shown;
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
@@ -16,18 +16,18 @@ use crate::policy::rules::RuleName;
 
 /// `agents = […]`.
 #[derive(Debug)]
-pub struct Agents(pub Vec<Arc<str>>);
+pub struct AskedAgents(pub Vec<Arc<str>>);
 
 /// The agent that received the request, with the names that rules may use for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Asked {
+pub struct ReceivingAgent {
     /// Its id, and its `name` in `doorman.toml`.
     pub called: Vec<Arc<str>>,
     /// Whether `called` is complete: any other name then means another agent.
     pub complete: bool,
 }
 
-impl Asked {
+impl ReceivingAgent {
     /// By its id and its name, as the configuration has them.
     pub fn new(id: &str, name: Option<&str>) -> Self {
         Self { called: std::iter::once(id).chain(name).map(Into::into).collect(), complete: true }
@@ -39,8 +39,8 @@ impl Asked {
     }
 }
 
-impl Compile for Agents {
-    const KEY: Key = key(
+impl Compile for AskedAgents {
+    const KEY: DocumentKey = key(
         "agents",
         Takes::Texts,
         "",
@@ -66,8 +66,8 @@ impl Compile for Agents {
     }
 }
 
-impl ConditionKind for Agents {
-    fn key(&self) -> &'static Key {
+impl ConditionKind for AskedAgents {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -110,7 +110,7 @@ impl ConditionKind for Agents {
     }
 
     fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
-        narrow.downcast::<Agents>().is_some_and(|one| one.0.iter().all(|agent| self.0.contains(agent)))
+        narrow.downcast::<AskedAgents>().is_some_and(|one| one.0.iter().all(|agent| self.0.contains(agent)))
     }
 }
 
@@ -124,7 +124,7 @@ mod tests {
     const RULES: &str = "version = 1\n[rules.staff]\nthen = \"approve\"\nwhen = { owner = \"ann\", agents = [\"porter\", \"desk\"] }\n\
                          [rules.closed]\nthen = \"reject\"\nwhen = { owner = \"bob\", agents = \"desk\" }\n";
 
-    fn decided(from: &str, asked: Option<Asked>) -> (Verdict, String) {
+    fn decided(from: &str, asked: Option<ReceivingAgent>) -> (Verdict, String) {
         let loaded = crate::policy::load_texts(
             std::path::Path::new("rules.toml"),
             &[crate::policy::rules::SourceText { name: "rules.toml".into(), text: RULES.into() }],
@@ -140,21 +140,25 @@ mod tests {
     #[test]
     fn a_rule_is_for_the_agents_that_it_names() {
         let of = |verdict, by: &str| (verdict, by.to_owned());
-        for asked in [Asked::new("a-1", Some("porter")), Asked::new("desk", None), Asked::new("a-1", Some("desk"))] {
+        for asked in [
+            ReceivingAgent::new("a-1", Some("porter")),
+            ReceivingAgent::new("desk", None),
+            ReceivingAgent::new("a-1", Some("desk")),
+        ] {
             assert_eq!(decided("ann", Some(asked)), of(Verdict::Approve, "staff"));
         }
-        assert_eq!(decided("ann", Some(Asked::new("a-1", Some("scout")))), of(Verdict::Defer, "no_match"));
-        assert_eq!(decided("bob", Some(Asked::new("a-1", Some("porter")))), of(Verdict::Defer, "no_match"));
-        assert_eq!(decided("bob", Some(Asked::new("a-1", Some("desk")))), of(Verdict::Reject, "closed"));
+        assert_eq!(decided("ann", Some(ReceivingAgent::new("a-1", Some("scout")))), of(Verdict::Defer, "no_match"));
+        assert_eq!(decided("bob", Some(ReceivingAgent::new("a-1", Some("porter")))), of(Verdict::Defer, "no_match"));
+        assert_eq!(decided("bob", Some(ReceivingAgent::new("a-1", Some("desk")))), of(Verdict::Reject, "closed"));
     }
 
     #[test]
     fn where_nobody_said_which_agent_it_is_nothing_is_decided() {
-        for asked in [None, Some(Asked::unnamed("a-1"))] {
+        for asked in [None, Some(ReceivingAgent::unnamed("a-1"))] {
             assert_eq!(decided("ann", asked.clone()), (Verdict::Defer, "staff".to_owned()));
             assert_eq!(decided("bob", asked), (Verdict::Defer, "closed".to_owned()));
         }
-        assert_eq!(decided("bob", Some(Asked::unnamed("desk"))), (Verdict::Reject, "closed".to_owned()));
+        assert_eq!(decided("bob", Some(ReceivingAgent::unnamed("desk"))), (Verdict::Reject, "closed".to_owned()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Compares conditions: whether one table holds wherever another does. It may miss this, but never claims it wrongly.
 
 use crate::model::Handle;
-use crate::policy::rules::{HandleGlob, Pattern, PatternSet, Rule, Table, When};
+use crate::policy::rules::{HandleGlob, PatternSet, RegexPattern, Rule, Table, When};
 
 use super::Condition;
 
@@ -10,7 +10,7 @@ pub(crate) const BUDGET: u32 = 2_000_000;
 
 /// A sender or a group of them, as a condition names it.
 #[derive(Clone, Copy)]
-pub(crate) enum Group<'a> {
+pub(crate) enum SenderGroup<'a> {
     Handle(&'a Handle),
     AgentsOf(&'a str),
     Slug(&'a str),
@@ -19,32 +19,32 @@ pub(crate) enum Group<'a> {
     Owner(&'a str),
 }
 
-impl<'a> Group<'a> {
+impl<'a> SenderGroup<'a> {
     /// The groups that handle patterns name.
-    pub(super) fn of(set: &'a PatternSet) -> impl Iterator<Item = Group<'a>> {
-        let literals = set.literals.iter().map(Group::Handle);
-        let agents = set.agents_of.iter().map(|owner| Group::AgentsOf(owner));
-        let slugs = set.slugs.iter().map(|slug| Group::Slug(slug));
-        literals.chain(agents).chain(slugs).chain(set.globs.iter().map(Group::Glob))
+    pub(super) fn of(set: &'a PatternSet) -> impl Iterator<Item = SenderGroup<'a>> {
+        let literals = set.literals.iter().map(SenderGroup::Handle);
+        let agents = set.agents_of.iter().map(|owner| SenderGroup::AgentsOf(owner));
+        let slugs = set.slugs.iter().map(|slug| SenderGroup::Slug(slug));
+        literals.chain(agents).chain(slugs).chain(set.globs.iter().map(SenderGroup::Glob))
     }
 
     /// The owner of all of them, if there is only one.
     pub(super) fn owner(self) -> Option<&'a str> {
         match self {
-            Group::Handle(handle) => Some(handle.owner()),
-            Group::AgentsOf(owner) | Group::Owner(owner) => Some(owner),
-            Group::Glob(glob) => glob.literal_owner.as_deref(),
-            Group::Slug(_) => None,
+            SenderGroup::Handle(handle) => Some(handle.owner()),
+            SenderGroup::AgentsOf(owner) | SenderGroup::Owner(owner) => Some(owner),
+            SenderGroup::Glob(glob) => glob.literal_owner.as_deref(),
+            SenderGroup::Slug(_) => None,
         }
     }
 
     /// Whether they are all agents (`true`) or all users (`false`).
     pub(super) fn only_agents(self) -> Option<bool> {
         match self {
-            Group::Handle(handle) => Some(handle.slug().is_some()),
-            Group::AgentsOf(_) | Group::Slug(_) => Some(true),
-            Group::Glob(glob) => Some(glob.text.contains('/')),
-            Group::Owner(_) => None,
+            SenderGroup::Handle(handle) => Some(handle.slug().is_some()),
+            SenderGroup::AgentsOf(_) | SenderGroup::Slug(_) => Some(true),
+            SenderGroup::Glob(glob) => Some(glob.text.contains('/')),
+            SenderGroup::Owner(_) => None,
         }
     }
 }
@@ -75,7 +75,7 @@ pub(crate) fn undone_together(tables: &[&Table], narrow: &Table, budget: &mut u3
     let naming = narrow.conditions.iter().filter_map(|condition| condition.0.groups());
     for groups in naming {
         let mut all = std::collections::BTreeSet::new();
-        let undone = |group: Group<'_>, budget: &mut u32| {
+        let undone = |group: SenderGroup<'_>, budget: &mut u32| {
             tables.iter().position(|table| {
                 table.conditions.iter().all(|wide| {
                     spend(budget)
@@ -107,14 +107,14 @@ pub(crate) fn never_meet(one: &Condition, other: &Condition, budget: &mut u32) -
 }
 
 /// Whether no sender is in both groups.
-fn apart(one: Group<'_>, other: Group<'_>) -> bool {
+fn apart(one: SenderGroup<'_>, other: SenderGroup<'_>) -> bool {
     let owners = one.owner().zip(other.owner());
     let kinds = one.only_agents().zip(other.only_agents());
-    let apart = |(one, other): (Group<'_>, Group<'_>)| match (one, other) {
-        (Group::Handle(one), Group::Handle(other)) => one != other,
-        (Group::Handle(handle), Group::Slug(slug)) => handle.slug() != Some(slug),
-        (Group::Handle(handle), Group::Glob(glob)) => !glob.matcher.is_match(handle.as_str()),
-        (Group::Slug(one), Group::Slug(other)) => one != other,
+    let apart = |(one, other): (SenderGroup<'_>, SenderGroup<'_>)| match (one, other) {
+        (SenderGroup::Handle(one), SenderGroup::Handle(other)) => one != other,
+        (SenderGroup::Handle(handle), SenderGroup::Slug(slug)) => handle.slug() != Some(slug),
+        (SenderGroup::Handle(handle), SenderGroup::Glob(glob)) => !glob.matcher.is_match(handle.as_str()),
+        (SenderGroup::Slug(one), SenderGroup::Slug(other)) => one != other,
         _ => false,
     };
     owners.is_some_and(|(one, other)| one != other)
@@ -129,23 +129,23 @@ fn spend(budget: &mut u32) -> bool {
 }
 
 /// Whether a set of patterns fits every sender of a group.
-pub(super) fn patterns_imply(set: &PatternSet, group: Group<'_>) -> bool {
+pub(super) fn patterns_imply(set: &PatternSet, group: SenderGroup<'_>) -> bool {
     match group {
-        Group::Handle(handle) => set.contains(handle),
-        Group::AgentsOf(owner) => set.agents_of.contains(owner),
-        Group::Slug(slug) => set.slugs.contains(slug),
-        Group::Glob(glob) => {
+        SenderGroup::Handle(handle) => set.contains(handle),
+        SenderGroup::AgentsOf(owner) => set.agents_of.contains(owner),
+        SenderGroup::Slug(slug) => set.slugs.contains(slug),
+        SenderGroup::Glob(glob) => {
             set.glob_texts.contains(&glob.text)
                 || glob.literal_owner.as_ref().is_some_and(|owner| set.agents_of.contains(owner))
         }
-        Group::Owner(owner) => {
+        SenderGroup::Owner(owner) => {
             set.agents_of.contains(owner) && Handle::parse(owner).is_ok_and(|user| set.literals.contains(&user))
         }
     }
 }
 
 /// Whether each of the narrow expressions is one of the broad ones.
-pub(super) fn regexes_follow(narrow: &[Pattern], broad: &[Pattern]) -> bool {
+pub(super) fn regexes_follow(narrow: &[RegexPattern], broad: &[RegexPattern]) -> bool {
     narrow.iter().all(|one| broad.iter().any(|of| of.text == one.text))
 }
 

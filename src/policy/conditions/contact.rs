@@ -2,7 +2,7 @@
 //! the list of contacts does not show it.
 
 use super::{Compile, Condition, ConditionKind, Needs, OfContact, Who, row};
-use crate::document::keys::{Key, Takes, key};
+use crate::document::keys::{DocumentKey, Takes, key};
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
 use crate::policy::evaluate::inputs::Inputs;
@@ -47,7 +47,7 @@ impl IsContact {
 }
 
 impl Compile for IsContact {
-    const KEY: Key = key(
+    const KEY: DocumentKey = key(
         "contact",
         Takes::Word(Self::WORDS),
         "",
@@ -60,7 +60,7 @@ impl Compile for IsContact {
 }
 
 impl ConditionKind for IsContact {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 

@@ -1,7 +1,7 @@
 //! `contacts_over`: how many contacts the agent has. Unknown while the list of contacts was not read.
 
 use super::{Compile, Condition, ConditionKind, Needs, OfContact, row};
-use crate::document::keys::{Key, Takes, key};
+use crate::document::keys::{DocumentKey, Takes, key};
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
 use crate::policy::evaluate::inputs::Inputs;
@@ -13,7 +13,8 @@ use crate::policy::raw::RawCondition;
 pub struct ContactsOver(pub u64);
 
 impl Compile for ContactsOver {
-    const KEY: Key = key("contacts_over", Takes::Count(0, COUNT_MAX), "", "The agent has more contacts than this.");
+    const KEY: DocumentKey =
+        key("contacts_over", Takes::Count(0, COUNT_MAX), "", "The agent has more contacts than this.");
 
     fn compile(written: &RawCondition, _compiling: &mut Compiling<'_>) -> Option<Self> {
         written.count().map(Self)
@@ -21,7 +22,7 @@ impl Compile for ContactsOver {
 }
 
 impl ConditionKind for ContactsOver {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::compared::{Group, patterns_imply, regexes_follow, sorted};
+use super::compared::{SenderGroup, patterns_imply, regexes_follow, sorted};
 use super::{Compile, Condition, ConditionKind, LeftOpen, Needs, OfContact, Who, Written, row};
-use crate::document::keys::{Key, Takes, key};
-use crate::document::{At, Problems, shown};
+use crate::document::keys::{DocumentKey, Takes, key};
+use crate::document::{Problems, WithSpan, shown};
 use crate::model::Handle;
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
@@ -17,7 +17,7 @@ use crate::policy::index::{Anchor, IndexBuilder};
 use crate::policy::patterns::HandlePattern;
 use crate::policy::raw::RawCondition;
 use crate::policy::regexes::{Use, beginnings};
-use crate::policy::rules::{List, Pattern, PatternSet};
+use crate::policy::rules::{List, PatternSet, RegexPattern};
 
 /// `handle = […]`.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct HandleIn(pub PatternSet);
 
 /// `handle_regex = …`: the whole handle.
 #[derive(Debug)]
-pub struct HandleRegex(pub Vec<Pattern>);
+pub struct HandleRegex(pub Vec<RegexPattern>);
 
 /// `list = […]`.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ fn anchor(set: &PatternSet) -> Anchor {
 }
 
 impl Compile for HandleIn {
-    const KEY: Key = key(
+    const KEY: DocumentKey = key(
         "handle",
         Takes::Texts,
         "",
@@ -82,7 +82,7 @@ impl Compile for HandleIn {
 }
 
 impl ConditionKind for HandleIn {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -118,17 +118,17 @@ impl ConditionKind for HandleIn {
         self.0.names(handle)
     }
 
-    fn groups(&self) -> Option<Box<dyn Iterator<Item = Group<'_>> + '_>> {
-        Some(Box::new(Group::of(&self.0)))
+    fn groups(&self) -> Option<Box<dyn Iterator<Item = SenderGroup<'_>> + '_>> {
+        Some(Box::new(SenderGroup::of(&self.0)))
     }
 
-    fn holds_for_all(&self, group: Group<'_>) -> bool {
+    fn holds_for_all(&self, group: SenderGroup<'_>) -> bool {
         patterns_imply(&self.0, group)
     }
 
     fn says_who(&self, written: &RawCondition) -> Who {
         let texts = written.texts().into_iter().flatten();
-        let open = |text: &&At<String>| HandlePattern::parse(&text.value).is_ok_and(|one| one.owner().is_none());
+        let open = |text: &&WithSpan<String>| HandlePattern::parse(&text.value).is_ok_and(|one| one.owner().is_none());
         match { texts }.find(open) {
             None => Who::Said,
             Some(text) => Who::Open(LeftOpen {
@@ -140,7 +140,7 @@ impl ConditionKind for HandleIn {
 }
 
 impl Compile for HandleRegex {
-    const KEY: Key = key("handle_regex", Takes::Texts, "", "A regular expression that fits the whole handle.");
+    const KEY: DocumentKey = key("handle_regex", Takes::Texts, "", "A regular expression that fits the whole handle.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         compiling.regexes(written.texts()?, Use::WholeHandle).map(Self)
@@ -148,7 +148,7 @@ impl Compile for HandleRegex {
 }
 
 impl ConditionKind for HandleRegex {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -184,10 +184,10 @@ impl ConditionKind for HandleRegex {
         narrow.downcast::<HandleRegex>().is_some_and(|one| regexes_follow(&one.0, &self.0))
     }
 
-    fn holds_for_all(&self, group: Group<'_>) -> bool {
+    fn holds_for_all(&self, group: SenderGroup<'_>) -> bool {
         match group {
-            Group::Handle(handle) => self.0.iter().any(|pattern| pattern.regex.is_match(handle.as_str())),
-            Group::AgentsOf(_) | Group::Slug(_) | Group::Glob(_) | Group::Owner(_) => false,
+            SenderGroup::Handle(handle) => self.0.iter().any(|pattern| pattern.regex.is_match(handle.as_str())),
+            SenderGroup::AgentsOf(_) | SenderGroup::Slug(_) | SenderGroup::Glob(_) | SenderGroup::Owner(_) => false,
         }
     }
 
@@ -215,7 +215,7 @@ impl ConditionKind for HandleRegex {
 }
 
 impl Compile for InList {
-    const KEY: Key = key("list", Takes::Texts, "", "The handle fits an entry of one of these lists.");
+    const KEY: DocumentKey = key("list", Takes::Texts, "", "The handle fits an entry of one of these lists.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         let names = written.texts()?;
@@ -227,7 +227,7 @@ impl Compile for InList {
 }
 
 impl ConditionKind for InList {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -267,11 +267,11 @@ impl ConditionKind for InList {
         self.0.iter().any(|list| list.patterns.names(handle))
     }
 
-    fn groups(&self) -> Option<Box<dyn Iterator<Item = Group<'_>> + '_>> {
-        Some(Box::new(self.0.iter().flat_map(|list| Group::of(&list.patterns))))
+    fn groups(&self) -> Option<Box<dyn Iterator<Item = SenderGroup<'_>> + '_>> {
+        Some(Box::new(self.0.iter().flat_map(|list| SenderGroup::of(&list.patterns))))
     }
 
-    fn holds_for_all(&self, group: Group<'_>) -> bool {
+    fn holds_for_all(&self, group: SenderGroup<'_>) -> bool {
         self.0.iter().any(|list| patterns_imply(&list.patterns, group))
     }
 

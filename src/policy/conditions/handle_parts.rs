@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::compared::{Group, sorted};
+use super::compared::{SenderGroup, sorted};
 use super::handle::{HandleIn, by_handle, by_name};
 use super::{Compile, Condition, ConditionKind, OfContact, Who, Written, never_together, row};
 use crate::document::Problems;
-use crate::document::keys::{Key, Takes, key};
+use crate::document::keys::{DocumentKey, Takes, key};
 use crate::model::Handle;
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
@@ -25,7 +25,7 @@ pub struct SlugIs(pub Vec<Arc<str>>);
 
 /// `kind = "user"` or `"agent"`.
 #[derive(Debug)]
-pub struct Kind(pub SenderKind);
+pub struct KindCondition(pub SenderKind);
 
 /// User or agent, by the shape of the handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,7 +56,7 @@ impl SenderKind {
 }
 
 impl Compile for OwnerIs {
-    const KEY: Key = key("owner", Takes::Texts, "", "The user, and all their agents.");
+    const KEY: DocumentKey = key("owner", Takes::Texts, "", "The user, and all their agents.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         compiling.parts("owner", written.texts()?).map(Self)
@@ -64,7 +64,7 @@ impl Compile for OwnerIs {
 }
 
 impl ConditionKind for OwnerIs {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -104,11 +104,11 @@ impl ConditionKind for OwnerIs {
         self.0.iter().any(|owner| **owner == *handle.owner())
     }
 
-    fn groups(&self) -> Option<Box<dyn Iterator<Item = Group<'_>> + '_>> {
-        Some(Box::new(self.0.iter().map(|owner| Group::Owner(owner))))
+    fn groups(&self) -> Option<Box<dyn Iterator<Item = SenderGroup<'_>> + '_>> {
+        Some(Box::new(self.0.iter().map(|owner| SenderGroup::Owner(owner))))
     }
 
-    fn holds_for_all(&self, group: Group<'_>) -> bool {
+    fn holds_for_all(&self, group: SenderGroup<'_>) -> bool {
         group.owner().is_some_and(|owner| self.0.iter().any(|one| **one == *owner))
     }
 
@@ -128,7 +128,7 @@ impl ConditionKind for OwnerIs {
 }
 
 impl Compile for SlugIs {
-    const KEY: Key = key("slug", Takes::Texts, "", "The name of an agent, of any owner.");
+    const KEY: DocumentKey = key("slug", Takes::Texts, "", "The name of an agent, of any owner.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         compiling.parts("slug", written.texts()?).map(Self)
@@ -136,7 +136,7 @@ impl Compile for SlugIs {
 }
 
 impl ConditionKind for SlugIs {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -169,27 +169,27 @@ impl ConditionKind for SlugIs {
         index.slugs(self.0.iter().map(|slug| &**slug));
     }
 
-    fn groups(&self) -> Option<Box<dyn Iterator<Item = Group<'_>> + '_>> {
-        Some(Box::new(self.0.iter().map(|slug| Group::Slug(slug))))
+    fn groups(&self) -> Option<Box<dyn Iterator<Item = SenderGroup<'_>> + '_>> {
+        Some(Box::new(self.0.iter().map(|slug| SenderGroup::Slug(slug))))
     }
 
-    fn holds_for_all(&self, group: Group<'_>) -> bool {
+    fn holds_for_all(&self, group: SenderGroup<'_>) -> bool {
         let slug = match group {
-            Group::Handle(handle) => handle.slug(),
-            Group::Slug(slug) => Some(slug),
-            Group::AgentsOf(_) | Group::Owner(_) | Group::Glob(_) => None,
+            SenderGroup::Handle(handle) => handle.slug(),
+            SenderGroup::Slug(slug) => Some(slug),
+            SenderGroup::AgentsOf(_) | SenderGroup::Owner(_) | SenderGroup::Glob(_) => None,
         };
         slug.is_some_and(|slug| self.0.iter().any(|one| **one == *slug))
     }
 
     fn contradictions(&self, written: &RawCondition, table: &Written<'_>, problems: &mut Problems) {
-        let user = table.get::<Kind>().is_some_and(|(_, kind)| kind.0 == SenderKind::User);
+        let user = table.get::<KindCondition>().is_some_and(|(_, kind)| kind.0 == SenderKind::User);
         if user {
             never_together(written, "a user has no slug", "`kind = \"user\"` and `slug`", problems);
         }
         if let Some((handle, patterns)) = table.get::<HandleIn>()
             && !user
-            && table.get::<Kind>().is_none()
+            && table.get::<KindCondition>().is_none()
             && patterns.only_of_agents(handle) == Some(false)
         {
             never_together(handle, "only users have such handles", "`slug` and this `handle`", problems);
@@ -197,8 +197,8 @@ impl ConditionKind for SlugIs {
     }
 }
 
-impl Compile for Kind {
-    const KEY: Key = key(
+impl Compile for KindCondition {
+    const KEY: DocumentKey = key(
         "kind",
         Takes::Word(SenderKind::WORDS),
         "",
@@ -210,8 +210,8 @@ impl Compile for Kind {
     }
 }
 
-impl ConditionKind for Kind {
-    fn key(&self) -> &'static Key {
+impl ConditionKind for KindCondition {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -237,10 +237,10 @@ impl ConditionKind for Kind {
     }
 
     fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
-        narrow.downcast::<Kind>().is_some_and(|one| one.0 == self.0)
+        narrow.downcast::<KindCondition>().is_some_and(|one| one.0 == self.0)
     }
 
-    fn holds_for_all(&self, group: Group<'_>) -> bool {
+    fn holds_for_all(&self, group: SenderGroup<'_>) -> bool {
         group.only_agents().is_some_and(|agents| (self.0 == SenderKind::Agent) == agents)
     }
 

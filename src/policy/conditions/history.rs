@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use super::{Compile, Condition, ConditionKind, Explained, Needs, Who, row};
-use crate::document::keys::{Key, Section, Takes, key};
+use crate::document::keys::{DocumentKey, Section, Takes, key};
 use crate::model::Handle;
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
@@ -18,14 +18,14 @@ use crate::policy::state::HistoryKind;
 
 /// More often than a quota, counted by owner or by handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Over {
+pub struct OverQuota {
     /// More than this.
     pub quota: Quota,
     /// Of the sender's handle alone, not of all of the owner's.
     pub by_handle: bool,
 }
 
-impl Over {
+impl OverQuota {
     /// The words of `by`.
     pub const WORDS: &'static [&'static str] = &["owner", "handle"];
 
@@ -34,7 +34,7 @@ impl Over {
         Some(Self { quota: table.quota()?, by_handle })
     }
 
-    fn follows_from(self, narrow: Over) -> bool {
+    fn follows_from(self, narrow: OverQuota) -> bool {
         // The count of the owner is at least the count of one handle.
         narrow.quota.per <= self.quota.per
             && narrow.quota.count >= self.quota.count
@@ -49,7 +49,7 @@ impl Over {
 
 /// `history = { … }`.
 #[derive(Debug, Clone, Default)]
-pub struct History {
+pub struct HistoryCondition {
     /// This owner was approved before (or was not).
     pub approved_before: Option<bool>,
     /// This owner was rejected within this time.
@@ -59,11 +59,11 @@ pub struct History {
     /// This owner made more requests than this.
     pub requests_over: Option<Quota>,
     /// This owner was approved more often than this.
-    pub approved_over: Option<Over>,
+    pub approved_over: Option<OverQuota>,
     /// This owner was rejected more often than this.
-    pub rejected_over: Option<Over>,
+    pub rejected_over: Option<OverQuota>,
     /// Contacts of this owner were removed more often than this.
-    pub removed_over: Option<Over>,
+    pub removed_over: Option<OverQuota>,
 }
 
 /// `history = { … }`.
@@ -85,81 +85,83 @@ pub static HISTORY: Section = Section {
 
 /// One key of `history = { … }`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum HistoryKey {
     ApprovedBefore(bool),
     RejectedWithin(SignedDuration),
     RemovedWithin(SignedDuration),
     RequestsOver(Quota),
-    ApprovedOver(Over),
-    RejectedOver(Over),
-    RemovedOver(Over),
+    ApprovedOver(OverQuota),
+    RejectedOver(OverQuota),
+    RemovedOver(OverQuota),
 }
 
-impl History {
-    fn parts(&self) -> impl Iterator<Item = Part> {
+impl HistoryCondition {
+    fn parts(&self) -> impl Iterator<Item = HistoryKey> {
         let parts = [
-            self.approved_before.map(Part::ApprovedBefore),
-            self.rejected_within.map(Part::RejectedWithin),
-            self.removed_within.map(Part::RemovedWithin),
-            self.requests_over.map(Part::RequestsOver),
-            self.approved_over.map(Part::ApprovedOver),
-            self.rejected_over.map(Part::RejectedOver),
-            self.removed_over.map(Part::RemovedOver),
+            self.approved_before.map(HistoryKey::ApprovedBefore),
+            self.rejected_within.map(HistoryKey::RejectedWithin),
+            self.removed_within.map(HistoryKey::RemovedWithin),
+            self.requests_over.map(HistoryKey::RequestsOver),
+            self.approved_over.map(HistoryKey::ApprovedOver),
+            self.rejected_over.map(HistoryKey::RejectedOver),
+            self.removed_over.map(HistoryKey::RemovedOver),
         ];
         parts.into_iter().flatten()
     }
 }
 
-impl Part {
+impl HistoryKey {
     fn evaluate(self, inputs: &Inputs<'_>) -> Evaluation {
         let known = &inputs.policy_state.history;
         let Some(handle) = inputs.handle else { return Evaluation::UNKNOWN };
         let owner = handle.owner();
-        if !inputs.clock_is_sound() && !matches!(self, Part::ApprovedBefore(_)) {
+        if !inputs.clock_is_sound() && !matches!(self, HistoryKey::ApprovedBefore(_)) {
             return Evaluation::UNKNOWN;
         }
         match self {
-            Part::ApprovedBefore(wanted) => {
+            HistoryKey::ApprovedBefore(wanted) => {
                 let truth = known.approved(owner, inputs.now);
                 Evaluation { truth: if wanted { truth } else { !truth }, flips: None }
             }
-            Part::RejectedWithin(within) => known.rejected_within(owner, within, inputs.now),
-            Part::RemovedWithin(within) => known.removed_within(owner, within, inputs.now),
-            Part::RequestsOver(quota) => known.requests_over(owner, quota, &inputs.request.id, inputs.now),
-            Part::ApprovedOver(over) => known.approved_over(handle, over, inputs.now),
-            Part::RejectedOver(over) => known.rejected_over(handle, over, inputs.now),
-            Part::RemovedOver(over) => known.removed_over(handle, over, inputs.now),
+            HistoryKey::RejectedWithin(within) => known.rejected_within(owner, within, inputs.now),
+            HistoryKey::RemovedWithin(within) => known.removed_within(owner, within, inputs.now),
+            HistoryKey::RequestsOver(quota) => known.requests_over(owner, quota, &inputs.request.id, inputs.now),
+            HistoryKey::ApprovedOver(over) => known.approved_over(handle, over, inputs.now),
+            HistoryKey::RejectedOver(over) => known.rejected_over(handle, over, inputs.now),
+            HistoryKey::RemovedOver(over) => known.removed_over(handle, over, inputs.now),
         }
     }
 
     /// The facts about the owner that may be in doubt.
     fn facts(self) -> &'static [Fact] {
         match self {
-            Part::ApprovedBefore(_) | Part::ApprovedOver(_) => &[Fact::Identity, Fact::Approved],
-            Part::RejectedWithin(_) | Part::RejectedOver(_) => &[Fact::Rejected],
-            Part::RemovedWithin(_) | Part::RemovedOver(_) => &[Fact::Removed],
-            Part::RequestsOver(_) => &[],
+            HistoryKey::ApprovedBefore(_) | HistoryKey::ApprovedOver(_) => &[Fact::Identity, Fact::Approved],
+            HistoryKey::RejectedWithin(_) | HistoryKey::RejectedOver(_) => &[Fact::Rejected],
+            HistoryKey::RemovedWithin(_) | HistoryKey::RemovedOver(_) => &[Fact::Removed],
+            HistoryKey::RequestsOver(_) => &[],
         }
     }
 
     fn key(self) -> &'static str {
         match self {
-            Part::ApprovedBefore(_) => "history.approved_before",
-            Part::RejectedWithin(_) => "history.rejected_within",
-            Part::RemovedWithin(_) => "history.removed_within",
-            Part::RequestsOver(_) => "history.requests_over",
-            Part::ApprovedOver(_) => "history.approved_over",
-            Part::RejectedOver(_) => "history.rejected_over",
-            Part::RemovedOver(_) => "history.removed_over",
+            HistoryKey::ApprovedBefore(_) => "history.approved_before",
+            HistoryKey::RejectedWithin(_) => "history.rejected_within",
+            HistoryKey::RemovedWithin(_) => "history.removed_within",
+            HistoryKey::RequestsOver(_) => "history.requests_over",
+            HistoryKey::ApprovedOver(_) => "history.approved_over",
+            HistoryKey::RejectedOver(_) => "history.rejected_over",
+            HistoryKey::RemovedOver(_) => "history.removed_over",
         }
     }
 
     fn wanted(self) -> String {
         match self {
-            Part::ApprovedBefore(before) => before.to_string(),
-            Part::RejectedWithin(within) | Part::RemovedWithin(within) => values::duration(within),
-            Part::RequestsOver(quota) => format!("more than {} in {}", quota.count, values::duration(quota.per)),
-            Part::ApprovedOver(over) | Part::RejectedOver(over) | Part::RemovedOver(over) => over.wanted(),
+            HistoryKey::ApprovedBefore(before) => before.to_string(),
+            HistoryKey::RejectedWithin(within) | HistoryKey::RemovedWithin(within) => values::duration(within),
+            HistoryKey::RequestsOver(quota) => format!("more than {} in {}", quota.count, values::duration(quota.per)),
+            HistoryKey::ApprovedOver(over) | HistoryKey::RejectedOver(over) | HistoryKey::RemovedOver(over) => {
+                over.wanted()
+            }
         }
     }
 
@@ -167,7 +169,7 @@ impl Part {
         let Some(owner) = inputs.handle.map(Handle::owner) else { return values::handle(inputs) };
         let known = &inputs.policy_state.history;
         if evaluation.truth == Truth::Unknown {
-            let timed = !matches!(self, Part::ApprovedBefore(_)) && !inputs.clock_is_sound();
+            let timed = !matches!(self, HistoryKey::ApprovedBefore(_)) && !inputs.clock_is_sound();
             let doubt = self.facts().iter().find_map(|fact| known.doubts.of(owner, *fact).next());
             return match doubt {
                 _ if timed => values::CLOCK.to_owned(),
@@ -178,12 +180,12 @@ impl Part {
         let holds = evaluation.truth == Truth::True;
         let not = |word: &str| if holds { word.to_owned() } else { format!("not {word}") };
         match self {
-            Part::ApprovedBefore(wanted) => {
+            HistoryKey::ApprovedBefore(wanted) => {
                 format!("`{owner}` was {} before", if holds == wanted { "approved" } else { "not approved" })
             }
-            Part::RejectedWithin(_) => format!("`{owner}` was {} in that time", not("rejected")),
-            Part::RemovedWithin(_) => format!("a contact of `{owner}` was {} in that time", not("removed")),
-            Part::RequestsOver(quota) => {
+            HistoryKey::RejectedWithin(_) => format!("`{owner}` was {} in that time", not("rejected")),
+            HistoryKey::RemovedWithin(_) => format!("a contact of `{owner}` was {} in that time", not("removed")),
+            HistoryKey::RequestsOver(quota) => {
                 let count = inputs
                     .policy_state
                     .history
@@ -191,23 +193,24 @@ impl Part {
                     .count();
                 format!("{count} others by `{owner}`")
             }
-            Part::ApprovedOver(over) => counted(HistoryKind::Approved, over, "approvals", inputs),
-            Part::RejectedOver(over) => counted(HistoryKind::Rejected, over, "rejections", inputs),
-            Part::RemovedOver(over) => counted(HistoryKind::Removed, over, "removals", inputs),
+            HistoryKey::ApprovedOver(over) => counted(HistoryKind::Approved, over, "approvals", inputs),
+            HistoryKey::RejectedOver(over) => counted(HistoryKind::Rejected, over, "rejections", inputs),
+            HistoryKey::RemovedOver(over) => counted(HistoryKind::Removed, over, "removals", inputs),
         }
     }
 }
 
 /// How often it happened, as far as that is known.
-fn counted(kind: HistoryKind, over: Over, what: &str, inputs: &Inputs<'_>) -> String {
+fn counted(kind: HistoryKind, over: OverQuota, what: &str, inputs: &Inputs<'_>) -> String {
     let Some(handle) = inputs.handle else { return values::handle(inputs) };
     let (count, _) = inputs.policy_state.history.count(kind, handle, over, inputs.now);
     let whose = if over.by_handle { handle.as_str() } else { handle.owner() };
     format!("{count} {what} of `{whose}`")
 }
 
-impl Compile for History {
-    const KEY: Key = key("history", Takes::Table(&HISTORY), "", "What this owner did before, as doorman saw it.");
+impl Compile for HistoryCondition {
+    const KEY: DocumentKey =
+        key("history", Takes::Table(&HISTORY), "", "What this owner did before, as doorman saw it.");
 
     fn compile(written: &RawCondition, _compiling: &mut Compiling<'_>) -> Option<Self> {
         let table = written.table()?;
@@ -216,15 +219,15 @@ impl Compile for History {
             rejected_within: table.get("rejected_within").and_then(RawCondition::duration),
             removed_within: table.get("removed_within").and_then(RawCondition::duration),
             requests_over: table.get("requests_over").and_then(RawCondition::table).and_then(RawTableOf::quota),
-            approved_over: table.get("approved_over").and_then(RawCondition::table).and_then(Over::of),
-            rejected_over: table.get("rejected_over").and_then(RawCondition::table).and_then(Over::of),
-            removed_over: table.get("removed_over").and_then(RawCondition::table).and_then(Over::of),
+            approved_over: table.get("approved_over").and_then(RawCondition::table).and_then(OverQuota::of),
+            rejected_over: table.get("rejected_over").and_then(RawCondition::table).and_then(OverQuota::of),
+            removed_over: table.get("removed_over").and_then(RawCondition::table).and_then(OverQuota::of),
         })
     }
 }
 
-impl ConditionKind for History {
-    fn key(&self) -> &'static Key {
+impl ConditionKind for HistoryCondition {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -241,7 +244,7 @@ impl ConditionKind for History {
     }
 
     fn explain(&self, inputs: &Inputs<'_>) -> Vec<Explained> {
-        let line = |part: Part| {
+        let line = |part: HistoryKey| {
             let evaluation = part.evaluate(inputs);
             Explained { key: part.key(), wanted: part.wanted(), saw: part.saw(evaluation, inputs), evaluation }
         };
@@ -257,16 +260,18 @@ impl ConditionKind for History {
     }
 
     fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
-        let Some(narrow) = narrow.downcast::<History>() else { return false };
+        let Some(narrow) = narrow.downcast::<HistoryCondition>() else { return false };
         self.parts().all(|broad| {
             narrow.parts().any(|one| match (one, broad) {
-                (Part::ApprovedBefore(one), Part::ApprovedBefore(of)) => one == of,
-                (Part::RejectedWithin(one), Part::RejectedWithin(of))
-                | (Part::RemovedWithin(one), Part::RemovedWithin(of)) => one <= of,
-                (Part::RequestsOver(one), Part::RequestsOver(of)) => one.per <= of.per && one.count >= of.count,
-                (Part::ApprovedOver(one), Part::ApprovedOver(of))
-                | (Part::RejectedOver(one), Part::RejectedOver(of))
-                | (Part::RemovedOver(one), Part::RemovedOver(of)) => of.follows_from(one),
+                (HistoryKey::ApprovedBefore(one), HistoryKey::ApprovedBefore(of)) => one == of,
+                (HistoryKey::RejectedWithin(one), HistoryKey::RejectedWithin(of))
+                | (HistoryKey::RemovedWithin(one), HistoryKey::RemovedWithin(of)) => one <= of,
+                (HistoryKey::RequestsOver(one), HistoryKey::RequestsOver(of)) => {
+                    one.per <= of.per && one.count >= of.count
+                }
+                (HistoryKey::ApprovedOver(one), HistoryKey::ApprovedOver(of))
+                | (HistoryKey::RejectedOver(one), HistoryKey::RejectedOver(of))
+                | (HistoryKey::RemovedOver(one), HistoryKey::RemovedOver(of)) => of.follows_from(one),
                 _ => false,
             })
         })

@@ -4,7 +4,7 @@
 use super::compared::{regexes_follow, sorted};
 use super::{Compile, Condition, ConditionKind, Written, never_together, row};
 use crate::document::Problems;
-use crate::document::keys::{Key, Takes, key};
+use crate::document::keys::{DocumentKey, Takes, key};
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
@@ -13,8 +13,8 @@ use crate::policy::explain::values;
 use crate::policy::index::{Anchor, IndexBuilder};
 use crate::policy::raw::RawCondition;
 use crate::policy::regexes::Use;
-use crate::policy::rules::{Folded, Pattern};
-use crate::policy::text::Forms;
+use crate::policy::rules::{Folded, RegexPattern};
+use crate::policy::text::TextForms;
 
 /// `message_contains = […]`: literal, case and width folded.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub struct MessageContainsFile {
 
 /// `message_regex = …`: searches.
 #[derive(Debug)]
-pub struct MessageRegex(pub Vec<Pattern>);
+pub struct MessageRegex(pub Vec<RegexPattern>);
 
 /// `message_absent = true|false`.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ fn not_absent(written: &RawCondition, table: &Written<'_>, problems: &mut Proble
 }
 
 impl Compile for MessageContains {
-    const KEY: Key = key(
+    const KEY: DocumentKey = key(
         "message_contains",
         Takes::Texts,
         "",
@@ -63,7 +63,7 @@ impl Compile for MessageContains {
 }
 
 impl ConditionKind for MessageContains {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -103,7 +103,7 @@ impl ConditionKind for MessageContains {
 }
 
 impl Compile for MessageContainsFile {
-    const KEY: Key = key(
+    const KEY: DocumentKey = key(
         "message_contains_file",
         Takes::Text,
         "",
@@ -118,7 +118,7 @@ impl Compile for MessageContainsFile {
 }
 
 impl ConditionKind for MessageContainsFile {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -156,7 +156,8 @@ impl ConditionKind for MessageContainsFile {
 }
 
 impl Compile for MessageRegex {
-    const KEY: Key = key("message_regex", Takes::Texts, "", "A regular expression that is found in the message.");
+    const KEY: DocumentKey =
+        key("message_regex", Takes::Texts, "", "A regular expression that is found in the message.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         compiling.regexes(written.texts()?, Use::Search).map(Self)
@@ -164,7 +165,7 @@ impl Compile for MessageRegex {
 }
 
 impl ConditionKind for MessageRegex {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -202,7 +203,7 @@ impl ConditionKind for MessageRegex {
 }
 
 impl Compile for MessageAbsent {
-    const KEY: Key = key("message_absent", Takes::Bool, "", "There is no message; with `false`, there is one.");
+    const KEY: DocumentKey = key("message_absent", Takes::Bool, "", "There is no message; with `false`, there is one.");
 
     fn compile(written: &RawCondition, _compiling: &mut Compiling<'_>) -> Option<Self> {
         written.boolean().map(Self)
@@ -210,7 +211,7 @@ impl Compile for MessageAbsent {
 }
 
 impl ConditionKind for MessageAbsent {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -240,7 +241,7 @@ impl ConditionKind for MessageAbsent {
 }
 
 impl Compile for MessageLongerThan {
-    const KEY: Key = key(
+    const KEY: DocumentKey = key(
         "message_longer_than",
         Takes::Count(0, 4095),
         "",
@@ -253,7 +254,7 @@ impl Compile for MessageLongerThan {
 }
 
 impl ConditionKind for MessageLongerThan {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -266,7 +267,7 @@ impl ConditionKind for MessageLongerThan {
     }
 
     fn saw(&self, inputs: &Inputs<'_>) -> String {
-        let length = |text: &Forms<'_>| {
+        let length = |text: &TextForms<'_>| {
             let most = if text.original().is_cut() { "at least " } else { "" };
             format!("{most}{} characters", text.original().raw().chars().count())
         };

@@ -3,7 +3,7 @@
 
 use super::compared::{regexes_follow, sorted};
 use super::{Compile, Condition, ConditionKind, row};
-use crate::document::keys::{Key, Takes, key};
+use crate::document::keys::{DocumentKey, Takes, key};
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
@@ -12,7 +12,7 @@ use crate::policy::explain::values;
 use crate::policy::index::{Anchor, IndexBuilder};
 use crate::policy::raw::RawCondition;
 use crate::policy::regexes::Use;
-use crate::policy::rules::{Folded, Pattern};
+use crate::policy::rules::{Folded, RegexPattern};
 
 /// `name = […]`: literal, case and width folded, whole.
 #[derive(Debug)]
@@ -24,10 +24,10 @@ pub struct NameContains(pub Vec<Folded>);
 
 /// `name_regex = …`: searches.
 #[derive(Debug)]
-pub struct NameRegex(pub Vec<Pattern>);
+pub struct NameRegex(pub Vec<RegexPattern>);
 
 impl Compile for NameIs {
-    const KEY: Key =
+    const KEY: DocumentKey =
         key("name", Takes::Texts, "", "The whole name is this text, whatever the case and width of its letters.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
@@ -36,7 +36,7 @@ impl Compile for NameIs {
 }
 
 impl ConditionKind for NameIs {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -72,7 +72,7 @@ impl ConditionKind for NameIs {
 }
 
 impl Compile for NameContains {
-    const KEY: Key = key(
+    const KEY: DocumentKey = key(
         "name_contains",
         Takes::Texts,
         "",
@@ -85,7 +85,7 @@ impl Compile for NameContains {
 }
 
 impl ConditionKind for NameContains {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -114,7 +114,7 @@ impl ConditionKind for NameContains {
 }
 
 impl Compile for NameRegex {
-    const KEY: Key = key("name_regex", Takes::Texts, "", "A regular expression that is found in the name.");
+    const KEY: DocumentKey = key("name_regex", Takes::Texts, "", "A regular expression that is found in the name.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         compiling.regexes(written.texts()?, Use::Search).map(Self)
@@ -122,7 +122,7 @@ impl Compile for NameRegex {
 }
 
 impl ConditionKind for NameRegex {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::compared::sorted;
 use super::{Compile, Condition, ConditionKind, OfContact, row};
-use crate::document::keys::{Key, Takes, key};
+use crate::document::keys::{DocumentKey, Takes, key};
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
@@ -25,7 +25,7 @@ pub struct InWindow(pub Vec<Arc<Window>>);
 pub struct AgeOver(pub SignedDuration);
 
 impl Compile for InWindow {
-    const KEY: Key = key("window", Takes::Texts, "", "It is now within one of these windows.");
+    const KEY: DocumentKey = key("window", Takes::Texts, "", "It is now within one of these windows.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         let names = written.texts()?;
@@ -37,7 +37,7 @@ impl Compile for InWindow {
 }
 
 impl ConditionKind for InWindow {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 
@@ -81,7 +81,8 @@ impl ConditionKind for InWindow {
 }
 
 impl Compile for AgeOver {
-    const KEY: Key = key("age_over", Takes::Duration, "", "The platform received the request longer ago than this.");
+    const KEY: DocumentKey =
+        key("age_over", Takes::Duration, "", "The platform received the request longer ago than this.");
 
     fn compile(written: &RawCondition, _compiling: &mut Compiling<'_>) -> Option<Self> {
         written.duration().map(Self)
@@ -89,7 +90,7 @@ impl Compile for AgeOver {
 }
 
 impl ConditionKind for AgeOver {
-    fn key(&self) -> &'static Key {
+    fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
 

@@ -1,8 +1,8 @@
 //! The reasons for which a file is refused.
 
-use super::{Case, Loaded, compiled, rendered};
+use super::{Case, LoadedPolicy, compiled, rendered};
 
-fn refused(title: &str, loaded: &Loaded) {
+fn refused(title: &str, loaded: &LoadedPolicy) {
     assert!(loaded.policy.is_none() && loaded.report.has_errors(), "{title} is refused");
 }
 

@@ -2,10 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Case, Loaded, compiled, rendered, whole};
+use super::{Case, LoadedPolicy, compiled, rendered, whole};
 use crate::policy::{LintContext, RuleHistory, RuleName, lint};
 
-fn warned(title: &str, loaded: &Loaded) {
+fn warned(title: &str, loaded: &LoadedPolicy) {
     assert!(loaded.policy.is_some(), "{title} is taken:\n{}", loaded.report.render(false));
     assert!(!loaded.report.problems.is_empty(), "{title} is warned about");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 #[derive(Debug, Default)]
-pub(super) struct Changed {
+pub(super) struct ChangedOwners {
     owners: BTreeSet<Arc<str>>,
     everybody: bool,
 }
@@ -12,7 +12,7 @@ pub(super) struct Changed {
 /// More owners than this that changed at once are called everybody.
 const CHANGED_MAX: usize = 1_024;
 
-impl Changed {
+impl ChangedOwners {
     pub(super) fn owner(&mut self, owner: &str) {
         if self.everybody || self.owners.contains(owner) {
             return;
@@ -49,10 +49,10 @@ impl Concerned {
     }
 }
 
-impl Changed {
+impl ChangedOwners {
     /// Empties it; `None` where nothing changed.
     pub(super) fn take(&mut self) -> Option<Concerned> {
-        let Changed { owners, everybody } = std::mem::take(self);
+        let ChangedOwners { owners, everybody } = std::mem::take(self);
         match everybody {
             true => Some(Concerned::Everybody),
             false => (!owners.is_empty()).then_some(Concerned::Owners(owners)),

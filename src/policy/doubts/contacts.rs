@@ -38,7 +38,7 @@ pub struct OpenContact {
 #[derive(Debug, Default)]
 pub struct OpenContacts {
     /// Not a `HashMap`, which doubles as contacts come and go.
-    open: BTreeMap<ContactId, Open>,
+    open: BTreeMap<ContactId, KnownContact>,
     /// By owner, and contact. `None` is before all of an owner's.
     owners: BTreeSet<(Arc<str>, Option<ContactId>)>,
     /// Those that never had a readable handle.
@@ -56,7 +56,7 @@ pub struct OpenContacts {
 }
 
 #[derive(Debug)]
-struct Open {
+struct KnownContact {
     handle: Option<Handle>,
     owners: Vec<Arc<str>>,
     /// When it came to be, as the platform says, or as it was first seen.
@@ -78,7 +78,7 @@ struct Open {
     word: Option<Box<(Arc<str>, u64)>>,
 }
 
-impl Open {
+impl KnownContact {
     /// Whether it may have gone unseen.
     fn is_doubtful(&self, floor: u64) -> bool {
         self.proven < floor.max(self.wanted)
@@ -93,7 +93,7 @@ impl Open {
 
 /// The result of adding a contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Added {
+pub(crate) enum AddOutcome {
     /// It is new.
     New,
     /// It was known, without this owner.
@@ -130,7 +130,7 @@ impl OpenContacts {
             if owners.is_empty() {
                 self.nameless.insert(id.clone());
             }
-            let open = Open {
+            let open = KnownContact {
                 handle,
                 owners,
                 since: came,
@@ -185,7 +185,7 @@ impl OpenContacts {
 
     /// Whether somebody else let this very sender in since then.
     pub fn let_in_elsewhere(&self, sender: &Handle, since: Timestamp) -> bool {
-        let theirs = |open: &Open| {
+        let theirs = |open: &KnownContact| {
             open.handle.as_ref() == Some(sender) && open.owners.first().is_some_and(|first| **first == *sender.owner())
         };
         let open = self.of(sender.owner()).filter_map(|id| self.open.get(id));
@@ -214,7 +214,7 @@ impl OpenContacts {
     }
 
     /// Changes this contact, and updates the count of contacts in doubt.
-    fn change(&mut self, id: &ContactId, change: impl FnOnce(&mut Open, u64)) {
+    fn change(&mut self, id: &ContactId, change: impl FnOnce(&mut KnownContact, u64)) {
         let Some(open) = self.open.get_mut(id) else { return };
         self.doubtful -= usize::from(open.is_doubtful(self.floor));
         change(open, self.floor);
@@ -313,7 +313,7 @@ impl OpenContacts {
     }
 
     /// It exists, as of this reading. Also returns whether it was in doubt until now.
-    pub(super) fn add(&mut self, contact: &Contact, reading: u64, now: Timestamp) -> (Added, bool) {
+    pub(super) fn add(&mut self, contact: &Contact, reading: u64, now: Timestamp) -> (AddOutcome, bool) {
         let room = self.open.len() < OPEN_MAX;
         let handle = contact.sender.handle();
         match self.open.entry(contact.id.clone()) {
@@ -325,10 +325,10 @@ impl OpenContacts {
                 (open.seen, open.missed) = (reading, 0);
                 open.proven = open.proven.max(reading);
                 self.doubtful = self.doubtful - usize::from(was) + usize::from(open.is_doubtful(self.floor));
-                let Some(handle) = handle else { return (Added::Known, doubtful) };
+                let Some(handle) = handle else { return (AddOutcome::Known, doubtful) };
                 open.handle = Some(handle.clone());
                 if open.owners.iter().any(|owner| **owner == *handle.owner()) {
-                    return (Added::Known, doubtful);
+                    return (AddOutcome::Known, doubtful);
                 }
                 if open.owners.len() >= OWNERS_MAX {
                     let second = open.owners.remove(1);
@@ -338,11 +338,11 @@ impl OpenContacts {
                 open.owners.push(owner.clone());
                 self.owners.insert((owner, Some(contact.id.clone())));
                 self.nameless.remove(&contact.id);
-                (Added::Renamed, doubtful)
+                (AddOutcome::Renamed, doubtful)
             }
             Entry::Vacant(_) if !room => {
                 self.crowded = true;
-                (Added::NoRoom, false)
+                (AddOutcome::NoRoom, false)
             }
             Entry::Vacant(entry) => {
                 // A handle that was once known for this id is kept.
@@ -362,7 +362,7 @@ impl OpenContacts {
                 let readable = handle.is_some();
                 let handle = handle.cloned().or(before.and_then(|before| before.handle));
                 self.doubtful += usize::from(reading < self.floor);
-                entry.insert(Open {
+                entry.insert(KnownContact {
                     handle,
                     owners,
                     since: contact.inserted_at.unwrap_or(now),
@@ -375,7 +375,7 @@ impl OpenContacts {
                     readable,
                     word: None,
                 });
-                (Added::New, false)
+                (AddOutcome::New, false)
             }
         }
     }
@@ -389,7 +389,7 @@ impl OpenContacts {
     pub(in crate::policy) fn remove(&mut self, id: &ContactId) -> Option<Gone> {
         let open = self.open.remove(id)?;
         self.doubtful -= usize::from(open.is_doubtful(self.floor));
-        let Open { handle, owners, .. } = open;
+        let KnownContact { handle, owners, .. } = open;
         for owner in &owners {
             self.owners.remove(&(owner.clone(), Some(id.clone())));
         }

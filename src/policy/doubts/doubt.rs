@@ -45,7 +45,7 @@ impl Fact {
 /// What a person says of a doubt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Said {
+pub enum DoubtSettlement {
     /// A contact of theirs was removed.
     Removed,
     /// None was, up to now.
@@ -62,43 +62,57 @@ pub enum Said {
     Same,
 }
 
-impl Said {
+impl DoubtSettlement {
     /// All of them.
-    pub const ALL: [Said; 7] =
-        [Said::Removed, Said::NotRemoved, Said::Approved, Said::Rejected, Said::Cancelled, Said::Expired, Said::Same];
+    pub const ALL: [DoubtSettlement; 7] = [
+        DoubtSettlement::Removed,
+        DoubtSettlement::NotRemoved,
+        DoubtSettlement::Approved,
+        DoubtSettlement::Rejected,
+        DoubtSettlement::Cancelled,
+        DoubtSettlement::Expired,
+        DoubtSettlement::Same,
+    ];
 
     /// The word on the command line and in the record.
     pub fn as_str(self) -> &'static str {
         match self {
-            Said::Removed => "removed",
-            Said::NotRemoved => "not-removed",
-            Said::Approved => "approved",
-            Said::Rejected => "rejected",
-            Said::Cancelled => "cancelled",
-            Said::Expired => "expired",
-            Said::Same => "same",
+            DoubtSettlement::Removed => "removed",
+            DoubtSettlement::NotRemoved => "not-removed",
+            DoubtSettlement::Approved => "approved",
+            DoubtSettlement::Rejected => "rejected",
+            DoubtSettlement::Cancelled => "cancelled",
+            DoubtSettlement::Expired => "expired",
+            DoubtSettlement::Same => "same",
         }
     }
 
-    /// The reverse of [`Said::as_str`].
+    /// The reverse of [`DoubtSettlement::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
-        Said::ALL.into_iter().find(|said| said.as_str() == text)
+        DoubtSettlement::ALL.into_iter().find(|said| said.as_str() == text)
     }
 
     /// The fact that it settles.
     pub fn fact(self) -> Fact {
         match self {
-            Said::Removed | Said::NotRemoved => Fact::Removed,
-            Said::Approved | Said::Rejected | Said::Cancelled | Said::Expired => Fact::Rejected,
-            Said::Same => Fact::Identity,
+            DoubtSettlement::Removed | DoubtSettlement::NotRemoved => Fact::Removed,
+            DoubtSettlement::Approved
+            | DoubtSettlement::Rejected
+            | DoubtSettlement::Cancelled
+            | DoubtSettlement::Expired => Fact::Rejected,
+            DoubtSettlement::Same => Fact::Identity,
         }
     }
 
     /// Whether it says that the fact is so.
     pub fn happened(self) -> bool {
         match self {
-            Said::Removed | Said::Rejected => true,
-            Said::NotRemoved | Said::Approved | Said::Cancelled | Said::Expired | Said::Same => false,
+            DoubtSettlement::Removed | DoubtSettlement::Rejected => true,
+            DoubtSettlement::NotRemoved
+            | DoubtSettlement::Approved
+            | DoubtSettlement::Cancelled
+            | DoubtSettlement::Expired
+            | DoubtSettlement::Same => false,
         }
     }
 }

@@ -22,7 +22,7 @@ const DOUBTED_MAX: usize = 16;
 
 /// A name, and an id that a payload showed for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct SeenIdentity {
     /// An owner (`john`), or the handle of an agent (`john/bot`).
     pub name: Arc<str>,
     /// The id of its holder.
@@ -48,11 +48,11 @@ pub(super) struct Identities {
 }
 
 /// A name, and the id of its holder by a payload.
-type Claim<'a> = (&'a str, &'a SenderId);
+type NameClaim<'a> = (&'a str, &'a SenderId);
 
 /// How a pair compares with what is known.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum IdentityMatch {
     /// No id was known for this name.
     First,
     Same,
@@ -64,7 +64,7 @@ fn digest(text: &str) -> u64 {
 }
 
 /// The names whose ids a payload shows. A user's own id is the id of an owner.
-fn names<'a>(handle: &'a Handle, ids: &'a SenderIds) -> (Option<Claim<'a>>, Option<Claim<'a>>) {
+fn names<'a>(handle: &'a Handle, ids: &'a SenderIds) -> (Option<NameClaim<'a>>, Option<NameClaim<'a>>) {
     let own = ids.sender.as_ref().filter(|_| handle.slug().is_none());
     let owner = ids.owner.as_ref().or(own).map(|id| (handle.owner(), id));
     let agent = ids.sender.as_ref().filter(|_| handle.slug().is_some()).map(|id| (handle.as_str(), id));
@@ -72,19 +72,25 @@ fn names<'a>(handle: &'a Handle, ids: &'a SenderIds) -> (Option<Claim<'a>>, Opti
 }
 
 impl Identities {
-    fn standing(&self, name: &str, id: &SenderId) -> Standing {
+    fn standing(&self, name: &str, id: &SenderId) -> IdentityMatch {
         let (name, id) = (digest(name), digest(id.as_str()));
         if self.known.contains(&(name, id)) {
-            Standing::Same
+            IdentityMatch::Same
         } else if self.known.range((name, 0)..=(name, u64::MAX)).next().is_some() {
-            Standing::Other
+            IdentityMatch::Other
         } else {
-            Standing::First
+            IdentityMatch::First
         }
     }
 
     /// A payload shows who has this handle: returns what is new, and whether the owner's name is now in doubt.
-    pub(super) fn told(&mut self, handle: &Handle, ids: &SenderIds, basis: Basis, now: Timestamp) -> (Vec<Told>, bool) {
+    pub(super) fn told(
+        &mut self,
+        handle: &Handle,
+        ids: &SenderIds,
+        basis: Basis,
+        now: Timestamp,
+    ) -> (Vec<SeenIdentity>, bool) {
         let (owner, agent) = names(handle, ids);
         let of_owner = owner.map(|(name, id)| self.standing(name, id));
         let mut new = Vec::new();
@@ -92,19 +98,19 @@ impl Identities {
         for ((name, id), is_agent) in owner.map(|one| (one, false)).into_iter().chain(agent.map(|one| (one, true))) {
             let standing = self.standing(name, id);
             // The same owner made the agent again.
-            let vouched = is_agent && of_owner == Some(Standing::Same);
-            let doubted = standing == Standing::Other && !vouched;
-            if standing == Standing::Same || !self.take(handle.owner(), name, id, doubted, &basis, now) {
+            let vouched = is_agent && of_owner == Some(IdentityMatch::Same);
+            let doubted = standing == IdentityMatch::Other && !vouched;
+            if standing == IdentityMatch::Same || !self.take(handle.owner(), name, id, doubted, &basis, now) {
                 continue;
             }
             begins |= doubted;
-            new.push(Told { name: name.into(), id: id.clone(), doubted });
+            new.push(SeenIdentity { name: name.into(), id: id.clone(), doubted });
         }
         (new, begins)
     }
 
     /// Takes over what the record knows about a name.
-    pub(super) fn on_record(&mut self, owner: &str, told: &Told, basis: Basis, at: Timestamp) {
+    pub(super) fn on_record(&mut self, owner: &str, told: &SeenIdentity, basis: Basis, at: Timestamp) {
         self.take(owner, &told.name, &told.id, told.doubted, &basis, at);
     }
 

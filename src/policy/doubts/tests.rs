@@ -57,7 +57,7 @@ fn after_a_start_only_owners_of_open_contacts_are_in_doubt_until_each_was_seen()
     assert!(removed(&doubts, "ann") && removed(&doubts, "bob") && removed(&doubts, "rob"));
     assert!(!removed(&doubts, "eve"), "for everybody else the record holds");
     assert_eq!(doubts.list(&all(), noon()).len(), 3);
-    assert_eq!(doubts.contact_seen(&contact("b", None), 1, noon()), Added::Known);
+    assert_eq!(doubts.contact_seen(&contact("b", None), 1, noon()), AddOutcome::Known);
     assert!(!removed(&doubts, "bob") && !removed(&doubts, "rob"), "a null handle is no other handle");
     assert!(removed(&doubts, "ann"));
     let changed = doubts.take_changed().unwrap();
@@ -75,9 +75,9 @@ fn after_a_start_only_owners_of_open_contacts_are_in_doubt_until_each_was_seen()
 #[test]
 fn a_contact_keeps_every_owner_that_it_had() {
     let mut doubts = Doubts::default();
-    assert_eq!(doubts.contact_seen(&contact("c", Some("mallory")), 1, noon()), Added::New);
-    assert_eq!(doubts.contact_seen(&contact("c", None), 1, noon()), Added::Known);
-    assert_eq!(doubts.contact_seen(&contact("c", Some("carol/bot")), 1, noon()), Added::Renamed);
+    assert_eq!(doubts.contact_seen(&contact("c", Some("mallory")), 1, noon()), AddOutcome::New);
+    assert_eq!(doubts.contact_seen(&contact("c", None), 1, noon()), AddOutcome::Known);
+    assert_eq!(doubts.contact_seen(&contact("c", Some("carol/bot")), 1, noon()), AddOutcome::Renamed);
     for number in 0..100 {
         doubts.contact_seen(&contact("c", Some(&format!("owner{number}"))), 1, noon());
     }
@@ -91,7 +91,7 @@ fn a_contact_that_comes_again_without_a_handle_has_those_that_it_had() {
     let mut doubts = Doubts::default();
     doubts.contact_seen(&contact("c", Some("mallory")), 1, noon());
     doubts.contacts.remove(&cid("c"));
-    assert_eq!(doubts.contact_seen(&contact("c", None), 1, noon()), Added::New);
+    assert_eq!(doubts.contact_seen(&contact("c", None), 1, noon()), AddOutcome::New);
     let gone = doubts.contacts.remove(&cid("c")).unwrap();
     assert_eq!((gone.owners, gone.handle), (vec!["mallory".into()], Some(handle("mallory"))));
     // One that says whose it is now is theirs alone.
@@ -171,7 +171,7 @@ fn what_vanished_is_in_doubt_for_as_long_as_a_rule_looks_back() {
     doubts.add(vanished("ann", "r1", noon() + hours(1)));
     doubts.add(vanished("ann", "r2", noon() - hours(1)));
     let unknown = |owner, within, now| doubts.unknown(owner, Fact::Rejected, Some(within), now);
-    assert_eq!(unknown("ann", hours(2), noon()), Some(Unknown::Until(noon() + hours(3))));
+    assert_eq!(unknown("ann", hours(2), noon()), Some(UnknownUntil::Until(noon() + hours(3))));
     assert_eq!(unknown("ann", hours(2), noon() + hours(3)), None);
     assert_eq!(unknown("bob", hours(2), noon()), None);
     assert_eq!(doubts.len, 2);
@@ -226,7 +226,7 @@ fn the_bounds_hold_and_what_they_cost_is_unknown() {
     }
     assert_eq!(doubts.len, PER_OWNER_MAX);
     let last = doubts.unknown("ann", Fact::Rejected, Some(hours(1)), noon());
-    assert_eq!(last, Some(Unknown::Until(noon() + hours(100))));
+    assert_eq!(last, Some(UnknownUntil::Until(noon() + hours(100))));
     for number in 0..DOUBTS_MAX {
         doubts.add(vanished(&format!("owner{number}"), "r", noon()));
     }
@@ -243,12 +243,12 @@ fn a_request_that_nothing_has_shown_since_may_have_ended() {
     doubts.unlisted("ann", &one, noon());
     doubts.unlisted("ann", &other, noon());
     let rejected = |doubts: &Doubts, owner| doubts.unknown(owner, Fact::Rejected, Some(hours(1)), noon() + hours(99));
-    assert_eq!(rejected(&doubts, "ann"), Some(Unknown::Open));
+    assert_eq!(rejected(&doubts, "ann"), Some(UnknownUntil::Open));
     assert_eq!(rejected(&doubts, "anna"), None);
     assert!(!removed(&doubts, "ann"));
     assert_eq!(doubts.list(&all(), noon()).len(), 1);
     doubts.listed(&one);
-    assert_eq!(rejected(&doubts, "ann"), Some(Unknown::Open));
+    assert_eq!(rejected(&doubts, "ann"), Some(UnknownUntil::Open));
     doubts.listed(&other);
     assert_eq!((rejected(&doubts, "ann"), doubts.any_unlisted()), (None, false));
     assert!(doubts.take_changed().unwrap().contains("ann"));

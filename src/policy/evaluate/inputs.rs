@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{ContactRequest, Handle, StrangerText};
-use crate::policy::text::Forms;
+use crate::policy::text::TextForms;
 use crate::policy::{Circumstances, ClockHealth, PolicyState};
 
 /// How far in the future `inserted_at` may be and still be accepted: the platform's clock may differ from ours.
@@ -17,8 +17,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) circumstances: &'a Circumstances,
     pub(crate) policy_state: &'a PolicyState,
     pub(crate) now: Timestamp,
-    name: Option<Forms<'a>>,
-    message: Option<Forms<'a>>,
+    name: Option<TextForms<'a>>,
+    message: Option<TextForms<'a>>,
 }
 
 /// When the platform took the request in, as far as it can be believed.
@@ -39,7 +39,7 @@ impl<'a> Inputs<'a> {
         policy_state: &'a PolicyState,
         now: Timestamp,
     ) -> Self {
-        let forms = |text: &'a Option<StrangerText>| text.as_ref().map(Forms::new);
+        let forms = |text: &'a Option<StrangerText>| text.as_ref().map(TextForms::new);
         let (name, message) = (forms(&request.name), forms(&request.message));
         Self { request, handle: request.sender.handle(), circumstances, policy_state, now, name, message }
     }
@@ -58,12 +58,12 @@ impl<'a> Inputs<'a> {
     }
 
     /// The name, in its forms.
-    pub(crate) fn name(&self) -> Option<&Forms<'a>> {
+    pub(crate) fn name(&self) -> Option<&TextForms<'a>> {
         self.name.as_ref()
     }
 
     /// The message, in its forms.
-    pub(crate) fn message(&self) -> Option<&Forms<'a>> {
+    pub(crate) fn message(&self) -> Option<&TextForms<'a>> {
         self.message.as_ref()
     }
 

@@ -14,10 +14,10 @@ fn told(policy: &Policy, request: &ContactRequest) -> Explanation {
 #[test]
 fn the_json_is_as_documented() {
     let bots = vec![by_handle(&["acme/*-bot"]), window(&WORKDAYS, "08:00", "18:00")];
-    let history = History {
+    let history = HistoryCondition {
         rejected_within: Some(hours(720)),
         requests_over: Some(Quota { count: 3, per: hours(24) }),
-        ..History::default()
+        ..HistoryCondition::default()
     };
     let policy = policy(vec![
         approve("acme-bots", bots).unless(SlugIs(vec!["intern-bot".into()])).unless(history).wait(minutes(10)),

@@ -7,8 +7,8 @@ use crate::policy::doubts::Fact;
 use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::overdue;
 use crate::policy::rules::{Limit, LimitBy, Quota};
-use crate::policy::state::charges::Used;
-use crate::policy::text::Forms;
+use crate::policy::state::charges::LimitUse;
+use crate::policy::text::TextForms;
 
 /// Most values of one key that are shown.
 const VALUES_MAX: usize = 5;
@@ -68,7 +68,7 @@ pub(crate) fn limit(limit: &Limit) -> String {
     format!("{} by {}", quota(limit.quota), limit.by.as_str())
 }
 
-pub(crate) fn used(limit: &Limit, used: &Used, handle: &Handle, inputs: &Inputs<'_>) -> String {
+pub(crate) fn used(limit: &Limit, used: &LimitUse, handle: &Handle, inputs: &Inputs<'_>) -> String {
     if !inputs.clock_is_sound() {
         return CLOCK.to_owned();
     }
@@ -99,6 +99,6 @@ pub(crate) fn some(values: impl ExactSizeIterator<Item = String>) -> String {
 }
 
 /// A stranger's text, escaped, and the forms that it is compared in where they look different.
-pub(crate) fn text(text: Option<&Forms<'_>>, disclosing: bool) -> String {
+pub(crate) fn text(text: Option<&TextForms<'_>>, disclosing: bool) -> String {
     text.map_or_else(|| ABSENT.to_owned(), |text| text.shown(disclosing))
 }

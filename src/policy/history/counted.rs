@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::needs::Counting;
+use super::needs::CountingNeeds;
 use super::unless_gap;
 use crate::model::{Handle, RequestId};
 use crate::policy::Truth;
-use crate::policy::conditions::Over;
+use crate::policy::conditions::OverQuota;
 use crate::policy::evaluate::conditions::Evaluation;
 use crate::policy::evaluate::inputs::after;
 
@@ -25,7 +25,7 @@ const PER_OWNER_MAX: usize = 1_024;
 
 /// Events of one kind.
 #[derive(Debug, Default)]
-pub(super) struct Counted {
+pub(super) struct EventCounts {
     owners: HashMap<Arc<str>, OfOwner>,
     len: usize,
     /// Anything at or before this moment may be missing.
@@ -60,7 +60,7 @@ impl Happened {
     }
 }
 
-impl Counted {
+impl EventCounts {
     /// Adds an event. `needs` is what the policy counts; `None` before there is a policy.
     pub(super) fn add(
         &mut self,
@@ -68,7 +68,7 @@ impl Counted {
         request: Option<&RequestId>,
         handle: Option<&Handle>,
         at: Timestamp,
-        needs: Option<Option<Counting>>,
+        needs: Option<Option<CountingNeeds>>,
     ) {
         self.add_perhaps(owner, request, handle, at, needs, true);
     }
@@ -80,7 +80,7 @@ impl Counted {
         request: Option<&RequestId>,
         handle: Option<&Handle>,
         at: Timestamp,
-        needs: Option<Option<Counting>>,
+        needs: Option<Option<CountingNeeds>>,
         sure: bool,
     ) {
         let most = match needs {
@@ -149,7 +149,7 @@ impl Counted {
     }
 
     /// Keeps what this policy counts.
-    pub(super) fn prune(&mut self, needs: Option<Counting>, now: Timestamp) {
+    pub(super) fn prune(&mut self, needs: Option<CountingNeeds>, now: Timestamp) {
         match needs {
             Some(counting) => self.drop_until(now.checked_sub(counting.per).unwrap_or(Timestamp::MIN)),
             None => self.drop_until(Timestamp::MAX),
@@ -179,13 +179,13 @@ impl Counted {
     }
 
     /// How often it happened to this handle, or to its owner, within that time; and how often it may have.
-    pub(super) fn count(&self, handle: &Handle, over: Over, now: Timestamp) -> (usize, usize) {
+    pub(super) fn count(&self, handle: &Handle, over: OverQuota, now: Timestamp) -> (usize, usize) {
         let (certain, possible) = self.times(handle, over, now);
         (certain.len(), possible.len())
     }
 
     /// The times, newest first: those that certainly count, and those that may count.
-    fn times(&self, handle: &Handle, over: Over, now: Timestamp) -> (Vec<Timestamp>, Vec<Timestamp>) {
+    fn times(&self, handle: &Handle, over: OverQuota, now: Timestamp) -> (Vec<Timestamp>, Vec<Timestamp>) {
         let happened = self.owners.get(handle.owner()).map_or(&[][..], |of_owner| &of_owner.happened);
         let first = happened.partition_point(|one| after(one.at, over.quota.per) <= now);
         let newest = || happened[first..].iter().rev();
@@ -195,7 +195,7 @@ impl Counted {
     }
 
     /// Whether it happened more often than that.
-    pub(super) fn over(&self, handle: &Handle, over: Over, now: Timestamp) -> Evaluation {
+    pub(super) fn over(&self, handle: &Handle, over: OverQuota, now: Timestamp) -> Evaluation {
         let (certain, possible) = self.times(handle, over, now);
         let (nth, per) = (over.quota.count as usize, over.quota.per);
         // The newest `count + 1` events make it true: when the oldest of them leaves the window, it no longer holds.
@@ -223,17 +223,17 @@ mod tests {
     use crate::policy::rules::Quota;
     use crate::policy::testkit::{handle, hours, id, minutes, noon};
 
-    fn over(count: u32, per: SignedDuration, by_handle: bool) -> Over {
-        Over { quota: Quota { count, per }, by_handle }
+    fn over(count: u32, per: SignedDuration, by_handle: bool) -> OverQuota {
+        OverQuota { quota: Quota { count, per }, by_handle }
     }
 
-    fn counting(count: u32, per: SignedDuration) -> Option<Option<Counting>> {
-        Some(Some(Counting { per, count }))
+    fn counting(count: u32, per: SignedDuration) -> Option<Option<CountingNeeds>> {
+        Some(Some(CountingNeeds { per, count }))
     }
 
     #[test]
     fn more_than_the_count_within_the_window_and_no_longer() {
-        let mut counted = Counted::default();
+        let mut counted = EventCounts::default();
         let needs = counting(1, hours(1));
         for (request, from, ago) in [("r1", "acme/a", 50), ("r2", "acme/b", 30), ("r2", "acme/b", 30)] {
             let from = handle(from);
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_has_no_handle_may_be_of_any() {
-        let mut counted = Counted::default();
+        let mut counted = EventCounts::default();
         let needs = counting(1, hours(1));
         counted.add("acme", None, None, noon() - minutes(20), needs);
         counted.add("acme", None, Some(&handle("acme/a")), noon() - minutes(10), needs);
@@ -261,10 +261,10 @@ mod tests {
 
     #[test]
     fn what_was_let_go_is_unknown() {
-        let mut counted = Counted::default();
+        let mut counted = EventCounts::default();
         let long = over(1, hours(9), false);
         counted.add("ann", Some(&id("r")), None, noon() - hours(2), counting(1, hours(3)));
-        counted.prune(Some(Counting { per: hours(1), count: 1 }), noon());
+        counted.prune(Some(CountingNeeds { per: hours(1), count: 1 }), noon());
         assert_eq!(counted.over(&handle("ann"), long, noon()), Evaluation::until(Truth::Unknown, noon() + hours(7)));
         assert!(counted.covers(Some(hours(1)), noon()) && !counted.covers(Some(hours(3)), noon()));
         counted.complete_since(None);
@@ -275,13 +275,13 @@ mod tests {
 
     #[test]
     fn the_bounds_hold() {
-        let mut counted = Counted::default();
+        let mut counted = EventCounts::default();
         for which in 0..200 {
             counted.add("ann", Some(&id(&format!("r{which}"))), None, noon() + minutes(which), counting(1, hours(9)));
         }
         assert_eq!(counted.len, PER_OWNER_MIN);
         assert_eq!(counted.over(&handle("ann"), over(99, hours(9), false), noon() + hours(3)).truth, Truth::Unknown);
-        let mut counted = Counted::default();
+        let mut counted = EventCounts::default();
         for which in 0..=COUNTED_MAX {
             let at = noon() + SignedDuration::from_secs(which as i64);
             counted.add(&format!("o{which}"), None, None, at, counting(1, hours(99)));

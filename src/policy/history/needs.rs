@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use crate::policy::conditions::{History, Over};
+use crate::policy::conditions::{HistoryCondition, OverQuota};
 use crate::policy::rules::Policy;
 
 /// How far back a policy's `history` conditions ask.
@@ -17,39 +17,39 @@ pub struct HistoryNeeds {
     /// `approved_before`: looks back for ever.
     pub approved: bool,
     /// `approved_over`.
-    pub approvals: Option<Counting>,
+    pub approvals: Option<CountingNeeds>,
     /// `rejected_over`.
-    pub rejections: Option<Counting>,
+    pub rejections: Option<CountingNeeds>,
     /// `removed_over`.
-    pub removals: Option<Counting>,
+    pub removals: Option<CountingNeeds>,
 }
 
 /// How far back something is counted, and how far up: the longest, and the largest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counting {
+pub struct CountingNeeds {
     /// The longest window.
     pub per: SignedDuration,
     /// The largest count.
     pub count: u32,
 }
 
-impl Counting {
-    fn add(known: &mut Option<Counting>, over: Option<Over>) {
-        let Some(Over { quota, .. }) = over else { return };
-        let Counting { per, count } = known.unwrap_or(Counting { per: SignedDuration::ZERO, count: 0 });
-        *known = Some(Counting { per: per.max(quota.per), count: count.max(quota.count) });
+impl CountingNeeds {
+    fn add(known: &mut Option<CountingNeeds>, over: Option<OverQuota>) {
+        let Some(OverQuota { quota, .. }) = over else { return };
+        let CountingNeeds { per, count } = known.unwrap_or(CountingNeeds { per: SignedDuration::ZERO, count: 0 });
+        *known = Some(CountingNeeds { per: per.max(quota.per), count: count.max(quota.count) });
     }
 }
 
 impl HistoryNeeds {
     /// Adds the needs of one `history` condition.
-    pub(crate) fn add(&mut self, history: &History) {
+    pub(crate) fn add(&mut self, history: &HistoryCondition) {
         self.approved |= history.approved_before.is_some();
         self.rejected = self.rejected.max(history.rejected_within);
         self.removed = self.removed.max(history.removed_within);
-        Counting::add(&mut self.approvals, history.approved_over);
-        Counting::add(&mut self.rejections, history.rejected_over);
-        Counting::add(&mut self.removals, history.removed_over);
+        CountingNeeds::add(&mut self.approvals, history.approved_over);
+        CountingNeeds::add(&mut self.rejections, history.rejected_over);
+        CountingNeeds::add(&mut self.removals, history.removed_over);
         if let Some(quota) = history.requests_over {
             let (per, count) = self.requests.unwrap_or((SignedDuration::ZERO, 0));
             self.requests = Some((per.max(quota.per), count.max(quota.count)));

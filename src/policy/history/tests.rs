@@ -31,7 +31,7 @@ fn what_was_let_go_is_unknown_for_a_policy_that_asks_further_back() {
 fn what_is_counted_is_unknown_where_more_may_have_happened_unseen() {
     let mut history = History::default();
     let ann = handle("ann/bot");
-    let over = |by_handle| Over { quota: Quota { count: 1, per: hours(2) }, by_handle };
+    let over = |by_handle| OverQuota { quota: Quota { count: 1, per: hours(2) }, by_handle };
     for (kind, request) in [(HistoryKind::Rejected, "r1"), (HistoryKind::Approved, "a1"), (HistoryKind::Approved, "a2")]
     {
         history.add_of("ann", Some(&ann), kind, Some(&id(request)), noon() - hours(1));
@@ -60,7 +60,7 @@ fn what_is_counted_is_unknown_where_more_may_have_happened_unseen() {
 fn what_is_only_presumed_may_have_happened() {
     let mut history = History::default();
     let ann = handle("ann/bot");
-    let over = Over { quota: Quota { count: 1, per: hours(2) }, by_handle: false };
+    let over = OverQuota { quota: Quota { count: 1, per: hours(2) }, by_handle: false };
     for (kind, request) in [(HistoryKind::Presumed, "a1"), (HistoryKind::Approved, "a2"), (HistoryKind::Presumed, "a3")]
     {
         history.add_of("ann", Some(&ann), kind, Some(&id(request)), noon() - hours(1));

@@ -6,10 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::both;
 use crate::diagnostics::{Report, Severity};
-use crate::document::{At, Problems, nearest, shown};
+use crate::document::{Problems, WithSpan, nearest, shown};
 use crate::policy::compile::include::{Gathered, gather};
-use crate::policy::load::{Loaded, text_of};
-use crate::policy::raw::{RawCondition, RawFile, RawTable, RawWhen};
+use crate::policy::load::{LoadedPolicy, text_of};
+use crate::policy::raw::{RawCondition, RawConditions, RawFile, RawWhen};
 use crate::policy::rules::{Policy, RuleName};
 
 /// A rule that does not match, or is in shadow, for longer than this gets a warning.
@@ -42,7 +42,7 @@ pub struct RuleHistory {
 }
 
 /// Adds the warnings that these facts give rise to. Without a policy there is nothing to add.
-pub fn lint(loaded: &mut Loaded, context: &LintContext) {
+pub fn lint(loaded: &mut LoadedPolicy, context: &LintContext) {
     let Some(policy) = loaded.policy.clone() else { return };
     let Some(text) = policy.texts.first() else { return };
     let mut report = Report::default();
@@ -111,7 +111,7 @@ fn of_time(policy: &Policy, raw: &RawFile, context: &LintContext, problems: &mut
 fn all_conditions(raw: &RawFile) -> impl Iterator<Item = &RawCondition> {
     let rules = raw.rules.iter().filter_map(|rule| rule.value.as_ref());
     let tables = rules.flat_map(|rule| {
-        let when: Option<&RawTable> = match rule.when.as_ref().map(|when| &when.value) {
+        let when: Option<&RawConditions> = match rule.when.as_ref().map(|when| &when.value) {
             Some(RawWhen::Table(table)) => Some(table),
             Some(RawWhen::Everyone) | None => None,
         };
@@ -121,7 +121,7 @@ fn all_conditions(raw: &RawFile) -> impl Iterator<Item = &RawCondition> {
     tables.chain(overdue).flat_map(|table| &table.conditions)
 }
 
-fn unknown_agent(name: &At<String>, agents: &[String], problems: &mut Problems) {
+fn unknown_agent(name: &WithSpan<String>, agents: &[String], problems: &mut Problems) {
     if agents.contains(&name.value) {
         return;
     }

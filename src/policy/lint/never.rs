@@ -6,7 +6,7 @@ use super::Both;
 use crate::document::Problems;
 use crate::model::{Handle, Verdict};
 use crate::policy::conditions::compared::{BUDGET, never_meet, undone_together};
-use crate::policy::conditions::{HandleRegex, History};
+use crate::policy::conditions::{HandleRegex, HistoryCondition};
 use crate::policy::lookalike::LookAlikes;
 use crate::policy::regexes::beginnings;
 use crate::policy::rules::{Policy, Table, When};
@@ -76,7 +76,7 @@ fn owners(condition: &HandleRegex) -> Option<Vec<Handle>> {
 
 /// Whether two conditions of the table never hold together.
 fn contradicts(table: &Table, budget: &mut u32) -> Option<Never> {
-    let history = table.conditions.iter().find_map(|condition| condition.downcast::<History>());
+    let history = table.conditions.iter().find_map(|condition| condition.downcast::<HistoryCondition>());
     if history.is_some_and(|history| history.approved_before == Some(false) && history.approved_over.is_some()) {
         return Some(Never {
             why: "whoever was not `approved_before` was not approved more often than that".to_owned(),

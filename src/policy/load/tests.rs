@@ -33,7 +33,7 @@ impl Dir {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    fn load(&self) -> Loaded {
+    fn load(&self) -> LoadedPolicy {
         load(&self.path("rules.toml"), None, &Shrunk::Refuse)
     }
 

@@ -6,11 +6,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Named, RawCondition, RawFile, RawList, RawOverdue, RawPolicy, RawProtect, RawRule, RawTable, RawTableOf, RawTest,
-    RawTestHistory, RawValue, RawWhen, RawWindow, narrow,
+    Named, RawCondition, RawConditions, RawFile, RawList, RawOverdue, RawPolicy, RawProtect, RawRule, RawTableOf,
+    RawTest, RawTestHistory, RawValue, RawWhen, RawWindow, narrow,
 };
 use crate::document::keys::{Section, Takes};
-use crate::document::{At, Problems, shown};
+use crate::document::{Problems, WithSpan, shown};
 use crate::document::{TableReader, Value};
 use crate::model::Verdict;
 use crate::policy::RuleName;
@@ -117,7 +117,7 @@ fn named<T>(
                 None
             }
         };
-        all.push(Named { name: At { value: text.to_owned(), span: named }, value: read });
+        all.push(Named { name: WithSpan { value: text.to_owned(), span: named }, value: read });
     }
     all
 }
@@ -250,7 +250,7 @@ fn window(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) ->
             .label("no `days`, no `from`, no `to`")
             .help("say when it is open, or leave the window out");
     }
-    let midnight = |time: Option<Option<At<jiff::civil::Time>>>| match time {
+    let midnight = |time: Option<Option<WithSpan<jiff::civil::Time>>>| match time {
         None => Some(jiff::civil::Time::midnight()),
         Some(time) => time.map(|time| time.value),
     };
@@ -292,16 +292,16 @@ fn rule(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Op
         shadow: reader.get("shadow").and_then(|value| value.boolean(problems)),
         everyone: reader.get("dangerously_approve_everyone").and_then(|value| value.boolean(problems)),
         ask: reader.get("ask").and_then(|value| value.text(problems)),
-        may: reader.get("may").and_then(|value| Some(At { value: value.words(problems)?, span: value.span() })),
+        may: reader.get("may").and_then(|value| Some(WithSpan { value: value.words(problems)?, span: value.span() })),
     })
 }
 
-fn verdict(value: &Value<'_, '_>, problems: &mut Problems) -> Option<At<Verdict>> {
+fn verdict(value: &Value<'_, '_>, problems: &mut Problems) -> Option<WithSpan<Verdict>> {
     let word = value.word(problems)?;
-    Some(At { value: Verdict::parse(word.value)?, span: word.span })
+    Some(WithSpan { value: Verdict::parse(word.value)?, span: word.span })
 }
 
-fn limit(value: &Value<'_, '_>, problems: &mut Problems) -> Option<At<Limit>> {
+fn limit(value: &Value<'_, '_>, problems: &mut Problems) -> Option<WithSpan<Limit>> {
     let reader = value.table("`limit`", problems)?;
     let count = reader.get("count").and_then(|value| value.count(problems));
     let per = reader.get("per").and_then(|value| value.duration(problems));
@@ -314,13 +314,13 @@ fn limit(value: &Value<'_, '_>, problems: &mut Problems) -> Option<At<Limit>> {
         Some(value) => Verdict::parse(value.word(problems)?.value)?,
     };
     let quota = Quota { count: narrow(count?.value), per: per?.value };
-    Some(At { value: Limit { quota, by, then }, span: value.span() })
+    Some(WithSpan { value: Limit { quota, by, then }, span: value.span() })
 }
 
-fn when(value: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<At<RawWhen>> {
+fn when(value: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<WithSpan<RawWhen>> {
     let span = value.span();
     match value.node.get_ref() {
-        DeValue::String(text) if text == "everyone" => Some(At { value: RawWhen::Everyone, span }),
+        DeValue::String(text) if text == "everyone" => Some(WithSpan { value: RawWhen::Everyone, span }),
         DeValue::String(text) => {
             problems
                 .error(&span, format!("`{}` is not a value of `when`", shown(text)))
@@ -330,7 +330,7 @@ fn when(value: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<At
         }
         DeValue::Table(table) => {
             let table = conditions(table, span.clone(), &format!("`when` of {what}"), problems)?;
-            Some(At { value: RawWhen::Table(table), span })
+            Some(WithSpan { value: RawWhen::Table(table), span })
         }
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) => {
             value.wrong_type(problems);
@@ -339,7 +339,7 @@ fn when(value: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<At
     }
 }
 
-fn unless(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Vec<RawTable> {
+fn unless(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Vec<RawConditions> {
     let Some(value) = reader.get("unless") else { return Vec::new() };
     let what = format!("`unless` of {what}");
     let tables = value.tables(&what, problems).unwrap_or_default();
@@ -351,12 +351,12 @@ fn conditions(
     span: std::ops::Range<usize>,
     what: &str,
     problems: &mut Problems,
-) -> Option<RawTable> {
+) -> Option<RawConditions> {
     let reader = TableReader::open(table, span, &keys::WHEN, what, problems);
     all_conditions(&reader, what, problems)
 }
 
-fn empty(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTable> {
+fn empty(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawConditions> {
     problems
         .error(&reader.span, format!("{what} is empty"))
         .label("no condition")
@@ -364,12 +364,12 @@ fn empty(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> O
     None
 }
 
-fn all_conditions(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawTable> {
+fn all_conditions(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawConditions> {
     if reader.written == 0 {
         return empty(reader, what, problems);
     }
     let conditions: Vec<_> = reader.entries().iter().filter_map(|entry| condition(entry, what, problems)).collect();
-    Some(RawTable { span: reader.span.clone(), broken: conditions.len() < reader.written, conditions })
+    Some(RawConditions { span: reader.span.clone(), broken: conditions.len() < reader.written, conditions })
 }
 
 /// One key with its value, in the type that the key table names: a condition, or a key that belongs to one.
@@ -435,7 +435,7 @@ fn overdue(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) ->
     let unless = unless(reader, what, problems);
     let max_per_hour = reader.get("max_per_hour").and_then(|value| value.count(problems));
     let then = then.and_then(|word| OverdueThen::parse(word.value));
-    let max_per_hour = max_per_hour.map(|most| At { value: narrow(most.value), span: most.span });
+    let max_per_hour = max_per_hour.map(|most| WithSpan { value: narrow(most.value), span: most.span });
     Some(RawOverdue { after: after.map(|after| after.value), then, unless, max_per_hour })
 }
 

@@ -25,9 +25,10 @@ fn recorded(which: &str, from: &str, minute: i64, verdict: Verdict, by: &str) ->
 }
 
 fn run(policy: &Policy, past: &[Recorded], later: SignedDuration) -> Vec<String> {
-    let found = replay(policy, &Asked::default(), past, noon() + later, |_| {});
-    let said =
-        |said: &Said| format!("{} by {}", said.verdict, said.by.as_ref().map_or("-".to_owned(), ToString::to_string));
+    let found = replay(policy, &ReceivingAgent::default(), past, noon() + later, |_| {});
+    let said = |said: &GivenVerdict| {
+        format!("{} by {}", said.verdict, said.by.as_ref().map_or("-".to_owned(), ToString::to_string))
+    };
     found.changes.iter().map(|one| format!("{}: {} → {}", one.request, said(&one.was), said(&one.now))).collect()
 }
 
@@ -48,7 +49,7 @@ fn what_would_change_is_listed_with_new_approvals_first() {
     let wanted = ["4: defer by no_match → approve by friends", "3: approve by friends → reject by bad"];
     assert_eq!(run(&new, &past, hours(1)), wanted, "another name for the same verdict is no change");
     let mut looks = Vec::new();
-    replay(&new, &Asked::default(), &past, noon() + hours(1), |look| looks.push(look));
+    replay(&new, &ReceivingAgent::default(), &past, noon() + hours(1), |look| looks.push(look));
     assert_eq!(looks, [1, 2, 3, 4, 5]);
 }
 
@@ -90,7 +91,7 @@ fn what_a_person_answered_is_pending_no_longer_than_it_was() {
     assert_eq!(run(&early, &past, hours(9)), ["1: approve by person:eve → reject by no"]);
     let before = policy(vec![approve(
         "known",
-        crate::policy::conditions::History { approved_before: Some(true), ..Default::default() },
+        crate::policy::conditions::HistoryCondition { approved_before: Some(true), ..Default::default() },
     )]);
     let again = [past[0].clone(), recorded("2", "ann/bot", 90, Verdict::Defer, "no_match")];
     assert_eq!(run(&before, &again, hours(9)), ["2: defer by no_match → approve by known"], "and is remembered");
@@ -100,7 +101,7 @@ fn what_a_person_answered_is_pending_no_longer_than_it_was() {
 
 #[test]
 fn guests_of_a_rule_are_known_for_nothing() {
-    let known = crate::policy::conditions::History { approved_before: Some(true), ..Default::default() };
+    let known = crate::policy::conditions::HistoryCondition { approved_before: Some(true), ..Default::default() };
     let rules = |lasts: Option<SignedDuration>| {
         let first = approve("first", by_handle(&["ann"]));
         let first = lasts.into_iter().fold(first, crate::policy::rules::Rule::lasts);
@@ -118,7 +119,7 @@ fn a_pause_is_counted_and_resumed() {
         (0..5).map(|minute| recorded(&format!("m{minute}"), "ann", minute, Verdict::Approve, "all")).collect();
     let mut counted = policy(vec![approve("all", When::Everyone)]);
     counted.approvals_max = Some(Quota { count: 2, per: hours(1) });
-    let found = replay(&counted, &Asked::default(), &past, noon() + hours(1), |_| {});
+    let found = replay(&counted, &ReceivingAgent::default(), &past, noon() + hours(1), |_| {});
     assert_eq!((found.changes.len(), found.pauses), (0, 2));
 }
 

@@ -38,7 +38,7 @@ struct OfRule {
 
 /// The state of a limit for one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Used {
+pub(crate) struct LimitUse {
     /// Places taken by other requests within the window.
     pub(crate) count: usize,
     /// Whether no place is left; also true if that is not known.
@@ -86,11 +86,11 @@ impl Charges {
         handle: &Handle,
         except: Option<(&RequestId, Timestamp)>,
         now: Timestamp,
-    ) -> Used {
+    ) -> LimitUse {
         let per = limit.quota.per;
         let gap_ends = self.gap(rule).map(|gap| after(gap, per)).filter(|end| *end > now);
         let Some(of_rule) = self.rules.get(rule) else {
-            return Used { count: 0, full: gap_ends.is_some(), frees: gap_ends };
+            return LimitUse { count: 0, full: gap_ends.is_some(), frees: gap_ends };
         };
         let mut live: Vec<&[(Timestamp, RequestId)]> = Vec::new();
         of_rule.asked(limit.by, handle, |bucket| {
@@ -112,12 +112,12 @@ impl Charges {
             count = times.len();
         }
         if count < quota {
-            return Used { count, full: gap_ends.is_some(), frees: gap_ends };
+            return LimitUse { count, full: gap_ends.is_some(), frees: gap_ends };
         }
         // One place is free as soon as all but `quota - 1` of them have slid out.
         let last_in_the_way = count - quota;
         let at = times.get(last_in_the_way).copied().or_else(|| live.first().map(|bucket| bucket[last_in_the_way].0));
-        Used { count, full: true, frees: at.map(|at| after(at, per)).max(gap_ends) }
+        LimitUse { count, full: true, frees: at.map(|at| after(at, per)).max(gap_ends) }
     }
 
     /// Who holds a place in a limit for this handle at this moment; `None` where the record may not hold all of them.

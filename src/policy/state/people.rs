@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{PolicyState, RuleName};
 use crate::model::{Handle, RequestId};
-use crate::policy::ask::{Question, Told};
+use crate::policy::ask::{DeciderVerdict, Question};
 
 /// Most decider verdicts that are kept for one request.
 const WORDS_MAX: usize = 8;
@@ -55,7 +55,7 @@ impl PolicyState {
 
     /// A decider gave this verdict about a request. Its newest verdict for each question counts, so going back to an
     /// earlier rule asks nothing again.
-    pub fn told(&mut self, request: &RequestId, told: Told) {
+    pub fn told(&mut self, request: &RequestId, told: DeciderVerdict) {
         let words = self.told.entry(request.clone()).or_default();
         words.retain(|word| word.decider != told.decider || word.key != told.key);
         if words.len() == WORDS_MAX {
@@ -65,12 +65,12 @@ impl PolicyState {
     }
 
     /// The verdict for this question.
-    pub fn word_on(&self, request: &RequestId, question: &Question) -> Option<&Told> {
+    pub fn word_on(&self, request: &RequestId, question: &Question) -> Option<&DeciderVerdict> {
         self.told.get(request)?.iter().find(|word| word.answers(question))
     }
 
     /// All verdicts of deciders about this request.
-    pub fn words_on(&self, request: &RequestId) -> &[Told] {
+    pub fn words_on(&self, request: &RequestId) -> &[DeciderVerdict] {
         self.told.get(request).map_or(&[], Vec::as_slice)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::model::{ContactId, Handle, RequestId};
-use crate::policy::ask::Told;
+use crate::policy::ask::DeciderVerdict;
 use crate::policy::decision::Charge;
 use crate::policy::doubts::Doubt;
 use crate::policy::rules::RuleName;
@@ -94,7 +94,7 @@ pub struct SavedState {
     /// Requests that ended in an unknown way; for a decision in the past, everything that was in doubt then.
     pub doubts: Vec<Doubt>,
     /// The verdicts of deciders.
-    pub told: Vec<(RequestId, Told)>,
+    pub told: Vec<(RequestId, DeciderVerdict)>,
     /// `overdue` notices already given.
     pub notified: Vec<(RequestId, RuleName)>,
 }

@@ -7,7 +7,7 @@ use http::{HeaderValue, header};
 use serde_json::{Value, json};
 
 use super::script::{Exchange, RESPOND, Script};
-use super::{Cut, Reply, Stage};
+use super::{CloseWithoutReply, HttpReply, ReplayShared};
 use crate::sandbox::reply::{error, json_value, raw};
 
 /// Longest garbled body.
@@ -38,12 +38,12 @@ impl Same {
 
 /// How often each call has come.
 #[derive(Debug, Default)]
-pub(super) struct Calls {
+pub(super) struct RecordedCalls {
     recorded: HashMap<Same, Vec<usize>>,
     came: HashMap<Same, usize>,
 }
 
-impl Calls {
+impl RecordedCalls {
     pub(super) fn of(script: &Script) -> Self {
         let mut recorded: HashMap<Same, Vec<usize>> = HashMap::new();
         for (place, Exchange { call, .. }) in script.calls.iter().enumerate() {
@@ -67,12 +67,12 @@ impl Calls {
 
 /// Answers a call below `/api/v1/`.
 pub(super) async fn answer(
-    stage: &Stage,
+    stage: &ReplayShared,
     method: &str,
     path: &str,
     query: Option<&str>,
     body: &[u8],
-) -> Result<Reply, Cut> {
+) -> Result<HttpReply, CloseWithoutReply> {
     if path == "agent/me" {
         // The reply must contain the client's own id, which only its socket tells; a client that opens no socket gets
         // the recorded one.
@@ -104,7 +104,7 @@ pub(super) async fn answer(
         }
     }
     tokio::time::sleep(if stage.fast { Duration::ZERO } else { *took }).await;
-    let Some(status) = answer.status else { return Err(Cut) };
+    let Some(status) = answer.status else { return Err(CloseWithoutReply) };
     let mut reply = match (&answer.body, answer.garbled) {
         _ if action.is_some() && then != action && status < 300 => by_default(stage, &same, action),
         (Some(body), _) => raw(status, "application/json; charset=utf-8", stage.recast(body.to_string())),
@@ -120,7 +120,7 @@ pub(super) async fn answer(
 }
 
 /// The reply if the transcript has none.
-fn by_default(stage: &Stage, same: &Same, action: Option<&str>) -> Reply {
+fn by_default(stage: &ReplayShared, same: &Same, action: Option<&str>) -> HttpReply {
     let totals = json!({ "total": 0, "total_pages": 0 });
     match same.path.as_str() {
         "agent/me" => {

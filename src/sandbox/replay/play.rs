@@ -17,9 +17,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_util::task::TaskTracker;
 
-use super::script::{Conn, Step, What};
-use super::{Stage, agent_of};
-use crate::sandbox::reply::{Cut, Reply, error, json_value, raw};
+use super::script::{PlatformStep, RecordedConnection, RecordedStep};
+use super::{ReplayShared, agent_of};
+use crate::sandbox::reply::{CloseWithoutReply, HttpReply, error, json_value, raw};
 use crate::sandbox::server::header as header_text;
 
 /// Most bytes of a frame from the client.
@@ -34,9 +34,9 @@ const HEARD_MAX: usize = 1024;
 /// Answers an upgrade like the next recorded one.
 pub(super) async fn upgrade(
     mut request: Request<hyper::body::Incoming>,
-    stage: &Arc<Stage>,
+    stage: &Arc<ReplayShared>,
     tasks: &TaskTracker,
-) -> Result<Reply, Cut> {
+) -> Result<HttpReply, CloseWithoutReply> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (parts, _) = request.into_parts();
     let Some(accept) = header_text(&parts, "sec-websocket-key").map(|key| derive_accept_key(key.as_bytes())) else {
@@ -60,7 +60,7 @@ pub(super) async fn upgrade(
         status.map_or_else(|| "no answer".to_owned(), |status| status.to_string())
     ));
     match status {
-        None => return Err(Cut),
+        None => return Err(CloseWithoutReply),
         Some(101) => {}
         Some(status) => return Ok(refusal(status, conn)),
     }
@@ -81,7 +81,7 @@ pub(super) async fn upgrade(
     Ok(reply)
 }
 
-fn refusal(status: u16, conn: &Conn) -> Reply {
+fn refusal(status: u16, conn: &RecordedConnection) -> HttpReply {
     let wait = conn.answer.retry_after;
     let mut reply = match &conn.answer.code {
         None => raw(status, "", bytes::Bytes::new()),
@@ -97,11 +97,11 @@ fn refusal(status: u16, conn: &Conn) -> Reply {
 }
 
 /// The connection is over.
-struct Over;
+struct ConnectionOver;
 
 struct Player<'a> {
     socket: WebSocketStream<TokioIo<Upgraded>>,
-    stage: &'a Stage,
+    stage: &'a ReplayShared,
     /// Frames of the client that no step has waited for yet.
     heard: VecDeque<[Value; 5]>,
     /// The client's refs by the recorded ones, as JSON.
@@ -111,20 +111,22 @@ struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    async fn new(upgraded: Upgraded, stage: &'a Stage, beats: Vec<bool>) -> Self {
+    async fn new(upgraded: Upgraded, stage: &'a ReplayShared, beats: Vec<bool>) -> Self {
         let config = WebSocketConfig::default().max_message_size(Some(FRAME_MAX)).max_frame_size(Some(FRAME_MAX));
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
         Self { socket, stage, heard: VecDeque::new(), refs: HashMap::new(), beats: beats.into() }
     }
 
-    async fn play(mut self, conn: &Conn, number: usize) {
+    async fn play(mut self, conn: &RecordedConnection, number: usize) {
         // A client that leaves at the end of a transcript was ordered to: everything was played before.
-        let leaves = |what: &What| matches!(what, What::Await { event, .. } if event == "phx_leave");
+        let leaves = |what: &PlatformStep| matches!(what, PlatformStep::Await { event, .. } if event == "phx_leave");
         let last = conn.steps.iter().position(|step| leaves(&step.what)).unwrap_or(conn.steps.len());
         let (before, leaving) = conn.steps.split_at(last);
         match self.steps(before).await {
             Ok(()) => self.stage.tell(format!("connection {number}: all was said")),
-            Err(Over) => return self.stage.tell(format!("connection {number}: the client left before all was said")),
+            Err(ConnectionOver) => {
+                return self.stage.tell(format!("connection {number}: the client left before all was said"));
+            }
         }
         if number == self.stage.script.conns.len() {
             self.stage.tell("the transcript is over".to_owned());
@@ -133,16 +135,16 @@ impl<'a> Player<'a> {
             return;
         }
         // What arrives now has no recorded reply: only heartbeats are answered.
-        if !matches!(conn.steps.last().map(|step| &step.what), Some(What::End(_))) {
+        if !matches!(conn.steps.last().map(|step| &step.what), Some(PlatformStep::End(_))) {
             while self.listen(None).await.is_ok() {
                 self.heard.clear();
             }
         }
     }
 
-    async fn steps(&mut self, steps: &[Step]) -> Result<(), Over> {
+    async fn steps(&mut self, steps: &[RecordedStep]) -> Result<(), ConnectionOver> {
         for step in steps {
-            if let What::Await { join_ref, reference, topic, event } = &step.what {
+            if let PlatformStep::Await { join_ref, reference, topic, event } = &step.what {
                 let topic = self.stage.recast(topic.clone());
                 let [theirs, own, ..] = self.until(&topic, event).await?;
                 self.refs.insert(join_ref.to_string(), theirs);
@@ -162,7 +164,7 @@ impl<'a> Player<'a> {
     }
 
     /// Waits until the client has answered as many requests as the recorded client had, or until it takes too long.
-    async fn answered(&mut self, count: usize) -> Result<(), Over> {
+    async fn answered(&mut self, count: usize) -> Result<(), ConnectionOver> {
         let mut answers = self.stage.answers.subscribe();
         let until = Instant::now() + ANSWERS_WAIT;
         while *answers.borrow_and_update() < count && Instant::now() < until {
@@ -175,7 +177,7 @@ impl<'a> Player<'a> {
     }
 
     /// Waits for the client to send this.
-    async fn until(&mut self, topic: &str, event: &str) -> Result<[Value; 5], Over> {
+    async fn until(&mut self, topic: &str, event: &str) -> Result<[Value; 5], ConnectionOver> {
         loop {
             let found = self.heard.iter().position(|frame| frame[2] == topic && frame[3] == event);
             if let Some(frame) = found.and_then(|place| self.heard.remove(place)) {
@@ -185,10 +187,10 @@ impl<'a> Player<'a> {
         }
     }
 
-    async fn say(&mut self, what: &What) -> Result<(), Over> {
+    async fn say(&mut self, what: &PlatformStep) -> Result<(), ConnectionOver> {
         let message = match what {
-            What::Await { .. } => return Ok(()),
-            What::Frame(frame) => {
+            PlatformStep::Await { .. } => return Ok(()),
+            PlatformStep::Frame(frame) => {
                 let mut frame = frame.clone();
                 for reference in frame.iter_mut().take(2).filter(|reference| !reference.is_null()) {
                     if let Some(theirs) = self.refs.get(&reference.to_string()) {
@@ -197,15 +199,15 @@ impl<'a> Player<'a> {
                 }
                 Message::text(self.stage.recast(Value::Array(frame).to_string()))
             }
-            What::Text(text) => Message::text(self.stage.recast(text.clone())),
-            What::Garbled(bytes) => Message::text("x".repeat(length(*bytes))),
-            What::Binary(bytes) => Message::binary(vec![0_u8; length(*bytes)]),
-            What::End(code) => return self.end(*code).await,
+            PlatformStep::Text(text) => Message::text(self.stage.recast(text.clone())),
+            PlatformStep::Garbled(bytes) => Message::text("x".repeat(length(*bytes))),
+            PlatformStep::Binary(bytes) => Message::binary(vec![0_u8; length(*bytes)]),
+            PlatformStep::End(code) => return self.end(*code).await,
         };
-        self.socket.send(message).await.map_err(|_| Over)
+        self.socket.send(message).await.map_err(|_| ConnectionOver)
     }
 
-    async fn end(&mut self, code: Option<u16>) -> Result<(), Over> {
+    async fn end(&mut self, code: Option<u16>) -> Result<(), ConnectionOver> {
         let Some(code) = code.map(CloseCode::from).filter(|code| code.is_allowed()) else { return Ok(()) };
         let _ = self.socket.close(Some(CloseFrame { code, reason: "".into() })).await;
         // Waits until the client has read the close frame.
@@ -215,7 +217,7 @@ impl<'a> Player<'a> {
     }
 
     /// Reads the client's next frame, if one arrives in time. Answers a heartbeat if the recorded one was answered.
-    async fn listen(&mut self, until: Option<Instant>) -> Result<(), Over> {
+    async fn listen(&mut self, until: Option<Instant>) -> Result<(), ConnectionOver> {
         let message = match until {
             None => self.socket.next().await,
             Some(until) => match timeout_at(until, self.socket.next()).await {
@@ -225,14 +227,14 @@ impl<'a> Player<'a> {
         };
         let text = match message {
             Some(Ok(Message::Text(text))) => text,
-            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Over),
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(ConnectionOver),
             Some(Ok(_)) => return Ok(()),
         };
-        let Ok(frame) = serde_json::from_str::<[Value; 5]>(&text) else { return Err(Over) };
+        let Ok(frame) = serde_json::from_str::<[Value; 5]>(&text) else { return Err(ConnectionOver) };
         if frame[3] == "heartbeat" {
             if self.beats.pop_front().unwrap_or(true) {
                 let reply = json!([frame[0], frame[1], frame[2], "phx_reply", { "status": "ok", "response": {} }]);
-                self.socket.send(Message::text(reply.to_string())).await.map_err(|_| Over)?;
+                self.socket.send(Message::text(reply.to_string())).await.map_err(|_| ConnectionOver)?;
             }
         } else if self.heard.len() < HEARD_MAX {
             self.heard.push_back(frame);

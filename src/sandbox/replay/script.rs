@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::transcript::{Dir, Line, Rest, Upgrade};
+use crate::transcript::{Dir, RestLine, TranscriptLine, Upgrade};
 
 /// A longer recorded pause is shortened to this when it is played.
 const PAUSE_MAX: Duration = Duration::from_secs(600);
@@ -33,15 +33,15 @@ pub enum ScriptError {
 pub struct Script {
     /// The recorded agent.
     pub(super) agent: Option<String>,
-    pub(super) conns: Vec<Conn>,
+    pub(super) conns: Vec<RecordedConnection>,
     pub(super) calls: Vec<Exchange>,
 }
 
 /// One recorded connection, or a refused attempt.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Conn {
+pub(super) struct RecordedConnection {
     pub(super) answer: Upgrade,
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<RecordedStep>,
     /// For each heartbeat of the client, whether it was answered.
     pub(super) beats: Vec<bool>,
     /// The time of its last line.
@@ -51,17 +51,17 @@ pub(super) struct Conn {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Step {
+pub(super) struct RecordedStep {
     /// The pause since the line before.
     pub(super) pause: Duration,
     /// How many answers of the client had been sent before.
     pub(super) after: usize,
-    pub(super) what: What,
+    pub(super) what: PlatformStep,
 }
 
 /// What the platform does next.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum What {
+pub(super) enum PlatformStep {
     /// Waits for the client to send this.
     Await { join_ref: Value, reference: Value, topic: String, event: String },
     /// Sends a frame, with the client's refs in place of the recorded ones.
@@ -79,8 +79,8 @@ pub(super) enum What {
 /// A recorded call with its answer.
 #[derive(Debug, Clone)]
 pub(super) struct Exchange {
-    pub(super) call: Rest,
-    pub(super) answer: Rest,
+    pub(super) call: RestLine,
+    pub(super) answer: RestLine,
     pub(super) took: Duration,
 }
 
@@ -90,7 +90,7 @@ impl Script {
     /// # Errors
     ///
     /// Several agents and none chosen, no such agent, or nothing said.
-    pub fn of(lines: &[Line], agent: Option<&str>) -> Result<Self, ScriptError> {
+    pub fn of(lines: &[TranscriptLine], agent: Option<&str>) -> Result<Self, ScriptError> {
         let agents: BTreeSet<&str> = lines.iter().filter_map(|line| line.agent.as_deref()).collect();
         let agent = match (agent, agents.len()) {
             (Some(agent), _) if agents.contains(agent) => Some(agent.to_owned()),
@@ -114,7 +114,7 @@ impl Script {
 }
 
 /// The agent that the topics name.
-fn topic_agent(lines: &[Line]) -> Option<String> {
+fn topic_agent(lines: &[TranscriptLine]) -> Option<String> {
     let topics = lines.iter().filter_map(|line| line.frame.as_ref()?.get(2)?.as_str()?.split_once(':'));
     topics.map(|(_, agent)| agent.to_owned()).next()
 }
@@ -123,23 +123,23 @@ fn topic_agent(lines: &[Line]) -> Option<String> {
 struct Maker {
     run: u64,
     answers: usize,
-    conns: Vec<Conn>,
+    conns: Vec<RecordedConnection>,
     calls: Vec<Exchange>,
     /// The place in `conns` by run and number.
     places: HashMap<(u64, u64), usize>,
     /// Calls without an answer yet, by run and number.
-    open: HashMap<(u64, u64), (Rest, u64)>,
+    open: HashMap<(u64, u64), (RestLine, u64)>,
 }
 
 impl Maker {
-    fn take(&mut self, line: &Line) {
+    fn take(&mut self, line: &TranscriptLine) {
         if let Some(rest) = &line.rest {
             return self.call(line, rest);
         }
         let (Some(dir), number) = (line.dir, line.conn.unwrap_or(0)) else { return };
         if let (Dir::Out, Some(_)) = (dir, &line.upgrade) {
             self.places.insert((self.run, number), self.conns.len());
-            self.conns.push(Conn { last: line.at, ..Conn::default() });
+            self.conns.push(RecordedConnection { last: line.at, ..RecordedConnection::default() });
             return;
         }
         let Some(conn) = self.places.get(&(self.run, number)).and_then(|&place| self.conns.get_mut(place)) else {
@@ -148,11 +148,11 @@ impl Maker {
         let pause = Duration::from_millis(line.at.unwrap_or(0).saturating_sub(conn.last.unwrap_or(0))).min(PAUSE_MAX);
         conn.last = line.at.or(conn.last);
         if let Some(what) = conn.take(dir, line) {
-            conn.steps.push(Step { pause, after: self.answers, what });
+            conn.steps.push(RecordedStep { pause, after: self.answers, what });
         }
     }
 
-    fn call(&mut self, line: &Line, rest: &Rest) {
+    fn call(&mut self, line: &TranscriptLine, rest: &RestLine) {
         let (key, at) = ((self.run, rest.call), line.at.unwrap_or(0));
         if line.dir == Some(Dir::Out) {
             self.answers += usize::from(rest.path.as_deref() == Some(RESPOND));
@@ -164,22 +164,22 @@ impl Maker {
     }
 }
 
-impl Conn {
-    fn take(&mut self, dir: Dir, line: &Line) -> Option<What> {
+impl RecordedConnection {
+    fn take(&mut self, dir: Dir, line: &TranscriptLine) -> Option<PlatformStep> {
         match dir {
             Dir::Out => self.heard(line.frame.as_ref()?.as_array()?),
             Dir::In => self.said(line),
         }
     }
 
-    fn heard(&mut self, frame: &[Value]) -> Option<What> {
+    fn heard(&mut self, frame: &[Value]) -> Option<PlatformStep> {
         let [join_ref, reference, Value::String(topic), Value::String(event), _] = frame else { return None };
         if event == "heartbeat" {
             self.beats.push(false);
             self.beat_refs.push(reference.clone());
             return None;
         }
-        Some(What::Await {
+        Some(PlatformStep::Await {
             join_ref: join_ref.clone(),
             reference: reference.clone(),
             topic: topic.clone(),
@@ -187,26 +187,26 @@ impl Conn {
         })
     }
 
-    fn said(&mut self, line: &Line) -> Option<What> {
+    fn said(&mut self, line: &TranscriptLine) -> Option<PlatformStep> {
         if let Some(upgrade) = &line.upgrade {
             self.answer = upgrade.clone();
             return None;
         }
         if let Some(frame) = &line.frame {
             return match frame {
-                Value::String(text) => Some(What::Text(text.clone())),
+                Value::String(text) => Some(PlatformStep::Text(text.clone())),
                 Value::Array(frame) if frame.get(2).and_then(Value::as_str) == Some("phoenix") => {
                     if let Some(place) = self.beat_refs.iter().position(|beat| Some(beat) == frame.get(1)) {
                         self.beats[place] = true;
                     }
                     None
                 }
-                Value::Array(frame) => Some(What::Frame(frame.clone())),
-                other => Some(What::Text(other.to_string())),
+                Value::Array(frame) => Some(PlatformStep::Frame(frame.clone())),
+                other => Some(PlatformStep::Text(other.to_string())),
             };
         }
-        let other = line.garbled.map(What::Garbled).or(line.binary.map(What::Binary));
-        other.or(line.close.map(What::End))
+        let other = line.garbled.map(PlatformStep::Garbled).or(line.binary.map(PlatformStep::Binary));
+        other.or(line.close.map(PlatformStep::End))
     }
 }
 
@@ -242,7 +242,7 @@ mod tests {
         let script = Script::of(&read(text).unwrap(), None).unwrap();
         let answers: Vec<_> = script.conns.iter().map(|conn| conn.answer.status.unwrap()).collect();
         assert_eq!(answers, [101, 409, 503]);
-        assert_eq!(script.conns[0].steps[0].what, What::End(None));
+        assert_eq!(script.conns[0].steps[0].what, PlatformStep::End(None));
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Call, empty, pages};
-use crate::sandbox::reply::{Reply, error, json_text, json_value, problem};
-use crate::sandbox::store::{PageWanted, Rows};
+use super::{ApiCall, empty, pages};
+use crate::sandbox::reply::{HttpReply, error, json_text, json_value, problem};
+use crate::sandbox::store::{PageRows, PageWanted};
 
-impl Call<'_> {
+impl ApiCall<'_> {
     /// `agent/peers`, `agent/chats` and the paths below; `None` for paths that are not imitated.
-    pub(super) fn chats(&self, path: &str) -> Option<Reply> {
+    pub(super) fn chats(&self, path: &str) -> Option<HttpReply> {
         let parts: Vec<&str> = path.strip_prefix("agent/")?.split('/').collect();
         let get = self.parts.method == Method::GET;
         Some(match (&self.parts.method, parts.as_slice()) {
@@ -47,19 +47,19 @@ impl Call<'_> {
         })
     }
 
-    pub(super) fn paged(&self, list: impl FnOnce(PageWanted) -> Rows) -> Reply {
+    pub(super) fn paged(&self, list: impl FnOnce(PageWanted) -> PageRows) -> HttpReply {
         let page = match self.page() {
             Ok(page) => page,
             Err(refusal) => return *refusal,
         };
-        let Rows { rows, total } = list(page);
+        let PageRows { rows, total } = list(page);
         let metadata = json!({
             "page": page.page, "page_size": page.size, "total_count": total, "total_pages": pages(total, page),
         });
         json_text(200, format!("{{\"data\":[{}],\"metadata\":{metadata}}}", rows.join(",")))
     }
 
-    fn make_room(&self) -> Reply {
+    fn make_room(&self) -> HttpReply {
         let body = match self.json() {
             Ok(body) => body,
             Err(refusal) => return *refusal,
@@ -77,7 +77,7 @@ impl Call<'_> {
     }
 
     /// The reply to a message in a room where nobody listens.
-    fn said(&self, mut data: Value) -> Reply {
+    fn said(&self, mut data: Value) -> HttpReply {
         data["id"] = uuid::Uuid::new_v4().to_string().into();
         json_value(201, &json!({ "data": data }))
     }

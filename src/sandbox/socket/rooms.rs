@@ -5,7 +5,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::Link;
 use super::frames::{Incoming, NULL, event_frame, reply_frame};
-use crate::sandbox::hub::Order;
+use crate::sandbox::hub::ConnectionOrder;
 
 const PREFIXES: [&str; 2] = ["chat_room", "room_participants"];
 
@@ -16,7 +16,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     }
 
     /// One frame of the client about a room.
-    pub(super) async fn room_frame(&mut self, frame: &Incoming) -> Result<(), Order> {
+    pub(super) async fn room_frame(&mut self, frame: &Incoming) -> Result<(), ConnectionOrder> {
         let Incoming { join_ref, r#ref, topic, event } = frame;
         let ours = topic
             .split_once(':')

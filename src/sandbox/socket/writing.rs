@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::Link;
 use crate::sandbox::fault::{Do, Fault};
-use crate::sandbox::hub::{Channel, Order};
+use crate::sandbox::hub::{ConnectionOrder, SandboxTopic};
 use crate::sandbox::malformed;
 use crate::sandbox::shared::STALL;
 
@@ -19,7 +19,12 @@ const LATE_MAX: usize = 10_000;
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     /// Writes a frame, changed by the fault.
-    pub(super) async fn deliver(&mut self, fault: Option<Fault>, frame: String, topic: &str) -> Result<(), Order> {
+    pub(super) async fn deliver(
+        &mut self,
+        fault: Option<Fault>,
+        frame: String,
+        topic: &str,
+    ) -> Result<(), ConnectionOrder> {
         if let Some(fault) = fault {
             let right = Message::text(frame.as_str());
             match fault.what {
@@ -44,7 +49,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
                 }
                 Do::CrashChannel => {
                     self.write(right).await?;
-                    return self.crash(Channel::Contacts).await;
+                    return self.crash(SandboxTopic::Contacts).await;
                 }
                 Do::Status | Do::ApplyThenFail | Do::StaleList => {}
                 Do::EdgePage | Do::BadRow | Do::Throttle => {}
@@ -55,25 +60,25 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     }
 
     /// Nothing is written or read until the pause is over or the connection must end. Earlier writes are flushed.
-    pub(super) async fn stall(&mut self, pause: Duration) -> Result<(), Order> {
+    pub(super) async fn stall(&mut self, pause: Duration) -> Result<(), ConnectionOrder> {
         self.flush().await?;
         tokio::select! {
             () = tokio::time::sleep(pause) => Ok(()),
-            () = self.stop.cancelled() => Err(Order::Close(1012, "stopped")),
+            () = self.stop.cancelled() => Err(ConnectionOrder::Close(1012, "stopped")),
             Some(order) = self.orders.recv() => Err(order),
         }
     }
 
     /// What a fault does to this connection itself.
-    pub(super) fn strike_self(&self, fault: &Fault) -> Option<Order> {
+    pub(super) fn strike_self(&self, fault: &Fault) -> Option<ConnectionOrder> {
         match fault.what {
             Do::Close => Some(crate::sandbox::shared::close(fault)),
-            Do::Supersede => Some(Order::Supersede),
+            Do::Supersede => Some(ConnectionOrder::Supersede),
             Do::Ghost => {
                 if let Some(agent) = self.agent {
                     self.shared.strike_socket(fault, agent);
                 }
-                Some(Order::Close(0, "fault"))
+                Some(ConnectionOrder::Close(0, "fault"))
             }
             _ => None,
         }
@@ -86,12 +91,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     }
 
     /// Writes a frame, then the held frames that were waiting for one.
-    pub(super) async fn write(&mut self, message: Message) -> Result<(), Order> {
+    pub(super) async fn write(&mut self, message: Message) -> Result<(), ConnectionOrder> {
         self.feed(message).await?;
         if self.late.is_empty() { Ok(()) } else { self.release(|_, until_next| until_next).await }
     }
 
-    pub(super) async fn release(&mut self, which: impl Fn(Instant, bool) -> bool) -> Result<(), Order> {
+    pub(super) async fn release(&mut self, which: impl Fn(Instant, bool) -> bool) -> Result<(), ConnectionOrder> {
         let (out, kept) = std::mem::take(&mut self.late).into_iter().partition(|(due, next, _)| which(*due, *next));
         self.late = kept;
         let out: Vec<(Instant, bool, Message)> = out;
@@ -101,17 +106,17 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         self.flush().await
     }
 
-    pub(super) async fn feed(&mut self, message: Message) -> Result<(), Order> {
+    pub(super) async fn feed(&mut self, message: Message) -> Result<(), ConnectionOrder> {
         match timeout(self.shared.options.idle, self.socket.feed(message)).await {
             Ok(Ok(())) => Ok(()),
-            _ => Err(Order::Close(0, "gone")),
+            _ => Err(ConnectionOrder::Close(0, "gone")),
         }
     }
 
-    pub(super) async fn flush(&mut self) -> Result<(), Order> {
+    pub(super) async fn flush(&mut self) -> Result<(), ConnectionOrder> {
         match timeout(self.shared.options.idle, self.socket.flush()).await {
             Ok(Ok(())) => Ok(()),
-            _ => Err(Order::Close(0, "gone")),
+            _ => Err(ConnectionOrder::Close(0, "gone")),
         }
     }
 }

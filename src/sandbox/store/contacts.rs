@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{PageWanted, PartyIndex, Problem, PushedEvent, Rows, Store, plain};
+use super::{PageRows, PageWanted, PartyIndex, Problem, PushedEvent, Store, plain};
 use crate::clock::Now;
 use crate::sandbox::wire::ContactState;
 use crate::sandbox::world::PartyKind;
@@ -122,7 +122,7 @@ impl Store {
         party: PartyIndex,
         page: PageWanted,
         online: impl Fn(PartyIndex) -> bool,
-    ) -> Rows {
+    ) -> PageRows {
         let all = &self.contacts[party];
         let show = |row: &ContactRow| {
             let mut shown = json!({
@@ -132,7 +132,7 @@ impl Store {
             row.add_ids(&mut shown);
             super::json(&shown)
         };
-        Rows { rows: all.values().skip(page.skip()).take(page.take()).map(show).collect(), total: all.len() }
+        PageRows { rows: all.values().skip(page.skip()).take(page.take()).map(show).collect(), total: all.len() }
     }
 
     /// Lists a contact with another handle, or with none.

@@ -4,10 +4,10 @@ use std::collections::hash_map;
 
 use jiff::Timestamp;
 
-use super::{PartyIndex, Problem, PushedEvent, REQUESTS_MAX, Row, Store, plain, wire_time};
+use super::{PartyIndex, Problem, PushedEvent, REQUESTS_MAX, RequestRecord, Store, plain, wire_time};
 use crate::clock::Now;
 use crate::model::Handle;
-use crate::sandbox::wire::{NewRequest, Status};
+use crate::sandbox::wire::{NewRequest, SandboxStatus};
 use crate::sandbox::world::PartyKind;
 
 const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -98,7 +98,7 @@ impl Store {
         if let Some(from) = from {
             self.sent[from].insert((inserted_at, index));
         }
-        self.requests.push(Row {
+        self.requests.push(RequestRecord {
             id,
             to,
             from,
@@ -107,7 +107,7 @@ impl Store {
             message,
             from_id,
             owner_id,
-            status: Status::Pending,
+            status: SandboxStatus::Pending,
             inserted_at,
             created: now.mono,
             settled: None,
@@ -135,7 +135,7 @@ impl Store {
         message: Option<String>,
         now: Now,
         pushed: &mut Vec<PushedEvent>,
-    ) -> Result<(String, Status), Problem> {
+    ) -> Result<(String, SandboxStatus), Problem> {
         if Handle::parse(handle).is_err() {
             return Err(Problem::Malformed("/handle", "is no handle"));
         }
@@ -150,8 +150,8 @@ impl Store {
             return Err(Problem::Conflict("already_pending", "your request is pending already"));
         }
         if let Some(inverse) = self.pending_between(to, by) {
-            self.settle(inverse, Status::Approved, "inverse request", now, pushed);
-            return Ok((self.requests[inverse].id.clone(), Status::Approved));
+            self.settle(inverse, SandboxStatus::Approved, "inverse request", now, pushed);
+            return Ok((self.requests[inverse].id.clone(), SandboxStatus::Approved));
         }
         if self.requests.len() >= REQUESTS_MAX {
             return Err(Problem::Invalid("the sandbox is full".into()));
@@ -170,6 +170,6 @@ impl Store {
         };
         let index = self.insert(draft, now)?;
         pushed.push(self.tell_received(index));
-        Ok((id, Status::Pending))
+        Ok((id, SandboxStatus::Pending))
     }
 }

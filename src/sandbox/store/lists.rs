@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::{PartyIndex, Row, Store, json};
+use super::{PartyIndex, RequestRecord, Store, json};
 use crate::clock::Mono;
-use crate::sandbox::wire::Status;
+use crate::sandbox::wire::SandboxStatus;
 use crate::sandbox::world::PartyKind;
 
 /// Which page of a list, and its size.
@@ -28,7 +28,7 @@ impl PageWanted {
 
 /// The rows of a page, as JSON, and the total number.
 #[derive(Debug, Default)]
-pub struct Rows {
+pub struct PageRows {
     /// JSON, one a row.
     pub rows: Vec<String>,
     /// In all.
@@ -37,7 +37,7 @@ pub struct Rows {
 
 impl Store {
     /// Pending requests to `party`, newest first; with `as_of`, as they were at that moment.
-    pub(crate) fn list_received(&self, party: PartyIndex, page: PageWanted, as_of: Option<Mono>) -> Rows {
+    pub(crate) fn list_received(&self, party: PartyIndex, page: PageWanted, as_of: Option<Mono>) -> PageRows {
         let show = |index: &usize| {
             let row = &self.requests[*index];
             // Only agents have a picture.
@@ -54,15 +54,15 @@ impl Store {
                 .collect();
             was.sort_unstable_by(|a, b| b.cmp(a));
             let rows = was.iter().skip(page.skip()).take(page.take()).map(|(_, index)| show(index)).collect();
-            return Rows { rows, total: was.len() };
+            return PageRows { rows, total: was.len() };
         }
         let all = &self.received[party];
         let rows = all.iter().rev().skip(page.skip()).take(page.take()).map(|(_, index)| show(index)).collect();
-        Rows { rows, total: all.len() }
+        PageRows { rows, total: all.len() }
     }
 
     /// Requests from `party` of this status (`None`: of every), newest first.
-    pub(crate) fn list_sent(&self, party: PartyIndex, page: PageWanted, status: Option<Status>) -> Rows {
+    pub(crate) fn list_sent(&self, party: PartyIndex, page: PageWanted, status: Option<SandboxStatus>) -> PageRows {
         let show = |index: usize| {
             let row = &self.requests[index];
             let to = &self.parties[row.to];
@@ -71,14 +71,14 @@ impl Store {
                 "status": row.status, "inserted_at": row.inserted_at,
             }))
         };
-        if status == Some(Status::Pending) {
+        if status == Some(SandboxStatus::Pending) {
             let all = &self.sent[party];
             let rows = all.iter().rev().skip(page.skip()).take(page.take()).map(|(_, index)| show(*index)).collect();
-            return Rows { rows, total: all.len() };
+            return PageRows { rows, total: all.len() };
         }
-        let fits = |row: &Row| row.from == Some(party) && status.is_none_or(|status| row.status == status);
+        let fits = |row: &RequestRecord| row.from == Some(party) && status.is_none_or(|status| row.status == status);
         let all: Vec<usize> = (0..self.requests.len()).rev().filter(|index| fits(&self.requests[*index])).collect();
         let rows = all.iter().skip(page.skip()).take(page.take()).map(|index| show(*index)).collect();
-        Rows { rows, total: all.len() }
+        PageRows { rows, total: all.len() }
     }
 }

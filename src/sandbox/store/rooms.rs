@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{PageWanted, PartyIndex, Problem, PushedEvent, Rows, Store};
+use super::{PageRows, PageWanted, PartyIndex, Problem, PushedEvent, Store};
 use crate::clock::Now;
 
 /// Most rooms of one agent.
@@ -55,10 +55,10 @@ impl Store {
     }
 
     /// The agent's rooms, oldest first.
-    pub(crate) fn list_rooms(&self, agent: PartyIndex, page: PageWanted) -> Rows {
+    pub(crate) fn list_rooms(&self, agent: PartyIndex, page: PageWanted) -> PageRows {
         let all = &self.rooms[agent];
         let rows = all.iter().skip(page.skip()).take(page.take()).map(|room| super::json(&room.json())).collect();
-        Rows { rows, total: all.len() }
+        PageRows { rows, total: all.len() }
     }
 
     /// The participants of this agent's rooms: only the agent itself.
@@ -71,7 +71,12 @@ impl Store {
     }
 
     /// Everybody else in this world.
-    pub(crate) fn list_peers(&self, agent: PartyIndex, page: PageWanted, online: impl Fn(PartyIndex) -> bool) -> Rows {
+    pub(crate) fn list_peers(
+        &self,
+        agent: PartyIndex,
+        page: PageWanted,
+        online: impl Fn(PartyIndex) -> bool,
+    ) -> PageRows {
         let show = |peer: PartyIndex| {
             let (party, is_contact) = (&self.parties[peer], self.is_contact(agent, peer));
             super::json(&json!({
@@ -81,6 +86,6 @@ impl Store {
             }))
         };
         let all = (0..self.parties.len()).filter(|peer| *peer != agent);
-        Rows { rows: all.skip(page.skip()).take(page.take()).map(show).collect(), total: self.parties.len() - 1 }
+        PageRows { rows: all.skip(page.skip()).take(page.take()).map(show).collect(), total: self.parties.len() - 1 }
     }
 }

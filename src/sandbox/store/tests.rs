@@ -32,37 +32,37 @@ fn a_request_is_answered_once() {
     assert_eq!(events(&pushed), [(0, "contact_request_received")]);
     pushed.clear();
     assert_eq!(
-        store.respond(1, Action::Approve, 0, at(2), &mut pushed),
+        store.respond(1, AnswerAction::Approve, 0, at(2), &mut pushed),
         Err(Problem::NotFound("no such contact request"))
     );
     assert_eq!(
-        store.respond(0, Action::Cancel, 0, at(2), &mut pushed),
+        store.respond(0, AnswerAction::Cancel, 0, at(2), &mut pushed),
         Err(Problem::NotFound("no such contact request"))
     );
     assert_eq!(pushed.len(), 0);
-    assert_eq!(store.respond(0, Action::Approve, 0, at(2), &mut pushed), Ok(Status::Approved));
+    assert_eq!(store.respond(0, AnswerAction::Approve, 0, at(2), &mut pushed), Ok(SandboxStatus::Approved));
     assert_eq!(
         events(&pushed),
         [(0, "contact_request_updated"), (1, "contact_request_updated"), (0, "contact_added"), (1, "contact_added")]
     );
     pushed.clear();
-    assert!(matches!(store.respond(0, Action::Reject, 0, at(3), &mut pushed), Err(Problem::Conflict(..))));
+    assert!(matches!(store.respond(0, AnswerAction::Reject, 0, at(3), &mut pushed), Err(Problem::Conflict(..))));
     assert!(pushed.is_empty());
     let http: Vec<u16> = store.requests[0].answers.iter().map(|answer| answer.http).collect();
     assert_eq!(http, [404, 404, 200, 409]);
-    assert_eq!(store.requests[0].status, Status::Approved);
+    assert_eq!(store.requests[0].status, SandboxStatus::Approved);
 }
 
 #[test]
 fn an_inverse_request_is_an_approval() {
     let (mut store, mut pushed) = (store(), Vec::new());
     let (id, status) = store.add(0, "@maria/b", None, at(1), &mut pushed).unwrap();
-    assert_eq!(status, Status::Pending);
+    assert_eq!(status, SandboxStatus::Pending);
     assert!(matches!(store.add(0, "maria/b", None, at(1), &mut pushed), Err(Problem::Conflict("already_pending", _))));
     assert!(matches!(store.add(0, "john/a", None, at(1), &mut pushed), Err(Problem::Conflict("cannot_add_self", _))));
     assert!(matches!(store.add(0, "a b", None, at(1), &mut pushed), Err(Problem::Malformed("/handle", _))));
     assert!(matches!(store.add(0, "nobody", None, at(1), &mut pushed), Err(Problem::NotFound(_))));
-    assert_eq!(store.add(1, "john/a", None, at(2), &mut pushed), Ok((id, Status::Approved)));
+    assert_eq!(store.add(1, "john/a", None, at(2), &mut pushed), Ok((id, SandboxStatus::Approved)));
     assert!(matches!(store.add(1, "john/a", None, at(3), &mut pushed), Err(Problem::Conflict("already_contacts", _))));
     assert_eq!(store.list_contacts(0, PAGE, |_| false).total, 1);
     pushed.clear();
@@ -76,13 +76,13 @@ fn an_inverse_request_is_an_approval() {
 fn what_was_cancelled_or_expired_is_not_found() {
     let (mut store, mut pushed) = (store(), Vec::new());
     store.add(0, "maria/b", None, at(1), &mut pushed).unwrap();
-    assert_eq!(store.by_other_handle(1, Action::Reject, "@John/A"), Some(0));
-    let index = store.by_other_handle(0, Action::Cancel, "maria/b").unwrap();
-    assert_eq!(store.respond(0, Action::Cancel, index, at(2), &mut pushed), Ok(Status::Cancelled));
-    assert!(matches!(store.respond(1, Action::Approve, index, at(3), &mut pushed), Err(Problem::NotFound(_))));
+    assert_eq!(store.by_other_handle(1, AnswerAction::Reject, "@John/A"), Some(0));
+    let index = store.by_other_handle(0, AnswerAction::Cancel, "maria/b").unwrap();
+    assert_eq!(store.respond(0, AnswerAction::Cancel, index, at(2), &mut pushed), Ok(SandboxStatus::Cancelled));
+    assert!(matches!(store.respond(1, AnswerAction::Approve, index, at(3), &mut pushed), Err(Problem::NotFound(_))));
     assert_eq!(store.list_received(1, PAGE, None).total, 0);
-    assert_eq!(store.list_sent(0, PAGE, Some(Status::Pending)).total, 0);
-    assert_eq!(store.list_sent(0, PAGE, Some(Status::Cancelled)).total, 1);
+    assert_eq!(store.list_sent(0, PAGE, Some(SandboxStatus::Pending)).total, 0);
+    assert_eq!(store.list_sent(0, PAGE, Some(SandboxStatus::Cancelled)).total, 1);
     assert_eq!(store.list_sent(0, PAGE, None).total, 1);
 }
 
@@ -98,7 +98,7 @@ fn pages_hold_all_newest_first_and_a_stale_one_what_was() {
     assert!(page.rows[50].contains("\"old\""));
     assert!(store.list_received(0, PAGE, None).rows[0].contains("\"r254\""));
     assert!(store.list_received(0, PageWanted { page: 4, size: 100 }, None).rows.is_empty());
-    store.respond(0, Action::Reject, 0, at(10), &mut pushed).unwrap();
+    store.respond(0, AnswerAction::Reject, 0, at(10), &mut pushed).unwrap();
     assert_eq!(store.list_received(0, PAGE, None).total, 250);
     assert_eq!(store.list_received(0, PAGE, Some(at(9).mono)).total, 251);
     assert_eq!(store.list_received(0, PAGE, Some(at(1).mono)).total, 250);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ledger::read::{Filter, WantedContacts};
-use crate::ledger::{At, LedgerReader, RecordedRequest};
-use crate::model::{AgentId, Handle, Outcome, RequestId, StrangerText, Target, Verdict};
+use crate::ledger::{LedgerAddress, LedgerReader, RecordedRequest};
+use crate::model::{AgentId, Handle, Outcome, PersonTarget, RequestId, StrangerText, Verdict};
 use crate::ops::control::wire::{DoubtRow, PendingRow};
 use crate::policy::By;
 use crate::policy::doubts::{Fact, SHOWN_MAX};
@@ -35,7 +35,7 @@ pub(super) fn ambiguous(target: &str, rows: &[&PendingRow], now: Timestamp) -> S
 }
 
 /// The id that a person means by its beginning, if only one id that a doubt rests on begins so.
-pub(super) fn doubted(target: Target, rows: &[DoubtRow]) -> Result<Target, String> {
+pub(super) fn doubted(target: PersonTarget, rows: &[DoubtRow]) -> Result<PersonTarget, String> {
     let ids: BTreeSet<&str> = rows
         .iter()
         .filter(|row| [Fact::Rejected, Fact::Approved].iter().any(|fact| row.fact == fact.as_str()))
@@ -50,7 +50,7 @@ pub(super) fn doubted(target: Target, rows: &[DoubtRow]) -> Result<Target, Strin
         [_] if rows.iter().any(|row| rows.iter().filter(|other| other.agent == row.agent).count() >= SHOWN_MAX) => {
             Err(format!("there are too many doubts to say which one `{shown}` is the beginning of: write the whole id"))
         }
-        [only] => Ok(RequestId::parse(only).map_or(target, Target::Id)),
+        [only] => Ok(RequestId::parse(only).map_or(target, PersonTarget::Id)),
         [..] => Err(format!("several doubts rest on ids that begin with `{shown}`: write more of the one you mean")),
     }
 }
@@ -75,7 +75,7 @@ pub(super) fn not_typed(target: &str, rows: &[PendingRow]) -> Option<String> {
 /// Who answered it already, and when, according to the ledger. Reads the ledger, so it blocks.
 /// `for_a_time`: an approval with an end was wanted. `others`: the agents that other doormen hold, each with the name of its doorman.
 pub(super) fn already(
-    path: &At,
+    path: &LedgerAddress,
     target: &str,
     agent: Option<AgentId>,
     for_a_time: bool,
@@ -83,7 +83,7 @@ pub(super) fn already(
     now: Timestamp,
 ) -> Option<String> {
     let reader = LedgerReader::open(path).ok()?;
-    let meant = Target::parse(target);
+    let meant = PersonTarget::parse(target);
     let by_id = meant.id().and_then(|id| reader.request(&id).ok().flatten());
     let recorded = by_id.or_else(|| {
         let handle = Some(meant.handle()?.to_string());

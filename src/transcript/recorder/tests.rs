@@ -1,14 +1,14 @@
 //! What a recording contains, and what it must not contain.
 
 use super::*;
-use crate::transcript::{Line, read};
+use crate::transcript::{TranscriptLine, read};
 
-fn recorded(text: bool, most: u64, work: impl FnOnce(&Recorder, &AgentId)) -> (String, u32) {
+fn recorded(text: bool, most: u64, work: impl FnOnce(&TranscriptRecorder, &AgentId)) -> (String, u32) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("transcript.jsonl");
     let redact = Redact::default();
     redact.add("band-key-of-the-porter");
-    let recorder = Recorder::open(&path, text, most, redact, Clock::start()).unwrap();
+    let recorder = TranscriptRecorder::open(&path, text, most, redact, Clock::start()).unwrap();
     work(&recorder, &AgentId::parse("a-1").unwrap());
     assert!(recorder.finish(files::TIME));
     let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
@@ -34,7 +34,7 @@ fn a_key_is_not_written_even_where_the_platform_repeats_it_and_text_was_asked_fo
 
 #[test]
 fn text_is_kept_only_where_that_was_asked_for() {
-    let say = |recorder: &Recorder, agent: &AgentId| {
+    let say = |recorder: &TranscriptRecorder, agent: &AgentId| {
         recorder.frame(agent, 1, Dir::In, r#"["1",null,"t","e",{"from_handle":"ann","message":"hello"}]"#);
         recorder.frame(agent, 1, Dir::In, "hello ann");
     };
@@ -52,7 +52,10 @@ fn a_file_that_is_full_ends_the_recording_and_says_so() {
     });
     assert!(written.len() < 2_200, "{}", written.len());
     let lines = read(&written).unwrap();
-    assert!(matches!(lines.last(), Some(Line { note: Some(note), .. }) if note.contains("its bound")), "{written}");
+    assert!(
+        matches!(lines.last(), Some(TranscriptLine { note: Some(note), .. }) if note.contains("its bound")),
+        "{written}"
+    );
 }
 
 #[test]
@@ -62,12 +65,16 @@ fn a_file_is_appended_to_made_private_and_never_reached_by_a_link() {
     std::fs::write(&path, "").unwrap();
     std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     for _ in 0..2 {
-        Recorder::open(&path, false, RECORD_BYTES_MAX, Redact::default(), Clock::start()).unwrap().finish(files::TIME);
+        TranscriptRecorder::open(&path, false, RECORD_BYTES_MAX, Redact::default(), Clock::start())
+            .unwrap()
+            .finish(files::TIME);
     }
     assert_eq!(read(&std::fs::read_to_string(&path).unwrap()).unwrap().len(), 2);
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let link = directory.path().join("link");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    assert!(Recorder::open(&link, false, RECORD_BYTES_MAX, Redact::default(), Clock::start()).is_err());
-    assert!(Recorder::open(directory.path(), false, RECORD_BYTES_MAX, Redact::default(), Clock::start()).is_err());
+    assert!(TranscriptRecorder::open(&link, false, RECORD_BYTES_MAX, Redact::default(), Clock::start()).is_err());
+    assert!(
+        TranscriptRecorder::open(directory.path(), false, RECORD_BYTES_MAX, Redact::default(), Clock::start()).is_err()
+    );
 }

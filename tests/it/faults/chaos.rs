@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use doorman::sandbox::Do;
-use doorman::sandbox::wire::Counts;
+use doorman::sandbox::wire::RequestCounts;
 use fastrand::Rng;
 use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
@@ -19,7 +19,7 @@ const COURSES: u64 = 6;
 /// Events in each course.
 const STEPS: u32 = 60;
 
-async fn course(seed: u64) -> Result<Counts, String> {
+async fn course(seed: u64) -> Result<RequestCounts, String> {
     let mut rng = Rng::with_seed(seed);
     let mut site = Site::start().await;
     let mut faults = super::matrix::faults();
@@ -63,7 +63,7 @@ async fn course(seed: u64) -> Result<Counts, String> {
     end(&site, daemon).await
 }
 
-async fn end(site: &Site, daemon: Daemon) -> Result<Counts, String> {
+async fn end(site: &Site, daemon: Daemon) -> Result<RequestCounts, String> {
     site.until("all decided", all_decided).await.map_err(|why| format!("{why}\n{}", daemon.tail(25)))?;
     live_again(site, &daemon, "after").await?;
     let lines = daemon.stop().await?;

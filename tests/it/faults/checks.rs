@@ -4,25 +4,25 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use doorman::sandbox::wire::RequestState;
-use doorman::sandbox::{Control, Status};
+use doorman::sandbox::{Control, SandboxStatus};
 
 use super::daemon::Daemon;
 use super::site::{AGENT, Site};
 
 /// Whether every request that must be answered is answered.
 pub fn all_decided(control: &Control) -> bool {
-    control.state().requests.iter().all(|request| due(request).is_none_or(|_| request.status != Status::Pending))
+    control.state().requests.iter().all(|request| due(request).is_none_or(|_| request.status != SandboxStatus::Pending))
 }
 
 /// The status that a request must get; `None` if it waits for a person.
-fn due(request: &RequestState) -> Option<Status> {
+fn due(request: &RequestState) -> Option<SandboxStatus> {
     // doorman answers nothing for other agents.
     if request.to != AGENT {
         return None;
     }
     match request.from_handle.as_deref().and_then(|handle| handle.split('/').next()) {
-        Some("friends") => Some(Status::Approved),
-        Some("foes") => Some(Status::Rejected),
+        Some("friends") => Some(SandboxStatus::Approved),
+        Some("foes") => Some(SandboxStatus::Rejected),
         _ => None,
     }
 }
@@ -55,7 +55,7 @@ pub fn nothing_twice(site: &Site, twice: bool) -> Result<(), String> {
                     return Err(format!("answered again: {}", said()));
                 }
             }
-            None if request.status != Status::Pending || request.answered != 0 => {
+            None if request.status != SandboxStatus::Pending || request.answered != 0 => {
                 return Err(format!("answered without a rule: {}", said()));
             }
             None => {}

@@ -3,7 +3,7 @@
 use doorman::agent::Notice;
 use doorman::clock::Clock;
 use doorman::daemon::Daemon;
-use doorman::sandbox::{NewRequest, Status};
+use doorman::sandbox::{NewRequest, SandboxStatus};
 use jiff::SignedDuration;
 use tokio::time::timeout;
 
@@ -59,7 +59,7 @@ impl Doorman {
 
     fn approved(&self) -> Vec<String> {
         let requests = self.site.control.state().requests.into_iter();
-        requests.filter(|request| request.status == Status::Approved).map(|request| request.id).collect()
+        requests.filter(|request| request.status == SandboxStatus::Approved).map(|request| request.id).collect()
     }
 }
 

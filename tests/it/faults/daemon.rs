@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use doorman::agent::Notice;
 use doorman::clock::Clock;
 use doorman::config::{self, Env, Overrides};
-use doorman::daemon::Options;
+use doorman::daemon::DaemonOptions;
 use doorman::model::AgentId;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -23,7 +23,7 @@ use super::site::TIME;
 pub async fn here(config: &Path, clock: Clock) -> (doorman::daemon::Daemon, Notices) {
     let loaded = config::load(Some(config), &Env::default(), &Overrides::default()).unwrap();
     let (observer, notices) = mpsc::unbounded_channel();
-    let options = Options { observer: Some(observer), ..Options::unattended(clock, 1, config) };
+    let options = DaemonOptions { observer: Some(observer), ..DaemonOptions::unattended(clock, 1, config) };
     (doorman::daemon::Daemon::start(loaded.settings, options).await.unwrap(), notices)
 }
 

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use doorman::agent::Notice;
 use doorman::clock::Clock;
 use doorman::model::AgentState;
-use doorman::sandbox::{At, Control, Do, Fault, NewRequest, Sandbox, SandboxOptions, Status, World};
-use doorman::supervisor::Order;
+use doorman::sandbox::{Control, Do, Fault, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
+use doorman::supervisor::SupervisorOrder;
 use tokio::time::timeout;
 
 use super::daemon::{Notices, here};
@@ -32,7 +32,7 @@ fn ask(control: &Control, agent: usize, mark: &str) {
     control.request(&new).unwrap();
 }
 
-fn status(control: &Control, mark: &str, agent: usize) -> Status {
+fn status(control: &Control, mark: &str, agent: usize) -> SandboxStatus {
     let id = format!("{mark}-{agent}");
     control.state().requests.into_iter().find(|request| request.id == id).unwrap().status
 }
@@ -82,12 +82,12 @@ async fn one_in_trouble_is_in_nobodys_way() {
     until(&mut notices, (0..AGENTS).filter(|agent| *agent != REFUSED).collect(), live).await;
 
     // All faults at the same time.
-    control.fault(Fault::new(At::Respond, Do::Stall).ms(600_000).count(0).agent(&id(SLOW))).unwrap();
+    control.fault(Fault::new(FaultPlace::Respond, Do::Stall).ms(600_000).count(0).agent(&id(SLOW))).unwrap();
     ask(&control, SLOW, "trouble");
     let flood = NewRequest::to(&id(FLOODED)).from("friends/{n}").id("flood-{n}").count(FLOOD);
     let flooding = control.clone();
     let flood = tokio::task::spawn_blocking(move || flooding.request(&flood).map(drop));
-    daemon.orders.send(Order::Panic(PANICS)).await.unwrap();
+    daemon.orders.send(SupervisorOrder::Panic(PANICS)).await.unwrap();
     ask(&control, REFUSED, "trouble");
     for round in 0..5 {
         let mark = format!("round{round}");
@@ -97,12 +97,12 @@ async fn one_in_trouble_is_in_nobodys_way() {
         until(&mut notices, (FIRST_WELL..AGENTS).collect(), is_answered).await;
     }
     flood.await.unwrap().unwrap();
-    let answered = |request: &&doorman::sandbox::wire::RequestState| request.status == Status::Approved;
+    let answered = |request: &&doorman::sandbox::wire::RequestState| request.status == SandboxStatus::Approved;
     let requests = control.state().requests;
     let of_flood = requests.iter().filter(|request| request.id.starts_with("flood")).filter(answered).count() as u64;
     assert!(of_flood < FLOOD, "the others waited for the flood to end");
-    assert_eq!(status(&control, "trouble", SLOW), Status::Pending);
-    assert_eq!(status(&control, "trouble", REFUSED), Status::Pending);
+    assert_eq!(status(&control, "trouble", SLOW), SandboxStatus::Pending);
+    assert_eq!(status(&control, "trouble", REFUSED), SandboxStatus::Pending);
 
     // Each agent recovers when its fault ends: the one that panicked has started again, the refused one gets a good
     // key.
@@ -112,7 +112,7 @@ async fn one_in_trouble_is_in_nobodys_way() {
     ask(&control, PANICS, "after");
     let well = async {
         let asked = [("after", PANICS), ("trouble", SLOW), ("trouble", REFUSED)];
-        while asked.iter().any(|(mark, agent)| status(&control, mark, *agent) != Status::Approved) {
+        while asked.iter().any(|(mark, agent)| status(&control, mark, *agent) != SandboxStatus::Approved) {
             notices.recv().await.unwrap();
         }
     };

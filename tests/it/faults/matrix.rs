@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use doorman::sandbox::{At, Do, Fault};
+use doorman::sandbox::{Do, Fault, FaultPlace};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -16,7 +16,15 @@ const AT_ONCE: usize = 10;
 /// Requests of each kind in a burst and in a backlog: the backlog has more than one page.
 const EACH: u64 = 60;
 
-const POINTS: [At; 7] = [At::Upgrade, At::Join, At::Heartbeat, At::Push, At::Me, At::List, At::Respond];
+const POINTS: [FaultPlace; 7] = [
+    FaultPlace::Upgrade,
+    FaultPlace::Join,
+    FaultPlace::Heartbeat,
+    FaultPlace::Push,
+    FaultPlace::Me,
+    FaultPlace::List,
+    FaultPlace::Respond,
+];
 const DEEDS: [Do; 13] = [
     Do::Close,
     Do::Drop,
@@ -55,18 +63,18 @@ pub fn faults() -> Vec<Fault> {
             match (what, at) {
                 (Do::Close, _) => all.extend([0, 1000, 1012, 1013].map(|code| fault.clone().code(code))),
                 (Do::Stall, _) => all.push(fault.ms(1500)),
-                (Do::Delay, At::Respond) => all.extend([100, 3500].map(|ms| fault.clone().ms(ms))),
+                (Do::Delay, FaultPlace::Respond) => all.extend([100, 3500].map(|ms| fault.clone().ms(ms))),
                 (Do::Delay, _) => all.extend([100, 1500].map(|ms| fault.clone().ms(ms))),
-                (Do::Reorder, At::Push | At::Join | At::Heartbeat) => all.push(fault.ms(200)),
+                (Do::Reorder, FaultPlace::Push | FaultPlace::Join | FaultPlace::Heartbeat) => all.push(fault.ms(200)),
                 (Do::Ghost, _) => all.push(fault.ms(600)),
                 (Do::StaleList, _) => all.push(fault.ms(3000)),
-                (Do::Status, At::Upgrade | At::Me | At::List | At::Respond) => {
+                (Do::Status, FaultPlace::Upgrade | FaultPlace::Me | FaultPlace::List | FaultPlace::Respond) => {
                     all.extend([401, 429, 503].map(|code| fault.clone().code(code)));
-                    if at != At::Respond {
+                    if at != FaultPlace::Respond {
                         all.push(fault.code(403));
                     }
                 }
-                (Do::ApplyThenFail, At::Respond) => all.extend([fault.clone(), fault.code(503)]),
+                (Do::ApplyThenFail, FaultPlace::Respond) => all.extend([fault.clone(), fault.code(503)]),
                 _ => all.push(fault),
             }
         }
@@ -78,12 +86,13 @@ async fn case(fault: Fault, situation: Situation) -> Result<(), String> {
     let site = Site::start().await;
     // The daemon asks who owns the key until it gets a reply. A fault that does not prevent the reply happens only
     // once.
-    let asked_once = fault.at == At::Me && !matches!(fault.what, Do::Drop | Do::Stall | Do::Status | Do::Malformed);
+    let asked_once =
+        fault.at == FaultPlace::Me && !matches!(fault.what, Do::Drop | Do::Stall | Do::Status | Do::Malformed);
     let times = if situation == Situation::Idle || asked_once { 1 } else { 3 };
     let strike = || {
-        if fault.what == Do::ApplyThenFail && fault.at == At::Respond {
+        if fault.what == Do::ApplyThenFail && fault.at == FaultPlace::Respond {
             // The platform's statement is lost both ways: in the reply and in the event.
-            let silence = Fault::new(At::Push, Do::Drop).event("contact_request_updated").count(0);
+            let silence = Fault::new(FaultPlace::Push, Do::Drop).event("contact_request_updated").count(0);
             site.control.fault(silence).map_err(|error| error.to_string())?;
         }
         site.control.fault(fault.clone().count(times)).map_err(|error| error.to_string())
@@ -109,9 +118,9 @@ async fn case(fault: Fault, situation: Situation) -> Result<(), String> {
     let occasions = async {
         while waits() {
             match fault.at {
-                At::Upgrade | At::Join => drop(site.control.kick(AGENT, Some(0))),
-                At::Push | At::Respond => site.ask(&format!("turn{turn}"), 1, true),
-                At::Heartbeat | At::Me | At::List | At::Any => {}
+                FaultPlace::Upgrade | FaultPlace::Join => drop(site.control.kick(AGENT, Some(0))),
+                FaultPlace::Push | FaultPlace::Respond => site.ask(&format!("turn{turn}"), 1, true),
+                FaultPlace::Heartbeat | FaultPlace::Me | FaultPlace::List | FaultPlace::Any => {}
             }
             turn += 1;
             tokio::time::sleep(std::time::Duration::from_millis(150)).await;
@@ -125,14 +134,14 @@ async fn case(fault: Fault, situation: Situation) -> Result<(), String> {
     if let Some(line) = lines.iter().find(|line| ["panic", "internal"].iter().any(|event| line["event"] == *event)) {
         return Err(format!("a fault of its own: {line}"));
     }
-    nothing_lost_nothing_twice(&site, fault.at == At::Respond && fault.what == Do::Duplicate)
+    nothing_lost_nothing_twice(&site, fault.at == FaultPlace::Respond && fault.what == Do::Duplicate)
 }
 
 async fn all(situation: Situation) {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut cases = JoinSet::new();
     // The daemon asks who owns the key only at the start.
-    for fault in faults().into_iter().filter(|fault| fault.at != At::Me || situation == Situation::Backlog) {
+    for fault in faults().into_iter().filter(|fault| fault.at != FaultPlace::Me || situation == Situation::Backlog) {
         let permits = permits.clone();
         cases.spawn(async move {
             let _permit = permits.acquire_owned().await;
@@ -165,7 +174,7 @@ async fn what_the_platform_does_not_allow_is_sent_again_after_a_reload() {
     let site = Site::start().await;
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
-    site.control.fault(Fault::new(At::Respond, Do::Status).code(403).count(0)).unwrap();
+    site.control.fault(Fault::new(FaultPlace::Respond, Do::Status).code(403).count(0)).unwrap();
     site.ask("quota", 3, true);
     // Both verdicts were tried, and several listings have shown the requests as pending since.
     site.until("tried", |control| control.overview().struck >= 6).await.unwrap();
@@ -188,7 +197,7 @@ async fn what_the_platform_cannot_read_is_not_repeated() {
         let site = Site::start().await;
         let daemon = site.daemon();
         daemon.stands("live").await.unwrap();
-        site.control.fault(Fault::new(At::Respond, Do::Status).code(code).count(2)).unwrap();
+        site.control.fault(Fault::new(FaultPlace::Respond, Do::Status).code(code).count(2)).unwrap();
         site.ask("unreadable", 1, true);
         site.until("both tried", |control| control.overview().struck == 2).await.unwrap();
         daemon.said("answer_refused", 2).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use doorman::sandbox::{At, Do, Fault, Status};
+use doorman::sandbox::{Do, Fault, FaultPlace, SandboxStatus};
 use nix::sys::signal::Signal;
 
 use super::site::Site;
@@ -15,16 +15,16 @@ async fn a_mind_that_changes_says_nothing_twice() {
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
     // The platform's events are lost, too, so only listings show what happened.
-    site.control.fault(Fault::new(At::Push, Do::Drop).event("contact_request_updated").count(0)).unwrap();
+    site.control.fault(Fault::new(FaultPlace::Push, Do::Drop).event("contact_request_updated").count(0)).unwrap();
     let rules = std::fs::read_to_string(site.path("rules.toml")).unwrap();
     let turned = rules.replace("approve", "APPROVE").replace("reject", "approve").replace("APPROVE", "reject");
     for turn in 0..8 {
         site.control
             .faults(vec![
-                Fault::new(At::Respond, Do::ApplyThenFail).count(5),
-                Fault::new(At::Respond, Do::Stall).ms(150).count(5),
-                Fault::new(At::Respond, Do::Drop).count(5),
-                Fault::new(At::Respond, Do::Delay).ms(10).count(40),
+                Fault::new(FaultPlace::Respond, Do::ApplyThenFail).count(5),
+                Fault::new(FaultPlace::Respond, Do::Stall).ms(150).count(5),
+                Fault::new(FaultPlace::Respond, Do::Drop).count(5),
+                Fault::new(FaultPlace::Respond, Do::Delay).ms(10).count(40),
             ])
             .unwrap();
         site.ask(&format!("{turn}"), 30, turn % 2 == 0);
@@ -38,7 +38,7 @@ async fn a_mind_that_changes_says_nothing_twice() {
         let requests = control.state().requests;
         requests
             .iter()
-            .filter(|request| request.status == Status::Pending)
+            .filter(|request| request.status == SandboxStatus::Pending)
             .all(|request| request.id.contains("strangers"))
     };
     site.until("all decided", decided).await.unwrap();
@@ -58,6 +58,6 @@ async fn a_mind_that_changes_says_nothing_twice() {
     }
     // Both rules must have decided some requests; otherwise the test proves nothing.
     let friends = site.control.state().requests.into_iter().filter(|request| request.id.contains("friends"));
-    let fates: std::collections::HashSet<Status> = friends.map(|request| request.status).collect();
+    let fates: std::collections::HashSet<SandboxStatus> = friends.map(|request| request.status).collect();
     assert_eq!(fates.len(), 2, "{fates:?}");
 }

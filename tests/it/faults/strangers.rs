@@ -1,7 +1,7 @@
 //! Sends a request, and checks what happens to it: in the sandbox, in the log, and in the ledger.
 
 use doorman::sandbox::wire::RequestState;
-use doorman::sandbox::{NewRequest, Status};
+use doorman::sandbox::{NewRequest, SandboxStatus};
 use serde_json::Value;
 
 use super::daemon::Daemon;
@@ -26,7 +26,7 @@ pub fn decided(lines: &[Value], request: &str) -> Option<String> {
 pub async fn waits(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
     daemon.until("it is decided", |lines| decided(lines, id).is_some()).await?;
     assert_eq!(decided(&daemon.lines(), id).as_deref(), Some("defer"), "{}", daemon.tail(20));
-    assert_eq!(request(site, id).status, Status::Pending);
+    assert_eq!(request(site, id).status, SandboxStatus::Pending);
     Ok(())
 }
 
@@ -37,7 +37,7 @@ pub async fn let_in(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String
         let (code, _, err) = site.cli(&["approve", id]).await;
         assert_eq!(code, 0, "{err}");
     }
-    site.until("they are in", |_| request(site, id).status == Status::Approved).await
+    site.until("they are in", |_| request(site, id).status == SandboxStatus::Approved).await
 }
 
 /// Waits until a decision on this sender's request is on record: a command reads it there.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use doorman::ledger::{Ledger, LedgerError, Options, Record, Via};
+use doorman::ledger::{Ledger, LedgerError, LedgerOptions, Record, Via};
 use doorman::model::{AgentId, Answer, ContactRequest, Outcome, RequestId, Sender, StrangerText, Verdict};
 use doorman::policy::{By, Circumstances, ClockHealth, Decision, ErrorKind, PolicyHash, RuleName};
 use jiff::Timestamp;
@@ -29,7 +29,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 pub(super) fn open(path: &Path) -> Result<Ledger, LedgerError> {
-    Ledger::open(path, Options::default())
+    Ledger::open(path, LedgerOptions::default())
 }
 
 pub(super) fn at(second: i64) -> Timestamp {

@@ -293,12 +293,12 @@ async fn with_clock(site: &Site, identity: &str, clock: doorman::clock::Clock) -
     write!(file, "[page]\nact = true\n{identity}\n").unwrap();
     let (env, overrides) = (doorman::config::Env::default(), doorman::config::Overrides::default());
     let loaded = doorman::config::load(Some(&path), &env, &overrides).unwrap();
-    let words = doorman::page::Words {
+    let words = doorman::page::PageWords {
         sentence: |answered| format!("answered: {answered:?}"),
         explain: |_, _, _, _, _| Err("not here".to_owned()),
     };
-    let unattended = doorman::daemon::Options::unattended(clock, 1, &path);
-    let options = doorman::daemon::Options { words: Some(words), ..unattended };
+    let unattended = doorman::daemon::DaemonOptions::unattended(clock, 1, &path);
+    let options = doorman::daemon::DaemonOptions { words: Some(words), ..unattended };
     let daemon = doorman::daemon::Daemon::start(loaded.settings, options).await.unwrap();
     let socket = site.path("page.sock");
     let listens = async {

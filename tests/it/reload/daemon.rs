@@ -2,7 +2,7 @@
 
 use std::process::Output;
 
-use doorman::sandbox::{NewRequest, Status};
+use doorman::sandbox::{NewRequest, SandboxStatus};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::process::Command;
@@ -24,7 +24,7 @@ fn rules(owner: &str, more: &str) -> String {
 }
 
 fn approved(site: &Site, id: &str) -> bool {
-    site.control.state().requests.iter().any(|request| request.id == id && request.status == Status::Approved)
+    site.control.state().requests.iter().any(|request| request.id == id && request.status == SandboxStatus::Approved)
 }
 
 fn ask(site: &Site, id: &str, from: &str) {
@@ -126,13 +126,13 @@ async fn during_a_burst_nobody_is_forgotten_or_answered_twice() {
         std::fs::write(site.path("rules.toml"), text.trim_end_matches("broken")).unwrap();
     }
     let done = |control: &doorman::sandbox::Control| {
-        let left = control.state().requests.into_iter().filter(|request| request.status == Status::Pending);
+        let left = control.state().requests.into_iter().filter(|request| request.status == SandboxStatus::Pending);
         left.into_iter().all(|request| request.id.contains("strangers"))
     };
     site.until("everybody has an answer", done).await.unwrap();
     daemon.stop().await.unwrap();
     for request in site.control.state().requests {
-        let wanted = if request.id.contains("friends") { Status::Approved } else { Status::Rejected };
+        let wanted = if request.id.contains("friends") { SandboxStatus::Approved } else { SandboxStatus::Rejected };
         if !request.id.contains("strangers") {
             assert_eq!((request.answers.len(), request.status), (1, wanted), "{}", request.id);
         }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use doorman::sandbox::{Control, Sandbox, SandboxOptions, State, World};
+use doorman::sandbox::{Control, Sandbox, SandboxOptions, SandboxState, World};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -67,7 +67,7 @@ impl TestSandbox {
     }
 
     /// Waits until the sandbox's state satisfies `so`.
-    pub async fn until(&self, so: impl Fn(&State) -> bool) {
+    pub async fn until(&self, so: impl Fn(&SandboxState) -> bool) {
         let wait = async {
             while !so(&self.control.overview()) {
                 tokio::task::yield_now().await;

@@ -1,6 +1,6 @@
 //! The shapes of REST, and the control over HTTP.
 
-use doorman::sandbox::{NewRequest, State, Status};
+use doorman::sandbox::{NewRequest, SandboxState, SandboxStatus};
 use serde_json::{Value, json};
 
 use super::harness::{A, B, TestSandbox, raw_http};
@@ -157,7 +157,7 @@ async fn a_contact_may_have_no_handle_and_nobody_knows_whether_a_stranger_is_onl
         place.control.request(&new.id(id)).unwrap();
         let listed = place.call("GET", "contacts/requests", A, "").await.json();
         assert_eq!(listed["data"]["received"][0].get("from_avatar_url"), None);
-        place.control.settle(id, Status::Approved).unwrap();
+        place.control.settle(id, SandboxStatus::Approved).unwrap();
     }
     let contacts = place.call("GET", "contacts", A, "").await.json();
     let seen: Vec<_> = [0, 1].map(|at| (&contacts["data"][at]["handle"], &contacts["data"][at]["online"])).into();
@@ -215,8 +215,8 @@ async fn the_control_is_the_same_over_http() {
     assert_eq!(place.tester("POST", &format!("requests/{id}"), r#"{"status":"approved"}"#).await.0, 409);
     assert_eq!(place.tester("GET", "counts", "").await.1["pending"], 2);
     let (_, state) = place.tester("GET", "state", "").await;
-    let state: State = serde_json::from_value(state).unwrap();
-    assert_eq!(state, State { at_us: state.at_us, ..place.control.state() });
+    let state: SandboxState = serde_json::from_value(state).unwrap();
+    assert_eq!(state, SandboxState { at_us: state.at_us, ..place.control.state() });
     assert_eq!(state.requests[0].settled_by.as_deref(), Some("platform"));
     assert_eq!(place.tester("GET", "state?requests=false", "").await.1["requests"], json!([]));
     assert_eq!(place.tester("GET", "latencies", "").await.1, json!([]));

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use doorman::clock::Clock;
 use doorman::config::{self, Env, Overrides};
-use doorman::daemon::Options;
+use doorman::daemon::DaemonOptions;
 use doorman::ops::log::init_at;
 use doorman::secret::Redact;
-use doorman::supervisor::Order;
+use doorman::supervisor::SupervisorOrder;
 use futures_util::StreamExt as _;
 use nix::sys::signal::Signal;
 use signal_hook_tokio::Signals;
@@ -43,15 +43,15 @@ pub async fn play() {
     let (clock, redact) = (Clock::start(), Redact::default());
     let log = init_at(&loaded.settings.log, &clock, redact.clone(), Path::new(&journal)).unwrap();
     let mut signals = Signals::new([Signal::SIGTERM as i32, Signal::SIGHUP as i32, PANIC as i32]).unwrap();
-    let options = Options { redact, ..Options::unattended(clock, 1, Path::new("doorman.toml")) };
+    let options = DaemonOptions { redact, ..DaemonOptions::unattended(clock, 1, Path::new("doorman.toml")) };
     let daemon = doorman::daemon::Daemon::start(loaded.settings, options).await.unwrap();
     let orders = daemon.orders.clone();
     tokio::spawn(async move {
         while let Some(signal) = signals.next().await {
             let order = match Signal::try_from(signal).unwrap() {
-                Signal::SIGHUP => Order::Reload,
-                PANIC => Order::Panic(0),
-                _ => Order::Stop,
+                Signal::SIGHUP => SupervisorOrder::Reload,
+                PANIC => SupervisorOrder::Panic(0),
+                _ => SupervisorOrder::Stop,
             };
             let _ = orders.send(order).await;
         }

@@ -1,6 +1,6 @@
 //! A platform that repeats the key: in refusals of every kind, in close reasons, and in what strangers are called.
 
-use doorman::sandbox::{At, Do, Fault, NewRequest};
+use doorman::sandbox::{Do, Fault, FaultPlace, NewRequest};
 
 use super::{files_are_clean, says};
 use crate::faults::site::{AGENT, KEY, Site};
@@ -57,10 +57,10 @@ async fn a_key_that_the_platform_repeats_is_shown_nowhere_and_kept_nowhere() -> 
         // A listing that is abandoned because of a join logs nothing, whatever its reply would have been.
         daemon.stands("live").await?;
         for (at, what, code) in [
-            (At::Respond, Do::Status, 422),
-            (At::List, Do::Status, 503),
-            (At::Push, Do::Close, 1011),
-            (At::Join, Do::Status, 500),
+            (FaultPlace::Respond, Do::Status, 422),
+            (FaultPlace::List, Do::Status, 503),
+            (FaultPlace::Push, Do::Close, 1011),
+            (FaultPlace::Join, Do::Status, 500),
         ] {
             let place = format!("{at:?} {number}");
             let heard = |lines: &[serde_json::Value]| lines.iter().filter(|line| says(line, "***")).count();
@@ -68,11 +68,11 @@ async fn a_key_that_the_platform_repeats_is_shown_nowhere_and_kept_nowhere() -> 
             let reason = format!("{number} no: {written}");
             site.control.fault(Fault::new(at, what).code(code).reason(&reason)).unwrap();
             match at {
-                At::Respond | At::Push => {
+                FaultPlace::Respond | FaultPlace::Push => {
                     let new = NewRequest::to(AGENT).from("friends/y").id(&format!("{at:?}-{number}"));
                     site.control.request(&new).unwrap();
                 }
-                At::Join => drop(site.control.kick(AGENT, Some(1012))),
+                FaultPlace::Join => drop(site.control.kick(AGENT, Some(1012))),
                 _ => {}
             }
             daemon.until(&place, |lines| heard(lines) > before).await?;

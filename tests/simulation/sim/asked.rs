@@ -7,7 +7,7 @@ use std::time::Duration;
 use doorman::agent::Input;
 use doorman::model::{Answer, ContactRequest, RequestId, Verdict};
 use doorman::policy::Question;
-use doorman::policy::ask::{AskFailure, AskFault, Word};
+use doorman::policy::ask::{AskFailure, AskFault, DeciderWord};
 use jiff::{SignedDuration, Timestamp};
 
 use super::events::{Owned, What};
@@ -147,7 +147,7 @@ impl World {
                 self.saw("a decider failed");
             }
         }
-        let result = result.map(|verdict| Word { verdict, reason: None });
+        let result = result.map(|verdict| DeciderWord { verdict, reason: None });
         self.input(Input::Told { request, question, result, took });
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use doorman::agent::Input;
 use doorman::agent::core::{OpenDoubt, PersonCommand};
-use doorman::model::Target;
-use doorman::policy::doubts::{Fact, Said};
+use doorman::model::PersonTarget;
+use doorman::policy::doubts::{DoubtSettlement, Fact};
 use serde_json::json;
 
 use super::platform::{Fellow, Version};
@@ -260,18 +260,20 @@ impl World {
         let request = basis.as_ref().and_then(|basis| basis.request().cloned());
         let (target, said) = match (fact, request) {
             (Fact::Removed, _) => {
-                let said = if happened { Said::Removed } else { Said::NotRemoved };
-                (Target::Handle(format!("@{owner}")), said)
+                let said = if happened { DoubtSettlement::Removed } else { DoubtSettlement::NotRemoved };
+                (PersonTarget::Handle(format!("@{owner}")), said)
             }
-            (Fact::Rejected, Some(request)) => {
-                (Target::Id(request), if happened { Said::Rejected } else { Said::Cancelled })
-            }
-            (Fact::Approved, Some(request)) => {
-                (Target::Id(request), if happened { Said::Approved } else { Said::Cancelled })
-            }
+            (Fact::Rejected, Some(request)) => (
+                PersonTarget::Id(request),
+                if happened { DoubtSettlement::Rejected } else { DoubtSettlement::Cancelled },
+            ),
+            (Fact::Approved, Some(request)) => (
+                PersonTarget::Id(request),
+                if happened { DoubtSettlement::Approved } else { DoubtSettlement::Cancelled },
+            ),
             (Fact::Rejected | Fact::Identity | Fact::Approved, _) => return,
         };
-        self.settling = (said == Said::Removed).then(|| owner.to_string());
+        self.settling = (said == DoubtSettlement::Removed).then(|| owner.to_string());
         self.saw("a person ended a doubt");
         self.input(Input::Op { token: 4, op: PersonCommand::Settle { target, said }, person: "alice".into() });
     }

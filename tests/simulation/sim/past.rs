@@ -7,7 +7,7 @@ use std::time::Duration;
 use doorman::ledger::Record;
 use doorman::model::{Answer, Outcome, RequestId, RequestStatus, Verdict};
 use doorman::policy::By;
-use doorman::policy::doubts::{Fact, Said};
+use doorman::policy::doubts::{DoubtSettlement, Fact};
 use doorman::policy::state::HistoryKind;
 use jiff::{SignedDuration, Timestamp};
 
@@ -177,10 +177,10 @@ impl Past {
                 if let (Some(request), Some(unseen)) = (request, self.unseen.get_mut(&owner)) {
                     unseen.remove(request);
                 }
-                if *said == Said::Approved && self.perhaps.contains(&owner) {
+                if *said == DoubtSettlement::Approved && self.perhaps.contains(&owner) {
                     self.welcome.entry(owner.clone()).or_insert(heard);
                 }
-                if let Some(request) = request.as_ref().filter(|_| *said != Said::Approved) {
+                if let Some(request) = request.as_ref().filter(|_| *said != DoubtSettlement::Approved) {
                     self.was_not_approved(request);
                 }
                 if said.happened() {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::contacts::Contacts;
 use super::guests::Guests;
-use doorman::inbox::Said;
+use doorman::inbox::GivenAnswer;
 use doorman::ledger::entry::{OpenAnswer, RecentAnswer, SavedAgent, SavedRequest};
-use doorman::ledger::{HistoryReach, Reach, Record};
+use doorman::ledger::{HistoryReach, MemoryReach, Record};
 use doorman::model::{Answer, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Sender, Verdict};
-use doorman::policy::doubts::{Basis, Doubt, Fact, Said as SaidOfDoubt};
+use doorman::policy::doubts::{Basis, Doubt, DoubtSettlement as SaidOfDoubt, Fact};
 use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
-use doorman::policy::{By, Mode, PolicyHash, Told};
+use doorman::policy::{By, DeciderVerdict, Mode, PolicyHash};
 use jiff::{SignedDuration, Timestamp};
 
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ pub struct LedgerModel {
     done: Vec<(RequestId, HistoryKind, Timestamp)>,
     notified: Vec<(RequestId, doorman::policy::RuleName)>,
     /// What deciders told.
-    told: Vec<(RequestId, Told)>,
+    told: Vec<(RequestId, DeciderVerdict)>,
     pub contacts: Contacts,
     /// How people settled doubts, and when.
     settlements: Vec<(Arc<str>, Option<RequestId>, SaidOfDoubt, Timestamp)>,
@@ -132,7 +132,7 @@ impl LedgerModel {
 
     /// An answer that was carried out according to the ledger and differs from what a rule intends, and when the daemon
     /// learned that.
-    pub fn carried_out(&self, batch: &[Record]) -> Option<(RequestId, Said, Timestamp)> {
+    pub fn carried_out(&self, batch: &[Record]) -> Option<(RequestId, GivenAnswer, Timestamp)> {
         let mut again = HashSet::new();
         batch.iter().find_map(|entry| {
             if let Record::Seen { request, .. } = entry
@@ -143,7 +143,7 @@ impl LedgerModel {
             let Record::Intent { request, answer, by: By::Rule(_) | By::Overdue(_), .. } = entry else { return None };
             let row = self.answers.get(request).filter(|row| row.answer != *answer && !again.contains(request))?;
             let (Outcome::Confirmed(_) | Outcome::Presumed(_), at) = row.outcome? else { return None };
-            Some((request.clone(), Said { answer: row.answer, by: row.by.clone(), lasts: row.lasts }, at))
+            Some((request.clone(), GivenAnswer { answer: row.answer, by: row.by.clone(), lasts: row.lasts }, at))
         })
     }
 
@@ -453,7 +453,7 @@ impl LedgerModel {
     }
 
     /// What an agent loads that asks for this reach.
-    pub fn memory(&self, reach: Reach, now: Timestamp) -> SavedAgent {
+    pub fn memory(&self, reach: MemoryReach, now: Timestamp) -> SavedAgent {
         let back = |reach: SignedDuration| now.checked_sub(reach).unwrap_or(Timestamp::MIN);
         let sender = |id: &RequestId| self.senders.get(id).cloned();
         let answer = |(id, row): (&RequestId, &Row)| OpenAnswer {

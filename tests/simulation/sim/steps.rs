@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorman::agent::{Action, Input, Notice, OpOutcome};
-use doorman::ledger::{LedgerError, Reach};
+use doorman::ledger::{LedgerError, MemoryReach};
 use doorman::model::{AgentState, RequestId};
 use doorman::platform::{CallError, CallFault, Responded};
 use jiff::Timestamp;
@@ -225,7 +225,7 @@ impl World {
     }
 
     /// The record is read again, at once or a while later; the result also takes some time to arrive.
-    fn reads(&mut self, number: u64, reach: Reach, now: Timestamp) {
+    fn reads(&mut self, number: u64, reach: MemoryReach, now: Timestamp) {
         let (unread, late) = (self.rates.unread, self.rates.read_late);
         let memory = if self.chance(unread) {
             self.saw("record unreadable");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use doorman::inbox::Fetch;
 use doorman::model::{AgentState, Answer, ContactId, ContactRequest, RequestId, Verdict};
 use doorman::platform::Page;
-use doorman::policy::doubts::Said;
+use doorman::policy::doubts::DoubtSettlement;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -337,13 +337,13 @@ impl World {
     }
 
     /// A person said that something did not happen; that counts, whether it is true or not.
-    pub fn truth_settled(&mut self, owner: &str, request: Option<&RequestId>, said: Said) {
+    pub fn truth_settled(&mut self, owner: &str, request: Option<&RequestId>, said: DoubtSettlement) {
         match said {
-            Said::NotRemoved => drop(self.truth.vouched.insert(owner.to_owned(), self.at)),
-            Said::Approved | Said::Cancelled | Said::Expired => {
+            DoubtSettlement::NotRemoved => drop(self.truth.vouched.insert(owner.to_owned(), self.at)),
+            DoubtSettlement::Approved | DoubtSettlement::Cancelled | DoubtSettlement::Expired => {
                 self.truth.rejected.retain(|change| request.is_none_or(|request| change.id != request.as_str()));
             }
-            Said::Removed | Said::Rejected | Said::Same => {}
+            DoubtSettlement::Removed | DoubtSettlement::Rejected | DoubtSettlement::Same => {}
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{FRESH, LEFT_MAX, PAGES_MAX, RETRY, Reading};
+use super::{ContactReading, FRESH, LEFT_MAX, PAGES_MAX, RETRY};
 use crate::agent::core::contact_attribution::Met;
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
@@ -15,7 +15,7 @@ use crate::inbox::{Mark, PAGE_SIZE, PAGE_SIZES, fingerprint};
 use crate::ledger::Record;
 use crate::model::{Contact, ContactId, ContactKind, Handle, RequestId, Sender, StrangerText};
 use crate::platform::{CallFault, Page, Reply};
-use crate::policy::doubts::{Added, Concerned, Fact, OPEN_MAX, OpenContact};
+use crate::policy::doubts::{AddOutcome, Concerned, Fact, OPEN_MAX, OpenContact};
 
 impl Core {
     pub(in crate::agent::core) fn begin_contacts(&mut self, now: Now) {
@@ -24,7 +24,7 @@ impl Core {
         self.contacts.began = Some((self.inbox.mark(), now.mono));
         let call = self.contacts.calls;
         self.policy_state.doubts_mut().reading_begins(call);
-        self.contacts.reading = Some(Reading {
+        self.contacts.reading = Some(ContactReading {
             call,
             page: 1,
             approvals: self.contacts.attribution.age(),
@@ -126,14 +126,14 @@ impl Core {
         self.told_of_contact(&contact, now);
         self.guest_shown(&contact, now);
         match self.contacts.show(&contact, self.policy_state.doubts_mut(), now.wall) {
-            Added::New => self.put_contact(contact, news, now),
-            Added::Renamed => self.put_contact(contact, false, now),
+            AddOutcome::New => self.put_contact(contact, news, now),
+            AddOutcome::Renamed => self.put_contact(contact, false, now),
             // The contact existed before the answer that is looked for, or the previous daemon did not know of that
             // answer.
-            Added::Known if self.contacts.attribution.awaits(contact.sender.handle()) => {
+            AddOutcome::Known if self.contacts.attribution.awaits(contact.sender.handle()) => {
                 self.put_contact(contact, false, now)
             }
-            Added::Known | Added::NoRoom => {}
+            AddOutcome::Known | AddOutcome::NoRoom => {}
         }
     }
 
@@ -272,13 +272,13 @@ impl Core {
         self.told_of_contact(&contact, now);
         let reading = self.contacts.calls;
         let added = self.policy_state.doubts_mut().contact_seen(&contact, reading, now.wall);
-        self.contacts.told(i64::from(matches!(added, Added::New | Added::NoRoom)));
+        self.contacts.told(i64::from(matches!(added, AddOutcome::New | AddOutcome::NoRoom)));
         match added {
-            Added::New => self.put_contact(contact, true, now),
+            AddOutcome::New => self.put_contact(contact, true, now),
             // The contact is on record, and its removal finds it there.
-            Added::NoRoom => self.put_contact(contact, true, now),
-            Added::Renamed => self.put_contact(contact, false, now),
-            Added::Known => {}
+            AddOutcome::NoRoom => self.put_contact(contact, true, now),
+            AddOutcome::Renamed => self.put_contact(contact, false, now),
+            AddOutcome::Known => {}
         }
     }
 

@@ -7,12 +7,12 @@ use crate::agent::core::notice::Notice;
 use crate::agent::core::people::NO_CLOCK;
 use crate::clock::Now;
 use crate::ledger::Record;
-use crate::model::{ContactId, Handle, Person, RequestId, StrangerText, Target};
+use crate::model::{ContactId, Handle, Person, PersonTarget, RequestId, StrangerText};
 use jiff::{SignedDuration, Timestamp};
 
 impl Guests {
     /// The requests of the guests of this handle.
-    fn meant(&self, target: &Target) -> Vec<RequestId> {
+    fn meant(&self, target: &PersonTarget) -> Vec<RequestId> {
         let awaited = self.awaited.iter().map(|(request, one)| (request, Some(&one.handle)));
         let there = self.by_contact.values().map(|guest| (&guest.request, guest.handle.as_ref()));
         let Some(handle) = target.handle() else { return Vec::new() };
@@ -46,7 +46,7 @@ impl Guests {
 
 impl Core {
     /// The approved requests of the guests that a person means here.
-    pub fn find_guests(&self, target: &Target) -> Vec<RequestId> {
+    pub fn find_guests(&self, target: &PersonTarget) -> Vec<RequestId> {
         self.guests.meant(target)
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::model::{RequestId, StrangerText};
-use crate::policy::ask::{AskFailure, AskFault, Word};
+use crate::policy::ask::{AskFailure, AskFault, DeciderWord};
 use crate::policy::rules::SourceText;
 use crate::policy::{By, Policy, Question};
 
@@ -44,7 +44,7 @@ fn questions(held: &Held) -> Vec<(RequestId, Question)> {
 
 impl Held {
     fn says(&mut self, (request, question): (RequestId, Question), result: Result<Verdict, AskFailure>) {
-        let result = result.map(|verdict| Word { verdict, reason: None });
+        let result = result.map(|verdict| DeciderWord { verdict, reason: None });
         self.tell(Input::Told { request, question, result, took: Duration::from_millis(1) });
         self.wait(Duration::ZERO);
     }

@@ -54,7 +54,7 @@ fn a_step_is_bounded_by_what_decisions_cost_and_all_are_decided_in_the_end() {
 #[test]
 fn a_step_that_took_long_makes_the_next_one_smaller() {
     let at = |ms: u64| Mono::from_origin(Duration::from_millis(ms));
-    let mut pace = super::super::deciding::Pace::default();
+    let mut pace = super::super::deciding::DecidingPace::default();
     assert_eq!(pace.step(0), 128);
     pace.full(128, at(0));
     pace.measure(at(150));

@@ -357,7 +357,7 @@ fn once_more(
     held: &mut Held,
     lasts: Option<SignedDuration>,
 ) -> Result<(String, Option<jiff::Timestamp>), &'static str> {
-    let meant = held.core.find_guests(&crate::model::Target::parse("@carol"));
+    let meant = held.core.find_guests(&crate::model::PersonTarget::parse("@carol"));
     let [request] = meant.as_slice() else { return Err("nobody") };
     let op = PersonCommand::MoveEnd { request: request.clone(), lasts };
     held.tell(Input::Op { token: 8, op, person: "ann".into() });

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::ledger::{HistoryReach, Reach};
-use crate::policy::conditions::History;
+use crate::ledger::{HistoryReach, MemoryReach};
+use crate::policy::conditions::HistoryCondition;
 use crate::policy::rules::Policy;
 use crate::policy::rules::Quota;
 use crate::policy::state::{ApprovalRow, HistoryKind, HistoryRow, SavedState};
@@ -14,7 +14,7 @@ use crate::policy::testkit::{approve, by_handle, hours, policy};
 fn rules(within: i64) -> Option<Arc<Policy>> {
     let mut rule = approve("ann", by_handle(&["ann"]));
     if within > 0 {
-        let history = History { rejected_within: Some(hours(within)), ..History::default() };
+        let history = HistoryCondition { rejected_within: Some(hours(within)), ..HistoryCondition::default() };
         rule = rule.unless(history);
     } else {
         rule = approve("nobody", by_handle(&["nobody"]));
@@ -45,7 +45,7 @@ fn rejected(held: &mut Held, id: &str) {
 /// The readings that were requested.
 fn readings(held: &Held) -> Vec<(u64, Option<HistoryReach>)> {
     let reading = |action: &Action| match action {
-        Action::Restore { number, reach: Reach { history, .. } } => Some((*number, *history)),
+        Action::Restore { number, reach: MemoryReach { history, .. } } => Some((*number, *history)),
         _ => None,
     };
     held.asked.iter().filter_map(reading).collect()
@@ -83,7 +83,7 @@ fn what_happens_while_the_record_is_read_is_remembered() {
 #[test]
 fn who_waits_is_let_in_at_the_next_listing_once_another_of_the_same_owner_was() {
     let mut held = asked_by_ann();
-    let welcome = History { approved_before: Some(true), ..History::default() };
+    let welcome = HistoryCondition { approved_before: Some(true), ..HistoryCondition::default() };
     let rule = approve("ann", welcome);
     held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
     let [(number, _)] = readings(&held)[..] else { panic!("{:?}", readings(&held)) };

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{Contact, ContactId, ContactKind, RequestStatus, SenderId, SenderIds, Target};
-use crate::policy::conditions::History;
-use crate::policy::doubts::Said;
+use crate::model::{Contact, ContactId, ContactKind, PersonTarget, RequestStatus, SenderId, SenderIds};
+use crate::policy::conditions::HistoryCondition;
+use crate::policy::doubts::DoubtSettlement;
 use crate::policy::rules::Policy;
 use crate::policy::state::SavedState;
 use crate::policy::testkit::{approve, by_handle, hours, policy};
 
 /// Lets these people in unless they were rejected within the day.
 fn rules() -> Option<Arc<Policy>> {
-    let history = History { rejected_within: Some(hours(24)), ..History::default() };
+    let history = HistoryCondition { rejected_within: Some(hours(24)), ..HistoryCondition::default() };
     Some(Arc::new(policy(vec![approve("known", by_handle(&["ann", "ann/*", "bob"])).unless(history)])))
 }
 
@@ -52,8 +52,8 @@ fn doubt(basis: &str, id: &str) -> Vec<(String, String)> {
     vec![(basis.to_owned(), id.to_owned())]
 }
 
-fn settle(held: &mut Held, id: &str, said: Said) -> OpOutcome {
-    let target = Target::parse(id);
+fn settle(held: &mut Held, id: &str, said: DoubtSettlement) -> OpOutcome {
+    let target = PersonTarget::parse(id);
     held.tell(Input::Op { token: 9, op: PersonCommand::Settle { target, said }, person: "eve".into() });
     let reply = held.asked.iter().rev().find_map(|action| match action {
         Action::Reply { token: 9, outcome } => Some(outcome.clone()),
@@ -71,7 +71,7 @@ fn what_was_pending_at_the_last_end_and_is_listed_no_more_may_have_been_rejected
     };
     let mut held = with_rules(saved());
     assert_eq!(held.core.doubts().len(), 2, "nobody has looked yet: {:?}", held.core.doubts());
-    let said = settle(&mut held, "r0", Said::Approved);
+    let said = settle(&mut held, "r0", DoubtSettlement::Approved);
     assert!(matches!(said, OpOutcome::Failed(ref error) if error.code == "busy"), "{said:?}");
     held.lists_after(MINUTES, &[of("r1", "eve"), of("r2", "ann"), of("r3", "bob")]);
     assert_eq!(bases(&held), doubt("request-vanished", "r0"));
@@ -80,11 +80,13 @@ fn what_was_pending_at_the_last_end_and_is_listed_no_more_may_have_been_rejected
     assert_eq!(row.doubts.len(), 1, "{row:?}");
 
     let mut rejected = with_rules(saved());
-    for (held, said, until) in [(&mut held, Said::Cancelled, 1), (&mut rejected, Said::Rejected, 25 * 60)] {
+    for (held, said, until) in
+        [(&mut held, DoubtSettlement::Cancelled, 1), (&mut rejected, DoubtSettlement::Rejected, 25 * 60)]
+    {
         held.lists_after(MINUTES, &[of("r1", "eve"), of("r2", "ann")]);
         assert!(matches!(settle(held, "r0", said), OpOutcome::Settled(rows) if rows.len() == 1));
         assert_eq!(bases(held), []);
-        assert_eq!(let_in(held, "r2"), said == Said::Cancelled);
+        assert_eq!(let_in(held, "r2"), said == DoubtSettlement::Cancelled);
         held.lists_after(until * MINUTES, &[of("r1", "eve"), of("r2", "ann")]);
         assert!(let_in(held, "r2"), "{said:?}");
     }
@@ -280,7 +282,7 @@ fn an_approval_of_unknown_fate_may_have_come_after_a_rejection_until_its_contact
 
 /// Lets ann in, and whoever was approved before.
 fn back() -> Option<Arc<Policy>> {
-    let before = History { approved_before: Some(true), ..History::default() };
+    let before = HistoryCondition { approved_before: Some(true), ..HistoryCondition::default() };
     Some(Arc::new(policy(vec![approve("known", by_handle(&["ann"])), approve("back", before)])))
 }
 
@@ -321,7 +323,9 @@ fn an_approval_that_is_only_presumed_is_none_until_something_shows_it() {
         held.wait(Duration::from_secs(1));
         assert_eq!((bases(&held), let_in(&held, "r2")), (vec![], lets_in), "{status:?}");
     }
-    for (said, lets_in) in [(Said::Approved, true), (Said::Rejected, false), (Said::Cancelled, false)] {
+    for (said, lets_in) in
+        [(DoubtSettlement::Approved, true), (DoubtSettlement::Rejected, false), (DoubtSettlement::Cancelled, false)]
+    {
         let mut held = presumed_by(back());
         assert!(matches!(settle(&mut held, "r1", said), OpOutcome::Settled(_)), "{said:?}");
         held.wait(Duration::from_secs(1));

@@ -7,7 +7,7 @@ use crate::model::{AgentId, AgentState};
 
 /// `status --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
+pub struct DaemonStatus {
     /// doorman's version.
     pub version: String,
     /// All agents, in the order of the configuration.

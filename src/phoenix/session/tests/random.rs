@@ -157,7 +157,7 @@ impl Watch {
         let deadline = session.deadline().unwrap();
         // Of all waits, the longest is an hour short of a day; none is longer than the figures allow.
         assert!(deadline.since(self.stage.now) <= seconds(86_400));
-        if let Phase::Waiting { until } = session.phase {
+        if let SocketPhase::Waiting { until } = session.phase {
             assert!(until.since(self.stage.now) <= seconds(960), "longer than any backoff");
         }
         assert!(session.state() != AgentState::Live || session.joined(), "live without a join");

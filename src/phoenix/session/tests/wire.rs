@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::platform::Supersede;
-use crate::transcript::{self, Dir, Line};
+use crate::transcript::{self, Dir, TranscriptLine};
 
 /// Plays a transcript against a session. Where it wants the client to act, time passes until it does.
 struct Player {
@@ -59,7 +59,7 @@ impl Player {
         self.acts.extend(acts);
     }
 
-    fn want(&mut self, line: &Line, place: &str) {
+    fn want(&mut self, line: &TranscriptLine, place: &str) {
         if line.stop == Some(true) {
             return self.give(Input::Stop);
         }
@@ -87,7 +87,7 @@ impl Player {
         }
     }
 
-    fn say(&mut self, line: &Line, place: &str) {
+    fn say(&mut self, line: &TranscriptLine, place: &str) {
         if let Some(frame) = &line.frame {
             let text = frame.as_str().map_or_else(|| frame.to_string(), str::to_owned);
             self.give(Input::Text(&text));

@@ -11,7 +11,7 @@ fn ms(ms: u64) -> Duration {
 
 #[test]
 fn calls_begin_with_five_in_the_first_second_and_double_up_to_the_maximum() {
-    let mut pace = Pace::new(200);
+    let mut pace = CallPace::new(200);
     let mut went = [0; 12];
     for now in (0..12_000).map(ms) {
         while pace.take(Class::Call, now).is_ok() {
@@ -24,7 +24,7 @@ fn calls_begin_with_five_in_the_first_second_and_double_up_to_the_maximum() {
 
 #[test]
 fn answers_are_not_paced_until_a_call_is_refused_and_then_they_share() {
-    let (mut pace, mut rng) = (Pace::new(200), Rng::with_seed(1));
+    let (mut pace, mut rng) = (CallPace::new(200), Rng::with_seed(1));
     assert!((0..500).all(|_| pace.take(Class::Answer, ms(10)).is_ok()));
     let pause = pace.refused(ms(10), None, ms(20), &mut rng).unwrap();
     assert!((ms(125)..=ms(250)).contains(&pause), "{pause:?}");
@@ -39,7 +39,7 @@ fn answers_are_not_paced_until_a_call_is_refused_and_then_they_share() {
 
 #[test]
 fn waits_grow_while_everything_is_refused_and_are_jittered_and_a_good_call_ends_that() {
-    let (mut pace, mut rng) = (Pace::new(200), Rng::with_seed(7));
+    let (mut pace, mut rng) = (CallPace::new(200), Rng::with_seed(7));
     let (mut now, mut pauses) = (Duration::ZERO, Vec::new());
     for _ in 0..14 {
         while let Err(at) = pace.take(Class::Call, now) {
@@ -62,7 +62,7 @@ fn waits_grow_while_everything_is_refused_and_are_jittered_and_a_good_call_ends_
 
 #[test]
 fn an_idle_host_is_not_taken_to_bear_more() {
-    let (mut pace, mut rng) = (Pace::new(200), Rng::with_seed(3));
+    let (mut pace, mut rng) = (CallPace::new(200), Rng::with_seed(3));
     for now in 0..5 {
         assert!(pace.take(Class::Call, ms(now)).is_ok());
     }
@@ -82,7 +82,7 @@ type Replied = Reverse<(Duration, Duration, usize, u32, u32, bool)>;
 /// the others with a bare 429. A refused call is repeated after the caller's own backoff. Returns how long it took, and
 /// which fraction of the calls was refused.
 fn storm(agents: usize, calls: u32, limit: usize, latency: Duration, seed: u64) -> (Duration, f64) {
-    let (mut pace, mut rng) = (Pace::new(200), Rng::with_seed(seed));
+    let (mut pace, mut rng) = (CallPace::new(200), Rng::with_seed(seed));
     let mut window: VecDeque<Duration> = VecDeque::new();
     let (mut sent, mut refused) = (0_u32, 0_u32);
     let mut queue: BinaryHeap<Waiting> = BinaryHeap::new();
@@ -165,10 +165,11 @@ fn other_numbers_settle_too() {
 
 #[test]
 fn a_lower_bound_counts_at_once_and_a_higher_one_is_grown_into() {
-    let mut pace = Pace::new(200);
+    let mut pace = CallPace::new(200);
     let at = |ms| Duration::from_millis(ms);
-    let went =
-        |pace: &mut Pace, from: u64| (from..from + 1_000).filter(|ms| pace.take(Class::Call, at(*ms)).is_ok()).count();
+    let went = |pace: &mut CallPace, from: u64| {
+        (from..from + 1_000).filter(|ms| pace.take(Class::Call, at(*ms)).is_ok()).count()
+    };
     for second in 0..8 {
         went(&mut pace, second * 1_000);
     }

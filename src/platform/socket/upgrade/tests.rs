@@ -1,6 +1,6 @@
 use super::*;
 use crate::platform::net::Net;
-use crate::platform::testing::{self, Raw, Then, head};
+use crate::platform::testing::{self, CannedServer, Then, head};
 
 const KEY: &str = "band_secret_key";
 const LONG: Duration = Duration::from_secs(30);
@@ -8,7 +8,7 @@ const LONG: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_secs(1);
 const PLAN: ConnectPlan = ConnectPlan { take: false, key_in_query: false };
 
-async fn refused_by(raw: &Raw, plan: ConnectPlan, limit: Duration) -> ConnectFailure {
+async fn refused_by(raw: &CannedServer, plan: ConnectPlan, limit: Duration) -> ConnectFailure {
     let dialer = Dialer::new(&raw.platform(), &Net::new(&raw.platform()).unwrap()).unwrap();
     let (agent, key) = (AgentId::parse("a-1").unwrap(), Key::parse(KEY).unwrap());
     let refusal = open(&dialer, &agent, &key, plan, limit).await.unwrap_err();
@@ -37,7 +37,7 @@ async fn a_refusal_says_why() {
         ),
         ("500 Internal Server Error", "", r#"{"errors":{"detail":"Internal Server Error"}}"#, None, None),
     ] {
-        let raw = Raw::reply(status, headers, body.as_bytes()).await;
+        let raw = CannedServer::reply(status, headers, body.as_bytes()).await;
         let refusal = refused_by(&raw, PLAN, LONG).await;
         let number: u16 = status[..3].parse().unwrap();
         assert_eq!((refusal.status, refusal.code.as_deref()), (Some(number), code), "{status}");
@@ -56,7 +56,7 @@ async fn a_body_in_pieces_or_chunks_is_read_whole() {
     let chunks = vec![chunked, chunk(&body[..20]), chunk(&body[20..]), chunk(b"")];
     for pieces in [pieces, chunks] {
         // The connection stays open, as it does behind most proxies.
-        let refusal = refused_by(&Raw::serve(pieces, Then::Stall).await, PLAN, LONG).await;
+        let refusal = refused_by(&CannedServer::serve(pieces, Then::Stall).await, PLAN, LONG).await;
         assert_eq!((refusal.status, refusal.code.as_deref()), (Some(409), Some("connection_conflict")));
     }
 }
@@ -66,7 +66,7 @@ async fn a_refusal_stays_one_where_its_body_breaks_off_or_floods() {
     let cut = vec![head("409 Conflict", "", 100), b"{".to_vec()];
     let flood = vec![head("409 Conflict", "", usize::MAX >> 2), vec![b' '; REFUSAL_BYTES_MAX + 1]];
     for (pieces, then) in [(cut, Then::Close), (flood, Then::Stall)] {
-        let refusal = refused_by(&Raw::serve(pieces, then).await, PLAN, LONG).await;
+        let refusal = refused_by(&CannedServer::serve(pieces, then).await, PLAN, LONG).await;
         assert_eq!((refusal.status, refusal.code), (Some(409), None));
     }
 }
@@ -74,7 +74,7 @@ async fn a_refusal_stays_one_where_its_body_breaks_off_or_floods() {
 #[tokio::test]
 async fn a_code_is_escaped_and_cut() {
     let body = format!(r#"{{"error":{{"code":"\u001b[31m{}"}}}}"#, "x".repeat(5000));
-    let refusal = refused_by(&Raw::reply("403 Forbidden", "", body.as_bytes()).await, PLAN, LONG).await;
+    let refusal = refused_by(&CannedServer::reply("403 Forbidden", "", body.as_bytes()).await, PLAN, LONG).await;
     let code = refusal.code.unwrap();
     assert!(code.starts_with(r"\u{1b}[31m") && code.chars().count() < 80, "{code}");
     assert!(!refusal.why.contains('\u{1b}'));
@@ -92,18 +92,18 @@ async fn what_is_no_upgrade_is_none() {
         (String::new(), "upgrade"),
         (format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(4 * HEAD_BYTES_MAX)), "upgrade"),
     ] {
-        let raw = Raw::serve(vec![answer.clone().into_bytes()], Then::Close).await;
+        let raw = CannedServer::serve(vec![answer.clone().into_bytes()], Then::Close).await;
         let refusal = refused_by(&raw, PLAN, LONG).await;
         assert!(refusal.status.is_none() && refusal.why.starts_with("upgrade: "), "{answer:.40} {refusal:?}");
         assert!(refusal.why.contains(why), "{answer:.40} {}", refusal.why);
     }
-    let success = refused_by(&Raw::reply("200 OK", "", b"<html>").await, PLAN, LONG).await;
+    let success = refused_by(&CannedServer::reply("200 OK", "", b"<html>").await, PLAN, LONG).await;
     assert_eq!(success.status, Some(200));
 }
 
 #[tokio::test]
 async fn every_phase_ends_and_is_named() {
-    let silent = refused_by(&Raw::serve(vec![], Then::Stall).await, PLAN, SHORT).await;
+    let silent = refused_by(&CannedServer::serve(vec![], Then::Stall).await, PLAN, SHORT).await;
     assert!(silent.why.starts_with("upgrade: no answer within 1s (tried ws://"), "{}", silent.why);
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -116,7 +116,7 @@ async fn every_phase_ends_and_is_named() {
 
 #[tokio::test]
 async fn the_key_is_in_the_header_or_in_the_query_and_never_in_both() {
-    let raw = Raw::reply("403 Forbidden", "", b"").await;
+    let raw = CannedServer::reply("403 Forbidden", "", b"").await;
     refused_by(&raw, PLAN, LONG).await;
     refused_by(&raw, ConnectPlan { take: true, key_in_query: true }, LONG).await;
     let [header, query]: [String; 2] = raw.heard().try_into().unwrap();

@@ -42,7 +42,8 @@ fn the_shortest_end_of_all_that_match_or_may_applies() {
 fn an_approval_with_an_end_is_no_acquaintance_and_its_end_no_removal() {
     let mut state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
     let (ann, applied) = (handle("ann"), Outcome::Confirmed(Answer::Approve));
-    let before = policy(vec![approve("b", History { approved_before: Some(true), ..History::default() })]);
+    let before =
+        policy(vec![approve("b", HistoryCondition { approved_before: Some(true), ..HistoryCondition::default() })]);
     let said_of = |state: &PolicyState| said(&before.decide(&request("r9", "ann"), &sound(), state, noon()));
     state.settle_as(
         &id("r1"),
@@ -58,8 +59,9 @@ fn an_approval_with_an_end_is_no_acquaintance_and_its_end_no_removal() {
         noon(),
     );
     assert_eq!(said_of(&state), "defer by no_match");
-    let twice = Over { quota: Quota { count: 0, per: hours(1) }, by_handle: false };
-    let counted = policy(vec![reject("r", History { approved_over: Some(twice), ..History::default() })]);
+    let twice = OverQuota { quota: Quota { count: 0, per: hours(1) }, by_handle: false };
+    let counted =
+        policy(vec![reject("r", HistoryCondition { approved_over: Some(twice), ..HistoryCondition::default() })]);
     assert_eq!(said(&counted.decide(&request("r9", "ann"), &sound(), &state, noon())), "reject by r", "it is counted");
 
     let contact = crate::model::Contact {
@@ -70,7 +72,8 @@ fn an_approval_with_an_end_is_no_acquaintance_and_its_end_no_removal() {
         inserted_at: None,
         ids: None,
     };
-    let removed = policy(vec![reject("r", History { removed_within: Some(hours(1)), ..History::default() })]);
+    let removed =
+        policy(vec![reject("r", HistoryCondition { removed_within: Some(hours(1)), ..HistoryCondition::default() })]);
     let removed_of = |state: &PolicyState| said(&removed.decide(&request("r9", "ann"), &sound(), state, noon()));
     state.doubts_mut().contact_seen(&contact, 1, noon());
     state.contact_expired(&contact.id);
@@ -89,7 +92,7 @@ fn an_approve_rule_over_its_limit_defers_and_no_other_rescues() {
         [(LimitBy::Owner, "acme/b", "other/a"), (LimitBy::Handle, "acme/a", "acme/b"), (LimitBy::Rule, "other/a", "")]
     {
         let limited = policy(vec![
-            approve("bots", Kind(SenderKind::Agent)).limit(1, hours(1), by),
+            approve("bots", KindCondition(SenderKind::Agent)).limit(1, hours(1), by),
             approve("all", When::Everyone),
         ]);
         let mut policy_state = PolicyState::default();
@@ -163,8 +166,8 @@ fn a_persons_answer_counts_towards_nothing() {
 #[test]
 fn history_is_by_owner_and_unknown_where_the_record_cannot_tell() {
     let asking = |history| policy(vec![reject("r", history)]);
-    let before = asking(History { approved_before: Some(false), ..History::default() });
-    let rejected = asking(History { rejected_within: Some(hours(1)), ..History::default() });
+    let before = asking(HistoryCondition { approved_before: Some(false), ..HistoryCondition::default() });
+    let rejected = asking(HistoryCondition { rejected_within: Some(hours(1)), ..HistoryCondition::default() });
     let row = |kind| HistoryRow {
         owner: "ann".into(),
         handle: None,
@@ -190,7 +193,7 @@ fn history_is_by_owner_and_unknown_where_the_record_cannot_tell() {
 #[test]
 fn requests_over_counts_the_others() {
     let quota = Quota { count: 1, per: hours(1) };
-    let over = History { requests_over: Some(quota), ..History::default() };
+    let over = HistoryCondition { requests_over: Some(quota), ..HistoryCondition::default() };
     let many = policy(vec![reject("r", over)]);
     let mut policy_state = PolicyState::default();
     for (minute, which) in [(0, "r"), (1, "s"), (2, "t")] {

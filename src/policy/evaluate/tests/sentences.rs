@@ -7,8 +7,8 @@ use crate::policy::testkit::*;
 use crate::policy::{By, PolicyState, Truth};
 
 /// A condition that is true for a user, and one that is false.
-const T: fn() -> Condition = || Kind(SenderKind::User).into();
-const F: fn() -> Condition = || Kind(SenderKind::Agent).into();
+const T: fn() -> Condition = || KindCondition(SenderKind::User).into();
+const F: fn() -> Condition = || KindCondition(SenderKind::Agent).into();
 
 #[test]
 fn and_or_not_are_kleenes() {

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use crate::model::{Handle, Outcome, RequestId, Verdict};
-use crate::policy::conditions::History;
+use crate::policy::conditions::HistoryCondition;
 use crate::policy::rules::{LimitBy, Quota, When};
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::testkit::*;
@@ -224,7 +224,7 @@ proptest! {
         asked in prop::collection::vec((0..HANDLES.len(), 0..600_i64), 0..20), count in 1..4_u32, per in 1..9_i64,
     ) {
         let mut needs = policy(vec![]);
-        let condition = History {
+        let condition = HistoryCondition {
             requests_over: Some(Quota { count, per: hours(per) }),
             ..Default::default()
         };

@@ -9,10 +9,10 @@ use proptest::prelude::*;
 use crate::model::{ContactRequest, Outcome, Sender, StrangerText, Verdict};
 use crate::policy::conditions::*;
 use crate::policy::lookalike::Protect;
-use crate::policy::rules::{Folded, LimitBy, Overdue, OverdueThen, Pattern, Quota, Rule, Table, When};
+use crate::policy::rules::{Folded, LimitBy, Overdue, OverdueThen, Quota, RegexPattern, Rule, Table, When};
 use crate::policy::state::{HistoryKind, HistoryRow, SavedState};
 use crate::policy::testkit::*;
-use crate::policy::{Ask, Asked, By, Circumstances, ClockHealth, Mode, Policy, PolicyState, Told};
+use crate::policy::{Ask, By, Circumstances, ClockHealth, DeciderVerdict, Mode, Policy, PolicyState, ReceivingAgent};
 
 const HANDLES: [&str; 9] =
     ["john", "johm", "acme", "ann", "john/bot", "acme/a-bot", "acme/support", "ann/support", "j0hn/bot"];
@@ -49,8 +49,8 @@ pub(super) enum Spec {
     Over(u8, u32, i64, bool),
 }
 
-fn disclosing(pattern: Pattern) -> Pattern {
-    Pattern { disclosing: true, ..pattern }
+fn disclosing(pattern: RegexPattern) -> RegexPattern {
+    RegexPattern { disclosing: true, ..pattern }
 }
 
 impl Spec {
@@ -59,8 +59,8 @@ impl Spec {
         let regex = |at: usize, whole| {
             vec![disclosing(pattern(["jo.*", "[a-z]+/bot", "(?i)ann|seo", "4", "еo|SEO"][at], whole))]
         };
-        let history = |change: &dyn Fn(&mut History)| {
-            let mut history = History::default();
+        let history = |change: &dyn Fn(&mut HistoryCondition)| {
+            let mut history = HistoryCondition::default();
             change(&mut history);
             Condition::from(history)
         };
@@ -68,7 +68,7 @@ impl Spec {
             Spec::Handle(which) => by_handle(&of(&PATTERNS, which)),
             Spec::Owner(which) => by_owner(&of(&OWNERS, which)),
             Spec::Slug(at) => SlugIs(vec![["bot", "support"][*at].into()]).into(),
-            Spec::Kind(agent) => Kind(if *agent { SenderKind::Agent } else { SenderKind::User }).into(),
+            Spec::Kind(agent) => KindCondition(if *agent { SenderKind::Agent } else { SenderKind::User }).into(),
             Spec::HandleRegex(at) => HandleRegex(regex(*at, true)).into(),
             Spec::List(which) => by_list("l", &of(&PATTERNS, which)),
             Spec::Name(at) => NameIs(vec![Folded::new(NAMES[*at], true)]).into(),
@@ -88,13 +88,13 @@ impl Spec {
             Spec::Age(age) => AgeOver(hours(*age)).into(),
             Spec::Contacts => unknown(),
             Spec::IsContact(owner) => if *owner { IsContact::OfOwner } else { IsContact::Sender }.into(),
-            Spec::Agents(at) => Agents(vec![["porter", "desk"][*at].into()]).into(),
+            Spec::Agents(at) => AskedAgents(vec![["porter", "desk"][*at].into()]).into(),
             Spec::Approved(before) => history(&|history| history.approved_before = Some(*before)),
             Spec::Rejected(within) => history(&|history| history.rejected_within = Some(hours(*within))),
             Spec::Removed(within) => history(&|history| history.removed_within = Some(hours(*within))),
             Spec::Over(kind, count, per, by_handle) => history(&|history| {
                 let quota = Quota { count: *count, per: hours(*per) };
-                let over = Some(Over { quota, by_handle: *by_handle });
+                let over = Some(OverQuota { quota, by_handle: *by_handle });
                 match kind {
                     0 => history.approved_over = over,
                     1 => history.rejected_over = over,
@@ -208,7 +208,7 @@ pub(super) struct Scene {
     paused: bool,
     held: bool,
     /// The agent that received the request, if known.
-    asked: Option<Asked>,
+    asked: Option<ReceivingAgent>,
     /// What the decider said.
     pub(super) told: Option<Verdict>,
 }
@@ -237,7 +237,7 @@ impl Scene {
             policy_state.settle(&request, Some(&from), verdict, Outcome::Confirmed(verdict.answer().unwrap()), at);
         }
         if let Some(verdict) = self.told {
-            let told = Told { decider: name("screen"), key: None, verdict, reason: None };
+            let told = DeciderVerdict { decider: name("screen"), key: None, verdict, reason: None };
             policy_state.told(&self.request.id, told);
         }
         if let Some(asked) = &self.asked {
@@ -341,8 +341,8 @@ pub(super) fn scene() -> impl Strategy<Value = Scene> {
         prop::option::of((any::<bool>(), any::<bool>()).prop_map(|(owner, sender)| (owner || sender, sender)));
     let asked = prop_oneof![
         1 => Just(None),
-        1 => Just(Some(Asked::unnamed("a-1"))),
-        4 => (0..3_usize).prop_map(|at| Some(Asked::new("a-1", [Some("porter"), Some("desk"), None][at]))),
+        1 => Just(Some(ReceivingAgent::unnamed("a-1"))),
+        4 => (0..3_usize).prop_map(|at| Some(ReceivingAgent::new("a-1", [Some("porter"), Some("desk"), None][at]))),
     ];
     let told = prop::option::weighted(0.6, verdict());
     let flags = (prop::bool::weighted(0.8), prop::bool::weighted(0.03), prop::bool::weighted(0.03));
