@@ -11,7 +11,7 @@ mod noise;
 pub(crate) mod notice_log;
 mod notice_metrics;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
-pub mod shell;
+pub(crate) mod shell;
 
 pub use self::core::{Action, BATCH_MAX, Core, CoreConfig, Counters, Input, Notice, OpOutcome, PersonCommand};
 pub use shell::{Agent, AgentHandle};

@@ -7,7 +7,7 @@
 pub mod keys;
 mod problems;
 mod read;
-pub mod schema;
+pub(crate) mod schema;
 mod secrets;
 mod values;
 

@@ -35,17 +35,17 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 #[expect(clippy::disallowed_methods, reason = "a shell: it counts what was asked in an hour")]
-pub mod decider;
+pub(crate) mod decider;
 pub mod diagnostics;
 pub mod document;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
-pub mod files;
-pub mod fleet;
+pub(crate) mod files;
+pub(crate) mod fleet;
 pub mod inbox;
 pub mod ledger;
 pub mod model;
 #[expect(clippy::disallowed_methods, reason = "a shell: it tells what the core and the record say")]
-pub mod notify;
+pub(crate) mod notify;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod ops;
 pub mod page;

@@ -11,5 +11,5 @@ pub mod metrics;
 pub mod service_manager;
 pub(crate) mod serving;
 pub mod signals;
-pub mod stop_at;
+pub(crate) mod stop_at;
 pub mod watchdog;

@@ -14,7 +14,7 @@ mod sessions;
 mod shelf;
 mod standing;
 mod views;
-pub mod words;
+pub(crate) mod words;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

@@ -8,14 +8,14 @@ pub(crate) mod limiter;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod net;
 pub mod payload;
-pub mod reply;
+pub(crate) mod reply;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod rest;
 pub(crate) mod retry_after;
 pub(crate) mod row;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
-pub mod socket;
-pub mod tls;
+pub(crate) mod socket;
+pub(crate) mod tls;
 
 pub use payload::{ChannelEvent, Supersede};
 pub use reply::{CallError, CallFault, Listed, Me, Page, Reply, Responded, Unreadable};

@@ -21,7 +21,7 @@ pub(crate) mod explain;
 pub(crate) mod history;
 pub mod index;
 pub mod keys;
-pub mod lint;
+pub(crate) mod lint;
 pub(crate) mod list_changes;
 pub mod load;
 pub mod lookalike;
@@ -29,13 +29,13 @@ pub(crate) mod overdue;
 mod patterns;
 mod raw;
 mod regexes;
-pub mod replay;
+pub(crate) mod replay;
 pub mod rules;
 pub mod state;
 #[cfg(test)]
 pub(crate) mod testkit;
 pub(crate) mod tests_runner;
-pub mod text;
+pub(crate) mod text;
 pub(crate) mod window;
 
 pub use ask::{Ask, DeciderVerdict, Question};

@@ -22,7 +22,7 @@ mod store;
 mod tester;
 mod upgrade;
 pub mod wire;
-pub mod world;
+pub(crate) mod world;
 
 use std::io;
 use std::net::SocketAddr;

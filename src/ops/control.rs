@@ -3,7 +3,7 @@
 
 pub mod client;
 pub(crate) mod inherited;
-pub mod keeping;
+pub(crate) mod keeping;
 pub mod peer;
 pub mod server;
 pub mod socket;

@@ -201,15 +201,24 @@ async fn connection(stream: Stream, limits: Limits, router: Router) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_port_that_is_free_later_is_bound_later() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        let binding = tokio::spawn(bound(address, |_| {}));
+        let reports = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&reports);
+        let binding = tokio::spawn(bound(address, move |_| drop(counted.fetch_add(1, Ordering::Relaxed))));
         tokio::time::advance(BIND_AGAIN / 2).await;
         assert!(!binding.is_finished());
+        // Refused again and again, for the same reason.
+        for _ in 0..5 {
+            tokio::time::advance(BIND_AGAIN).await;
+        }
+        assert_eq!(reports.load(Ordering::Relaxed), 1, "the same reason is reported once");
         drop(taken);
         // Tokio's paused clock advances by itself while every task waits.
         let listener = binding.await.unwrap();

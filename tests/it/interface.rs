@@ -125,7 +125,7 @@ fn kind(of: &str, known: &BTreeMap<String, String>) -> String {
         "String" | "AgentId" | "ContactId" | "PathBuf" => "text".to_owned(),
         "AgentState" => "a state".to_owned(),
         "Verdict" => "`approve`, `reject` or `defer`".to_owned(),
-        "Said" => "a word of `doorman settle --help`".to_owned(),
+        "DoubtSettlement" => "a word of `doorman settle --help`".to_owned(),
         "Timestamp" => "time".to_owned(),
         "u64" | "u32" | "usize" => "number".to_owned(),
         "bool" => "true or false".to_owned(),
