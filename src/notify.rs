@@ -29,7 +29,7 @@ use crate::ops::metrics::Metrics;
 use crate::page::Replies;
 use crate::secret::Redact;
 
-pub use message::{ConditionLine, Message, RequestLine, ToldLine};
+pub use message::Message;
 
 /// What all targets share.
 #[derive(Debug, Clone)]

@@ -48,6 +48,7 @@ impl Inbox {
     }
 
     /// All ready requests, oldest first: those that rules deferred before come last.
+    #[cfg(test)]
     pub fn ready(&self) -> impl Iterator<Item = &RequestId> {
         self.ready.values().chain(self.ready_again.values())
     }

@@ -144,7 +144,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::notify::ToldLine;
+    use crate::notify::message::ToldLine;
 
     fn with(handle: &str, text: &str) -> Message {
         let mut message = Message::test(Timestamp::UNIX_EPOCH);

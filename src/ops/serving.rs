@@ -211,7 +211,7 @@ mod tests {
         let address = taken.local_addr().unwrap();
         let reports = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&reports);
-        let binding = tokio::spawn(bound(address, move |_| drop(counted.fetch_add(1, Ordering::Relaxed))));
+        let binding = tokio::spawn(bound(address, move |_| _ = counted.fetch_add(1, Ordering::Relaxed)));
         tokio::time::advance(BIND_AGAIN / 2).await;
         assert!(!binding.is_finished());
         // Refused again and again, for the same reason.

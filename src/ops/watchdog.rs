@@ -46,11 +46,6 @@ impl Pulse {
     pub fn tick(&self) {
         self.watched.last.store(millis(self.origin.elapsed()), Ordering::Relaxed);
     }
-
-    /// How often an idle loop should wake up to tick: a third of its bound.
-    pub fn rhythm(&self) -> Duration {
-        self.watched.bound / 3
-    }
 }
 
 /// A loop that has not ticked within its bound.
@@ -145,7 +140,6 @@ mod tests {
         let watchdog = Watchdog::new();
         let quick = watchdog.register("quick", 5 * SECOND);
         let slow = watchdog.register("slow", 50 * SECOND);
-        assert_eq!(quick.rhythm(), Duration::from_millis(1_666) + Duration::from_nanos(666_666));
         tokio::time::advance(5 * SECOND).await;
         assert_eq!(watchdog.late(), []);
         tokio::time::advance(2 * SECOND).await;
