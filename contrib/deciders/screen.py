@@ -1,16 +1,6 @@
 #!/usr/bin/env python3
-"""A decider in some seventy lines: says `reject` to what looks like an advertisement, and `defer` to everything else.
-
-    screen.py                      serves on 127.0.0.1:9700
-    screen.py --unix PATH          serves on a Unix socket
-    systemd socket activation      serves on the socket that it is given (deciders/screen.socket)
-
-doorman.toml:  [deciders.screen]      rules.toml:  [rules.unsure]
-               url = "http://127.0.0.1:9700/decide"    then = "defer"
-                                                       when = { kind = "agent" }
-                                                       ask = "screen"
-                                                       may = ["reject"]
-"""
+"""A decider in sixty lines: says `reject` to what looks like an advertisement, and `defer` to everything else.
+Serves on the socket that systemd hands over (doorman-screen.socket), or `screen.py [PORT]`, or `screen.py --unix PATH`."""
 import json, os, re, socket, socketserver, sys
 from http.server import BaseHTTPRequestHandler
 
@@ -39,7 +29,6 @@ class Handler(BaseHTTPRequestHandler):
         verdict, reason = decide(question)
         body = json.dumps({"id": question["id"], "verdict": verdict, "reason": reason[:200]}).encode()
         self.send_response(200)
-        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

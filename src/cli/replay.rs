@@ -9,7 +9,7 @@ use std::time::Duration;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::explain::sources::{policy_of, to_replay};
@@ -17,6 +17,7 @@ use super::history::moment;
 use super::ledger::{fault, path, print};
 use super::{CliError, Global, agents};
 use crate::clock::Clock;
+use crate::document::in_words;
 use crate::ledger::{Filter, LedgerReader};
 use crate::model::{AgentId, Verdict, ascii_json};
 use crate::policy::replay::{GivenVerdict, Recorded, VerdictChange, replay};
@@ -33,8 +34,8 @@ pub struct Args {
     /// Only what came since then: `30d`, `2026-11-23`, or with a zone
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Only of this agent: its id, or the beginning of it
-    #[arg(long, value_name = "AGENT")]
+    /// Only of this agent: its id, the beginning of it, its handle, or its `name`
+    #[arg(long, value_name = "AGENT", add = super::completions::agents())]
     agent: Option<String>,
     /// Exit with 1 where anything would change
     #[arg(long)]
@@ -159,15 +160,23 @@ fn shown(found: &ReplayTotals) -> String {
 
 fn summary(found: &ReplayTotals) -> String {
     let count = |verdict| found.changes.iter().filter(|of| of.change.now.verdict == verdict).count();
+    let both = |of: &&Of| (of.change.was.verdict, of.change.now.verdict) == (Verdict::Approve, Verdict::Approve);
+    let ends = found.changes.iter().filter(both).count();
     let mut text = match found.changes.len() {
         0 => format!("nothing would change in {} requests\n", found.requests),
-        changed => format!(
-            "{changed} of {} requests would change: {} newly approved, {} newly rejected, {} newly left pending\n",
-            found.requests,
-            count(Verdict::Approve),
-            count(Verdict::Reject),
-            count(Verdict::Defer)
-        ),
+        changed => {
+            let other_ends = match ends {
+                0 => String::new(),
+                ends => format!(", {ends} approved for another time"),
+            };
+            format!(
+                "{changed} of {} requests would change: {} newly approved, {} newly rejected, {} newly left pending{other_ends}\n",
+                found.requests,
+                count(Verdict::Approve) - ends,
+                count(Verdict::Reject),
+                count(Verdict::Defer)
+            )
+        }
     };
     if found.pauses > 0 {
         text.push_str(&format!("`approvals_max` would have paused {} times\n", found.pauses));
@@ -180,7 +189,10 @@ fn summary(found: &ReplayTotals) -> String {
 
 fn said(said: &GivenVerdict) -> String {
     match &said.by {
-        Some(by) => format!("{} by {by}", said.verdict),
+        Some(by) => {
+            let end = said.for_s.map(|seconds| format!(" for {}", in_words(SignedDuration::from_secs(seconds))));
+            format!("{} by {by}{}", said.verdict, end.unwrap_or_default())
+        }
         None => "not decided".to_owned(),
     }
 }
@@ -196,7 +208,7 @@ mod tests {
     use crate::policy::By;
 
     fn change(request: &str, was: Verdict, now: Verdict) -> Of {
-        let said = |verdict| GivenVerdict { verdict, by: By::parse("friends") };
+        let said = |verdict| GivenVerdict { verdict, by: By::parse("friends"), for_s: None };
         Of {
             agent: AgentId::parse("a").unwrap(),
             change: VerdictChange {
@@ -226,6 +238,14 @@ mod tests {
             summary(&ReplayTotals { requests: 3, ..ReplayTotals::default() }),
             "nothing would change in 3 requests\n"
         );
+        let mut longer = change("r3", Verdict::Approve, Verdict::Approve);
+        longer.change.now.for_s = Some(7_200);
+        let found_longer = ReplayTotals { requests: 9, changes: vec![longer], ..ReplayTotals::default() };
+        assert!(
+            summary(&found_longer)
+                .ends_with("0 newly approved, 0 newly rejected, 0 newly left pending, 1 approved for another time\n")
+        );
+        assert!(shown(&found_longer).contains("approve by friends for 2h"));
         let text = shown(&found);
         assert!(text.contains("defer by friends") && text.contains("2026-01-05T12:00:00Z"), "{text}");
     }

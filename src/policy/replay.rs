@@ -4,12 +4,13 @@
 //! The simulation assumes: an answer is sent and applied at the moment of its decision; a pause is resumed at once (and
 //! counted); a request that a person or somebody else settled is pending only until then. What is not on record (the
 //! number of contacts) is unknown, as it is to a daemon that cannot list them. Who was a contact is taken from the
-//! record, as of the moment at which a request came.
+//! record, as of the moment at which a request came. What a decider said of a request counts for every rule that asks this
+//! decider, whatever else that rule says: so a new `may` can be tried on it.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::ask::DeciderVerdict;
@@ -37,8 +38,8 @@ pub struct Recorded {
     pub answered_at: Option<Timestamp>,
     /// The outcome of the answer.
     pub outcome: Option<Outcome>,
-    /// It was approved for a time: a guest does not count as approved before.
-    pub guest: bool,
+    /// For how long it was approved, where that was for a time: a guest does not count as approved before.
+    pub lasts: Option<SignedDuration>,
     /// The verdicts of deciders about it, and when they were given.
     pub told: Vec<(Timestamp, DeciderVerdict)>,
     /// When it ended without this policy: a person or somebody else answered, or the sender cancelled it.
@@ -52,16 +53,19 @@ impl Recorded {
     }
 }
 
-/// A verdict, and who or what gave it.
+/// A verdict, and who or what gave it. Of an approval for a time, also for how long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GivenVerdict {
     /// `defer` if there was no verdict.
     pub verdict: Verdict,
     /// Absent if there was no verdict.
     pub by: Option<By>,
+    /// After how many seconds the contact ends; absent if it has no end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_s: Option<i64>,
 }
 
-/// A request that would meet another verdict.
+/// A request that would meet another verdict, or be approved for another time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VerdictChange {
     /// Which.
@@ -153,7 +157,7 @@ pub fn replay(
                         EndedAnswer {
                             verdict,
                             outcome,
-                            guest: one.guest,
+                            guest: one.lasts.is_some(),
                             by_person: true,
                             sent: event.at,
                             first_seen: event.at,
@@ -171,7 +175,7 @@ pub fn replay(
             policy_state.seen(&one.request.id, handle, event.at);
         }
         for (_, told) in one.told.iter().filter(|(at, _)| *at <= event.at) {
-            policy_state.told(&one.request.id, told.clone());
+            policy_state.told(&one.request.id, DeciderVerdict { key: None, ..told.clone() });
         }
         course.decisions += 1;
         decisions += 1;
@@ -179,7 +183,7 @@ pub fn replay(
             policy_state.prune(policy, event.at);
         }
         let decision = decide(policy, one, &mut policy_state, event.at, &mut replay.pauses);
-        course.said = Some(GivenVerdict { verdict: decision.verdict, by: Some(decision.by.clone()) });
+        course.said = Some(as_said(decision.verdict, Some(decision.by.clone()), decision.lasts));
         if decision.verdict.answer().is_some() && decision.due.is_none() {
             answer(&decision, one, &mut policy_state, event.at);
             course.over = true;
@@ -233,7 +237,11 @@ fn answer(decision: &Decision, one: &Recorded, policy_state: &mut PolicyState, a
 }
 
 fn was(one: &Recorded) -> GivenVerdict {
-    GivenVerdict { verdict: one.verdict.unwrap_or(Verdict::Defer), by: one.by.clone() }
+    as_said(one.verdict.unwrap_or(Verdict::Defer), one.by.clone(), one.lasts)
+}
+
+fn as_said(verdict: Verdict, by: Option<By>, lasts: Option<SignedDuration>) -> GivenVerdict {
+    GivenVerdict { verdict, by, for_s: lasts.filter(|_| verdict == Verdict::Approve).map(|lasts| lasts.as_secs()) }
 }
 
 fn changes(recorded: &[Recorded], courses: &[Course]) -> Vec<VerdictChange> {
@@ -243,7 +251,7 @@ fn changes(recorded: &[Recorded], courses: &[Course]) -> Vec<VerdictChange> {
         .zip(courses)
         .filter_map(|(one, course)| {
             let (was, now) = (was(one), course.said.clone()?);
-            (was.verdict != now.verdict).then(|| VerdictChange {
+            ((was.verdict, was.for_s) != (now.verdict, now.for_s)).then(|| VerdictChange {
                 request: one.request.id.clone(),
                 handle: shown(one.request.sender.original()),
                 name: shown(one.request.name.as_ref()),

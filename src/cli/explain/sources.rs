@@ -137,7 +137,7 @@ pub(in crate::cli) fn to_replay(recorded: RecordedRequest) -> Recorded {
         by: recorded.by,
         answered_at: recorded.answered_at,
         outcome: recorded.outcome,
-        guest: recorded.lasts.is_some(),
+        lasts: recorded.lasts,
         told: Vec::new(),
         ended: (by_person || elsewhere).then_some(last_seen),
         request: recorded.request,

@@ -18,7 +18,7 @@ fn recorded(which: &str, from: &str, minute: i64, verdict: Verdict, by: &str) ->
         by: By::parse(by),
         answered_at: answered,
         outcome: verdict.answer().map(Outcome::Confirmed),
-        guest: false,
+        lasts: None,
         told: Vec::new(),
         ended: answered.filter(|_| by.starts_with("person:")),
     }
@@ -27,7 +27,8 @@ fn recorded(which: &str, from: &str, minute: i64, verdict: Verdict, by: &str) ->
 fn run(policy: &Policy, past: &[Recorded], later: SignedDuration) -> Vec<String> {
     let found = replay(policy, &ReceivingAgent::default(), past, noon() + later, |_| {});
     let said = |said: &GivenVerdict| {
-        format!("{} by {}", said.verdict, said.by.as_ref().map_or("-".to_owned(), ToString::to_string))
+        let end = said.for_s.map(|seconds| format!(" for {} h", seconds / 3_600)).unwrap_or_default();
+        format!("{} by {}{end}", said.verdict, said.by.as_ref().map_or("-".to_owned(), ToString::to_string))
     };
     found.changes.iter().map(|one| format!("{}: {} → {}", one.request, said(&one.was), said(&one.now))).collect()
 }
@@ -95,7 +96,7 @@ fn what_a_person_answered_is_pending_no_longer_than_it_was() {
     )]);
     let again = [past[0].clone(), recorded("2", "ann/bot", 90, Verdict::Defer, "no_match")];
     assert_eq!(run(&before, &again, hours(9)), ["2: defer by no_match → approve by known"], "and is remembered");
-    let guest = [Recorded { guest: true, ..past[0].clone() }, again[1].clone()];
+    let guest = [Recorded { lasts: Some(hours(1)), ..past[0].clone() }, again[1].clone()];
     assert!(run(&before, &guest, hours(9)).is_empty(), "a guest's end came: whoever was one is not known for it");
 }
 
@@ -107,10 +108,38 @@ fn guests_of_a_rule_are_known_for_nothing() {
         let first = lasts.into_iter().fold(first, crate::policy::rules::Rule::lasts);
         policy(vec![first, approve("known", known.clone())])
     };
-    let past =
+    let mut past =
         [recorded("1", "ann", 0, Verdict::Approve, "first"), recorded("2", "ann/bot", 90, Verdict::Defer, "no_match")];
     assert_eq!(run(&rules(None), &past, hours(9)), ["2: defer by no_match → approve by known"]);
+    let now_a_guest = "1: approve by first → approve by first for 1 h";
+    assert_eq!(run(&rules(Some(hours(1))), &past, hours(9)), [now_a_guest], "another end is a change");
+    past[0].lasts = Some(hours(1));
     assert!(run(&rules(Some(hours(1))), &past, hours(9)).is_empty());
+}
+
+#[test]
+fn what_a_decider_said_then_counts_for_another_rule_that_asks_it() {
+    let rules = |may: &str| {
+        let text = format!(
+            "version = 1\n[rules.unsure]\nthen = \"defer\"\nwhen = {{ kind = \"agent\" }}\nask = \"screen\"\n{may}"
+        );
+        let texts = [crate::policy::rules::SourceText { name: "rules.toml".into(), text: text.into() }];
+        crate::policy::load_texts(std::path::Path::new("rules.toml"), &texts).policy.unwrap()
+    };
+    let mut asked = recorded("1", "ann/bot", 0, Verdict::Defer, "unsure");
+    let question = rules("").decide(&asked.request, &sound(), &PolicyState::default(), noon()).asks.unwrap();
+    let word =
+        |verdict| DeciderVerdict { decider: name("screen"), key: Some(question.key.clone()), verdict, reason: None };
+    asked.told = vec![(noon() + minutes(1), word(Verdict::Reject))];
+    let past = [asked];
+    assert!(run(&rules(""), &past, hours(1)).is_empty());
+    assert_eq!(run(&rules("may = [\"reject\"]\n"), &past, hours(1)), ["1: defer by unsure → reject by ask:unsure"]);
+    // Of several words, the newest counts.
+    let changed = [Recorded {
+        told: vec![past[0].told[0].clone(), (noon() + minutes(1), word(Verdict::Defer))],
+        ..past[0].clone()
+    }];
+    assert!(run(&rules("may = [\"reject\"]\n"), &changed, hours(1)).is_empty());
 }
 
 #[test]
