@@ -13,7 +13,7 @@ use super::decision::{By, Circumstances, ClockHealth, Truth};
 use super::evaluate::conditions;
 use super::evaluate::inputs::Inputs;
 use super::raw::{Named, RawFile, RawRule};
-use super::rules::{Policy, Rule, When};
+use super::rules::{Condition, Policy, Rule, When};
 use super::state::PolicyState;
 use super::tests_runner::TestResult;
 use crate::document::{Problems, shown};
@@ -177,7 +177,7 @@ fn uncharged(policy: &Policy, raw: &RawFile, problems: &mut Problems) {
                 ContactRequest { id, sender, name: None, message: None, inserted_at: Some(test.at), ids: None };
             let circumstances = Circumstances::new(test.at, ClockHealth::Sound);
             let inputs = Inputs::new(&request, &circumstances, &state, test.at);
-            let rule = limited.iter().find(|rule| conditions::rule(rule, &inputs).truth != Truth::False);
+            let rule = limited.iter().find(|rule| may_have_approved(rule, &inputs));
             if let Some(rule) = rule {
                 problems
                     .warning(&past.span, format!("this approval does not count for the limit of `{}`", rule.name))
@@ -186,6 +186,17 @@ fn uncharged(policy: &Policy, raw: &RawFile, problems: &mut Problems) {
             }
         }
     }
+}
+
+/// Whether the rule may have approved this sender, whatever the message was and whenever it came.
+fn may_have_approved(rule: &Rule, inputs: &Inputs<'_>) -> bool {
+    let When::Table(table) = &rule.when else { return true };
+    // A row of history says nothing of these.
+    let left_open =
+        |key: &str| key.starts_with("message") || key.starts_with("name") || matches!(key, "window" | "age_over");
+    let holds = |one: &Condition| left_open(one.0.key().name) || one.0.evaluate(inputs).truth != Truth::False;
+    table.conditions.iter().all(holds)
+        && !rule.unless.iter().any(|unless| conditions::table(unless, inputs).truth == Truth::True)
 }
 
 /// Limits that let more through in the time of `approvals_max` than it allows.
