@@ -172,8 +172,26 @@ pub fn waiting() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| offer(current, awaited(current)))
 }
 
+/// Handles of pending requests, if they can be typed.
+pub fn waiting_handles() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        offer(current, pending().iter().filter_map(typed).map(|handle| format!("@{handle}")).collect())
+    })
+}
+
+/// Entries of lists.
+pub fn listed() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let Some(beginning) = current.to_str() else { return Vec::new() };
+        offer(current, super::list::known(beginning, &asked()))
+    })
+}
+
+fn typed(row: &PendingRow) -> Option<Handle> {
+    row.handle.as_deref().and_then(|handle| Handle::parse(handle).ok())
+}
+
 fn awaited(current: &OsStr) -> BTreeSet<String> {
-    let typed = |row: &PendingRow| row.handle.as_deref().and_then(|handle| Handle::parse(handle).ok());
     let rows = pending();
     let handles = rows.iter().filter_map(typed).map(|handle| format!("@{handle}"));
     let mut known: BTreeSet<String> = handles.collect();

@@ -11,9 +11,13 @@ use super::explain::sources::{policy_in, refused};
 use super::remote::{Remote, RemoteArgs};
 use super::{CliError, Global, completions, output};
 use crate::config::settings::pushed_name;
+use crate::ledger::LedgerReader;
 use crate::ops::control::wire::{ControlOp, Reloaded, RemovedEntries};
 use crate::policy::{audit, joined, load_texts};
 use edit::Edit;
+
+/// Completion offers this many entries.
+const KNOWN_MAX: usize = 1_000;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -37,21 +41,39 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum ListCommand {
     /// Put handles or patterns on a list
-    Add(ListEdit),
+    Add(ListAdd),
     /// Take handles or patterns off a list
-    Remove(ListEdit),
+    Remove(ListRemove),
     /// Print the lists, the entries of one, or whether a handle is on it
     Show(Show),
 }
 
 #[derive(Debug, clap::Args)]
-struct ListEdit {
+struct ListAdd {
     /// The list's name in the rules
     #[arg(value_name = "LIST", add = completions::lists())]
     list: String,
     /// Handles or patterns, such as `@carol` or `acme/*`
-    #[arg(value_name = "HANDLE", required = true, add = completions::waiting())]
+    #[arg(value_name = "HANDLE", required = true, add = completions::waiting_handles())]
     handles: Vec<String>,
+    #[command(flatten)]
+    how: ListEdit,
+}
+
+#[derive(Debug, clap::Args)]
+struct ListRemove {
+    /// The list's name in the rules
+    #[arg(value_name = "LIST", add = completions::lists())]
+    list: String,
+    /// Handles or patterns, as they stand on the list
+    #[arg(value_name = "HANDLE", required = true, add = completions::listed())]
+    handles: Vec<String>,
+    #[command(flatten)]
+    how: ListEdit,
+}
+
+#[derive(Debug, clap::Args)]
+struct ListEdit {
     #[command(flatten)]
     agent: AgentArg,
     /// Print nothing where all went well
@@ -80,18 +102,19 @@ struct Show {
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     match args.action {
         ListCommand::Show(args) => show(&args, global),
-        ListCommand::Add(args) => change(&args, global, ListFile::add),
-        ListCommand::Remove(args) => change(&args, global, ListFile::remove),
+        ListCommand::Add(args) => change((&args.list, &args.handles), &args.how, global, ListFile::add),
+        ListCommand::Remove(args) => change((&args.list, &args.handles), &args.how, global, ListFile::remove),
     }
 }
 
 fn change(
+    (list, handles): (&str, &[String]),
     args: &ListEdit,
     global: &Global,
     act: impl FnOnce(&ListFile, &[&str]) -> Result<Edit, CliError>,
 ) -> Result<u8, CliError> {
-    let list = ListFile::find(&args.list, args.agent.given(), global)?;
-    let handles: Vec<&str> = args.handles.iter().map(String::as_str).collect();
+    let list = ListFile::find(list, args.agent.given(), global)?;
+    let handles: Vec<&str> = handles.iter().map(String::as_str).collect();
     let edit = act(&list, &handles)?;
     let remote = match args.remote.open(global) {
         Ok(remote) => Some(remote),
@@ -185,7 +208,10 @@ impl RulesList {
 
 /// The lists in the rules of this agent, or of all; each file's once.
 fn all(agent: Option<&str>, global: &Global) -> Result<Vec<RulesList>, CliError> {
-    let agent = agents::on_record(agent, None, global)?;
+    // Without a ledger an agent has no handle here, only its id and its name.
+    let ledger = agent.and_then(|_| super::ledger::path(None, global).ok()).filter(|ledger| ledger.is_there());
+    let reader = ledger.and_then(|ledger| LedgerReader::open(&ledger).ok());
+    let agent = agents::on_record(agent, reader.as_ref(), global)?;
     let places = super::places(global, "--config PATH")?;
     if places.rules.is_empty() {
         let why =
@@ -216,6 +242,13 @@ fn all(agent: Option<&str>, global: &Global) -> Result<Vec<RulesList>, CliError>
     Ok(found)
 }
 
+/// The entries of all lists of the configured rules that begin so, for completion.
+pub(super) fn known(beginning: &str, global: &Global) -> BTreeSet<String> {
+    let lists = all(None, global).unwrap_or_default();
+    let entries = lists.iter().flat_map(|list| list.entries().unwrap_or_default());
+    entries.filter(|entry| entry.starts_with(beginning)).take(KNOWN_MAX).collect()
+}
+
 fn read(path: &Path) -> Result<String, CliError> {
     edit::text(path).map_err(|why| CliError::new(1, format!("`{}` cannot be read: {why}", path.display())))
 }
@@ -229,6 +262,8 @@ pub(super) struct ListFile {
     /// Its path, relative to the rules file.
     written: String,
     path: PathBuf,
+    /// The entries that are in the rules themselves.
+    here: Vec<String>,
 }
 
 impl ListFile {
@@ -245,7 +280,7 @@ impl ListFile {
             let why = format!("the list `{shown}` has no file: its entries stand in `{}`", list.rules.display());
             return Err(CliError::new(1, why));
         };
-        Ok(Self { name: name.to_owned(), rules: list.rules.clone(), written, path })
+        Ok(Self { name: name.to_owned(), rules: list.rules.clone(), written, path, here: list.here.clone() })
     }
 
     /// Whether an entry could be added to the list now.
@@ -268,6 +303,19 @@ impl ListFile {
 
     fn remove(&self, handles: &[&str]) -> Result<Edit, CliError> {
         self.edit(|text| edit::remove(text, handles))
+    }
+
+    /// By which entry this one is still on the list after the change, and where that stands.
+    fn still_by(&self, one: &str, edit: &Edit) -> Option<String> {
+        let plain = crate::model::Handle::parse(one).ok();
+        let fits = |entry: &str| {
+            edit::canonical(entry) == one
+                || plain.as_ref().is_some_and(|plain| audit::pattern(entry).is_ok_and(|all| all.contains(plain)))
+        };
+        let in_file = edit::entries(&edit.text).map(|entry| (entry, self.path.display().to_string()));
+        let in_rules = self.here.iter().map(|entry| (entry.as_str(), format!("{} (`entries`)", self.rules.display())));
+        let (entry, place) = in_file.chain(in_rules).find(|(entry, _)| fits(entry))?;
+        Some(format!("`{}` in {}", output::shown(entry), output::shown(&place)))
     }
 
     fn edit(&self, edit: impl FnOnce(&str) -> Result<Edit, String>) -> Result<Edit, CliError> {
@@ -303,8 +351,15 @@ pub(super) fn put_in_force(list: &ListFile, edit: &Edit, remote: Option<&Remote>
     let quoted = |handles: &[String]| handles.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ");
     let name = &list.name;
     let mut said = String::new();
-    if !edit.unchanged.is_empty() {
-        let (so, whom) = (if edit.removes { "not on" } else { "already on" }, quoted(&edit.unchanged));
+    let mut unchanged = edit.unchanged.clone();
+    for one in edit.changed.iter().chain(&edit.unchanged).filter(|_| edit.removes) {
+        if let Some(by) = list.still_by(one, edit) {
+            unchanged.retain(|other| other != one);
+            said += &format!("still on the list `{name}`: `{one}`, by {by}\n");
+        }
+    }
+    if !unchanged.is_empty() {
+        let (so, whom) = (if edit.removes { "not on" } else { "already on" }, quoted(&unchanged));
         said += &format!("{so} the list `{name}`: {whom}\n");
     }
     if edit.changed.is_empty() {
@@ -366,4 +421,25 @@ pub(super) fn tables(rules: &Path) -> Result<Vec<(PathBuf, toml::Table)>, CliErr
         all.push((directory, table));
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_stays_on_a_list_by_another_entry_is_named_with_it() {
+        let here = ["john", "acme/*"].map(str::to_owned).to_vec();
+        let (rules, path) = (PathBuf::from("rules.toml"), PathBuf::from("friends.txt"));
+        let list = ListFile { name: "friends".to_owned(), rules, written: "friends.txt".to_owned(), path, here };
+        let edit = edit::remove("ann\nbob/*\nbob/x\n", &["bob/x", "ann", "@John", "acme/x", "eve", "acme/*"]).unwrap();
+        insta::assert_snapshot!(put_in_force(&list, &edit, None).unwrap(), @r"
+        still on the list `friends`: `bob/x`, by `bob/*` in friends.txt
+        still on the list `friends`: `john`, by `john` in rules.toml (`entries`)
+        still on the list `friends`: `acme/x`, by `acme/*` in rules.toml (`entries`)
+        still on the list `friends`: `acme/*`, by `acme/*` in rules.toml (`entries`)
+        not on the list `friends`: `eve`
+        now off the list `friends`: `bob/x`, `ann`; no daemon is running, the next start loads it
+        ");
+    }
 }

@@ -36,7 +36,7 @@ fn entry(line: &str) -> Option<&str> {
 }
 
 /// The form in which entries are compared and written.
-fn canonical(text: &str) -> String {
+pub(super) fn canonical(text: &str) -> String {
     text.strip_prefix('@').unwrap_or(text).to_ascii_lowercase()
 }
 
