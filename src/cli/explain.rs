@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
-use shapes::{DeciderWordView, EndMovedView, Printed, Removed, Story, VerdictView};
+use shapes::{DeciderWordView, EndMovedView, PausedView, Printed, Removed, Story, VerdictView};
 
 use super::history::moment;
 use super::ledger::{fault, path, print};
@@ -24,7 +24,7 @@ use crate::ledger::{HistoryReach, LedgerReader, MemoryReach, RecordedRequest};
 use crate::model::{AgentId, Handle, PersonTarget, RequestId, Sender, ascii_json};
 use crate::ops::control::wire::{ControlOp, OpReply};
 use crate::policy::explain::{Explanation, explain};
-use crate::policy::{Circumstances, ClockHealth, Mode, Policy, PolicyState};
+use crate::policy::{By, Circumstances, ClockHealth, Mode, Policy, PolicyState};
 
 /// Most older requests of a handle that are counted, and that are named.
 const OLDER_MAX: usize = 1_000;
@@ -366,6 +366,14 @@ fn of_recorded(
     if let (Some(explanation), Some(verdict), Some(by)) = (&mut explanation, recorded.verdict, &recorded.by) {
         (explanation.verdict, explanation.by) = (verdict, by.clone());
     }
+    let paused = match &decision {
+        Some(decision) if decision.by == By::Paused => {
+            let moment = RowMoment::of(recorded, Some((decision.row, decision.at)));
+            let pause = reader.pause_before(&recorded.agent, moment).map_err(|error| fault(&error))?;
+            pause.map(|pause| PausedView { by: pause.by, at: pause.at, note: pause.note })
+        }
+        Some(_) | None => None,
+    };
     let story = Story {
         request: recorded.request.id.clone(),
         agent: recorded.agent.clone(),
@@ -392,6 +400,7 @@ fn of_recorded(
             note: one.note.clone(),
         }),
         contact_removed_at: recorded.contact_removed_at,
+        paused,
         told: words_on(reader, recorded)?,
         mode: match recorded.mode {
             Mode::Enforce => "enforce",

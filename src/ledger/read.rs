@@ -26,7 +26,7 @@ use crate::policy::{PolicyHash, RuleName, Truth};
 pub use contacts::{RecordedContact, WantedContacts};
 pub use counted::{ByHour, Matches};
 pub use follow::Follow;
-pub use past::RowMoment;
+pub use past::{PauseRecord, RowMoment};
 pub use recorded::{
     AnswerRecord, EndMoved, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf,
     Totals,
@@ -167,6 +167,14 @@ impl LedgerReader {
     /// As [`LedgerReader::requests`].
     pub fn told_of(&self, request: &RecordedRequest) -> Result<Vec<(Timestamp, DeciderVerdict)>, LedgerError> {
         past::told_of(self.sql(), request.row).map_err(|error| self.fault(&error))
+    }
+
+    /// The newest pause of an agent before that moment, whether or not it was resumed since.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::requests`].
+    pub fn pause_before(&self, agent: &AgentId, moment: RowMoment) -> Result<Option<PauseRecord>, LedgerError> {
+        past::pause_before(self.sql(), agent, moment).map_err(|error| self.fault(&error))
     }
 
     /// The newest requests of a handle, newest first, at most `most`; of this agent, or of all.

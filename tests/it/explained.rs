@@ -121,15 +121,19 @@ async fn a_pause_a_resume_and_a_person_are_told_in_their_order() {
     daemon.stands("live").await.unwrap();
     ask(&site, "carol", "c1", Some("hi"));
     decided(&daemon, "c1", "no_match").await;
-    assert_eq!(site.cli(&["pause"]).await.0, 0);
+    assert_eq!(site.cli(&["pause", "--as", "ann", "--note", "lunch"]).await.0, 0);
     decided(&daemon, "c1", "paused").await;
     let paused = explained_by(&site, "c1", "paused").await;
     assert_eq!((&paused["by"], &paused["record"]["differs"]), (&json!("paused"), &Value::Null), "{paused}");
+    let by = &paused["record"]["paused"];
+    assert!(by["by"].as_str().unwrap().starts_with("person:ann (claimed by ") && by["note"] == "lunch", "{paused}");
+    assert!(said(&site, &["@carol"]).await.contains("\nthe agent was paused by ann (claimed by "));
     let before = daemon.count("decided");
     assert_eq!(site.cli(&["resume"]).await.0, 0);
     daemon.said("decided", before + 1).await.unwrap();
     let resumed = explained_by(&site, "c1", "no_match").await;
     assert_eq!((&resumed["by"], &resumed["record"]["differs"]), (&json!("no_match"), &Value::Null), "{resumed}");
+    assert_eq!(resumed["record"]["paused"], Value::Null, "{resumed}");
 
     assert_eq!(site.cli(&["approve", "@carol"]).await.0, 0);
     let text = said(&site, &["@carol"]).await;

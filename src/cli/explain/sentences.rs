@@ -108,6 +108,10 @@ pub(super) fn beside(story: &Story, time: &impl Fn(Timestamp) -> String) -> Vec<
     let noted = |note: &Option<String>| {
         note.as_ref().map(|note| format!(", note: {}", output::shown(note))).unwrap_or_default()
     };
+    if let Some(paused) = &story.paused {
+        let by = output::shown(paused.by.strip_prefix("person:").unwrap_or(&paused.by));
+        lines.push(format!("the agent was paused by {by} at {}{}", time(paused.at), noted(&paused.note)));
+    }
     if let Some(moved) = &story.end_moved {
         let (by, at, note) = (output::shown(&moved.by), time(moved.at), noted(&moved.note));
         lines.push(match moved.ends_at {
@@ -224,7 +228,7 @@ fn time(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DeciderWordView, EndMovedView};
+    use super::super::{DeciderWordView, EndMovedView, PausedView};
     use super::*;
     use crate::model::{AgentId, RequestId};
 
@@ -246,6 +250,7 @@ mod tests {
             end_moved: None,
             removed: None,
             contact_removed_at: None,
+            paused: None,
             told: Vec::new(),
             answered_at: None,
             outcome: None,
@@ -259,6 +264,17 @@ mod tests {
             older_requests: Vec::new(),
             unexplained: None,
         }
+    }
+
+    #[test]
+    fn who_paused_the_agent_is_said() {
+        let by = |by: &str, note: Option<&str>| {
+            let paused = Some(PausedView { by: by.to_owned(), at: at(2), note: note.map(str::to_owned) });
+            beside(&Story { paused, ..story() }, &|at| time(at, at, &TimeZone::UTC)).join("\n")
+        };
+        let ann = by("person:ann (claimed by root)", Some("lunch\u{1b}"));
+        assert_eq!(ann, "the agent was paused by ann (claimed by root) at 08:00:02, note: lunch\\u{1b}");
+        assert_eq!(by("approvals_max", None), "the agent was paused by approvals_max at 08:00:02");
     }
 
     #[test]

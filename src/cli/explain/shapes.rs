@@ -47,6 +47,8 @@ pub(super) struct Story {
     pub(super) removed: Option<Removed>,
     /// When that contact was removed, by whomever.
     pub(super) contact_removed_at: Option<Timestamp>,
+    /// Who or what paused the agent, where the pause is what decided.
+    pub(super) paused: Option<PausedView>,
     /// What deciders said of it, whatever came of that.
     pub(super) told: Vec<DeciderWordView>,
     /// `enforce`, or `shadow`: decided, but not answered.
@@ -63,6 +65,15 @@ pub(super) struct Story {
     pub(super) older_requests: Vec<RequestId>,
     /// Why there are no reasons, where there are none.
     pub(super) unexplained: Option<String>,
+}
+
+/// A pause of the agent.
+#[derive(Debug, Serialize)]
+pub(super) struct PausedView {
+    /// `person:NAME`, or `approvals_max`.
+    pub(super) by: String,
+    pub(super) at: Timestamp,
+    pub(super) note: Option<String>,
 }
 
 /// A person's word on the end of a guest's contact.

@@ -135,6 +135,39 @@ pub fn memory(
     })
 }
 
+/// A pause of an agent: who or what paused it, when, and the person's note.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PauseRecord {
+    /// `person:NAME`, or `approvals_max`.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// What the person noted.
+    pub note: Option<String>,
+}
+
+/// The newest pause of the agent before that moment.
+pub fn pause_before(
+    connection: Connection<'_>,
+    agent: &AgentId,
+    moment: RowMoment,
+) -> sql::Result<Option<PauseRecord>> {
+    let found = connection.query_row("SELECT n FROM agent WHERE id = ?1", [agent.as_str()], |row| row.get(0));
+    let Some(agent): Option<i64> = found.optional()? else { return Ok(None) };
+    let (at, decision, tie) = Past { connection, agent, moment }.order();
+    let sql = format!(
+        "SELECT \"by\", at, note FROM pause WHERE agent = ?1 AND ?2 AND {} AND paused = 1 ORDER BY n DESC LIMIT 1",
+        RowMoment::before("after_decision", "at")
+    );
+    connection
+        .prepare_cached(&sql)?
+        .query_row(params![agent, true, at, decision, tie], |row| {
+            let Micros(at) = row.get(1)?;
+            Ok(PauseRecord { by: row.get(0)?, at, note: row.get(2)? })
+        })
+        .optional()
+}
+
 /// The verdicts of deciders about a request, with their times, in order.
 pub fn told_of(connection: Connection<'_>, request: i64) -> sql::Result<Vec<(Timestamp, DeciderVerdict)>> {
     connection
