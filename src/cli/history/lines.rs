@@ -194,7 +194,7 @@ impl TerminalSize {
     }
 
     /// Rows under a header, aligned by spaces, each on one line; coloured on a terminal. A narrow terminal gets short ids and
-    /// fewer columns: no word is broken.
+    /// fewer columns: no word is broken. Where there is no room for texts, doorman's own notes stand on a line below their row.
     pub fn table(&self, rows: &[[String; COLUMNS]], header: bool) -> String {
         let Some(width) = self.width else {
             return drawn(rows, &(0..COLUMNS).collect::<Vec<_>>(), &self.least(), header, false);
@@ -226,7 +226,21 @@ impl TerminalSize {
                 break;
             }
         }
-        drawn(&rows, &columns, &self.least(), header, true)
+        let table = drawn(&rows, &columns, &self.least(), header, true);
+        if columns.contains(&TEXT) {
+            return table;
+        }
+        // Each row is one line.
+        let mut below = rows.iter().map(|row| notes(&row[TEXT])).rev().collect::<Vec<_>>();
+        below.extend(header.then_some(None));
+        let mut text = String::new();
+        for line in table.lines() {
+            text += &format!("{line}\n");
+            if let Some(Some(notes)) = below.pop() {
+                text += &format!("  {}\n", fit(notes, width.saturating_sub(2)));
+            }
+        }
+        text
     }
 
     /// Columns that this column takes.
@@ -287,6 +301,11 @@ fn fit(text: &str, room: usize) -> String {
         shown.push(character);
     }
     shown + "…"
+}
+
+/// Doorman's own notes in the last cell, which begin with the first bracket.
+fn notes(cell: &str) -> Option<&str> {
+    cell.find('[').map(|at| &cell[at..])
 }
 
 fn drawn(
@@ -371,6 +390,26 @@ mod tests {
         21:06:46  21:06:50  acme/3-bot  approve  acme-bots  approved
         21:06:46  21:06:50  acme/3-bot  approve  acme-bots  approved
         ");
+    }
+
+    #[test]
+    fn a_narrow_terminal_has_doormans_notes_below_the_row() {
+        let mut rows = [
+            row("0192f3c4-9a1b-7000-8000-000000000001", "approved"),
+            row("0192f3c4-9a1b-7000-8000-000000000001", "approved"),
+        ];
+        rows[0][TEXT] = "Ann: let me (in) [ends 21:07:50]".to_owned();
+        rows[1][TEXT] = "Ann: let me (in) [ends 23:06:50, moved by ann]".to_owned();
+        insta::assert_snapshot!(shown(&rows, 80), @r"
+        RECEIVED  DECIDED   ANSWERED  HANDLE      VERDICT  BY         OUTCOME   REQUEST
+        21:06:45  21:06:46  21:06:50  acme/3-bot  approve  acme-bots  approved  0192f3c4
+          [ends 21:07:50]
+        21:06:45  21:06:46  21:06:50  acme/3-bot  approve  acme-bots  approved  0192f3c4
+          [ends 23:06:50, moved by ann]
+        ");
+        let text = anstream::adapter::strip_str(&page(Some(80)).table(&rows, false)).to_string();
+        assert_eq!(text.lines().nth(1), Some("  [ends 21:07:50]"), "without a header as well: {text}");
+        assert!(shown(&rows, 200).lines().count() == 3, "where there is room, they stand in the row");
     }
 
     #[test]
