@@ -13,7 +13,10 @@ pub(super) fn confirmed(question: &str, yes: bool) -> Result<bool, CliError> {
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() {
-        return Err(CliError::new(2, "nobody can be asked here: repeat it with `--yes`, or look with `--dry-run`"));
+        return Err(CliError::new(
+            2,
+            "nobody can be asked here, and nothing was done: `--yes` says yes to all that is shown",
+        ));
     }
     let failed = |error: std::io::Error| CliError::new(2, format!("the answer cannot be read: {error}"));
     let mut err = anstream::stderr();

@@ -25,6 +25,9 @@ pub struct Args {
     /// The rules file; else the configured one
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
+    /// A file without `--rules`; only to say what to write instead
+    #[arg(hide = true)]
+    file: Option<PathBuf>,
     /// How to print it
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     format: FindingsFormat,
@@ -35,6 +38,10 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
+    if let Some(file) = &args.file {
+        let file = super::output::shown(&file.display().to_string());
+        return Err(CliError::new(2, format!("name the rules with `doorman test --rules {file}`")));
+    }
     let format = if args.json { FindingsFormat::Json } else { args.format };
     let path = rules_path(args.rules, None, global)?;
     let loaded = loaded_of(&path, global)?;
