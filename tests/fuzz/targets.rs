@@ -13,7 +13,9 @@ use doorman::phoenix::{Input, PhoenixSession, SessionConfig, frame};
 use doorman::platform::{bodies, payload};
 use doorman::policy::rules::SourceText;
 use doorman::policy::state::SavedState;
-use doorman::policy::{By, Circumstances, ClockHealth, LoadedPolicy, Policy, PolicyState, load_texts};
+use doorman::policy::{
+    By, Circumstances, ClockHealth, DeciderVerdict, LoadedPolicy, Policy, PolicyState, ReceivingAgent, load_texts,
+};
 use doorman::sandbox::World;
 use doorman::sandbox::replay::Script;
 use doorman::secret::Redact;
@@ -151,19 +153,24 @@ fn told(report: &Report) {
     assert!(coloured.len() >= plain.len());
 }
 
-fn compiled(text: &str, list: &str) -> LoadedPolicy {
+/// The files that the rules may name.
+const BESIDE: [&str; 3] = ["list.txt", "common.toml", "days.ics"];
+
+fn compiled(text: &str, beside: &[&str]) -> LoadedPolicy {
     let source = |name: &str, text: &str| SourceText { name: name.to_owned(), text: text.into() };
-    let loaded = load_texts(Path::new("rules.toml"), &[source("rules.toml", text), source("list.txt", list)]);
+    let beside = BESIDE.iter().enumerate().map(|(at, name)| source(name, beside.get(at).copied().unwrap_or_default()));
+    let sources: Vec<_> = std::iter::once(source("rules.toml", text)).chain(beside).collect();
+    let loaded = load_texts(Path::new("rules.toml"), &sources);
     told(&loaded.report);
     assert_eq!(loaded.policy.is_none(), loaded.report.has_errors(), "a policy, or a reason why there is none");
     loaded
 }
 
-/// A rules file, with the list `list.txt` after a line of `===`.
+/// A rules file, and after lines of `===` the files `list.txt`, `common.toml` and `days.ics`.
 pub fn rules(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
-    let (text, list) = text.split_once("\n===\n").unwrap_or((text, ""));
-    let loaded = compiled(text, list);
+    let parts: Vec<&str> = text.split("\n===\n").collect();
+    let loaded = compiled(parts[0], &parts[1..]);
     if let Some(policy) = &loaded.policy {
         for handle in [None, Some("ann"), Some("acme/bot"), Some("not a handle//")] {
             decided(policy, handle, Some("Ann"), Some("hello"));
@@ -171,10 +178,22 @@ pub fn rules(bytes: &[u8]) {
     }
 }
 
+/// The rules in an input of the targets `rules` and `evaluator`, and the rules that they include, where they load.
+pub fn loading<'a>(target: &str, bytes: &'a [u8]) -> Vec<&'a str> {
+    let Some(text) = text(bytes) else { return Vec::new() };
+    let parts: Vec<&str> = text.split("\n===\n").collect();
+    let (beside, included) = match target {
+        "rules" => (&parts[1..], parts.get(2)),
+        _ => (&["ann\nacme/*\n"][..], None),
+    };
+    let loads = compiled(parts[0], beside).policy.is_some();
+    std::iter::once(parts[0]).chain(included.copied()).filter(|_| loads).collect()
+}
+
 /// A rules file, and after a line of `===` a stranger: handle, name and message, a line each.
 pub fn evaluator(bytes: &[u8]) {
     let Some((text, stranger)) = text(bytes).and_then(|text| text.split_once("\n===\n")) else { return };
-    let loaded = compiled(text, "ann\nacme/*\n");
+    let loaded = compiled(text, &["ann\nacme/*\n"]);
     let mut lines = stranger.splitn(3, '\n').map(|line| Some(line).filter(|line| !line.is_empty()));
     let [handle, name, message] = [(); 3].map(|()| lines.next().flatten());
     if let Some(policy) = &loaded.policy {
@@ -186,6 +205,7 @@ pub fn evaluator(bytes: &[u8]) {
 /// Decisions are carried out, so that limits are used up and history accumulates.
 fn decided(policy: &Policy, handle: Option<&str>, name: Option<&str>, message: Option<&str>) {
     let mut policy_state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
+    policy_state.asked_of(ReceivingAgent::new("agent-1", Some("porter")));
     for number in 0..ROUNDS {
         let value = json!({
             "id": format!("r{number}"), "status": "pending", "from_handle": handle, "from_name": name,
@@ -200,7 +220,18 @@ fn decided(policy: &Policy, handle: Option<&str>, name: Option<&str>, message: O
                 sender_is_contact: is_contact,
                 ..Circumstances::new(now, clock)
             };
-            let decision = policy.decide(&request, &circumstances, &policy_state, now);
+            let mut decision = policy.decide(&request, &circumstances, &policy_state, now);
+            if let Some(question) = decision.asks.take() {
+                // Each round another word, and none in the first.
+                let word = [None, Some(Verdict::Reject), Some(Verdict::Defer), Some(Verdict::Approve)][number % 4];
+                if let Some(verdict) = word {
+                    policy_state.told(
+                        &request.id,
+                        DeciderVerdict { decider: question.decider, key: None, verdict, reason: None },
+                    );
+                }
+                decision = policy.decide(&request, &circumstances, &policy_state, now);
+            }
             let naive = policy.decide_naive(&request, &circumstances, &policy_state, now);
             assert_eq!((decision.verdict, decision.by.to_string()), (naive.verdict, naive.by.to_string()));
             let again = policy.decide(&request, &circumstances, &policy_state, now);
