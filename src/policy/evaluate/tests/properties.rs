@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::spec::{PolicySpec, RuleSpec, Scene, Spec, policy_spec, rule_spec, scene};
 use crate::model::Verdict;
 use crate::policy::explain::explain;
+use crate::policy::rules::Rule;
 use crate::policy::testkit::hours;
 use crate::policy::{By, ClockHealth, Decision, Policy, Truth};
 
@@ -52,7 +53,7 @@ proptest! {
     ) {
         let then = if reject { Verdict::Reject } else { Verdict::Defer };
         let base = spec.real();
-        let more = with(&spec, RuleSpec { then, limit: None, wait: None, ask: None, ..rule }).real();
+        let more = with(&spec, RuleSpec { then, limit: None, wait: None, lasts: None, ask: None, ..rule }).real();
         prop_assert!(creates_no_approval(&decide(&base, &base, &scene), &decide(&more, &base, &scene)));
     }
 
@@ -108,6 +109,25 @@ proptest! {
     }
 
     #[test]
+    fn an_end_lets_nobody_in_and_the_shortest_applies(
+        spec in policy_spec(), rule in rule_spec("a"), lasts in 1..30_i64, scene in scene(),
+    ) {
+        let approve = |lasts| RuleSpec { then: Verdict::Approve, lasts, ..rule.clone() };
+        let (stays, ends) = (with(&spec, approve(None)).real(), with(&spec, approve(Some(lasts))).real());
+        let (before, after) = (decide(&stays, &stays, &scene), decide(&ends, &stays, &scene));
+        prop_assert!(creates_no_approval(&before, &after), "{before:?} {after:?}");
+        // Of every rule that let in, or that may have.
+        let lets_in = |rule: &&Rule| {
+            let heard = after.voices.iter().any(|voice| voice.rule == rule.name && voice.truth != Truth::False);
+            let by_word = after.by == By::Ask(rule.name.clone());
+            heard && !rule.shadow && (rule.then == Verdict::Approve || by_word)
+        };
+        let shortest = ends.rules.iter().filter(lets_in).filter_map(|rule| rule.lasts).min();
+        prop_assert_eq!(after.lasts, shortest.filter(|_| after.verdict == Verdict::Approve), "{:?}", after);
+        prop_assert!(after.lasts.is_none() || scene.circumstances.clock == ClockHealth::Sound, "an end by a wrong clock");
+    }
+
+    #[test]
     fn a_limit_that_rejects_takes_only_what_it_would_not_have_let_in(spec in policy_spec(), scene in scene()) {
         let spoken = |rejects: u8| {
             let mut spec = spec.clone();
@@ -131,7 +151,7 @@ proptest! {
     fn removing_a_plain_approve_rule_creates_no_approval(
         spec in policy_spec(), rule in rule_spec("a"), scene in scene(),
     ) {
-        let rule = RuleSpec { then: Verdict::Approve, limit: None, wait: None, ..rule };
+        let rule = RuleSpec { then: Verdict::Approve, limit: None, wait: None, lasts: None, ..rule };
         let more = with(&spec, rule.clone()).real();
         if !is_unknown(&rule, &more, &scene) {
             prop_assert!(creates_no_approval(&decide(&more, &more, &scene), &decide(&spec.real(), &more, &scene)));

@@ -10,7 +10,7 @@ use crate::model::{ContactRequest, Outcome, Sender, StrangerText, Verdict};
 use crate::policy::conditions::*;
 use crate::policy::lookalike::Protect;
 use crate::policy::rules::{Folded, LimitBy, Overdue, OverdueThen, Quota, RegexPattern, Rule, Table, When};
-use crate::policy::state::{HistoryKind, HistoryRow, SavedState};
+use crate::policy::state::{EndedAnswer, HistoryKind, HistoryRow, SavedState};
 use crate::policy::testkit::*;
 use crate::policy::{Ask, By, Circumstances, ClockHealth, DeciderVerdict, Mode, Policy, PolicyState, ReceivingAgent};
 
@@ -33,6 +33,7 @@ pub(super) enum Spec {
     NameContains(usize),
     NameRegex(usize),
     Contains(usize),
+    ContainsFile(usize),
     MessageRegex(usize),
     Absent(bool),
     Longer(usize),
@@ -77,6 +78,11 @@ impl Spec {
             Spec::Contains(at) => {
                 MessageContains(vec![Folded::new(["SEO", "hell", "42", "zzz", "sео"][*at], true)]).into()
             }
+            Spec::ContainsFile(at) => {
+                let texts = [&["zzz", "SEO"][..], &["invite"], &["hell", "сео"]][*at];
+                let texts = texts.iter().map(|text| Folded::new(text, true)).collect();
+                MessageContainsFile { file: ["a.txt", "b.txt", "c.txt"][*at].into(), texts }.into()
+            }
             Spec::MessageRegex(at) => MessageRegex(regex(*at, false)).into(),
             Spec::Absent(absent) => MessageAbsent(*absent).into(),
             Spec::Longer(count) => MessageLongerThan(*count).into(),
@@ -117,6 +123,7 @@ pub(super) struct RuleSpec {
     pub(super) unless: Vec<Vec<Spec>>,
     pub(super) limit: Option<(u32, i64, u8)>,
     pub(super) wait: Option<i64>,
+    pub(super) lasts: Option<i64>,
     pub(super) until: Option<i64>,
     pub(super) shadow: bool,
     /// May reject, may approve: a defer rule that asks.
@@ -138,10 +145,12 @@ impl RuleSpec {
             rule.ask = Some(Ask { decider: name("screen"), reject, approve, of: "".into() });
             if approve {
                 rule = rule.limit(1, hours(3), LimitBy::Owner);
+                rule.lasts = self.lasts.map(hours);
             }
         }
         if self.then == Verdict::Approve {
             rule.wait = self.wait.map(hours);
+            rule.lasts = self.lasts.map(hours);
             if let Some((count, per, by)) = self.limit {
                 let of = [LimitBy::Owner, LimitBy::Handle, LimitBy::Rule][usize::from(by % 3)];
                 rule = rule.limit(count, hours(per), of);
@@ -202,7 +211,7 @@ pub(super) struct Scene {
     pub(super) request: ContactRequest,
     pub(super) circumstances: Circumstances,
     pub(super) now: Timestamp,
-    /// Earlier charges, approvals, rejections and requests: which handle, which kind, how many minutes ago.
+    /// Earlier charges, approvals (also of guests), rejections and requests: which handle, which kind, how many minutes ago.
     past: Vec<(usize, u8, i64)>,
     complete: bool,
     paused: bool,
@@ -227,14 +236,16 @@ impl Scene {
             let (request, at) = (id(&format!("past{count}")), self.now - minutes(*ago));
             policy_state.seen(&request, Some(&from), at);
             let (verdict, by) = match what {
-                0 | 1 => (Verdict::Approve, By::Rule(name("a"))),
+                0 | 1 | 6 => (Verdict::Approve, By::Rule(name("a"))),
                 2 => (Verdict::Reject, By::Rule(name("a"))),
                 3 => (Verdict::Reject, By::Overdue(name("o0"))),
                 _ => continue,
             };
             let charges: Vec<_> = policy.rules.iter().filter_map(|rule| rule.charge(&from)).collect();
             policy_state.reserve(&request, Some(&from), verdict, &by, &charges, at);
-            policy_state.settle(&request, Some(&from), verdict, Outcome::Confirmed(verdict.answer().unwrap()), at);
+            let outcome = Outcome::Confirmed(verdict.answer().unwrap());
+            let ended = EndedAnswer { verdict, outcome, guest: *what == 6, by_person: false, sent: at, first_seen: at };
+            policy_state.settle_as(&request, Some(&from), ended, at);
         }
         if let Some(verdict) = self.told {
             let told = DeciderVerdict { decider: name("screen"), key: None, verdict, reason: None };
@@ -271,6 +282,7 @@ fn spec() -> impl Strategy<Value = Spec> {
         1 => (0..3_usize).prop_map(Spec::NameContains),
         1 => (0..5_usize).prop_map(Spec::NameRegex),
         1 => (0..5_usize).prop_map(Spec::Contains),
+        1 => (0..3_usize).prop_map(Spec::ContainsFile),
         1 => (0..5_usize).prop_map(Spec::MessageRegex),
         1 => any::<bool>().prop_map(Spec::Absent),
         1 => (0..12_usize).prop_map(Spec::Longer),
@@ -298,13 +310,22 @@ fn verdict() -> impl Strategy<Value = Verdict> {
 pub(super) fn rule_spec(name: &'static str) -> impl Strategy<Value = RuleSpec> {
     let limit = prop::option::weighted(0.3, (1..4_u32, 1..9_i64, 0..6_u8));
     let wait = prop::option::weighted(0.2, 1..30_i64);
+    let lasts = prop::option::weighted(0.2, 1..30_i64);
     let until = prop::option::weighted(0.2, -5..40_i64);
     let ask = prop::option::weighted(0.7, (any::<bool>(), any::<bool>()));
     let unless = prop_oneof![2 => Just(Vec::new()), 1 => tables()];
-    (verdict(), prop::collection::vec(spec(), 0..3), unless, limit, wait, until, (prop::bool::weighted(0.15), ask))
-        .prop_map(move |(then, when, unless, limit, wait, until, (shadow, ask))| {
+    (
+        verdict(),
+        prop::collection::vec(spec(), 0..3),
+        unless,
+        limit,
+        (wait, lasts),
+        until,
+        (prop::bool::weighted(0.15), ask),
+    )
+        .prop_map(move |(then, when, unless, limit, (wait, lasts), until, (shadow, ask))| {
             let (limit, wait) = if then == Verdict::Approve { (limit, wait) } else { (None, None) };
-            RuleSpec { name, then, when, unless, limit, wait, until, shadow, ask }
+            RuleSpec { name, then, when, unless, limit, wait, lasts, until, shadow, ask }
         })
 }
 
@@ -335,7 +356,7 @@ pub(super) fn scene() -> impl Strategy<Value = Scene> {
     let name = prop::option::of((0..NAMES.len()).prop_map(|at| StrangerText::new(NAMES[at])));
     let message = prop::option::of((0..MESSAGES.len()).prop_map(|at| StrangerText::new(MESSAGES[at])));
     let age = prop::option::weighted(0.9, -1..40_i64);
-    let past = prop::collection::vec((0..HANDLES.len(), 0..6_u8, 0..600_i64), 0..12);
+    let past = prop::collection::vec((0..HANDLES.len(), 0..7_u8, 0..600_i64), 0..12);
     let clock = prop_oneof![9 => Just(ClockHealth::Sound), 1 => Just(ClockHealth::Unsound)];
     let contact =
         prop::option::of((any::<bool>(), any::<bool>()).prop_map(|(owner, sender)| (owner || sender, sender)));
