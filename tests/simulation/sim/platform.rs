@@ -123,7 +123,7 @@ impl SentRequest {
         ContactRequest {
             id: RequestId::parse(id).unwrap(),
             sender: Sender::parse(self.handle.as_deref()),
-            name: None,
+            name: super::rules::name(self.kind).map(StrangerText::new),
             message: self.message.as_deref().map(StrangerText::new),
             inserted_at: Some(self.inserted_at),
             ids: None,
@@ -133,7 +133,7 @@ impl SentRequest {
     pub fn payload(&self, id: &str) -> Value {
         json!({
             "id": id, "status": "pending", "inserted_at": self.inserted_at.to_string(),
-            "from_handle": self.handle, "message": self.message,
+            "from_handle": self.handle, "from_name": super::rules::name(self.kind), "message": self.message,
         })
     }
 }

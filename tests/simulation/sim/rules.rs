@@ -74,7 +74,7 @@ const COMMON: &str = r#"
 entries = ["friend0", "friend1", "friend2", "friend0/*", "friend1/*", "friend2/*"]
 [rules.friends]
 then = "approve"
-when = { list = "friends" }
+when = { list = "friends", agents = ["porter"] }
 [rules.guests]
 then = "approve"
 when = { handle = ["guest/*", "back0/g*", "back1/g*"] }
@@ -104,10 +104,16 @@ then = "approve"
 when = { handle = ["fair/*"], window = "fair" }
 [rules.veiled]
 then = "reject"
-when = { handle = ["veiled/*"], message_contains = ["crypto"] }
+when = { handle = ["veiled/*"], message_contains_file = "words.txt" }
 [rules.forged]
 then = "approve"
 when = { handle = ["forged/*"], message_contains = ["invite 42"] }
+[rules.named]
+then = "approve"
+when = { handle = ["forged/*"], name_contains = ["invited"] }
+[rules.elsewhere]
+then = "approve"
+when = { handle = ["forged/*"], agents = ["desk"] }
 "#;
 
 /// The first policy needs no history; the second a little; the third more, in all respects but one.
@@ -249,6 +255,7 @@ pub fn asking() -> Vec<Arc<Policy>> {
 fn with(more: [&str; 3]) -> Vec<Arc<Policy>> {
     let directory = tempfile::tempdir().unwrap();
     let strangers: Vec<String> = (0..400).map(|number| format!("stranger{number}")).collect();
+    std::fs::write(directory.path().join("words.txt"), "# what is rejected\ncrypto\n").unwrap();
     let load = |(number, text): (usize, &&str)| {
         let path = directory.path().join(format!("rules{number}.toml"));
         std::fs::write(
@@ -296,6 +303,11 @@ pub fn stranger(kind: usize, number: usize) -> (Option<String>, Option<String>) 
         MATE => (Some(format!("mate{}/m{number}", number % 3)), None),
         _ => (Some(format!("known{}/k{number}", number % 4)), None),
     }
+}
+
+/// The name of a stranger: one that looks like what a rule approves, but is not.
+pub fn name(kind: usize) -> Option<&'static str> {
+    (kind == FORGED).then_some("inv\u{200b}ited")
 }
 
 /// The answers that a policy may ever give to a kind of stranger; where it asks for the past or the contacts, see `past.rs` and
