@@ -227,12 +227,12 @@ impl Ledger {
         now: Timestamp,
         reach: MemoryReach,
     ) -> Result<SavedAgent, LedgerError> {
+        let of = agent.clone();
+        let read = move |connection: Connection<'_>| restore::load(connection, &of, now, reach);
         match self {
-            Ledger::Sqlite(_) => {}
-            Ledger::Postgres(database) => database.take(agent.as_str()).await?,
+            Ledger::Sqlite(file) => file.read(read).await,
+            Ledger::Postgres(database) => database.read_held(agent.as_str(), read).await,
         }
-        let agent = agent.clone();
-        self.read(move |connection| restore::load(connection, &agent, now, reach)).await
     }
 
     /// The mark of a target of `[[notify]]`, and the message that is on its way to it.
@@ -240,12 +240,12 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::load_agent`].
     pub async fn delivery(&self, target: &str) -> Result<Delivery, LedgerError> {
-        match self {
-            Ledger::Sqlite(_) => {}
-            Ledger::Postgres(database) => database.take(MESSAGES).await?,
-        }
         let target = target.to_owned();
-        self.read(move |connection| deliveries::load(connection, &target)).await
+        let read = move |connection: Connection<'_>| deliveries::load(connection, &target);
+        match self {
+            Ledger::Sqlite(file) => file.read(read).await,
+            Ledger::Postgres(database) => database.read_held(MESSAGES, read).await,
+        }
     }
 
     /// Gives the lease of this name to the others that share the database; nothing more is written for it. Only of a database.

@@ -50,7 +50,7 @@ pub struct Keeper {
     phase_since: Mono,
     board: FleetBoard,
     /// Changes with the leases.
-    moves: Option<(i64, i64)>,
+    moves: Option<(u64, i64, i64)>,
     leases: Vec<Held>,
     rosters: HashMap<String, HashSet<String>>,
     free_since: HashMap<String, Mono>,

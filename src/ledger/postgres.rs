@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use super::members::NewMember;
-use super::sql::{self, Connection};
+use super::sql::{self, Connection, Optional as _};
 use super::{LedgerError, LedgerHealth, LedgerOptions, Record, WAITING_MAX, columns};
 
 pub use address::Address;
@@ -54,6 +54,8 @@ struct Inner {
     /// As whom leases are taken.
     me: Arc<ArcSwap<String>>,
     joining: NewMember,
+    /// Why the server may lose what it confirmed, as it was when this was opened.
+    loses: Option<String>,
     /// Whether the leases stay in this process's name when it ends.
     keeps: Arc<AtomicBool>,
     /// Rung when an answer was decided by rules that are not the head any more.
@@ -64,7 +66,7 @@ impl Ledger {
     /// Connects, brings the schema up to date and starts the writers. Blocks, for some seconds where the database is slow.
     pub fn open(address: &Address, options: LedgerOptions) -> Result<Self, LedgerError> {
         let address = Arc::new(address.clone());
-        let session = prepare(&address)?;
+        let (session, loses) = fit(&address)?;
         let joining = options.member.clone();
         members::join(&session, &address, &joining)?;
         let me = Arc::new(ArcSwap::from_pointee(joining.id.clone()));
@@ -73,7 +75,7 @@ impl Ledger {
         let outdated = Arc::default();
         let (jobs, health) = writer::start(&address, session, readers, &options, (&me, &keeps), &outdated)?;
         let room = Arc::new(Semaphore::new(WAITING_MAX));
-        Ok(Self { inner: Arc::new(Inner { address, jobs, asking, room, health, me, joining, keeps, outdated }) })
+        Ok(Self { inner: Arc::new(Inner { address, jobs, asking, room, health, me, joining, loses, keeps, outdated }) })
     }
 
     /// See [`super::Ledger::health`].
@@ -103,7 +105,7 @@ impl Ledger {
     }
 
     /// Takes a lease, if this process does not have it: from now on nobody else writes what it is for.
-    pub async fn take(&self, name: &str) -> Result<(), LedgerError> {
+    async fn take(&self, name: &str) -> Result<writer::Held, LedgerError> {
         let (reply, answer) = oneshot::channel();
         self.send(name, writer::Job::Take { name: name.to_owned(), reply })?;
         answer.await.unwrap_or(Err(LedgerError::Closed))
@@ -118,7 +120,8 @@ impl Ledger {
 
     /// This process among those that share the database.
     pub fn members(&self) -> Members {
-        Members::new(Arc::clone(&self.inner.address), Arc::clone(&self.inner.me), self.inner.joining.clone())
+        let inner = &self.inner;
+        Members::new(Arc::clone(&inner.address), Arc::clone(&inner.me), inner.joining.clone(), inner.loses.clone())
     }
 
     /// The leases stay in this process's name when it ends, for the next start.
@@ -165,6 +168,41 @@ impl Ledger {
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 
+    /// The same for the holder of this lease, which is taken first. What is read counts only where the same moment shows the lease as it
+    /// was taken: after a fail-over the connection that reads may still lead to the old server, which knows nothing of what came later.
+    pub async fn read_held<T: Send + 'static>(
+        &self,
+        lease: &str,
+        read: impl FnOnce(Connection<'_>) -> sql::Result<T> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        let (me, epoch) = self.take(lease).await?;
+        let name = lease.to_owned();
+        let read = self.read(move |connection| {
+            let seen = connection
+                .query_row("SELECT holder, epoch FROM lease WHERE name = ?1", [&name], |row| {
+                    Ok((row.get::<_, Option<String>>(0)?, row.get::<_, i64>(1)?))
+                })
+                .optional()?;
+            if seen.is_none_or(|(holder, seen)| holder.as_ref() != Some(&*me) || seen != epoch) {
+                if let Connection::Postgres(session) = connection {
+                    session.give_up();
+                }
+                return Ok(None);
+            }
+            read(connection).map(Some)
+        });
+        match read.await? {
+            Some(read) => Ok(read),
+            None => {
+                // Or the server that writes has lost that the lease was taken.
+                self.send(lease, writer::Job::Forget { name: lease.to_owned(), epoch })?;
+                let why =
+                    "the lease is not there as it was taken: another server answers, or another doorman was faster";
+                Err(self.inner.address.unusable(&why))
+            }
+        }
+    }
+
     fn send(&self, name: &str, job: writer::Job) -> Result<(), LedgerError> {
         let jobs = &self.inner.jobs;
         jobs[writer::place(name, jobs.len())].send(job).map_err(|_| LedgerError::Closed)
@@ -173,10 +211,15 @@ impl Ledger {
 
 /// A connection to a database that is fit to hold a record, with its schema made.
 pub fn prepare(address: &Address) -> Result<session::DatabaseSession, LedgerError> {
+    fit(address).map(|(session, _)| session)
+}
+
+/// The same, and why the server may lose what it confirmed.
+fn fit(address: &Address) -> Result<(session::DatabaseSession, Option<String>), LedgerError> {
     let session = address.connect(address::ConnectionPurpose::Write)?;
-    preflight::judge(&session, address)?;
+    let loses = preflight::judge(&session, address)?;
     schema::migrate(&session).map_err(|failure| address.unusable(&failure))?;
-    Ok(session)
+    Ok((session, loses))
 }
 
 impl Address {

@@ -18,6 +18,7 @@ mod deliveries;
 mod doubts;
 mod guests;
 mod leases;
+mod lost;
 mod model;
 mod policies;
 mod pushed;

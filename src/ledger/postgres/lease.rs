@@ -69,6 +69,15 @@ pub(super) fn fence(
     Ok(Fence::Lost(shown.unwrap_or_else(|| NOBODY.to_owned())))
 }
 
+/// Writes, without a change, so that the commit of this transaction waits for what all before it had to wait for. `false`: it is
+/// somebody else's by now.
+pub(super) fn confirm(session: &DatabaseSession, me: &str, name: &str, epoch: i64) -> Result<bool, EntryFault> {
+    let written = Connection::Postgres(session)
+        .prepare_cached("UPDATE lease SET seq = seq WHERE name = ?1 AND holder = ?2 AND epoch = ?3")?
+        .execute(params![name, me, epoch])?;
+    Ok(written > 0)
+}
+
 /// Takes a lease that nobody has, or somebody who is dead. One that a transaction keeps locked is somebody's for now: it holds up no
 /// other. Twice is no harm: the epoch is another one then.
 pub(super) fn take(session: &DatabaseSession, me: &str, name: &str) -> Result<Taken, EntryFault> {

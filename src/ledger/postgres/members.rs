@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::address::{Address, ConnectionPurpose};
 use super::session::DatabaseSession;
-use super::{prepare, schema};
+use super::{preflight, prepare, schema};
 use crate::ledger::members::{BeatOutcome, Held, Member, MemberState, NewMember};
 use crate::ledger::sql::{self, Connection, Optional as _, SqlRow, params};
 use crate::ledger::{LedgerError, columns};
@@ -25,9 +25,13 @@ const FORGOTTEN_AFTER_DAYS: i64 = 7;
 pub struct Members {
     address: Arc<Address>,
     session: Option<DatabaseSession>,
+    /// How often it was made.
+    connected: u64,
     /// As whom the writers take leases.
     me: Arc<ArcSwap<String>>,
     joining: NewMember,
+    /// Why the server may lose what it confirmed, as far as that was said.
+    loses: Option<String>,
 }
 
 impl std::fmt::Debug for Members {
@@ -37,8 +41,13 @@ impl std::fmt::Debug for Members {
 }
 
 impl Members {
-    pub(super) fn new(address: Arc<Address>, me: Arc<ArcSwap<String>>, joining: NewMember) -> Self {
-        Self { address, session: None, me, joining }
+    pub(super) fn new(
+        address: Arc<Address>,
+        me: Arc<ArcSwap<String>>,
+        joining: NewMember,
+        loses: Option<String>,
+    ) -> Self {
+        Self { address, session: None, connected: 0, me, joining, loses }
     }
 
     /// The id of this life.
@@ -80,15 +89,17 @@ impl Members {
         })
     }
 
-    /// Changes with each lease that is taken or given.
+    /// Changes with each lease that is taken or given, and with the connection: after a fail-over that lost some of these, others may
+    /// add up to the same.
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub fn moves(&mut self) -> Result<(i64, i64), LedgerError> {
-        self.ask(|connection| {
+    pub fn moves(&mut self) -> Result<(u64, i64, i64), LedgerError> {
+        let (leases, epochs) = self.ask(|connection| {
             let sql = "SELECT count(*), CAST(coalesce(sum(epoch), 0) AS bigint) FROM lease";
             connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
-        })
+        })?;
+        Ok((self.connected, leases, epochs))
     }
 
     /// All leases.
@@ -175,7 +186,12 @@ impl Members {
         }
         let session = match &self.session {
             Some(session) => session,
-            None => self.session.insert(self.address.connect(ConnectionPurpose::Write)?),
+            None => {
+                let session = self.address.connect(ConnectionPurpose::Write)?;
+                preflight::look_again(&session, &self.address, &mut self.loses)?;
+                self.connected += 1;
+                self.session.insert(session)
+            }
         };
         let asked = ask(session);
         if asked.is_err() {

@@ -21,14 +21,28 @@ pub struct Server {
     pub loses: Option<String>,
 }
 
-/// Refuses a database in which a record would not be safe; warns of one that may lose what it confirmed.
-pub fn judge(session: &DatabaseSession, address: &Address) -> Result<(), LedgerError> {
+/// Refuses a database in which a record would not be safe; warns of one that may lose what it confirmed, and returns why.
+pub fn judge(session: &DatabaseSession, address: &Address) -> Result<Option<String>, LedgerError> {
     let server = server(session, address)?;
-    if let Some(why) = server.loses {
-        let database = address.shown();
-        tracing::warn!(event = events::LEDGER_ASYNC, database, why, "the database may lose what it confirmed");
+    if let Some(why) = &server.loses {
+        warn(address, why);
     }
+    Ok(server.loses)
+}
+
+/// The same of a connection that was made again, which may lead to another server. `said` is what was said of the one before.
+pub fn look_again(session: &DatabaseSession, address: &Address, said: &mut Option<String>) -> Result<(), LedgerError> {
+    let found = loses(session).map_err(|failure| address.unusable(&failure))?;
+    if let Some(why) = found.as_ref().filter(|_| found != *said) {
+        warn(address, why);
+    }
+    *said = found;
     Ok(())
+}
+
+fn warn(address: &Address, why: &str) {
+    let database = address.shown();
+    tracing::warn!(event = events::LEDGER_ASYNC, database, why, "the database may lose what it confirmed");
 }
 
 /// The same for `doorman doctor`, on a connection of its own.

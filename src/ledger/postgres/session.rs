@@ -154,6 +154,12 @@ impl DatabaseSession {
         self.broken.get() || self.client.is_closed()
     }
 
+    /// Nothing more is asked on it.
+    pub fn give_up(&self) {
+        self.broken.set(true);
+        self.carrier.abort();
+    }
+
     /// Whether two transactions were in each other's way when something went wrong last.
     pub fn collided(&self) -> bool {
         self.collided.get()
@@ -177,8 +183,7 @@ impl DatabaseSession {
             self.collided.set(failure.collided());
         }
         if gone {
-            self.broken.set(true);
-            self.carrier.abort();
+            self.give_up();
         }
         answered
     }
@@ -254,8 +259,7 @@ impl DatabaseSession {
     /// Undoes it. Where that cannot be said, the connection is given up, which does the same.
     pub fn rollback(&self) {
         if self.in_transaction.replace(false) && !self.broken.get() && self.batch("ROLLBACK").is_err() {
-            self.broken.set(true);
-            self.carrier.abort();
+            self.give_up();
         }
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot, watch};
 
 use super::address::ConnectionPurpose;
 use super::head;
-use super::lease::{Fence, Lease, Taken, fence, give, take};
+use super::lease::{Fence, Lease, Taken, confirm, fence, give, take};
 use super::readers::Closing;
 use super::session::DatabaseSession;
 use super::{Address, DatabaseFailure};
@@ -52,10 +52,26 @@ pub struct Commit {
 /// What a writer is asked.
 pub enum Job {
     Commit(Commit),
-    Take { name: String, reply: Reply<()> },
-    Give { name: String, reply: Reply<()> },
-    Blank { cutoff: Timestamp, reply: Reply<u64> },
-    Close { reply: Reply<()> },
+    Take {
+        name: String,
+        reply: Reply<Held>,
+    },
+    /// The lease is asked for again before anything more is done under it, unless it is another one by now.
+    Forget {
+        name: String,
+        epoch: i64,
+    },
+    Give {
+        name: String,
+        reply: Reply<()>,
+    },
+    Blank {
+        cutoff: Timestamp,
+        reply: Reply<u64>,
+    },
+    Close {
+        reply: Reply<()>,
+    },
 }
 
 /// What is in the way of a transaction.
@@ -70,6 +86,9 @@ impl<T: Into<EntryFault>> From<T> for Trouble {
         Trouble::Fault(fault.into())
     }
 }
+
+/// A lease that was taken: under which life, and its epoch.
+pub type Held = (Arc<String>, i64);
 
 /// A lease that a batch counts up: its name, under which life, its epoch, and the number of the batch.
 type LeaseUse = (String, Arc<String>, i64, i64);
@@ -246,9 +265,9 @@ impl Writer {
                     }
                 },
                 Job::Take { name, reply } => match self.take(&name) {
-                    Ok(()) => {
+                    Ok(held) => {
                         self.unblocked();
-                        let _ = reply.send(Ok(()));
+                        let _ = reply.send(Ok(held));
                     }
                     Err(Trouble::Fenced(holder)) => {
                         self.unblocked();
@@ -272,6 +291,11 @@ impl Writer {
                         return self.blocked(why);
                     }
                 },
+                Job::Forget { name, epoch: forgotten } => {
+                    if matches!(self.leases.get(&name), Some(Lease::Held { epoch, .. }) if *epoch == forgotten) {
+                        self.leases.remove(&name);
+                    }
+                }
                 Job::Blank { .. } | Job::Close { .. } => {}
             }
         }
@@ -316,14 +340,19 @@ impl Writer {
             held.push((name.clone(), me, epoch, seq + 1));
         }
         stop_at::here(Point::Batch);
-        let session = connected(&mut self.session, &self.address)?;
+        let session = connected(&mut self.session, &self.address, &mut self.numbers)?;
         session.begin("BEGIN")?;
         for (name, me, epoch, seq) in &held {
             match fence(session, me, name, *epoch, *seq)? {
                 Fence::Open => {}
                 Fence::Passed => {
-                    // The whole batch is there: its leases were counted up together.
-                    session.rollback();
+                    // The whole batch is there: its leases were counted up together. But it may be here alone: a commit that was cut
+                    // off while it waited for a standby is seen by everybody, and gone after a fail-over. What is committed after it
+                    // is confirmed after it.
+                    if !confirm(session, me, name, *epoch)? {
+                        return Err(EntryFault::Blocked("the lease is somebody else's by now".to_owned()).into());
+                    }
+                    session.commit()?;
                     self.counted(&held);
                     let unsure = commit.unsure.take();
                     return unsure
@@ -397,16 +426,16 @@ impl Writer {
     }
 
     /// Has the lease under the present life.
-    fn take(&mut self, name: &str) -> Result<(), Trouble> {
+    fn take(&mut self, name: &str) -> Result<Held, Trouble> {
         match self.leases.get(name) {
-            Some(Lease::Held { me, .. }) if **me == **self.me.load() => Ok(()),
-            _ => self.take_now(name).map(drop),
+            Some(Lease::Held { me, epoch, .. }) if **me == **self.me.load() => Ok((Arc::clone(me), *epoch)),
+            _ => self.take_now(name).map(|(me, epoch, _)| (me, epoch)),
         }
     }
 
     fn take_now(&mut self, name: &str) -> Result<(Arc<String>, i64, i64), Trouble> {
         let me = self.me.load_full();
-        let session = connected(&mut self.session, &self.address)?;
+        let session = connected(&mut self.session, &self.address, &mut self.numbers)?;
         let taken = take(session, &me, name);
         if taken.is_err() {
             session.rollback();
@@ -439,7 +468,7 @@ impl Writer {
             Some(Lease::Held { me, .. }) => Arc::clone(me),
             Some(Lease::Gone { .. }) | None => self.me.load_full(),
         };
-        let session = connected(&mut self.session, &self.address)?;
+        let session = connected(&mut self.session, &self.address, &mut self.numbers)?;
         if give(session, &me, name)? {
             tracing::info!(event = events::LEASE_GIVEN, lease = name, "this doorman gave it to the others");
         }
@@ -454,7 +483,9 @@ impl Writer {
             return;
         }
         self.looked_at = self.now();
-        match connected(&mut self.session, &self.address).and_then(|session| session.batch("SELECT 1")) {
+        match connected(&mut self.session, &self.address, &mut self.numbers)
+            .and_then(|session| session.batch("SELECT 1"))
+        {
             Ok(()) => self.unblocked(),
             Err(failure) => self.blocked(failure.to_string()),
         }
@@ -474,7 +505,7 @@ impl Writer {
     /// One step of blanking, if that is going on.
     fn blank_a_little(&mut self) {
         let Some((mut blanking, reply)) = self.blanking.take() else { return };
-        let step = connected(&mut self.session, &self.address)
+        let step = connected(&mut self.session, &self.address, &mut self.numbers)
             .map_err(|failure| failure.to_string())
             .and_then(|session| blanking.step(Connection::Postgres(session)).map_err(|error| error.to_string()));
         match step {
@@ -496,12 +527,12 @@ impl Writer {
         let unwritten = (!waiting.is_empty())
             .then(|| self.address.unusable(&format!("closed before it could be written: {}", why.unwrap_or_default())));
         for job in waiting {
-            let asked = match job {
-                Job::Commit(Commit { reply, .. }) | Job::Take { reply, .. } | Job::Give { reply, .. } => Some(reply),
-                Job::Blank { .. } | Job::Close { .. } => None,
-            };
-            if let (Some(reply), Some(error)) = (asked, &unwritten) {
-                let _ = reply.send(Err(error.clone()));
+            let Some(error) = unwritten.clone() else { continue };
+            // Who asked may be gone.
+            match job {
+                Job::Commit(Commit { reply, .. }) | Job::Give { reply, .. } => drop(reply.send(Err(error))),
+                Job::Take { reply, .. } => drop(reply.send(Err(error))),
+                Job::Forget { .. } | Job::Blank { .. } | Job::Close { .. } => {}
             }
         }
         if let Some(session) = self.session.as_ref().filter(|_| !self.keeps.load(Ordering::Relaxed)) {
@@ -530,13 +561,16 @@ fn why(fault: EntryFault) -> String {
     }
 }
 
-/// The connection, made again where it is gone.
+/// The connection, made again where it is gone. Then it may lead to another server, which may have lost the newest rows and given their
+/// numbers to others.
 fn connected<'a>(
     session: &'a mut Option<DatabaseSession>,
     address: &Address,
+    numbers: &mut Numbers,
 ) -> Result<&'a DatabaseSession, DatabaseFailure> {
     if session.as_ref().is_none_or(DatabaseSession::is_broken) {
         *session = None;
+        *numbers = Numbers::default();
     }
     match session {
         Some(session) => Ok(session),
