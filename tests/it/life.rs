@@ -258,6 +258,7 @@ async fn what_people_say_is_done_and_recorded_as_theirs() -> Result<(), String> 
         site.until(id, |_| request(&site, id).status == SandboxStatus::Rejected).await?;
     }
     assert_eq!(request(&site, "r-cy").status, SandboxStatus::Pending, "held");
+    daemon.said("person_answered", 3).await?;
     let answered = events(&daemon.lines(), "person_answered").count();
     assert_eq!(answered, 3, "{}", daemon.tail(40));
     let person = |line: &Value| line["by"].as_str().is_some_and(|by| by.starts_with("person:"));

@@ -89,8 +89,8 @@ async fn a_balancer_that_refuses_calls_is_met_with_one_brake() {
     site.ask("slowly", 4, true);
     site.until("all decided", super::checks::all_decided).await.unwrap();
     let loud = |line: &&serde_json::Value| line["event"] == "throttled" && line["level"] == "warn";
-    assert_eq!(daemon.lines().iter().filter(loud).count(), 1);
     site.control.clear_faults();
-    tokio::time::timeout(Duration::from_secs(60), daemon.stop()).await.unwrap().unwrap();
+    let lines = tokio::time::timeout(Duration::from_secs(60), daemon.stop()).await.unwrap().unwrap();
+    assert_eq!(lines.iter().filter(loud).count(), 1);
     nothing_lost_nothing_twice(&site, false).unwrap();
 }

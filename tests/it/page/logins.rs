@@ -67,15 +67,15 @@ async fn a_link_that_cannot_be_written_down_is_not_used_and_a_damaged_file_lets_
     let again = link(&site).await;
     let inside = cookie(&way.form(&again, &[]).send().await);
     assert_eq!(shown(&way, &inside).await, 200);
-    assert!(daemon.count("page_file") >= 3, "{}", daemon.tail(20));
+    daemon.said("page_file", 3).await.unwrap();
     daemon.stop().await.unwrap();
 
     let whole = std::fs::read(site.path("page-sessions.json")).unwrap();
     std::fs::write(site.path("page-sessions.json"), &whole[..whole.len() / 2]).unwrap();
     let (daemon, way) = page(&site, &[ACT, TOKEN]).await;
     assert_eq!(shown(&way, &inside).await, 401);
-    assert_eq!(daemon.count("page_file"), 1, "{}", daemon.tail(20));
-    daemon.stop().await.unwrap();
+    let lines = daemon.stop().await.unwrap();
+    assert_eq!(lines.iter().filter(|line| line["event"] == "page_file").count(), 1, "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
