@@ -27,7 +27,9 @@ pub struct Doormen {
     pub agents: Vec<String>,
     dir: tempfile::TempDir,
     sandbox: Sandbox,
-    url: String,
+    ledger: String,
+    /// For the files that are written from now on. Longer where nobody may be taken for dead on a slow machine.
+    pub ttl: &'static str,
     asked: std::sync::atomic::AtomicU64,
 }
 
@@ -37,34 +39,49 @@ fn key(agent: usize) -> String {
 
 impl Doormen {
     pub async fn of(agents: usize, database: &Database) -> Self {
+        Self::at([127, 0, 0, 1].into(), agents, database).await
+    }
+
+    /// The platform listens at this address.
+    pub async fn at(address: std::net::IpAddr, agents: usize, database: &Database) -> Self {
         let ids: Vec<String> = (0..agents).map(|n| format!("a0000000-0000-4000-8000-{n:012}")).collect();
         let mut world = World::new().user("u", "ku", "doormen", "Doormen");
         for (n, id) in ids.iter().enumerate() {
             world = world.agent(id, &key(n), &format!("doormen/porter-{n}"), "Porter");
         }
-        let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into(), world, SandboxOptions::default()).await.unwrap();
+        let sandbox = Sandbox::start((address, 0).into(), world, SandboxOptions::default()).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let (control, url) = (sandbox.control(), database.url.clone());
-        Self { control, agents: ids, dir, sandbox, url, asked: 0.into() }
+        let (control, ledger) = (sandbox.control(), database.ledger.clone());
+        Self { control, agents: ids, dir, sandbox, ledger, ttl: "3s", asked: 0.into() }
+    }
+
+    /// The platform's port.
+    pub fn port(&self) -> u16 {
+        self.sandbox.address().port()
     }
 
     /// Writes the files of a doorman.
     pub fn files(&self, name: &str, rules: &str, more: &str) -> PathBuf {
+        self.files_to(name, &self.sandbox.address().to_string(), &self.ledger, rules, more)
+    }
+
+    /// The same, where the platform and the database are reached in another way.
+    pub fn files_to(&self, name: &str, platform: &str, ledger: &str, rules: &str, more: &str) -> PathBuf {
         let dir = self.dir.path().join(name);
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("rules.toml"), rules).unwrap();
-        let mut text = format!("[platform]\nurl = \"http://{}\"\n", self.sandbox.address());
+        let mut text = format!("[platform]\nurl = \"http://{platform}\"\n");
         for (n, id) in self.agents.iter().enumerate() {
             std::fs::write(dir.join(format!("{n}.key")), key(n)).unwrap();
             let _ = write!(text, "[[agents]]\nid = \"{id}\"\napi_key_file = \"{n}.key\"\nrules = \"rules.toml\"\n");
         }
+        let ttl = self.ttl;
         let _ = write!(
             text,
-            "[answers]\nper_second = 0\n[ledger]\npath = \"ledger.db\"\nurl = \"{}\"\n[fleet]\nname = \"{name}\"\nttl = \"3s\"\n\
+            "[answers]\nper_second = 0\n[ledger]\npath = \"ledger.db\"\n{ledger}\n[fleet]\nname = \"{name}\"\nttl = \"{ttl}\"\n\
              let_go_after = \"1s\"\n[control]\npath = \"doorman.sock\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n[timing]\n\
              list_live = \"400ms\"\nlist_away = \"200ms\"\nyield_retry = \"200ms\"\nghost_window = \"2s\"\nghost_retry = \"100ms\"\n\
-             backoff_min = \"20ms\"\nbackoff_max = \"200ms\"\nproven_after = \"500ms\"\ndrain = \"2s\"\n{more}",
-            self.url
+             backoff_min = \"20ms\"\nbackoff_max = \"200ms\"\nproven_after = \"500ms\"\ndrain = \"2s\"\n{more}"
         );
         std::fs::write(dir.join("doorman.toml"), text).unwrap();
         dir
@@ -88,6 +105,13 @@ impl Doormen {
         let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
         command.arg("run").env_clear().envs(variables.iter().copied());
         Daemon::spawn(command, &dir)
+    }
+
+    /// Starts a doorman, whose files are there, after these words.
+    pub fn start_after(&self, words: &[&str], name: &str) -> Daemon {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).arg(env!("CARGO_BIN_EXE_doorman")).arg("run").env_clear();
+        Daemon::spawn(command, &self.dir.path().join(name))
     }
 
     /// Another command, with the files of this doorman.
@@ -123,18 +147,27 @@ impl Doormen {
 
     /// Everybody who is not a stranger has an answer.
     pub fn all_decided(&self) -> bool {
-        self.control.state().requests.iter().all(|request| waits(request) || request.status != SandboxStatus::Pending)
+        self.control
+            .state()
+            .requests
+            .iter()
+            .all(|request| is_stranger(request) || request.status != SandboxStatus::Pending)
     }
 
     pub async fn all_decided_soon(&self) {
         self.until("all decided", async || self.all_decided()).await;
     }
 
+    /// How many answers the platform got.
+    pub fn answered(&self) -> u64 {
+        self.control.state().requests.iter().map(|request| request.answered).sum()
+    }
+
     /// Who is not a stranger and has no answer yet.
     pub fn pending(&self) -> Vec<String> {
         let requests = self.control.state().requests.into_iter();
         requests
-            .filter(|request| !waits(request) && request.status == SandboxStatus::Pending)
+            .filter(|request| !is_stranger(request) && request.status == SandboxStatus::Pending)
             .map(|request| request.id)
             .collect()
     }
@@ -142,13 +175,19 @@ impl Doormen {
     /// Everybody has an answer, but those to whom another answer may be on its way than the one that today's rules would give: they
     /// wait for a person.
     pub async fn all_decided_or_bound(&self, database: &Database) {
-        let client = Database::client(&database.url).await;
-        let sql = "SELECT r.id FROM doorman.answer w JOIN doorman.request r ON r.n = w.request WHERE w.outcome IS NULL OR w.outcome = 'unknown'";
         self.until("all decided or bound", async || {
-            let bound: Vec<String> = client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+            let bound = self.open_answers(database).await;
             self.pending().iter().all(|request| bound.contains(request))
         })
         .await;
+    }
+
+    /// The requests with an answer on record of which nobody knows what became.
+    pub async fn open_answers(&self, database: &Database) -> Vec<String> {
+        let sql = "SELECT r.id FROM doorman.answer w JOIN doorman.request r ON r.n = w.request
+                   WHERE w.outcome IS NULL OR w.outcome = 'unknown'";
+        let rows = Database::client(&database.url).await.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
     }
 
     /// Nobody got two verdicts, no stranger got any, and each answer is the one on record.
@@ -163,7 +202,7 @@ impl Doormen {
             on_record.entry(row.get(0)).or_default().push(row.get(1));
         }
         for request in self.control.state().requests {
-            if waits(&request) {
+            if is_stranger(&request) {
                 assert_eq!((request.answered, request.status), (0, SandboxStatus::Pending), "{request:?}");
                 continue;
             }
@@ -209,6 +248,6 @@ impl Doormen {
 }
 
 /// Nobody decides about strangers.
-fn waits(request: &RequestState) -> bool {
+pub fn is_stranger(request: &RequestState) -> bool {
     request.from_handle.as_deref().is_some_and(|handle| handle.starts_with("strangers/"))
 }

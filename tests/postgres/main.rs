@@ -9,11 +9,14 @@
 )]
 
 mod doormen;
+mod failover;
 mod faults;
 #[allow(unused, unreachable_pub, reason = "only what judges a line of the log")]
 #[path = "../it/logs.rs"]
 mod logs;
+mod partitions;
 mod pushed;
+mod servers;
 mod sharing;
 
 use std::time::Duration;
@@ -22,7 +25,7 @@ use doorman::sandbox::{Do, Fault, FaultPlace};
 use faults::checks::{all_decided, live_again, nothing_twice};
 use faults::daemon::Daemon;
 use faults::site::Site;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 fn main() {
     let Ok(server) = std::env::var("DOORMAN_TEST_POSTGRES") else {
@@ -59,7 +62,23 @@ fn main() {
         try_it!("database_away", |database| async move { sharing::database_away(&database).await });
         try_it!("pushed_versions", |database| async move { pushed::versions_come_and_go(&database).await });
         try_it!("pushed_heads", |database| async move { pushed::two_get_the_same_head(&database).await });
+        try_it!("cut_off_in_a_flood", |database| async move { failover::cut_off_in_a_flood(&database).await });
         try_it!("pushed_while_they_ask", |database| async move { pushed::no_answer_by_older_rules(&database).await });
+        let Some(place) = servers::Place::found() else { return };
+        macro_rules! on_servers {
+            ($name:literal, $test:path) => {
+                if $name.contains(&only) {
+                    $test(&place).await;
+                    println!("{} ... ok", $name);
+                }
+            };
+        }
+        on_servers!("failover_demoted", failover::demoted);
+        on_servers!("failover_synchronous", failover::promoted_synchronous);
+        on_servers!("failover_asynchronous", failover::promoted_asynchronous);
+        on_servers!("failover_unconfirmed", failover::unconfirmed);
+        on_servers!("failover_old_primary_alive", failover::old_primary_alive);
+        on_servers!("partitions", partitions::cut);
     });
 }
 
@@ -85,11 +104,14 @@ fn shape(out: &str) {
 struct Database {
     server: String,
     url: String,
+    /// What a configuration says of it, in `[ledger]`.
+    ledger: String,
 }
 
 impl Database {
     async fn make(server: &str, name: &str) -> Self {
-        let made = Self { server: server.to_owned(), url: server.replace("/postgres?", &format!("/{name}?")) };
+        let url = server.replace("/postgres?", &format!("/{name}?"));
+        let made = Self { server: server.to_owned(), ledger: format!("url = \"{url}\""), url };
         made.sql().await.batch_execute(&format!("DROP DATABASE IF EXISTS {name}; ")).await.unwrap();
         made.sql().await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         made
@@ -100,10 +122,9 @@ impl Database {
         Self::client(&self.server).await
     }
 
+    /// To the server that can be written, where the address names several.
     async fn client(url: &str) -> Client {
-        let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-        tokio::spawn(connection);
-        client
+        servers::writable(url).await.unwrap()
     }
 
     fn daemon(&self, site: &Site) -> Daemon {
@@ -204,7 +225,7 @@ async fn killed_and_cut_off(database: &Database) {
 async fn two_on_one_database(database: &Database) {
     let site = Site::start().await;
     site.control.fault(slow()).unwrap();
-    let ttl = &[("DOORMAN_LEDGER_URL", database.url.as_str()), ("DOORMAN_FLEET_TTL", "2s")];
+    let ttl = &[("DOORMAN_LEDGER_URL", database.url.as_str()), ("DOORMAN_FLEET_TTL", "6s")];
     let first = site.daemon_told(&[], ttl);
     first.stands("live").await.unwrap();
     site.ask("first", 20, true);
