@@ -324,7 +324,7 @@ async fn identify(rest: &Rest, agent: &AgentSettings, key: &Key, what: &str, fin
             return false;
         }
     }
-    match client.requests(1, 1).await.result {
+    match client.requests(1, 1, false).await.result {
         Ok(page) => {
             let pending = page.total.map_or_else(|| "some".to_owned(), |total| total.to_string());
             findings.ok(what, format!("its pending requests can be listed: {pending}"));

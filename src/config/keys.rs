@@ -130,7 +130,7 @@ pub static PLATFORM: Section = Section {
             "calls_per_second_max",
             Takes::Count(1, 10_000),
             "200",
-            "Most connections and listings that all agents together begin in a second. doorman slows down by itself when the platform refuses calls.",
+            "Most connections and listings that all agents together begin in a second. Further pages of a listing that has begun well come on top: as many a second, and five seconds' worth at once. doorman slows down by itself when the platform refuses calls.",
         ),
     ],
     ..OURS

@@ -61,7 +61,8 @@ pub struct Platform {
     pub user_agent: HeaderValue,
     /// Additional headers of every request; their values are never shown.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Most connections, `me` calls and listing pages that all agents together begin in a second; at least 1.
+    /// Most connections, `me` calls and first pages of lists of all agents together in a second; at least 1. As many further
+    /// pages come on top.
     pub calls_per_second_max: u32,
 }
 

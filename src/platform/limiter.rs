@@ -92,7 +92,7 @@ struct LimiterState {
 pub enum NoTurn {
     /// The host asked for a longer pause than the caller waits for.
     Paused(Duration),
-    /// The host is out of reach; never said to a [`Class::Call`].
+    /// The host is out of reach; said to a [`Class::Answer`] only.
     Unreached(Duration),
 }
 
@@ -128,13 +128,18 @@ impl Limiter {
             self.lock().reach.take(self.now()).map_err(NoTurn::Unreached)?;
         }
         let _counted = (class == Class::Answer).then(|| WaitingCaller::new(&self.answers));
-        // An answer that is not paced does not wait.
-        if class == Class::Answer && !self.lock().pace.limited() {
-            return self.try_turn(class).map_err(|at| NoTurn::Paused(self.left(at)));
+        // What is not paced does not wait.
+        if class != Class::Call && !self.lock().pace.limited() {
+            match self.try_turn(class) {
+                Ok(turn) => return Ok(turn),
+                Err(at) if class == Class::Answer => return Err(NoTurn::Paused(self.left(at))),
+                // There were too many of them: this one waits in line.
+                Err(_) => {}
+            }
         }
-        let queue = match class {
-            Class::Answer => &self.answer_queue,
-            Class::Call => &self.call_queue,
+        let (class, queue) = match class {
+            Class::Answer => (class, &self.answer_queue),
+            Class::Call | Class::Further => (Class::Call, &self.call_queue),
         };
         let _first = queue.lock().await;
         loop {
@@ -142,7 +147,7 @@ impl Limiter {
                 Class::Call if self.answers.load(Ordering::Relaxed) > 0 && self.lock().pace.limited() => {
                     self.now() + Duration::from_millis(20)
                 }
-                Class::Answer | Class::Call => match self.try_turn(class) {
+                Class::Answer | Class::Call | Class::Further => match self.try_turn(class) {
                     Ok(turn) => return Ok(turn),
                     Err(at) => at,
                 },
@@ -270,6 +275,32 @@ mod tests {
             limiter.turn(Class::Call).await.unwrap().ended(Some(200), None);
         }
         assert_eq!(began.elapsed().as_secs(), 1, "all ten of the second second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn further_pages_pass_those_who_begin_until_there_were_too_many_or_a_call_was_refused() {
+        let limiter = limiter();
+        let mut waiting = Vec::new();
+        for _ in 0..20 {
+            let limiter = limiter.clone();
+            waiting.push(tokio::spawn(async move { limiter.turn(Class::Call).await.unwrap().ended(Some(200), None) }));
+        }
+        tokio::task::yield_now().await;
+        let began = Instant::now();
+        for _ in 0..1_000 {
+            limiter.turn(Class::Further).await.unwrap().ended(Some(200), None);
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        // The next one waits in line, behind those who came before.
+        limiter.turn(Class::Further).await.unwrap().ended(Some(200), None);
+        assert_eq!(began.elapsed().as_secs(), 2, "5, 10 and 20 a second");
+        for call in waiting {
+            call.await.unwrap();
+        }
+        limiter.turn(Class::Call).await.unwrap().ended(Some(429), None);
+        let refused = Instant::now();
+        limiter.turn(Class::Further).await.unwrap().ended(Some(200), None);
+        assert!(refused.elapsed() >= Duration::from_millis(125), "{:?}", refused.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

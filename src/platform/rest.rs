@@ -206,22 +206,28 @@ impl Rest {
     }
 }
 
+fn page_class(further: bool) -> Class {
+    if further { Class::Further } else { Class::Call }
+}
+
 impl AgentRest {
     /// `GET /agent/me`: whose key this is.
     pub async fn me(&self) -> Reply<Me> {
         self.call(Class::Call, RestCall::get("agent/me"), BODY_BYTES_MAX, bodies::me).await
     }
 
-    /// One page of the pending requests to this agent; pages count from 1, `page_size` is 1 to 100.
-    pub async fn requests(&self, page: u32, page_size: u32) -> Reply<Page<ContactRequest>> {
+    /// One page of the pending requests to this agent; pages count from 1, `page_size` is 1 to 100. `further`: so far
+    /// all pages of this reading were good.
+    pub async fn requests(&self, page: u32, page_size: u32, further: bool) -> Reply<Page<ContactRequest>> {
         let asked = RestCall::page("agent/contacts/requests", page, page_size);
-        self.call(Class::Call, asked, PAGE_BYTES_MAX, bodies::requests).await
+        self.call(page_class(further), asked, PAGE_BYTES_MAX, bodies::requests).await
     }
 
-    /// One page of this agent's contacts; pages count from 1, `page_size` is 1 to 100.
-    pub async fn contacts(&self, page: u32, page_size: u32) -> Reply<Page<Contact>> {
-        self.call(Class::Call, RestCall::page("agent/contacts", page, page_size), PAGE_BYTES_MAX, bodies::contacts)
-            .await
+    /// One page of this agent's contacts; pages count from 1, `page_size` is 1 to 100. `further`: so far all pages of
+    /// this reading were good.
+    pub async fn contacts(&self, page: u32, page_size: u32, further: bool) -> Reply<Page<Contact>> {
+        let asked = RestCall::page("agent/contacts", page, page_size);
+        self.call(page_class(further), asked, PAGE_BYTES_MAX, bodies::contacts).await
     }
 
     /// Answers a request. Cancelling this future after it was polled leaves the outcome unknown, as do

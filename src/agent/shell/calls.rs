@@ -7,7 +7,7 @@ use crate::agent::core::Input;
 use crate::clock::Mono;
 use crate::config::settings::AgentSettings;
 use crate::decider;
-use crate::inbox::Fetch;
+use crate::inbox::{Fetch, PAGE_SIZE};
 use crate::ledger::{LedgerError, MemoryReach, Record};
 use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId};
 use crate::model::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
@@ -89,6 +89,11 @@ fn read_key_here(settings: &AgentSettings, rest: &Rest) -> ReadKey {
     let key = secret::read(&settings.key).map_err(|error| error.to_string())?;
     let client = rest.agent(settings.id.clone(), key.clone());
     Ok((key, client))
+}
+
+/// Whether all pages of this reading before this one were good: a smaller page is read where one was too large.
+fn follows(page: u32, size: u32) -> bool {
+    page > 1 && size == PAGE_SIZE
 }
 
 fn no_key<T>(why: &str) -> Reply<T> {
@@ -234,7 +239,7 @@ impl Agent {
         let client = self.client();
         self.tasks.spawn(async move {
             let reply = match client {
-                Ok(client) => client.requests(fetch.page, fetch.size).await,
+                Ok(client) => client.requests(fetch.page, fetch.size, follows(fetch.page, fetch.size)).await,
                 Err(why) => no_key(&why),
             };
             CallDone::Page(fetch, reply)
@@ -245,7 +250,7 @@ impl Agent {
         let client = self.client();
         self.tasks.spawn(async move {
             let reply = match client {
-                Ok(client) => client.contacts(page, size).await,
+                Ok(client) => client.contacts(page, size, follows(page, size)).await,
                 Err(why) => no_key(&why),
             };
             CallDone::Contacts(call, reply)

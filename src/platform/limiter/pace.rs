@@ -1,9 +1,10 @@
 //! The arithmetic of the limiter: how many calls a second a host gets, and when the next may go out. Pure: time and
 //! randomness are arguments.
 //!
-//! Until a host refuses a call (429, or 503 with `Retry-After`), answers are not paced; all other calls begin with
-//! [`RATE_MIN_START`] in the first second and double each second up to a maximum. From the first refusal on all calls
-//! share one rate, which falls by a factor at each refusal and rises by a step in each second without one.
+//! Until a host refuses a call (429, or 503 with `Retry-After`), answers are not paced, and further pages of a reading
+//! only in their sum over all agents: [`FURTHER_SECONDS`]. All other calls begin with [`RATE_MIN_START`] in the first
+//! second and double each second up to a maximum. From the first refusal on all calls share one rate, which falls by a
+//! factor at each refusal and rises by a step in each second without one.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -26,6 +27,8 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 /// Beyond this rate, calls are spread over the second from the start: a host that takes fewer refuses one, and not all of them.
 const SPREAD_ABOVE: f64 = RATE_MIN_START;
+/// Further pages may go out at once for so many seconds of the maximum rate; as many as that rate come back each second.
+const FURTHER_SECONDS: f64 = 5.0;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The kind of a call.
@@ -33,8 +36,11 @@ const SECOND: Duration = Duration::from_secs(1);
 pub enum Class {
     /// An answer to a request, or a call that a person waits for.
     Answer,
-    /// A dial, `me`, or a page of a list.
+    /// A dial, `me`, or the first page of a list.
     Call,
+    /// A page that follows a good page of the same reading, which has one such call at a time. Where there were too many
+    /// of them, or the host has refused a call, it is a [`Class::Call`].
+    Further,
 }
 
 /// See the module. Moments are counted from an origin of the caller's.
@@ -47,6 +53,8 @@ pub struct CallPace {
     /// The current second, and how many calls went out in it.
     second: Duration,
     used: f64,
+    /// How many further pages may go out at once, at this time.
+    further: (f64, Duration),
     /// The next call may go then.
     next: Duration,
     /// Nothing goes before this.
@@ -72,6 +80,7 @@ impl CallPace {
             step: None,
             second: Duration::ZERO,
             used: 0.0,
+            further: (rate_max * FURTHER_SECONDS, Duration::ZERO),
             next: Duration::ZERO,
             paused_until: Duration::ZERO,
             refused_at: None,
@@ -84,6 +93,7 @@ impl CallPace {
     pub(crate) fn at_most(&mut self, calls_per_second_max: u32) {
         self.rate_max = f64::from(calls_per_second_max.max(1));
         self.rate = self.rate.min(self.rate_max);
+        self.further.0 = self.further.0.min(self.rate_max * FURTHER_SECONDS);
     }
 
     /// A call may go out now, or not before the returned time.
@@ -101,12 +111,24 @@ impl CallPace {
                 }
                 self.used += 1.0;
             }
-            (Some(_), Class::Answer | Class::Call) => self.spread(now)?,
+            (None, Class::Further) => self.take_further(now)?,
+            (Some(_), Class::Answer | Class::Call | Class::Further) => self.spread(now)?,
         }
         while self.recent.front().is_some_and(|at| *at + SECOND <= now) || self.recent.len() >= RECENT_MAX {
             self.recent.pop_front();
         }
         self.recent.push_back(now);
+        Ok(())
+    }
+
+    fn take_further(&mut self, now: Duration) -> Result<(), Duration> {
+        let (left, at) = self.further;
+        let left = (left + now.saturating_sub(at).as_secs_f64() * self.rate_max).min(self.rate_max * FURTHER_SECONDS);
+        self.further = (left, now.max(at));
+        if left < 1.0 {
+            return Err(now + Duration::from_secs_f64((1.0 - left) / self.rate_max));
+        }
+        self.further.0 = left - 1.0;
         Ok(())
     }
 

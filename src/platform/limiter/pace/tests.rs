@@ -182,3 +182,28 @@ fn a_lower_bound_counts_at_once_and_a_higher_one_is_grown_into() {
     }
     assert!(went(&mut pace, 16_000) > 150);
 }
+
+#[test]
+fn further_pages_go_at_once_for_five_seconds_of_the_maximum_and_then_at_its_rate() {
+    let mut pace = CallPace::new(200);
+    let went =
+        |pace: &mut CallPace, at: u64| (0..5_000).take_while(|_| pace.take(Class::Further, ms(at)).is_ok()).count();
+    assert_eq!(went(&mut pace, 10), 1_000, "whichever agents they are of");
+    assert_eq!((1..=1_000).map(|at| went(&mut pace, 10 + at)).sum::<usize>(), 200);
+    assert_eq!(went(&mut pace, 600_000), 1_000, "never more at once");
+    // Dials and first pages go as if there were none.
+    let calls = (0..1_000).filter(|at| pace.take(Class::Call, ms(600_000 + at)).is_ok()).count();
+    assert!((190..=205).contains(&calls), "{calls}");
+    pace.at_most(20);
+    assert_eq!(went(&mut pace, 900_000), 100);
+}
+
+#[test]
+fn further_pages_share_the_rate_of_all_calls_once_the_host_has_refused_one() {
+    let (mut pace, mut rng) = (CallPace::new(200), Rng::with_seed(5));
+    assert!((0..100).all(|_| pace.take(Class::Further, ms(10)).is_ok()));
+    pace.refused(ms(10), None, ms(20), &mut rng).unwrap();
+    assert!(pace.take(Class::Further, ms(30)).is_err(), "the host is left alone");
+    let count = (400..1_400).filter(|now| pace.take(Class::Further, ms(*now)).is_ok()).count() as f64;
+    assert!(count <= pace.rate() + 2.0, "{count} at {}", pace.rate());
+}
