@@ -165,6 +165,11 @@ impl Inbox {
         self.entries.len()
     }
 
+    /// How many wait to be decided, or for the end of a pass.
+    pub(crate) fn waiting(&self) -> usize {
+        self.ready.len() + self.ready_again.len() + self.delays.len()
+    }
+
     /// Whether there is no request.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

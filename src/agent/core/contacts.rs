@@ -37,6 +37,10 @@ const ASKED_RHYTHM: Duration = Duration::from_secs(300);
 const BELIEVED: Duration = Duration::from_secs(900);
 /// A second report that one of these contacts was removed is recognized as a repetition.
 const LEFT_MAX: usize = 256;
+/// Where no rule asks about contacts and more requests than this wait for a decision, the next page waits for them.
+const MANY_WAITING: usize = 64;
+/// It does not wait longer than this.
+const HELD_MAX: Duration = Duration::from_secs(30);
 /// Twice as many pages as the largest number of contacts that we keep needs.
 pub(super) const PAGES_MAX: u32 = 2_000;
 
@@ -127,6 +131,8 @@ struct ContactReading {
     disturbed: bool,
     /// Rows a page.
     size: u32,
+    /// The next page waits since then; `Some(None)`: it does not wait again.
+    held: Option<Option<Mono>>,
     /// A row has no readable id, and may be the missing one, now and in the next reading: such readings prove nothing.
     odd: bool,
     /// The fingerprint of the page before.
@@ -183,6 +189,12 @@ impl ContactList {
         self.asks_contacts = policy.is_some_and(Policy::asks_contacts);
         self.keep_up();
         self.exceeded = self.count_exceeded(known);
+    }
+
+    /// Whether a decision may depend on who is a contact.
+    fn asks(&self, policy: Option<&Policy>) -> bool {
+        let asked = self.asks_contacts || !self.asked.is_empty();
+        asked || policy.is_some_and(|policy| policy.history_reach().is_some())
     }
 
     fn count_exceeded(&self, known: usize) -> Option<usize> {

@@ -64,7 +64,7 @@ impl Core {
             Timer::Listing => {
                 self.inbox.listing.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now))
             }
-            Timer::Contacts => self.contacts.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now)),
+            Timer::Contacts => self.contacts_due(now).filter(|_| self.may_list()).map(|due| self.after_quiet(due, now)),
             Timer::Ask => self.ask_due(now),
             Timer::Decide => self.decide_due(now),
             Timer::Guests => self.guests_due(now),
@@ -81,7 +81,7 @@ impl Core {
             Timer::Restore => self.begin_restore(),
             Timer::Waits => self.inbox.wake(now, self.clock.sound()),
             Timer::Listing => self.begin_listing(now),
-            Timer::Contacts => self.begin_contacts(now),
+            Timer::Contacts => self.read_contacts(now),
             Timer::Ask => self.ask_waiting(now),
             Timer::Decide => self.decide_ready(now),
             Timer::Guests => self.end_guest(now),

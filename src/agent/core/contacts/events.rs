@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{ContactReading, FRESH, LEFT_MAX, PAGES_MAX, RETRY};
+use super::{ContactReading, FRESH, HELD_MAX, LEFT_MAX, MANY_WAITING, PAGES_MAX, RETRY};
 use crate::agent::core::contact_attribution::Met;
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::agent::core::{Action, Core};
-use crate::clock::Now;
+use crate::clock::{Mono, Now};
 use crate::inbox::{Mark, PAGE_SIZE, PAGE_SIZES, fingerprint};
 use crate::ledger::Record;
 use crate::model::{Contact, ContactId, ContactKind, Handle, RequestId, Sender, StrangerText};
@@ -18,7 +18,28 @@ use crate::platform::{CallFault, Page, Reply};
 use crate::policy::doubts::{AddOutcome, Concerned, Fact, OPEN_MAX, OpenContact};
 
 impl Core {
-    pub(in crate::agent::core) fn begin_contacts(&mut self, now: Now) {
+    /// When the next reading is due, or the next page of one that waits for requests.
+    pub(in crate::agent::core) fn contacts_due(&self, now: Now) -> Option<Mono> {
+        let Some(reading) = &self.contacts.reading else { return self.contacts.due() };
+        let since = reading.held.flatten()?;
+        Some(if self.strangers_first() { since + HELD_MAX } else { now.mono })
+    }
+
+    /// Many requests wait for a decision, which does not depend on contacts.
+    fn strangers_first(&self) -> bool {
+        let asked = self.contacts.asks(self.policy.as_deref()) || self.guests.len() > 0;
+        !asked && self.inbox.waiting() > MANY_WAITING
+    }
+
+    /// The next page of a reading that waited, or the first one.
+    pub(in crate::agent::core) fn read_contacts(&mut self, now: Now) {
+        let Some(reading) = &mut self.contacts.reading else { return self.begin_contacts(now) };
+        reading.held = Some(None);
+        let (call, page, size) = (reading.call, reading.page, reading.size);
+        self.act(Action::Contacts { call, page, size });
+    }
+
+    fn begin_contacts(&mut self, now: Now) {
         self.contacts.calls += 1;
         self.contacts.next = now.mono + self.contacts.rhythm();
         self.contacts.began = Some((self.inbox.mark(), now.mono));
@@ -35,6 +56,7 @@ impl Core {
             told: false,
             disturbed: false,
             size: PAGE_SIZE,
+            held: None,
             odd: false,
             crowded: false,
             print: None,
@@ -117,7 +139,13 @@ impl Core {
             self.guests_read(call, false, now);
         } else {
             reading.page += 1;
-            let page = reading.page;
+            let (page, may_wait) = (reading.page, reading.held.is_none());
+            if may_wait && self.strangers_first() {
+                if let Some(reading) = &mut self.contacts.reading {
+                    reading.held = Some(Some(now.mono));
+                }
+                return;
+            }
             self.act(Action::Contacts { call, page, size });
         }
     }

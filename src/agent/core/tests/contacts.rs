@@ -299,3 +299,44 @@ fn who_waits_for_the_number_of_contacts_is_decided_once_it_is_known() {
     contacts_page(&mut held, &[], 0, 0);
     assert_eq!(let_in(&held), ["ann"]);
 }
+
+/// The pages of contacts that are asked for now.
+fn asked_for(held: &Held) -> Vec<u32> {
+    let page = |action: &Action| match action {
+        Action::Contacts { page, .. } => Some(*page),
+        _ => None,
+    };
+    held.asked.iter().filter_map(page).collect()
+}
+
+#[test]
+fn where_no_rule_asks_about_contacts_a_long_list_waits_for_many_strangers_but_not_for_ever() {
+    let friends = || approve("friends", by_handle(&["friends/*"]));
+    let begun = |rule| {
+        let mut held = Held::new(SavedAgent::default());
+        held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
+        contacts_are_due(&mut held);
+        assert_eq!(asked_for(&held), [1]);
+        // Nothing is decided meanwhile.
+        held.tell(Input::LedgerHealth(false));
+        for number in 0..90 {
+            held.core.inbox.see_event(request(&format!("r{number}")), now(held.at));
+        }
+        contacts_page(&mut held, &["a", "b"], 3, 0);
+        held
+    };
+    assert_eq!(asked_for(&begun(friends().unless(ContactsOver(5)))), [2], "a decision may depend on them");
+    let mut held = begun(friends());
+    held.wait(Duration::from_secs(29));
+    assert_eq!(asked_for(&held), [0_u32; 0]);
+    held.wait(Duration::from_secs(1));
+    assert_eq!(asked_for(&held), [2], "it has waited long enough");
+    contacts_page(&mut held, &["c"], 3, 0);
+    assert_eq!(held.core.contact_count(), Some(3));
+
+    let mut held = begun(friends());
+    held.tell(Input::LedgerHealth(true));
+    held.wait(Duration::from_millis(100));
+    held.wait(Duration::from_millis(100));
+    assert_eq!(asked_for(&held), [2], "all of them were decided");
+}
