@@ -283,14 +283,20 @@ mod tests {
     }
 
     #[test]
-    fn a_short_key_is_warned_about() {
+    fn a_short_key_is_warned_about_and_a_shorter_one_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent.key");
-        for (length, warned) in [(15, true), (16, false)] {
-            std::fs::write(&path, "k".repeat(length)).unwrap();
+        for (length, taken, warned) in
+            [(1, false, false), (7, false, false), (8, true, true), (15, true, true), (16, true, false)]
+        {
+            // A line break at the end is none of its bytes.
+            std::fs::write(&path, format!("{}\n", "k".repeat(length))).unwrap();
             std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
             let found = look(&KeySource::File(path.clone()));
-            assert_eq!((found.key.is_ok(), !found.warnings.is_empty()), (true, warned), "{length}");
+            assert_eq!((found.key.is_ok(), !found.warnings.is_empty()), (taken, warned), "{length}");
+            if let Err(error) = found.key {
+                assert!(error.to_string().contains("fewer than 8 bytes"), "{error}");
+            }
         }
     }
 }

@@ -420,6 +420,19 @@ fn a_settled_id_that_another_sender_asks_under_is_another_request_once_nothing_s
 }
 
 #[test]
+fn after_a_start_another_request_under_a_settled_id_waits_a_minute_at_most() {
+    let mut inbox = inbox();
+    inbox.remember_settled(&request("a"), Some(said()), false, at(0));
+    assert_eq!(inbox.see_event(of_mallory("a"), at(1)), ShowOutcome::Settled);
+    assert!(inbox.listing.due().is_some_and(|due| due <= at(60).mono), "{:?}", inbox.listing.due());
+    for (began, before) in [(30, None), (60, Some(EarlierRequest::Another))] {
+        begin(&mut inbox, at(began));
+        inbox.page(Page { items: vec![of_mallory("a")], ..page(&[], 1, 1) }, at(began + 1));
+        assert_eq!(inbox.entry(&id("a")).and_then(Entry::before), before, "{began}");
+    }
+}
+
+#[test]
 fn what_the_record_says_was_answered_is_bound_to_that() {
     let mut inbox = inbox();
     inbox.see_event(request("a"), at(0));

@@ -1,8 +1,16 @@
-//! A command that prints in a loop ends when its pipe is closed, as in `doorman history -f | head -1`.
+//! What commands do where nobody takes their output: they end when their pipe is closed, as in `doorman history -f | head -1`,
+//! and while it is full, as with a pager, they keep nothing of the ledger.
 
+use std::io::{PipeWriter, Read as _};
+use std::os::fd::AsFd as _;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
+use doorman::ledger::{Ledger, LedgerOptions, Record};
+use doorman::model::AgentId;
 use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rusqlite::Connection;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::time::timeout;
 
@@ -49,4 +57,70 @@ async fn commands_that_print_in_a_loop_end_with_their_reader() {
     let waiting = sandbox.control().state().requests.iter().filter(|one| one.status == SandboxStatus::Pending).count();
     assert_eq!(waiting, 1, "an answer that nobody saw asked for is not sent");
     assert_eq!(doorman.stop().await.0, Some(0));
+}
+
+/// More of everything than a pipe takes.
+const ROWS: &str = "INSERT INTO agent (id) VALUES ('a0000000-0000-4000-8000-000000000001');
+    WITH RECURSIVE k(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < 4000)
+    INSERT INTO request (agent, id, owner, handle, message, first_seen, via)
+        SELECT 1, 'request-' || n, 'owner-' || n, 'owner-' || n, printf('%.100c', 'x'), n * 1000000, 'event' FROM k;
+    WITH RECURSIVE k(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM k WHERE n < 4000)
+    INSERT INTO contact (agent, id, owner, handle, kind, added_at)
+        SELECT 1, 'contact-' || n, 'owner-' || n, 'owner-' || n, 'user', n * 1000000 FROM k;
+    INSERT INTO contact_owner (contact, owner, agent, at) SELECT n, owner, agent, added_at FROM contact;";
+
+async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < TIME, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn is_full(pipe: &PipeWriter) -> bool {
+    poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)], PollTimeout::ZERO).unwrap() == 0
+}
+
+#[tokio::test]
+async fn no_command_keeps_the_write_ahead_log_while_its_output_waits() {
+    let site = Site::new("url = \"http://127.0.0.1:9\"");
+    let path = site.path("ledger.db");
+    Ledger::open(&path, LedgerOptions::default()).unwrap().close().await.unwrap();
+    let database = Connection::open(&path).unwrap();
+    database.execute_batch(ROWS).unwrap();
+    // As the daemon does, beside which commands read.
+    let daemon = Ledger::open(&path, LedgerOptions::default()).unwrap();
+    let agent = AgentId::parse(AGENT).unwrap();
+    let write = || Record::Pause {
+        agent: agent.clone(),
+        on: true,
+        by: "ann".to_owned(),
+        note: None,
+        at: jiff::Timestamp::UNIX_EPOCH,
+    };
+    daemon.commit(vec![write()]).await.unwrap();
+    for arguments in [
+        &["history"][..],
+        &["history", "--json"],
+        &["history", "--csv"],
+        &["history", "-n", "3000"],
+        &["contacts"],
+        &["contacts", "--json"],
+    ] {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let full = writer.try_clone().unwrap();
+        let mut child = site.command(arguments).stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+        until(&format!("{arguments:?} fills its pipe"), || is_full(&full)).await;
+        // A reader of an earlier moment would keep the log from being emptied.
+        daemon.commit(vec![write()]).await.unwrap();
+        let emptied =
+            || database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)).unwrap() == 0;
+        until(&format!("the log is emptied beside {arguments:?}"), emptied).await;
+        assert!(is_full(&full) && child.try_wait().unwrap().is_none(), "{arguments:?} still waits");
+        drop(full);
+        let read = tokio::task::spawn_blocking(move || std::io::copy(&mut reader.by_ref(), &mut std::io::sink()));
+        assert!(timeout(TIME, read).await.unwrap().unwrap().unwrap() > 1 << 16, "{arguments:?}");
+        assert_eq!(timeout(TIME, child.wait()).await.unwrap().unwrap().code(), Some(0), "{arguments:?}");
+    }
+    daemon.close().await.unwrap();
 }
