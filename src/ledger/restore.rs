@@ -30,6 +30,34 @@ const RECENT_US: i64 = 24 * 3_600 * 1_000_000;
 /// incomplete.
 pub const HISTORY_ROWS_MAX: usize = 500_000;
 
+/// SQL that is true for a request `r` of agent ?1 that ended at `ended`, it is not known how: no person settled it, nobody else
+/// let its sender in later (unless an answer of ours may have made that contact), and no person let its owner in.
+fn unsettled(ended: &str) -> String {
+    format!(
+        "NOT EXISTS (SELECT 1 FROM settlement s WHERE s.agent = ?1 AND s.owner = r.owner
+             AND s.request IN (SELECT n FROM request WHERE agent = ?1 AND id = r.id))
+         AND NOT EXISTS (SELECT 1 FROM contact_owner o JOIN contact c ON c.n = o.contact
+             WHERE o.agent = ?1 AND o.owner = r.owner AND c.request IS NULL AND c.handle = r.handle
+                 AND coalesce(c.inserted_at, c.added_at) >= coalesce(r.inserted_at, r.first_seen)
+                 AND NOT EXISTS (SELECT 1 FROM request q JOIN answer p ON p.request = q.n
+                     WHERE q.owner = r.owner AND q.agent = ?1 AND p.answer = 'approve'
+                         AND (p.outcome IS NULL OR p.outcome = 'unknown')))
+         AND NOT EXISTS (SELECT 1 FROM request q JOIN answer p ON p.request = q.n
+             WHERE q.owner = r.owner AND q.agent = ?1 AND p.answer = 'approve' AND p.\"by\" GLOB 'person:*'
+                 AND p.outcome IN ('approved', 'presumed-approved') AND p.outcome_at >= {ended})"
+    )
+}
+
+/// What an owner did and met.
+#[derive(Debug, Default)]
+struct HistoryRead {
+    rows: Vec<HistoryRow>,
+    /// Nothing was left out because there was too much.
+    complete: bool,
+    /// The numbers of answers that rejected only presumably.
+    perhaps: Vec<i64>,
+}
+
 /// All of [`SavedAgent`].
 pub fn load(
     connection: Connection<'_>,
@@ -149,27 +177,25 @@ impl Load<'_> {
                 Ok(ChargeRow { request: parsed(row, 0)?, charge, at: time(row, 3)?, open: row.get(4)?, confirmed: row.get(5)? })
             },
         )?;
-        let (history, history_complete) = match reach.history {
-            None => (Vec::new(), true),
-            Some(HistoryReach::Within(within)) => self.history(back(now, within))?,
-            Some(HistoryReach::Ever) => self.history(Timestamp::MIN)?,
-        };
         let asked = reach.history.is_some();
+        let since = match reach.history {
+            Some(HistoryReach::Within(within)) => back(now, within),
+            Some(HistoryReach::Ever) | None => Timestamp::MIN,
+        };
+        let HistoryRead { rows: history, complete: history_complete, perhaps } =
+            if asked { self.history(since)? } else { HistoryRead { complete: true, ..HistoryRead::default() } };
+        let mut doubts = if asked { self.ended_unseen(since)? } else { Vec::new() };
+        doubts.extend(self.perhaps_rejected(&perhaps)?);
+        if reach.history == Some(HistoryReach::Ever) {
+            doubts.extend(self.presumed()?);
+        }
         Ok(SavedState {
             charges,
             history,
             history_complete,
             unmet: if asked { self.unmet()? } else { Vec::new() },
             nameless: if asked { self.nameless()? } else { None },
-            doubts: match reach.history {
-                None => Vec::new(),
-                Some(HistoryReach::Within(within)) => self.ended_unseen(back(now, within))?,
-                Some(HistoryReach::Ever) => {
-                    let mut doubts = self.ended_unseen(Timestamp::MIN)?;
-                    doubts.extend(self.presumed()?);
-                    doubts
-                }
-            },
+            doubts,
             told: self.rows(
                 "SELECT r.id, t.decider, t.question, t.verdict, t.reason FROM told t JOIN request r ON r.n = t.request
                  WHERE r.agent = ?1 AND r.settled IS NULL AND r.id_reused = 0 ORDER BY t.n",
@@ -201,10 +227,10 @@ impl Load<'_> {
         })
     }
 
-    /// The history of the owners of this agent's senders, oldest first; and whether it is complete.
-    fn history(&self, since: Timestamp) -> sql::Result<(Vec<HistoryRow>, bool)> {
-        let mut history = Vec::new();
-        let mut complete = true;
+    /// The history of the owners of this agent's senders, oldest first.
+    fn history(&self, since: Timestamp) -> sql::Result<HistoryRead> {
+        let HistoryRead { rows: mut history, mut complete, mut perhaps } =
+            HistoryRead { complete: true, ..HistoryRead::default() };
         let mut take = |sql: &str, kind: Option<HistoryKind>| -> sql::Result<()> {
             let mut statement = self.connection.prepare_cached(sql)?;
             let limit = i64::try_from(HISTORY_ROWS_MAX + 1).unwrap_or(i64::MAX);
@@ -221,6 +247,10 @@ impl Load<'_> {
                     None if row.get_ref(3)?.text()? == "approve" => HistoryKind::Approved,
                     None if row.get_ref(3)?.text()? == "guest" => HistoryKind::Guest,
                     None if row.get_ref(3)?.text()? == "presumed" => HistoryKind::Presumed,
+                    None if row.get_ref(3)?.text()? == "perhaps" => {
+                        perhaps.push(row.get(5)?);
+                        continue;
+                    }
                     None => HistoryKind::Rejected,
                 };
                 let request = row.get::<_, Option<Parsed<_>>>(1)?.map(|Parsed(id)| id);
@@ -242,7 +272,8 @@ impl Load<'_> {
         )?;
         let answers = format!(
             "SELECT r.owner, CASE WHEN r.id_reused = 0 THEN r.id END, w.outcome_at,
-                 CASE WHEN w.lasts IS NOT NULL THEN 'guest' WHEN {PRESUMED} THEN 'presumed' ELSE w.answer END, r.handle
+                 CASE WHEN w.lasts IS NOT NULL THEN 'guest' WHEN {PRESUMED} THEN 'presumed'
+                     WHEN w.outcome = 'presumed-rejected' AND w.\"by\" NOT GLOB 'person:*' THEN 'perhaps' ELSE w.answer END, r.handle, w.n
              FROM answer w JOIN request r ON r.n = w.request
              WHERE w.agent = ?1 AND w.outcome_at >= ?2 AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')
                  AND r.owner IS NOT NULL ORDER BY w.outcome_at DESC LIMIT ?3"
@@ -269,7 +300,30 @@ impl Load<'_> {
             Some(HistoryKind::Rejected),
         )?;
         history.sort_by_key(|row| row.at);
-        Ok((history, complete))
+        Ok(HistoryRead { rows: history, complete, perhaps })
+    }
+
+    /// Of these answers, which presumably rejected their requests, those of which nothing shows what they did: the platform
+    /// did not report it, and nothing settles it as in [`Load::ended_unseen`].
+    fn perhaps_rejected(&self, answers: &[i64]) -> sql::Result<Vec<Doubt>> {
+        let sql = format!(
+            "SELECT r.owner, r.id, coalesce(r.inserted_at, r.first_seen), w.outcome_at, r.handle
+             FROM answer w JOIN request r ON r.n = w.request
+             WHERE r.agent = ?1 AND w.n = ?2 AND r.settled = 'rejected' AND r.elsewhere IS NULL AND {}",
+            unsettled("w.outcome_at")
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut doubts = Vec::new();
+        for answer in answers.iter().take(DOUBTS_MAX) {
+            let doubt = |row: &SqlRow<'_>| {
+                let (owner, basis) = (row.get(0)?, Basis::PresumedRejected(parsed(row, 1)?));
+                let (since, until) = (time(row, 2)?, Some(time(row, 3)?));
+                let sender = row.get_ref(4)?.text_or_null()?.and_then(|handle| Handle::parse(handle).ok());
+                Ok(Doubt { owner, sender, fact: Fact::Rejected, since, until, basis })
+            };
+            doubts.extend(statement.query_row(params![self.agent, answer], doubt).optional()?);
+        }
+        Ok(doubts)
     }
 
     /// Who has which name: the oldest first, since the first is believed.
@@ -372,18 +426,7 @@ impl Load<'_> {
         let sql = format!(
             "SELECT r.owner, r.settled, r.id, coalesce(r.inserted_at, r.first_seen), r.settled_at, r.handle FROM request r
              WHERE r.agent = ?1 AND r.settled_at >= ?2 AND r.elsewhere = 1 AND r.settled IN ('gone', 'elsewhere')
-                 AND r.owner IS NOT NULL
-                 AND NOT EXISTS (SELECT 1 FROM settlement s WHERE s.agent = ?1 AND s.owner = r.owner
-                     AND s.request IN (SELECT n FROM request WHERE agent = ?1 AND id = r.id))
-                 AND NOT EXISTS (SELECT 1 FROM contact_owner o JOIN contact c ON c.n = o.contact
-                     WHERE o.agent = ?1 AND o.owner = r.owner AND c.request IS NULL AND c.handle = r.handle
-                         AND coalesce(c.inserted_at, c.added_at) >= coalesce(r.inserted_at, r.first_seen)
-                         AND NOT EXISTS (SELECT 1 FROM request q JOIN answer w ON w.request = q.n
-                             WHERE q.owner = r.owner AND q.agent = ?1 AND w.answer = 'approve'
-                                 AND (w.outcome IS NULL OR w.outcome = 'unknown')))
-                 AND NOT EXISTS (SELECT 1 FROM request q JOIN answer w ON w.request = q.n
-                     WHERE q.owner = r.owner AND q.agent = ?1 AND w.answer = 'approve' AND w.\"by\" GLOB 'person:*'
-                         AND w.outcome IN ('approved', 'presumed-approved') AND w.outcome_at >= r.settled_at)
+                 AND r.owner IS NOT NULL AND {}
              UNION ALL
              SELECT r.owner, 'presumed', r.id, coalesce(r.inserted_at, r.first_seen), w.outcome_at, r.handle
              FROM answer w INDEXED BY answer_presumed JOIN request r ON r.n = w.request
@@ -398,7 +441,8 @@ impl Load<'_> {
                  AND NOT EXISTS (SELECT 1 FROM request q JOIN answer p ON p.request = q.n
                      WHERE q.owner = r.owner AND q.agent = ?1 AND p.answer = 'approve' AND p.\"by\" GLOB 'person:*'
                          AND p.outcome IN ('approved', 'presumed-approved') AND p.outcome_at >= w.outcome_at)
-             ORDER BY 5 DESC LIMIT {DOUBTS_MAX}"
+             ORDER BY 5 DESC LIMIT {DOUBTS_MAX}",
+            unsettled("r.settled_at")
         );
         self.rows(&sql, Some(since), |row| {
             let request: RequestId = parsed(row, 2)?;

@@ -344,6 +344,8 @@ impl PolicyState {
                         Some(HistoryKind::Presumed)
                     }
                     Verdict::Approve => Some(HistoryKind::Approved),
+                    // Until something shows it, that is in doubt.
+                    Verdict::Reject if !by_person && matches!(outcome, Outcome::Presumed(_)) => None,
                     Verdict::Reject => Some(HistoryKind::Rejected),
                     Verdict::Defer => None,
                 };

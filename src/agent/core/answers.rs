@@ -378,12 +378,12 @@ impl Core {
             stay,
             at: now.wall,
         });
+        let rejected = ending.status == Some(RequestStatus::Rejected);
         if outcome == Outcome::SettledElsewhere {
             self.ended_elsewhere(&request, entry.first_seen(), ending.status, now);
         }
-        if outcome == Outcome::Presumed(Answer::Approve) && by.person().is_none() {
-            // Somebody else may have rejected the request first. If a contact appears, it was not rejected.
-            self.ended_unseen(&request, entry.first_seen(), Basis::Presumed(id.clone()));
+        if matches!(outcome, Outcome::Presumed(_)) && by.person().is_none() {
+            self.presumed_end(&request, entry.first_seen(), answer, rejected, now);
         }
         self.count(match outcome {
             Outcome::Confirmed(_) => Counter::AnswersConfirmed,
@@ -402,6 +402,24 @@ impl Core {
         }
         self.approval_ended(id, request.sender.handle(), let_in, now);
         self.tell(Notice::Answered { request, answer, by, outcome, attempts, latency: ending.latency });
+    }
+
+    /// An answer of unknown fate by a rule was presumably carried out. `rejected`: the platform says so, by whomever.
+    fn presumed_end(
+        &mut self,
+        request: &ContactRequest,
+        first_seen: Timestamp,
+        answer: Answer,
+        rejected: bool,
+        now: Now,
+    ) {
+        match answer {
+            // Somebody else may have rejected the request first. If a contact appears, it was not rejected.
+            Answer::Approve => self.ended_unseen(request, first_seen, Basis::Presumed(request.id.clone())),
+            Answer::Reject if rejected => self.ended_elsewhere(request, first_seen, Some(RequestStatus::Rejected), now),
+            // It may have ended otherwise before the answer came.
+            Answer::Reject => self.ended_unseen(request, first_seen, Basis::PresumedRejected(request.id.clone())),
+        }
     }
 
     /// Somebody else answered a request that was sent to us; their answer goes on record. A rejection by somebody else

@@ -367,6 +367,7 @@ impl Past<'_> {
                     None if row.get_ref(2)?.text()? == Verdict::Approve.as_str() => HistoryKind::Approved,
                     None if row.get_ref(2)?.text()? == "guest" => HistoryKind::Guest,
                     None if row.get_ref(2)?.text()? == "presumed" => HistoryKind::Presumed,
+                    None if row.get_ref(2)?.text()? == "perhaps" => continue,
                     None => HistoryKind::Rejected,
                 };
                 let request = row.get::<_, Option<Parsed<_>>>(0)?.map(|Parsed(id)| id);
@@ -390,10 +391,25 @@ impl Past<'_> {
                              AND c.added_at <= ?4 AND coalesce(c.removed_at, r.first_seen) >= r.first_seen)
                      AND NOT EXISTS (SELECT 1 FROM settlement s WHERE s.agent = ?1 AND s.owner = r.owner
                          AND s.said = 'approved' AND s.request = r.n AND s.at <= ?4)
-                     THEN 'presumed' ELSE w.answer END, r.handle FROM request r JOIN answer w ON w.request = r.n
+                     THEN 'presumed'
+                 WHEN w.outcome = 'presumed-rejected' AND w.\"by\" NOT GLOB 'person:*' THEN 'perhaps'
+                 ELSE w.answer END, r.handle FROM request r JOIN answer w ON w.request = r.n
              WHERE r.agent = ?1 AND r.owner = ?2 AND w.outcome_at >= ?3 AND w.outcome_at <= ?4
                  AND w.outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')",
             None,
+        )?;
+        take(
+            "SELECT CASE WHEN id_reused = 0 THEN id END, settled_at, NULL, handle FROM request
+             WHERE agent = ?1 AND owner = ?2 AND settled_at >= ?3 AND settled_at <= ?4 AND elsewhere = 1 AND settled = 'rejected'
+             UNION ALL SELECT CASE WHEN r.id_reused = 0 THEN r.id END, s.at, NULL, NULL
+             FROM settlement s LEFT JOIN request r ON r.n = s.request
+             WHERE s.agent = ?1 AND s.owner = ?2 AND s.at >= ?3 AND s.at <= ?4 AND s.said = 'rejected'",
+            Some(HistoryKind::Rejected),
+        )?;
+        take(
+            "SELECT NULL, at, NULL, NULL FROM settlement
+             WHERE agent = ?1 AND owner = ?2 AND at >= ?3 AND at <= ?4 AND said = 'removed'",
+            Some(HistoryKind::Removed),
         )?;
         take(
             "SELECT NULL, c.removed_at, NULL, c.handle FROM contact c JOIN contact_owner o ON o.contact = c.n

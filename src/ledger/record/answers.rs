@@ -214,7 +214,8 @@ impl EntryWriter<'_> {
     }
 
     /// A status that the platform reports is final. `gone`, `elsewhere` and the presumed end of an answer of unknown
-    /// outcome count only until then. `elsewhere`: without an answer of ours.
+    /// outcome count only until then: a rejection that was presumed is known once the platform reports one. `elsewhere`:
+    /// without an answer of ours, as far as is known.
     pub(super) fn settled(
         &mut self,
         request: i64,
@@ -224,7 +225,8 @@ impl EntryWriter<'_> {
     ) -> Result<(), EntryFault> {
         self.sql(
             "UPDATE request SET settled = ?2, settled_at = ?3, elsewhere = nullif(?4, 0)
-             WHERE n = ?1 AND (settled IS NULL OR (?2 NOT IN ('gone', 'elsewhere', settled) AND (settled IN ('gone', 'elsewhere')
+             WHERE n = ?1 AND (settled IS NULL OR (?2 NOT IN ('gone', 'elsewhere')
+                 AND (settled <> ?2 OR (?2 = 'rejected' AND elsewhere IS NULL)) AND (settled IN ('gone', 'elsewhere')
                  OR (SELECT outcome IN ('presumed-approved', 'presumed-rejected') FROM answer WHERE request = ?1
                      ORDER BY n DESC LIMIT 1))))",
         )?

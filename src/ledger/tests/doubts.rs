@@ -1,6 +1,7 @@
 //! What the record leaves in doubt about an owner when a daemon starts.
 
 use super::*;
+use crate::ledger::read::RowMoment;
 use crate::model::SenderId;
 use crate::policy::doubts::{Basis, DoubtSettlement, Fact, SeenIdentity};
 use crate::policy::state::{HistoryKind, HistoryRow};
@@ -229,4 +230,83 @@ async fn who_has_a_name_is_remembered_and_a_person_ends_the_doubt() {
     assert_eq!(doubted(&ledger).await[1..], [row("m1", false), row("a1", false), row("a2", true)]);
     ledger.commit(vec![Record::Vouched { agent: agent(), owner: "ann".into(), at: at(2) }]).await.unwrap();
     assert!(doubted(&ledger).await.iter().all(|(_, doubted)| !doubted));
+}
+
+#[tokio::test]
+async fn a_rejection_that_is_only_presumed_is_a_doubt_until_something_on_record_shows_how_it_ended() {
+    let world = World::new();
+    let ledger = world.open();
+    let mut batch = Vec::new();
+    let from =
+        [("r1", "ann"), ("r2", "bob"), ("r3", "carl"), ("r4", "dora"), ("r5", "eve"), ("r6", "fred"), ("r7", "gus")];
+    for (name, handle) in from {
+        batch.push(seen(name, Some(handle), 0));
+        let mut said = intent(name, Answer::Reject, vec![], 1, 1);
+        if let Record::Intent { by, .. } = &mut said
+            && name == "r6"
+        {
+            *by = By::Person("eve".into());
+        }
+        batch.push(said);
+        let known = name == "r7";
+        batch.push(outcome(
+            name,
+            if known { Outcome::Confirmed(Answer::Reject) } else { Outcome::Presumed(Answer::Reject) },
+            2,
+        ));
+    }
+    let settlement = Record::Settlement {
+        agent: agent(),
+        owner: "carl".into(),
+        request: Some(id("r3")),
+        said: DoubtSettlement::Expired,
+        person: "eve".into(),
+        at: at(20),
+    };
+    batch.extend([settled("r2", Some(RequestStatus::Rejected), 3), settlement]);
+    batch.extend([settled("r4", Some(RequestStatus::Expired), 3), contact("c5", "eve", 3, None)]);
+    ledger.commit(batch).await.unwrap();
+    let memory = load(&ledger, 100).await.policy_state;
+    let rejected = memory.history.iter().filter(|row| row.kind == HistoryKind::Rejected);
+    let mut rejected: Vec<&str> = rejected.map(|row| &*row.owner).collect();
+    rejected.sort();
+    assert_eq!(rejected, ["bob", "fred", "gus"], "the platform said so, a person did it, the platform confirmed it");
+    let [doubt] = &memory.doubts[..] else { panic!("{:?}", memory.doubts) };
+    assert_eq!((&*doubt.owner, doubt.fact, doubt.since, doubt.until), ("ann", Fact::Rejected, at(-5), Some(at(2))));
+    assert_eq!(doubt.basis, Basis::PresumedRejected(id("r1")));
+    // It is as old as the answer.
+    let reach = MemoryReach { history: Some(HistoryReach::Within(SignedDuration::from_secs(10))), ..REACH };
+    assert_eq!(ledger.load_agent(&agent(), at(100), reach).await.unwrap().policy_state.doubts, []);
+}
+
+#[tokio::test]
+async fn what_was_known_then_of_rejections_and_removals_is_what_was_on_record_then() {
+    let world = World::new();
+    let ledger = world.open();
+    let settlement = |request: Option<&str>, said, second| Record::Settlement {
+        agent: agent(),
+        owner: "ann".into(),
+        request: request.map(id),
+        said,
+        person: "eve".into(),
+        at: at(second),
+    };
+    let mut batch: Vec<Record> = ["r1", "r2", "r3"].map(|name| seen(name, Some("ann"), 0)).into();
+    batch.extend([settled("r1", Some(RequestStatus::Rejected), 10), settled("r2", None, 10)]);
+    batch.extend([intent("r3", Answer::Reject, vec![], 1, 5), outcome("r3", Outcome::Presumed(Answer::Reject), 10)]);
+    batch.extend([
+        settlement(Some("r2"), DoubtSettlement::Rejected, 20),
+        settlement(None, DoubtSettlement::Removed, 30),
+    ]);
+    batch.push(settled("r3", Some(RequestStatus::Rejected), 40));
+    ledger.commit(batch).await.unwrap();
+    ledger.close().await.unwrap();
+    let reader = world.reader();
+    let known = |second| {
+        let reach = MemoryReach { history: Some(HistoryReach::Ever), ..REACH };
+        let memory = reader.memory_at(&agent(), None, Some("ann"), reach, RowMoment::at(at(second))).unwrap();
+        let count = |kind| memory.history.iter().filter(|row| row.kind == kind).count();
+        (count(HistoryKind::Rejected), count(HistoryKind::Removed))
+    };
+    assert_eq!([9, 10, 20, 30, 40].map(known), [(0, 0), (1, 0), (2, 0), (2, 1), (3, 1)]);
 }

@@ -331,7 +331,7 @@ pub struct DoubtRow {
     /// Since when.
     pub since: Timestamp,
     /// What it rests on: `contact-not-seen`, `nameless-contact-removed`, `request-not-listed`, `request-vanished`,
-    /// `settled-elsewhere`, `presumed-approved`, `other-sender`, `other-contact`, `too-many`.
+    /// `settled-elsewhere`, `presumed-approved`, `presumed-rejected`, `other-sender`, `other-contact`, `too-many`.
     pub basis: String,
     /// The id of that contact or request; empty for `too-many`.
     pub subject: String,

@@ -132,6 +132,8 @@ pub enum Basis {
     SettledElsewhere(RequestId),
     /// An answer of unknown outcome presumably let this sender in, and no contact has appeared.
     Presumed(RequestId),
+    /// An answer of unknown outcome presumably rejected this request, and nobody said how it ended.
+    PresumedRejected(RequestId),
     /// This request's sender has the owner's name, and another id.
     OtherSender(RequestId),
     /// This contact has the owner's name, and another id.
@@ -148,6 +150,7 @@ impl Basis {
             Basis::Vanished(_) => "request-vanished",
             Basis::SettledElsewhere(_) => "settled-elsewhere",
             Basis::Presumed(_) => "presumed-approved",
+            Basis::PresumedRejected(_) => "presumed-rejected",
             Basis::OtherSender(_) => "other-sender",
             Basis::OtherContact(_) => "other-contact",
         }
@@ -164,6 +167,7 @@ impl Basis {
             "request-vanished" => request().map(Basis::Vanished),
             "settled-elsewhere" => request().map(Basis::SettledElsewhere),
             "presumed-approved" => request().map(Basis::Presumed),
+            "presumed-rejected" => request().map(Basis::PresumedRejected),
             "other-sender" => request().map(Basis::OtherSender),
             "other-contact" => contact().map(Basis::OtherContact),
             _ => None,
@@ -178,6 +182,7 @@ impl Basis {
             | Basis::Vanished(id)
             | Basis::SettledElsewhere(id)
             | Basis::Presumed(id)
+            | Basis::PresumedRejected(id)
             | Basis::OtherSender(id) => id.as_str(),
         }
     }
@@ -190,6 +195,7 @@ impl Basis {
             | Basis::Vanished(id)
             | Basis::SettledElsewhere(id)
             | Basis::Presumed(id)
+            | Basis::PresumedRejected(id)
             | Basis::OtherSender(id) => Some(id),
         }
     }
@@ -207,6 +213,12 @@ impl fmt::Display for Basis {
                 write!(
                     f,
                     "request {id} was presumably approved by an answer of unknown fate, and no contact came of it"
+                )
+            }
+            Basis::PresumedRejected(id) => {
+                write!(
+                    f,
+                    "request {id} was presumably rejected by an answer of unknown fate, and nobody said how it ended"
                 )
             }
             Basis::OtherSender(id) => write!(f, "request {id} came with another id for that name"),

@@ -130,8 +130,9 @@ impl Past {
         {
             self.unseen.remove(owner);
         }
-        if let Record::Outcome { request, outcome: Outcome::Presumed(Answer::Approve), at, .. } = entry
-            && let (Some(owner), Some((_, By::Rule(_)))) = (&owner, self.said.get(request))
+        if let Record::Outcome { request, outcome: Outcome::Presumed(_), at, .. } = entry
+            && let (Some(owner), Some((_, by))) = (&owner, self.said.get(request))
+            && !matches!(by, By::Person(_))
         {
             self.unseen.entry(owner.clone()).or_default().insert(request.clone(), *at);
         }
@@ -157,6 +158,8 @@ impl Past {
                     Answer::Approve if self.for_a_time.contains(request) => HistoryKind::Guest,
                     Answer::Approve if presumed => HistoryKind::Presumed,
                     Answer::Approve => HistoryKind::Approved,
+                    // Unknown, until something says so.
+                    Answer::Reject if presumed => return,
                     Answer::Reject => HistoryKind::Rejected,
                 };
                 self.met(owner, kind, Some(request.clone()), *at, heard);

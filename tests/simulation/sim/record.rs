@@ -65,6 +65,8 @@ pub struct LedgerModel {
     overruled: HashSet<RequestId>,
     /// Requests that ended with an approval by a rule whose outcome is unknown.
     presumed: HashSet<RequestId>,
+    /// Requests that ended with a rejection by a rule whose outcome is unknown.
+    perhaps: HashSet<RequestId>,
     /// Requests whose approval made a contact that was shown.
     met: HashSet<RequestId>,
     decided: BTreeMap<RequestId, (Verdict, By, Mode)>,
@@ -115,6 +117,7 @@ impl LedgerModel {
             &mut self.gone,
             &mut self.elsewhere,
             &mut self.presumed,
+            &mut self.perhaps,
             &mut self.met,
             &mut self.overruled,
         ] {
@@ -255,7 +258,14 @@ impl LedgerModel {
                 let Some(row) = self.answers.get_mut(request).filter(|row| row.open()) else { return };
                 row.refusal = *refusal;
                 row.outcome = Some((*outcome, *at));
-                if matches!(outcome, Outcome::Confirmed(_) | Outcome::Presumed(_)) {
+                let presumed = matches!(outcome, Outcome::Presumed(_)) && !matches!(row.by, By::Person(_));
+                if presumed {
+                    let set = if row.answer == Answer::Approve { &mut self.presumed } else { &mut self.perhaps };
+                    set.insert(request.clone());
+                    self.unseen.insert(request.clone(), *at);
+                }
+                let perhaps = presumed && row.answer == Answer::Reject;
+                if matches!(outcome, Outcome::Confirmed(_) | Outcome::Presumed(_)) && !perhaps {
                     let kind = match row.answer {
                         Answer::Approve if row.lasts.is_some() => HistoryKind::Guest,
                         Answer::Approve => HistoryKind::Approved,
@@ -269,10 +279,6 @@ impl LedgerModel {
                 if !outcome.keeps_charge() {
                     self.charges.remove(request);
                 }
-                if *outcome == Outcome::Presumed(Answer::Approve) && !matches!(row.by, By::Person(_)) {
-                    self.presumed.insert(request.clone());
-                    self.unseen.insert(request.clone(), *at);
-                }
                 if *outcome == Outcome::SettledElsewhere {
                     self.elsewhere.insert(request.clone());
                     self.unseen.insert(request.clone(), *at);
@@ -283,7 +289,9 @@ impl LedgerModel {
             }
             Record::Settled { request, status, at, .. } => {
                 let open = !self.settled.contains(request)
-                    || [&self.gone, &self.elsewhere, &self.presumed].iter().any(|set| set.contains(request));
+                    || [&self.gone, &self.elsewhere, &self.presumed, &self.perhaps]
+                        .iter()
+                        .any(|set| set.contains(request));
                 if open && *status == Some(RequestStatus::Rejected) && self.seen.contains_key(request) {
                     self.elsewhere.remove(request);
                     self.done.push((request.clone(), HistoryKind::Rejected, *at));
@@ -301,6 +309,7 @@ impl LedgerModel {
                     self.elsewhere.remove(request);
                     self.gone.remove(request);
                     self.presumed.remove(request);
+                    self.perhaps.remove(request);
                     self.unseen.remove(request);
                 }
             }
@@ -577,10 +586,11 @@ impl LedgerModel {
         let doubts = unseen.filter_map(|(id, at)| {
             let (first_seen, owner) = self.seen.get(id)?;
             let (owner, since) = (owner.as_deref()?, self.sent.get(id).copied().unwrap_or(*first_seen));
-            let basis = match (self.presumed.contains(id), self.gone.contains(id)) {
-                (true, _) => Basis::Presumed(original(id)),
-                (false, true) => Basis::Vanished(original(id)),
-                (false, false) => Basis::SettledElsewhere(original(id)),
+            let basis = match original(id) {
+                name if self.presumed.contains(id) => Basis::Presumed(name),
+                name if self.perhaps.contains(id) => Basis::PresumedRejected(name),
+                name if self.gone.contains(id) => Basis::Vanished(name),
+                name => Basis::SettledElsewhere(name),
             };
             let sender = self.senders.get(id)?.handle()?.clone();
             let doubt = Doubt {

@@ -8,7 +8,7 @@ use crate::policy::conditions::HistoryCondition;
 use crate::policy::doubts::DoubtSettlement;
 use crate::policy::rules::Policy;
 use crate::policy::state::SavedState;
-use crate::policy::testkit::{approve, by_handle, hours, policy};
+use crate::policy::testkit::{approve, by_handle, hours, policy, reject};
 
 /// Lets these people in unless they were rejected within the day.
 fn rules() -> Option<Arc<Policy>> {
@@ -376,4 +376,85 @@ fn an_answer_that_a_refused_key_kept_from_being_given_is_withdrawn_on_record() {
     held.tell(Input::KeyRenewed { changed: true });
     held.lists_after(10 * MINUTES, &[of("r1", "ann")]);
     assert!(held.intents() > before, "with a good key it is decided and sent again");
+}
+
+#[test]
+fn who_waits_is_decided_again_once_another_of_the_same_owner_was_let_in() {
+    let mut held = with(back(), SavedAgent::default());
+    held.lists_after(MINUTES, &[of("r1", "ann/bot"), of("r2", "ann")]);
+    assert!(!let_in(&held, "r1") && let_in(&held, "r2"));
+    let (request, written) = (RequestId::parse("r2").unwrap(), now(held.at).mono);
+    let reply = Reply { result: Ok(crate::platform::Responded { status: RequestStatus::Approved }), date: None };
+    held.tell(Input::Responded { request, attempt: 1, reply, written });
+    held.lists_after(MINUTES, &[of("r1", "ann/bot")]);
+    held.wait(Duration::from_secs(1));
+    assert!(let_in(&held, "r1"));
+}
+
+/// Rejects ann's bot, and lets her in by another handle unless she was rejected within the day; `again` rejects her if she was.
+fn shut_out(again: bool) -> Option<Arc<Policy>> {
+    let history = HistoryCondition { rejected_within: Some(hours(24)), ..HistoryCondition::default() };
+    let mut rules = vec![reject("bad", by_handle(&["ann/bad"]))];
+    match again {
+        true => rules.push(reject("again", history)),
+        false => rules.push(approve("known", by_handle(&["ann", "bob"])).unless(history)),
+    }
+    Some(Arc::new(policy(rules)))
+}
+
+fn rejected(held: &Held, id: &str) -> bool {
+    held.recorded
+        .iter()
+        .any(|entry| matches!(entry, Record::Intent { request, answer: Answer::Reject, .. } if request.as_str() == id))
+}
+
+/// A rejection of unknown outcome.
+fn unknown_rejection(again: bool) -> Held {
+    let mut held = with(shut_out(again), SavedAgent::default());
+    held.lists_after(MINUTES, &[of("r1", "ann/bad")]);
+    assert!(rejected(&held, "r1"));
+    responds(&mut held, "r1", CallFault::NoAnswer);
+    held
+}
+
+#[test]
+fn a_rejection_that_is_only_presumed_decides_nothing_until_somebody_says_how_the_request_ended() {
+    for again in [false, true] {
+        let decided = |held: &Held| let_in(held, "r2") || rejected(held, "r2");
+        let mut held = unknown_rejection(again);
+        held.lists_after(MINUTES, &[of("r2", "ann"), of("r3", "bob")]);
+        assert_eq!(bases(&held), doubt("presumed-rejected", "r1"));
+        assert_eq!((decided(&held), let_in(&held, "r3")), (false, !again), "{again}");
+        // It ends when no rule looks back that far.
+        held.lists_after(24 * 60 * MINUTES, &[of("r2", "ann"), of("r3", "bob")]);
+        assert_eq!((bases(&held), let_in(&held, "r2")), (vec![], !again));
+
+        for status in [RequestStatus::Rejected, RequestStatus::Expired] {
+            let was = status == RequestStatus::Rejected;
+            let mut held = unknown_rejection(again);
+            held.lists_after(MINUTES, &[of("r2", "ann")]);
+            held.core.updated(&RequestId::parse("r1").unwrap(), status.clone(), held.now());
+            held.wait(Duration::from_secs(1));
+            assert_eq!((bases(&held), let_in(&held, "r2")), (vec![], !again && !was), "{status}");
+            assert_eq!(rejected(&held, "r2"), again && was, "{status}");
+
+            let mut held = unknown_rejection(again);
+            held.lists_after(MINUTES, &[of("r2", "ann")]);
+            let said = if was { DoubtSettlement::Rejected } else { DoubtSettlement::Expired };
+            assert!(matches!(settle(&mut held, "r1", said), OpOutcome::Settled(rows) if rows.len() == 1));
+            assert_eq!((bases(&held), let_in(&held, "r2")), (vec![], !again && !was), "{status}");
+        }
+    }
+}
+
+#[test]
+fn a_rejection_of_unknown_fate_is_known_where_the_platform_says_that_the_request_was_rejected() {
+    for again in [false, true] {
+        let mut held = unknown_rejection(again);
+        held.core.updated(&RequestId::parse("r1").unwrap(), RequestStatus::Rejected, held.now());
+        held.lists_after(MINUTES, &[of("r2", "ann")]);
+        assert_eq!((bases(&held), let_in(&held, "r2"), rejected(&held, "r2")), (vec![], false, again));
+        let said = |entry: &Record| matches!(entry, Record::Settled { status: Some(RequestStatus::Rejected), .. });
+        assert!(held.recorded.iter().any(said), "it is on record, for the next start");
+    }
 }
