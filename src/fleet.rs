@@ -5,12 +5,13 @@
 //! counts as dead, and when this one must believe that it may count as dead itself. There is no leader, no clock is compared with
 //! another, and the doormen do not speak to each other.
 //!
-//! `core` and `share` are pure. `keeper` is the thread that beats, looks, and says which agents are ours.
+//! `core`, `share` and `stands` are pure; the simulation runs them. `keeper` is the thread that beats, looks, and says which agents are ours.
 
-mod core;
+pub mod core;
 mod keeper;
 mod place;
 mod share;
+pub mod stands;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

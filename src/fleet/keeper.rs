@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use super::core::{Core, TrustPhase};
-use super::share::{FleetView, Plan};
+use super::stands::{Looked, Stands};
 use super::{FleetShared, InstanceLock, Stand, Ways};
 use crate::clock::{Clock, Mono};
 use crate::ledger::members::{BeatOutcome, Held, LeaseCounts, Member, MemberState};
@@ -18,12 +18,9 @@ use crate::ledger::{LedgerError, MESSAGES, Members};
 use crate::ops::board::FleetBoard;
 use crate::ops::log::events;
 
-/// Agents that go to others in a second, because this doorman has too many.
-const MOVES_A_SECOND: u32 = 5;
 /// The board shows the present at least this often.
 const TURN_MAX: Duration = Duration::from_secs(1);
 
-const NOBODYS: &str = "nobody has it at the moment";
 const LOST: &str = "the other doormen took this one for dead, and it joins them again";
 const AWAY: &str = "the database has been away for too long, so that others could have it by now";
 
@@ -53,9 +50,7 @@ pub struct Keeper {
     moves: Option<(u64, i64, i64)>,
     leases: Vec<Held>,
     rosters: HashMap<String, HashSet<String>>,
-    free_since: HashMap<String, Mono>,
-    /// Leases that were to be given, and are not yet.
-    giving: HashSet<String>,
+    stands: Stands,
 }
 
 impl Keeper {
@@ -95,8 +90,7 @@ impl Keeper {
             moves: None,
             leases: Vec::new(),
             rosters: HashMap::new(),
-            free_since: HashMap::new(),
-            giving: HashSet::new(),
+            stands: Stands::default(),
         }
     }
 
@@ -161,7 +155,7 @@ impl Keeper {
                 self.lost = true;
                 self.core.died();
                 self.shared.trust.set(self.core.trusted_until());
-                self.giving.clear();
+                self.stands.died();
                 self.all_are(LOST);
                 self.beat_at = begun;
             }
@@ -233,42 +227,13 @@ impl Keeper {
 
     /// Says of each lease whose it is.
     fn share(&mut self, members: &[Member], me: &str, now: Mono) {
-        let by_id: HashMap<&str, &Member> = members.iter().map(|member| (member.id.as_str(), member)).collect();
-        let held = self.leases.iter().filter_map(|lease| {
-            let holder = lease.holder.as_ref().filter(|holder| by_id.contains_key(holder.as_str()))?;
-            Some((lease.name.clone(), holder.clone()))
-        });
-        let holders: HashMap<String, String> = held.collect();
-        let free = |name: &&String| !holders.contains_key(*name);
-        self.free_since.retain(|name, _| free(&name));
-        for name in self.shared.stands.keys().filter(free) {
-            self.free_since.entry(name.clone()).or_insert(now);
+        let looked = Looked { members, leases: &self.leases, rosters: &self.rosters, me, now };
+        let names = self.shared.stands.keys().map(String::as_str);
+        for (name, stand) in self.stands.look(&looked, &self.core, names) {
+            say(&self.shared.stands[name], stand);
         }
-        let grace = self.core.grace();
-        let long_free = self.free_since.iter().filter(|(_, since)| now.since(**since) >= grace);
-        let long_free = long_free.map(|(name, _)| name.clone()).collect();
-        self.giving.retain(|name| holders.get(name).is_some_and(|holder| holder == me));
-        let moves_max = if self.core.is_steady(now) && self.giving.is_empty() {
-            (self.core.between_looks() * MOVES_A_SECOND).as_secs_f64().ceil() as usize
-        } else {
-            0
-        };
-        let seen = FleetView { members, rosters: &self.rosters, holders: &holders, uncounted: MESSAGES };
-        let Plan { take, give } = seen.plan(me, &long_free, moves_max);
-        self.giving.extend(give);
-        let take: HashSet<String> = take.into_iter().collect();
-        for (name, stand) in &self.shared.stands {
-            let now = match holders.get(name) {
-                Some(holder) if holder == me && self.giving.contains(name) => Stand::Give,
-                Some(holder) if holder == me => Stand::Ours,
-                Some(holder) => Stand::Theirs(by_id.get(holder.as_str()).map_or("", |member| &member.name).into()),
-                None if take.contains(name) => Stand::Ours,
-                None => Stand::Nobody(NOBODYS),
-            };
-            say(stand, now);
-        }
-        let held = holders.iter().filter(|(name, holder)| *holder == me && *name != MESSAGES).count();
-        self.board.held = held as u64;
+        let mine = |lease: &&Held| lease.holder.as_deref() == Some(me) && lease.name != MESSAGES;
+        self.board.held = self.leases.iter().filter(mine).count() as u64;
         self.board.members = members.iter().filter(|member| member.state == MemberState::Up).count() as u64;
     }
 

@@ -1,13 +1,15 @@
 //! Rules that a person pushed into the ledger under a name, version by version. The newest version of a name is its head: every
 //! doorman on this ledger decides by it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::columns::{Micros, Parsed};
 use super::sql::{self, Connection, Optional as _, SqlRow, params};
-use super::texts;
+use super::{LedgerError, Record, texts};
 use crate::policy::PolicyHash;
-use crate::policy::rules::SourceText;
+use crate::policy::rules::{Head, SourceText};
 
 /// One version of pushed rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,4 +91,25 @@ pub fn add(connection: Connection<'_>, new: &PushedVersion, texts: &[SourceText]
         )?
         .execute(params![new.name, version, policy, new.by, Micros(new.at), new.note])?;
     Ok(())
+}
+
+/// What is in the way of this batch's intents: rules that are not the head of their name any more. `newest` asks for the number of a
+/// head.
+///
+/// # Errors
+/// Those of `newest`.
+pub fn outdated<E>(batch: &[Record], mut newest: impl FnMut(&str) -> Result<u64, E>) -> Result<Option<LedgerError>, E> {
+    let mut good: Option<&Arc<Head>> = None;
+    for entry in batch {
+        let Record::Intent { head: Some(head), .. } = entry else { continue };
+        if good.is_some_and(|good| Arc::ptr_eq(good, head) || good == head) {
+            continue;
+        }
+        let version = newest(&head.name)?;
+        if version != head.version {
+            return Ok(Some(LedgerError::Outdated { name: head.name.to_string(), version }));
+        }
+        good = Some(head);
+    }
+    Ok(None)
 }

@@ -1,31 +1,16 @@
 //! Whether the rules by which answers of a batch were decided are still the head of their name.
 
-use std::sync::Arc;
-
 use super::session::DatabaseSession;
 use crate::ledger::record::EntryFault;
 use crate::ledger::sql::Connection;
-use crate::ledger::{LedgerError, Record};
-use crate::policy::rules::Head;
+use crate::ledger::{LedgerError, Record, pushed};
 
 /// What is in the way of this batch's intents; looked at after the fence.
 ///
 /// A plain reading, which locks nothing. A head that comes after it was not pushed when this transaction began, and
 /// `doorman policy push --wait` waits for the transaction to end.
 pub(super) fn outdated(session: &DatabaseSession, batch: &[Record]) -> Result<Option<LedgerError>, EntryFault> {
-    let mut good: Option<&Arc<Head>> = None;
-    for entry in batch {
-        let Record::Intent { head: Some(head), .. } = entry else { continue };
-        if good.is_some_and(|good| Arc::ptr_eq(good, head) || good == head) {
-            continue;
-        }
-        let version = newest(session, &head.name)?;
-        if version != head.version {
-            return Ok(Some(LedgerError::Outdated { name: head.name.to_string(), version }));
-        }
-        good = Some(head);
-    }
-    Ok(None)
+    pushed::outdated(batch, |name| newest(session, name))
 }
 
 /// The number of the head; 0 where nothing was pushed.
