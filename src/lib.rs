@@ -27,6 +27,10 @@
 //!
 //! `docs/architecture.md` describes the states, the rules of the inbox, the guarantees and the bounds.
 
+/// What tests share with the simulation names the crate from outside.
+#[cfg(test)]
+extern crate self as doorman;
+
 pub mod agent;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod cli;
@@ -40,7 +44,7 @@ pub mod diagnostics;
 pub mod document;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub(crate) mod files;
-pub(crate) mod fleet;
+pub mod fleet;
 pub mod inbox;
 pub mod ledger;
 pub mod model;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Stand;
 use super::core::Core;
-use super::share::{Plan, FleetView};
+use super::share::{FleetView, Plan};
 use crate::clock::Mono;
 use crate::ledger::MESSAGES;
 use crate::ledger::members::{Held, Member};

@@ -14,6 +14,8 @@ mod readers;
 mod reading;
 pub(super) mod schema;
 pub(super) mod session;
+#[cfg(test)]
+mod twin;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -164,7 +164,7 @@ impl World {
 }
 
 /// A new database of the server that `DOORMAN_TEST_POSTGRES` names (`tests/postgres/run` starts one), in which it ends in `/postgres`.
-fn database() -> Option<LedgerAddress> {
+pub(super) fn database() -> Option<LedgerAddress> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let server = std::env::var("DOORMAN_TEST_POSTGRES").ok()?;
     let name = format!("unit_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));

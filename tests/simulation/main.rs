@@ -39,16 +39,41 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (553, "a rejection of a request that had vanished was not heard after a restart"),
 ];
 
+/// The same for evenings of several doormen, counted from the first of those.
+const FLEET_REGRESSIONS: &[(u64, &str)] = &[];
+
+fn seeds() -> u64 {
+    std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS)
+}
+
 #[test]
 fn whatever_happens_nobody_is_lost_and_nobody_is_answered_twice() {
-    let seeds = std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
+    let seeds = seeds();
     let asked = sim::ASKED_FROM..sim::ASKED_FROM + seeds / 4;
     let seeds: Vec<u64> = REGRESSIONS.iter().map(|(seed, _)| *seed).chain(0..seeds).chain(asked).collect();
     let played = sim::play(&seeds, false, |_| ());
     assert_eq!(played.failed, [], "replay one with `SIM_TRACE=1 cargo run --release --example simulate -- --seed N`");
-    assert_eq!(played.summary.missing(true), [""; 0], "faults that never happened, so that nothing was proven of them");
+    assert_eq!(
+        played.summary.missing(sim::faults(sim::ASKED_FROM)),
+        [""; 0],
+        "faults that never happened, so that nothing was proven of them"
+    );
     let answers = played.summary.answers;
     assert!(answers > seeds.len() as u64, "the world was too quiet to prove anything: {answers} answers");
+}
+
+/// A twentieth as many as the others.
+#[test]
+fn several_doormen_lose_nobody_and_never_say_two_things() {
+    let seeds = seeds() / 20;
+    let seeds: Vec<u64> = FLEET_REGRESSIONS.iter().map(|(seed, _)| *seed).chain(0..seeds).collect();
+    let seeds: Vec<u64> = seeds.into_iter().map(|seed| sim::FLEET_FROM + seed).collect();
+    let played = sim::play(&seeds, false, |_| ());
+    assert_eq!(played.failed, [], "replay one with `SIM_TRACE=1 cargo run --release --example simulate -- --seed N`");
+    let missing = played.summary.missing(sim::faults(sim::FLEET_FROM));
+    assert_eq!(missing, [""; 0], "faults that never happened, so that nothing was proven of them");
+    let answers = played.summary.answers;
+    assert!(answers > seeds.len() as u64 * 10, "the world was too quiet to prove anything: {answers} answers");
 }
 
 /// The mutations in `mutations.toml` still fit the source, and each was detected, by a seed or by a test: see

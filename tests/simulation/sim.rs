@@ -7,6 +7,7 @@ mod checks;
 mod contacts;
 mod doings;
 mod events;
+mod fleet;
 mod guests;
 mod keys;
 mod past;
@@ -26,7 +27,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
+#[cfg(test)]
 pub use asked::FROM as ASKED_FROM;
+#[cfg(test)]
+pub use fleet::FROM as FLEET_FROM;
 pub use summary::Summary;
 use world::World;
 
@@ -39,10 +43,19 @@ pub struct Played {
     pub failed: Vec<(u64, String)>,
 }
 
+/// What must have happened in many evenings with numbers from this one on.
+pub fn faults(from: u64) -> Vec<&'static str> {
+    match from {
+        fleet::FROM.. => fleet::FAULTS.to_vec(),
+        asked::FROM.. => summary::FAULTS.iter().chain(summary::ASKED).copied().collect(),
+        _ => summary::FAULTS.to_vec(),
+    }
+}
+
 /// Plays these seeds on all cores. With `first`, no seed begins after the first failure. After each seed `done` gets
 /// the number of finished seeds.
 pub fn play(seeds: &[u64], first: bool, done: impl Fn(u64) + Sync) -> Played {
-    let (policies, asking) = (rules::policies(), rules::asking());
+    let (policies, asking, pushed) = (rules::policies(), rules::asking(), fleet::policies());
     let traced = std::env::var_os("SIM_TRACE").is_some();
     let whole = std::env::var("SIM_TRACE").is_ok_and(|what| what == "all");
     let (next, through, failed) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
@@ -53,8 +66,12 @@ pub fn play(seeds: &[u64], first: bool, done: impl Fn(u64) + Sync) -> Played {
             if first && failed.load(Ordering::Relaxed) {
                 break;
             }
-            let policies = if seed >= asked::FROM { &asking } else { &policies };
-            match catch_unwind(AssertUnwindSafe(|| World::new(seed, policies, traced).run())) {
+            let evening = || match seed {
+                fleet::FROM.. => fleet::play(seed, &pushed, traced),
+                asked::FROM.. => World::new(seed, &asking, traced).run(),
+                _ => World::new(seed, &policies, traced).run(),
+            };
+            match catch_unwind(AssertUnwindSafe(evening)) {
                 Ok((summary, trace)) => {
                     mine.summary.add(&summary);
                     trace.iter().filter(|_| whole).for_each(|line| eprintln!("{line}"));
