@@ -7,6 +7,7 @@
 mod at;
 mod blank;
 mod columns;
+pub mod commands;
 mod copy;
 pub(crate) mod deliveries;
 pub mod entry;
@@ -31,7 +32,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::model::AgentId;
+use crate::model::{AgentId, Handle};
 use crate::policy::rules::SourceText;
 
 pub use at::LedgerAddress;
@@ -39,7 +40,7 @@ pub use copy::{Copied, copy};
 use deliveries::{Delivery, DeliveryMark, WaitingRequests, WantedRequests};
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
 use members::{LeaseCounts, NewMember};
-pub use postgres::{Address, Members, Older, PushOutcome, Pushing, Server, drain, list, look};
+pub use postgres::{Address, Commands, Members, Older, PushOutcome, Pushing, Server, drain, list, look};
 pub use read::{Filter, LedgerReader, RecordedRequest};
 pub use restore::HISTORY_ROWS_MAX;
 use sql::Connection;
@@ -265,6 +266,30 @@ impl Ledger {
             Ledger::Sqlite(_) => None,
             Ledger::Postgres(database) => Some(database.members()),
         }
+    }
+
+    /// People's commands for agents that another doorman holds; `None`: nobody else has the record.
+    pub fn commands(&self) -> Option<Commands> {
+        match self {
+            Ledger::Sqlite(_) => None,
+            Ledger::Postgres(database) => Some(database.commands()),
+        }
+    }
+
+    /// The requests of these agents that are open, as far as the record knows.
+    ///
+    /// # Errors
+    /// As [`Ledger::load_agent`].
+    pub async fn open_requests(&self, wanted: read::WantedOpen) -> Result<read::OpenRequests, LedgerError> {
+        self.read(move |connection| read::open_requests(connection, &wanted)).await
+    }
+
+    /// Of these agents, those that let somebody with this handle in for a time.
+    ///
+    /// # Errors
+    /// As [`Ledger::load_agent`].
+    pub async fn agents_of_guest(&self, agents: Vec<AgentId>, handle: Handle) -> Result<Vec<AgentId>, LedgerError> {
+        self.read(move |connection| read::agents_of_guest(connection, &agents, &handle)).await
     }
 
     /// When this process ends, the leases stay in its name, for its next start.

@@ -302,6 +302,7 @@ pub async fn run(
         agents.spawn(runner.run());
     }
     let mut beside = JoinSet::new();
+    beside.spawn(control::take_given(shared.clone()));
     watch_over(&shared, &watchdog, &mut beside, &mut calls, &mut orders).await;
     beside.abort_all();
     drain_agents(&shared, agents, drain, &mut orders).await;

@@ -201,8 +201,8 @@ fn everybody(
     agent: Option<AgentId>,
     remote: &Remote,
 ) -> Result<Vec<String>, CliError> {
-    let PendingList { requests, unknown } = remote.ask(&ControlOp::Pending { agent })?;
-    output::note(&pending::not_known(&unknown));
+    let PendingList { requests, unknown, more } = remote.ask(&ControlOp::Pending { agent })?;
+    output::note(&pending::not_shown(&unknown, more));
     let meant: Vec<PendingRow> = requests.into_iter().filter(|row| row.by.as_deref() == Some(by)).collect();
     if meant.is_empty() {
         return Err(CliError::new(1, format!("no pending request was decided by `{}`", output::shown(by))));

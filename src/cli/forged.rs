@@ -93,6 +93,7 @@ fn row(id: &str, text: &str) -> PendingRow {
         told: Vec::new(),
         due: None,
         stage: "deferred".to_owned(),
+        held_by: None,
     }
 }
 

@@ -37,23 +37,26 @@ pub struct Args {
 /// Runs the command; `pause` or `resume`.
 ///
 /// # Errors
-/// 69 where no daemon answers, 1 for an unknown agent.
+/// 69 where no daemon answers, 1 for an unknown agent, or where it was not done.
 pub fn run(args: Args, pause: bool, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open_as(&args.who, global)?;
     let agent = remote.agent(args.only.as_deref().or(args.agent.given()))?;
     let done: AgentsDone = remote.ask(&if pause { ControlOp::Pause { agent } } else { ControlOp::Resume { agent } })?;
+    let code = u8::from(!done.failed.is_empty());
     if args.json {
         output::print_json(&OpReply::Done(done))?;
-        return Ok(0);
-    }
-    if args.quiet {
-        return Ok(0);
+        return Ok(code);
     }
     let word = if pause { "paused" } else { "resumed" };
+    let failed: String = done.failed.iter().map(|why| format!("not {word}: {}\n", output::shown(why))).collect();
+    output::note(&failed);
+    if args.quiet {
+        return Ok(code);
+    }
     let mut text: String = done.agents.iter().map(|agent| format!("{word} {agent}\n")).collect();
-    if text.is_empty() {
+    if text.is_empty() && failed.is_empty() {
         text = format!("there was nothing to be {word}\n");
     }
     output::print(&text)?;
-    Ok(0)
+    Ok(code)
 }

@@ -27,7 +27,10 @@ or @handle.
 Stages: waiting (its rule says to wait, or its turn has not come), deferred (for
 a person), shadow (decided, but not answered, since the rules or the daemon are
 in shadow), in-flight, retrying, unknown (the next listing settles it), refused
-(by the platform).")]
+(by the platform).
+
+HELD BY: where several doormen share a database, the other doorman that holds
+the agent. Its requests are shown as they are on record.")]
 pub struct Args {
     #[command(flatten)]
     agent: AgentArg,
@@ -49,15 +52,15 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open(global)?;
     let agent = remote.agent(args.agent.given())?;
     loop {
-        let PendingList { requests, unknown } = remote.ask(&ControlOp::Pending { agent: agent.clone() })?;
+        let PendingList { requests, unknown, more } = remote.ask(&ControlOp::Pending { agent: agent.clone() })?;
         if args.json {
             for row in &requests {
                 output::print_json(row)?;
             }
-            output::note(&not_known(&unknown));
+            output::note(&not_shown(&unknown, more));
             return Ok(0);
         }
-        let page = page(&requests, output::now()) + &not_known(&unknown);
+        let page = page(&requests, output::now()) + &not_shown(&unknown, more);
         if !args.watch {
             output::print_page(&page)?;
             return Ok(0);
@@ -68,8 +71,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     }
 }
 
-/// Whose requests are not in the table, a line for each agent.
-pub(super) fn not_known(agents: &[UnknownAgent]) -> String {
+/// Whose requests are not in the table, a line for each agent; and how many `more` of other doormen's agents.
+pub(super) fn not_shown(agents: &[UnknownAgent], more: u64) -> String {
     let line = |one: &UnknownAgent| {
         format!(
             "who waits for agent {} is not known here: {}\n",
@@ -77,7 +80,11 @@ pub(super) fn not_known(agents: &[UnknownAgent]) -> String {
             output::shown(&one.why)
         )
     };
-    agents.iter().map(line).collect()
+    let mut text: String = agents.iter().map(line).collect();
+    if more > 0 {
+        text += &format!("{more} more wait for agents that other doormen hold: `--agent` shows those of one\n");
+    }
+    text
 }
 
 /// The table.
@@ -95,14 +102,18 @@ pub(super) fn page_of(requests: &[PendingRow], now: Timestamp, width: Option<usi
     if several {
         header.insert(1, "AGENT");
     }
+    let held = requests.iter().any(|row| row.held_by.is_some());
+    if held {
+        header.push("HELD BY");
+    }
     let told = requests.iter().any(|row| !row.told.is_empty());
     if told {
         header.push("TOLD");
     }
-    table::fitted(&header, requests.iter().map(|row| cells(row, (several, told), now)).collect(), width)
+    table::fitted(&header, requests.iter().map(|row| cells(row, (several, held, told), now)).collect(), width)
 }
 
-fn cells(row: &PendingRow, (several, told): (bool, bool), now: Timestamp) -> Vec<String> {
+fn cells(row: &PendingRow, (several, held, told): (bool, bool, bool), now: Timestamp) -> Vec<String> {
     let mut stage = output::shown(&row.stage);
     if let Some(due) = row.due {
         stage += &format!(", due in {}", output::ago(now, due));
@@ -121,6 +132,9 @@ fn cells(row: &PendingRow, (several, told): (bool, bool), now: Timestamp) -> Vec
             (Some(by), false) => format!("{}, in doubt", output::shown(by)),
         },
     ];
+    if held {
+        cells.push(row.held_by.as_deref().map_or_else(|| "-".to_owned(), output::shown));
+    }
     if told {
         cells.push(if row.told.is_empty() { "-".to_owned() } else { output::shown(&row.told.join("; ")) });
     }
@@ -152,6 +166,7 @@ mod tests {
             told: Vec::new(),
             due: Some(at("2026-11-23T12:05:00Z")),
             stage: "waiting".to_owned(),
+            held_by: None,
         };
         let page = page(&[row], at("2026-11-23T12:00:00Z"));
         insta::assert_snapshot!(page, @r"

@@ -67,8 +67,8 @@ impl Choice {
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open_as(&args.who, global)?;
     let agent = remote.agent(args.agent.given())?;
-    let PendingList { mut requests, unknown } = remote.ask(&ControlOp::Pending { agent })?;
-    output::note(&pending::not_known(&unknown));
+    let PendingList { mut requests, unknown, more } = remote.ask(&ControlOp::Pending { agent })?;
+    output::note(&pending::not_shown(&unknown, more));
     requests.retain(|row| args.by.is_none() || row.by == args.by);
     if requests.is_empty() {
         output::note("nobody is waiting\n");
@@ -216,6 +216,7 @@ mod tests {
             told: Vec::new(),
             due: None,
             stage: "deferred".to_owned(),
+            held_by: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! that whoever lost it writes nothing more (`writer.rs`).
 
 mod address;
+mod commands;
 mod dialect;
 mod head;
 mod lease;
@@ -32,6 +33,7 @@ use super::{LedgerError, LedgerHealth, LedgerOptions, Record, WAITING_MAX, colum
 pub use address::Address;
 #[cfg(test)]
 pub use address::ConnectionPurpose;
+pub use commands::Commands;
 pub(super) use members::take_all;
 pub use members::{Members, drain, list};
 pub use preflight::{Server, look};
@@ -51,6 +53,8 @@ struct Inner {
     /// One for each thread that writes; an agent has always the same.
     jobs: Vec<mpsc::Sender<writer::Job>>,
     asking: readers::ReaderQueue,
+    /// For people's commands.
+    commanding: readers::ReaderQueue,
     room: Arc<Semaphore>,
     health: watch::Receiver<LedgerHealth>,
     /// As whom leases are taken.
@@ -74,10 +78,12 @@ impl Ledger {
         let me = Arc::new(ArcSwap::from_pointee(joining.id.clone()));
         let keeps = Arc::default();
         let (asking, readers) = readers::start(&address)?;
+        let commanding = readers::start_commands(&address)?;
         let outdated = Arc::default();
         let (jobs, health) = writer::start(&address, session, readers, &options, (&me, &keeps), &outdated)?;
         let room = Arc::new(Semaphore::new(WAITING_MAX));
-        Ok(Self { inner: Arc::new(Inner { address, jobs, asking, room, health, me, joining, loses, keeps, outdated }) })
+        let inner = Inner { address, jobs, asking, commanding, room, health, me, joining, loses, keeps, outdated };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// See [`super::Ledger::health`].
@@ -124,6 +130,11 @@ impl Ledger {
     pub fn members(&self) -> Members {
         let inner = &self.inner;
         Members::new(Arc::clone(&inner.address), Arc::clone(&inner.me), inner.joining.clone(), inner.loses.clone())
+    }
+
+    /// People's commands for agents that other doormen hold, and theirs for this one's.
+    pub fn commands(&self) -> Commands {
+        Commands::new(self.clone())
     }
 
     /// The leases stay in this process's name when it ends, for the next start.

@@ -4,6 +4,7 @@
 mod contacts;
 mod counted;
 mod follow;
+mod open;
 mod past;
 mod recorded;
 mod rows;
@@ -26,6 +27,8 @@ use crate::policy::{PolicyHash, RuleName, Truth};
 pub use contacts::{RecordedContact, WantedContacts};
 pub use counted::{ByHour, Matches};
 pub use follow::Follow;
+pub use open::{OpenRequest, OpenRequests, WantedOpen};
+pub(super) use open::{agents_of_guest, open_requests};
 pub use past::{PauseRecord, RowMoment};
 pub use recorded::{
     AnswerRecord, EndMoved, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf,
@@ -132,6 +135,14 @@ impl LedgerReader {
             Some(n) => rows::one(self.sql(), *n).map_err(|error| self.fault(&error)),
             None => Ok(None),
         }
+    }
+
+    /// The requests of these agents that are open, as far as the record knows.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::requests`].
+    pub fn open_requests(&self, wanted: &WantedOpen) -> Result<OpenRequests, LedgerError> {
+        open_requests(self.sql(), wanted).map_err(|error| self.fault(&error))
     }
 
     /// All decisions on requests with this id, oldest first.

@@ -14,6 +14,7 @@ use crate::model::*;
 use crate::policy::decision::{By, Voice};
 use crate::policy::{Charge, Circumstances, ClockHealth, Decision, Mode, PolicyHash, RuleName, Truth};
 
+mod commands;
 mod deliveries;
 mod doubts;
 mod guests;

@@ -199,6 +199,7 @@ mod tests {
             without_rules: false,
             since: Timestamp::UNIX_EPOCH,
             why: "because\u{1b}[2J".to_owned(),
+            held_by: None,
             pending: 0,
             deferred: 0,
             in_flight: 0,

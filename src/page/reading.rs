@@ -10,15 +10,17 @@ use axum::response::Response;
 use super::{RunningPage, locked, views};
 use crate::clock::Mono;
 use crate::ledger::LedgerReader;
-use crate::ledger::read::{ByHour, Matches};
-use crate::model::Verdict;
-use crate::ops::control::wire::PolicyStatus;
+use crate::ledger::read::{ByHour, Matches, OpenRequest, WantedOpen};
+use crate::model::{AgentId, AgentState, PersonTarget, RequestId, Verdict};
+use crate::ops::control::wire::{PendingRow, PolicyStatus};
 use crate::policy::{self, PolicyHash};
 
 /// A request that would wait longer for its turn is refused; the person should try again.
 const TURN_MAX: Duration = Duration::from_secs(5);
 /// How long cached counts are valid.
 const KEPT: Duration = Duration::from_secs(30);
+/// Most requests of agents that other doormen hold.
+const ROWS_ELSEWHERE_MAX: usize = 1_000;
 /// Hours of the chart.
 pub(super) const HOURS: i64 = 24;
 
@@ -81,6 +83,29 @@ impl RunningPage {
             Ok(Err(why)) => Err(failed(&why)),
             Err(error) => Err(failed(&error.to_string())),
         }
+    }
+
+    /// The open requests of agents that other doormen hold, as far as the record knows, and how many more there are; those with this
+    /// id, or all.
+    pub(super) async fn elsewhere(
+        self: &Arc<Self>,
+        id: Option<&RequestId>,
+    ) -> Result<(Vec<PendingRow>, u64), Response> {
+        let board = self.board.borrow().clone();
+        let others = board.agents.iter().filter(|agent| agent.status.state == AgentState::Elsewhere);
+        let agents: Vec<AgentId> = others.map(|agent| agent.status.id.clone()).collect();
+        if agents.is_empty() {
+            return Ok((Vec::new(), 0));
+        }
+        let wanted = WantedOpen { agents, target: id.cloned().map(PersonTarget::Id), most: ROWS_ELSEWHERE_MAX };
+        let found =
+            self.read(move |_, reader| reader.open_requests(&wanted).map_err(|error| error.to_string())).await?;
+        let row = |one: OpenRequest| {
+            let holder = board.agents.iter().find(|agent| agent.status.id == one.agent);
+            let by = holder.and_then(|agent| agent.status.held_by.as_deref());
+            PendingRow::recorded(one, by)
+        };
+        Ok((found.requests.into_iter().map(row).collect(), found.more))
     }
 
     /// The decisions of the last day.

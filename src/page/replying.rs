@@ -63,13 +63,10 @@ pub(super) async fn look(State(page): State<Arc<RunningPage>>, Path(link): Path<
 /// What is shown of the request: no more than the message may contain. If the request is settled, the page says so.
 async fn view(page: &Arc<RunningPage>, offer: &Offer, rights: &Rights, link: &str) -> Result<ReplyView, Response> {
     let now = page.clock.now().wall;
-    let board = page.board.borrow().clone();
-    let row = views::pending_row(&board, Some(&offer.agent), &offer.request);
-    let card = row.map(|(agent, row)| rows::PendingCard::new(agent, row, now));
-    let card = match card {
+    let Ok(id) = RequestId::parse(&offer.request) else { return Err(not_taken(page, Problem::Unknown)) };
+    let card = match views::pending_card(page, Some(&offer.agent), &id).await? {
         Some(card) => card,
         None => {
-            let Ok(id) = RequestId::parse(&offer.request) else { return Err(not_taken(page, Problem::Unknown)) };
             let read = page.read(move |page, reader| rows::read_request(page, reader, &id, now)).await?;
             let text = match read {
                 Some(it) => format!("it is not pending any more, or not shown just now: {}", it.sentence),

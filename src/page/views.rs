@@ -22,7 +22,7 @@ use super::reading::HOURS;
 use super::{ROWS_MAX, RunningPage};
 use crate::ledger::Filter;
 use crate::ledger::read::WantedContacts;
-use crate::model::{AgentId, RequestId, StrangerText};
+use crate::model::{AgentId, AgentState, RequestId, StrangerText};
 use crate::ops::board::{AgentBoard, Board, DaemonPhase};
 use crate::ops::control::wire::PendingRow;
 
@@ -189,7 +189,7 @@ impl Opening {
 }
 
 /// The row of a pending request, with its agent; of this agent, if one is named.
-pub(super) fn pending_row<'a>(
+fn pending_row<'a>(
     board: &'a Board,
     agent: Option<&AgentId>,
     request: &str,
@@ -199,6 +199,25 @@ pub(super) fn pending_row<'a>(
         let row = one.pending.iter().find(|row| row.request == request)?;
         Some((one, row))
     })
+}
+
+/// The card of a pending request; of this agent, if one is named. What another doorman's agent was asked is on record.
+pub(super) async fn pending_card(
+    page: &Arc<RunningPage>,
+    agent: Option<&AgentId>,
+    request: &RequestId,
+) -> Result<Option<PendingCard>, Response> {
+    let (board, now) = (page.board.borrow().clone(), page.clock.now().wall);
+    if let Some((whose, row)) = pending_row(&board, agent, request.as_str()) {
+        let answered = page.was_just_answered(&row.agent, &row.request);
+        return Ok((!answered).then(|| PendingCard::new(whose, row, now)));
+    }
+    let (rows, _) = page.elsewhere(Some(request)).await?;
+    let row = rows.into_iter().find(|row| agent.is_none_or(|agent| row.agent == *agent));
+    Ok(row.filter(|row| !page.was_just_answered(&row.agent, &row.request)).and_then(|row| {
+        let whose = board.agents.iter().find(|one| one.status.id == row.agent)?;
+        Some(PendingCard::new(whose, &row, now))
+    }))
 }
 
 /// `/`.
@@ -226,6 +245,8 @@ struct PendingView {
     turns: Turns,
     /// Pending requests for which the board has no room.
     more: u64,
+    /// The requests of agents that other doormen hold could not be read.
+    others_unread: bool,
 }
 
 /// `/pending`.
@@ -234,12 +255,20 @@ pub(super) async fn pending(
     Extension(visitor): Extension<Visitor>,
     Query(turn): Query<ListPage>,
 ) -> Response {
+    let others = page.elsewhere(None).await;
     let at = Opening::new(page, visitor);
     let agents = &at.board.agents;
     let known: u64 = agents.iter().map(|agent| agent.status.pending).sum();
     let mut pending: Vec<_> =
         agents.iter().flat_map(|agent| agent.pending.iter().map(move |row| (agent, row))).collect();
     let more = known.saturating_sub(pending.len() as u64);
+    let others_unread = others.is_err();
+    let (others, more_others) = others.unwrap_or_default();
+    let whose = |row: &PendingRow| agents.iter().find(|agent| agent.status.id == row.agent);
+    // An agent may have come to this doorman meanwhile.
+    let theirs = others.iter().filter_map(|row| Some((whose(row)?, row)));
+    pending.extend(theirs.filter(|(agent, _)| agent.status.state == AgentState::Elsewhere));
+    let more = more + more_others;
     pending.retain(|(_, row)| !at.page.was_just_answered(&row.agent, &row.request));
     pending.sort_by_key(|(_, row)| (!rows::waits(row), row.inserted_at.unwrap_or(row.first_seen)));
     let (pending, turns) = turned(pending, turn.number());
@@ -247,7 +276,7 @@ pub(super) async fn pending(
     let shell = at.shell("Pending", "pending");
     // This page does not reload: a person may be about to press a button.
     let shell = Shell { refresh: if shell.acts { 0 } else { 30 }, ..shell };
-    html(StatusCode::OK, &PendingView { shell, cards, turns, more })
+    html(StatusCode::OK, &PendingView { shell, cards, turns, more, others_unread })
 }
 
 #[derive(Template)]
@@ -265,11 +294,10 @@ pub(super) async fn request(
 ) -> Shown {
     let Ok(id) = RequestId::parse(&id) else { return Ok(nothing().await) };
     let at = Opening::new(page, visitor);
-    let waiting = pending_row(&at.board, None, id.as_str());
-    let waiting = waiting.filter(|(_, row)| !at.page.was_just_answered(&row.agent, &row.request));
+    // What cannot be read has no buttons.
+    let card = pending_card(&at.page, None, &id).await.unwrap_or_default();
     let (now, wanted) = (at.now, id.clone());
     let told = at.page.read(move |page, reader| rows::read_request(page, reader, &wanted, now)).await;
-    let card = waiting.map(|(agent, row)| PendingCard::new(agent, row, now));
     let it = match (told, card) {
         (Ok(Some(it)), card) => RequestPage { card, ..it },
         (Err(response), None) => return Err(response),
@@ -377,8 +405,8 @@ struct Sure {
 
 /// Asks once more before a reject, and shows whom and what.
 pub(super) async fn sure(page: &Arc<RunningPage>, visitor: &Visitor, id: &RequestId, agent: &AgentId) -> Response {
-    let (board, now) = (page.board.borrow().clone(), page.clock.now().wall);
-    let card = pending_row(&board, Some(agent), id.as_str()).map(|(whose, row)| PendingCard::new(whose, row, now));
+    let now = page.clock.now().wall;
+    let card = pending_card(page, Some(agent), id).await.unwrap_or_default();
     let it = match &card {
         Some(_) => None,
         None => {

@@ -1,26 +1,28 @@
 //! Answers the questions of the control socket with the help of the agents' tasks.
 
 mod finding;
+mod given;
+mod others;
+mod revoking;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use tokio::time::timeout;
-use tracing::warn;
+
+pub(super) use given::take_given;
+use others::{FoundGuest, FoundRequest};
 
 use super::{SupervisedAgent, SupervisorShared};
 use crate::agent::shell::AgentCommand;
-use crate::agent::{AgentHandle, OpOutcome, PersonCommand};
-use crate::fleet::Stand;
+use crate::agent::{OpOutcome, PersonCommand};
 use crate::ledger::{LedgerAddress, LedgerHealth};
 use crate::model::{AgentId, AgentState, Person, PersonTarget, RequestId, StrangerText, Verdict};
 use crate::ops::control::wire::{
-    AgentStatus, AgentsDone, ChosenContact, ControlCall, ControlOp, DaemonStatus, DoubtList, DoubtRow, LoggedOut,
-    Notified, OpError, OpReply, PageStatus, PendingList, PendingRow, RemovedEntries, Revoked, Settled, UnknownAgent,
+    AgentStatus, AgentsDone, ControlCall, ControlOp, DaemonStatus, DoubtList, DoubtRow, LoggedOut, Notified, OpError,
+    OpReply, PageStatus, PendingList, PendingRow, RemovedEntries, Settled, UnknownAgent,
 };
-use crate::ops::log::events;
 use crate::page::Logins;
 use crate::policy::Shrunk;
 use crate::policy::doubts::{DoubtSettlement, Fact};
@@ -32,12 +34,11 @@ fn error(code: &str, message: impl Into<String>) -> OpError {
     OpError { code: code.to_owned(), message: message.into() }
 }
 
-/// The name of the other doorman that has an agent.
-fn elsewhere(member: &SupervisedAgent) -> Option<Arc<str>> {
-    match &*member.stand.borrow() {
-        Stand::Theirs(by) if member.handle.load().is_none() => Some(by.clone()),
-        Stand::Theirs(_) | Stand::Ours | Stand::Give | Stand::Nobody(_) => None,
-    }
+/// What is said where an agent's task ended before it could reply: nobody knows whether it was done.
+const RESTARTING: &str = "restarting";
+
+fn restarting() -> OpError {
+    error(RESTARTING, "the agent's task is being restarted: ask again")
 }
 
 impl SupervisorShared {
@@ -46,16 +47,12 @@ impl SupervisorShared {
         let reply = match call.op {
             ControlOp::Status => Ok(OpReply::Status(self.status().await)),
             ControlOp::Pending { agent } => self.pending(agent.as_ref()).await,
-            ControlOp::Answer { verdict, target, agent, for_ms, exact } => {
-                let lasts = for_ms.map(|ms| SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX)));
-                let lasts = lasts.filter(SignedDuration::is_positive);
-                let meant = match RequestId::parse(&target) {
-                    Ok(id) if exact => PersonTarget::Id(id),
-                    Ok(_) | Err(_) => PersonTarget::parse(&target),
-                };
-                self.answer(verdict, lasts, (&target, meant), agent.as_ref(), &call.person).await
-            }
-            ControlOp::Revoke { contacts } => self.revoke(contacts, &call.person).await,
+            op @ (ControlOp::Answer { .. }
+            | ControlOp::Revoke { .. }
+            | ControlOp::Doubts { .. }
+            | ControlOp::Settle { .. }
+            | ControlOp::Pause { .. }
+            | ControlOp::Resume { .. }) => self.of_agents(op, &call.person).await,
             ControlOp::Reload { accept_shrunk, removed } => {
                 let shrunk = match removed {
                     Some(RemovedEntries { file, entries }) if !accept_shrunk => {
@@ -92,14 +89,38 @@ impl SupervisorShared {
                     .map_err(|problem| error("page", problem)),
                 Err(problem) => Err(problem),
             },
-            ControlOp::Doubts { agent } => {
-                self.doubts(agent.as_ref()).await.map(|doubts| OpReply::Doubts(DoubtList { doubts }))
-            }
-            ControlOp::Settle { target, said, agent } => self.settle(&target, said, agent.as_ref(), &call.person).await,
-            ControlOp::Pause { agent } => self.everywhere(PersonCommand::Pause, agent.as_ref(), &call.person).await,
-            ControlOp::Resume { agent } => self.everywhere(PersonCommand::Resume, agent.as_ref(), &call.person).await,
         };
         let _ = call.reply.send(reply);
+    }
+
+    /// What concerns agents.
+    async fn of_agents(&self, op: ControlOp, person: &Person) -> Result<OpReply, OpError> {
+        match op {
+            ControlOp::Answer { verdict, target, agent, for_ms, exact } => {
+                let lasts = for_ms.map(|ms| SignedDuration::from_millis(i64::try_from(ms).unwrap_or(i64::MAX)));
+                let lasts = lasts.filter(SignedDuration::is_positive);
+                let meant = match RequestId::parse(&target) {
+                    Ok(id) if exact => PersonTarget::Id(id),
+                    Ok(_) | Err(_) => PersonTarget::parse(&target),
+                };
+                self.answer(verdict, lasts, (&target, meant), agent.as_ref(), person).await
+            }
+            ControlOp::Revoke { contacts } => self.revoke(contacts, person).await,
+            ControlOp::Doubts { agent } => match self.elsewhere_alone(agent.as_ref())? {
+                Some(agent) => self.ask_holder(&agent, ControlOp::Doubts { agent: Some(agent.clone()) }, person).await,
+                None => self.doubts(agent.as_ref()).await.map(|doubts| OpReply::Doubts(DoubtList { doubts })),
+            },
+            ControlOp::Settle { target, said, agent } => self.settle(&target, said, agent.as_ref(), person).await,
+            ControlOp::Pause { agent } => self.everywhere(PersonCommand::Pause, agent.as_ref(), person).await,
+            ControlOp::Resume { agent } => self.everywhere(PersonCommand::Resume, agent.as_ref(), person).await,
+            ControlOp::Status
+            | ControlOp::Pending { .. }
+            | ControlOp::Reload { .. }
+            | ControlOp::NotifyTest { .. }
+            | ControlOp::NotifyRetry { .. }
+            | ControlOp::PageLogin { .. }
+            | ControlOp::PageLogout { .. } => Err(error("failed", "this concerns no agent")),
+        }
     }
 
     fn logins(&self) -> Result<&Logins, OpError> {
@@ -116,14 +137,7 @@ impl SupervisorShared {
             Some(agent) if chosen.is_empty() => {
                 Err(error("no-agent", format!("no agent `{agent}` is configured: `doorman status` lists them")))
             }
-            Some(agent) => match chosen.first().and_then(|member| elsewhere(member)) {
-                Some(by) => Err(error(
-                    "elsewhere",
-                    format!("agent `{agent}` is held by the doorman `{by}`: give the command on its machine"),
-                )),
-                None => Ok(chosen),
-            },
-            None => Ok(chosen),
+            Some(_) | None => Ok(chosen),
         }
     }
 
@@ -178,13 +192,26 @@ impl SupervisorShared {
                 row.stage = "shadow".to_owned();
             }
         }
-        requests.sort_by_key(|row| row.inserted_at.unwrap_or(row.first_seen));
+        let unknown = |member: &&SupervisedAgent, why: String| UnknownAgent { agent: member.id.clone(), why };
         let without_task = self.chosen(agent)?.into_iter().filter(|member| member.handle.load().is_none());
-        let unknown = without_task.map(|member| {
-            let why = self.without_task(member).why;
-            UnknownAgent { agent: member.id.clone(), why }
-        });
-        Ok(OpReply::Pending(PendingList { requests, unknown: unknown.collect() }))
+        let (others, starting): (Vec<&SupervisedAgent>, Vec<&SupervisedAgent>) =
+            without_task.partition(|member| self.is_elsewhere(member));
+        let starting = starting.iter().map(|member| unknown(member, self.without_task(member).why));
+        let mut pending = PendingList { requests: Vec::new(), unknown: starting.collect(), more: 0 };
+        match self.recorded(&others, None).await {
+            Ok((rows, more)) => {
+                requests.extend(rows);
+                pending.more = more;
+            }
+            Err(problem) => {
+                let why =
+                    |member: &SupervisedAgent| format!("{}, and {}", self.without_task(member).why, problem.message);
+                pending.unknown.extend(others.iter().map(|member| unknown(member, why(member))));
+            }
+        }
+        requests.sort_by_key(|row| row.inserted_at.unwrap_or(row.first_seen));
+        pending.requests = requests;
+        Ok(OpReply::Pending(pending))
     }
 
     async fn answer(
@@ -197,16 +224,31 @@ impl SupervisorShared {
     ) -> Result<OpReply, OpError> {
         let lasts = lasts.filter(|_| verdict == Verdict::Approve);
         let meant = target.1.clone();
+        let for_ms = lasts.and_then(|lasts| u64::try_from(lasts.as_millis()).ok());
+        let to_holder = |agent: &AgentId, target: String, exact: bool| ControlOp::Answer {
+            verdict,
+            target,
+            agent: Some(agent.clone()),
+            for_ms,
+            exact,
+        };
         let (handle, op) = match self.find(target, agent, lasts.is_some()).await {
-            Ok((handle, request)) => (handle, PersonCommand::Answer { verdict, request, lasts }),
+            Ok(FoundRequest::Here(handle, request)) => (handle, PersonCommand::Answer { verdict, request, lasts }),
+            Ok(FoundRequest::There(agent, request)) => {
+                return self.ask_holder(&agent, to_holder(&agent, request.to_string(), true), person).await;
+            }
             // An approved guest may get a longer time, or a contact without an end. That does not work by the id of a
             // request: a person who types it has seen the request pending, and does not know of an end that somebody
             // else has set since then.
             Err(nobody)
                 if verdict == Verdict::Approve && nobody.code == "gone" && matches!(meant, PersonTarget::Handle(_)) =>
             {
-                let (handle, request) = self.find_guest(&meant, agent).await?.ok_or(nobody)?;
-                (handle, PersonCommand::MoveEnd { request, lasts })
+                match self.find_guest(&meant, agent).await?.ok_or(nobody)? {
+                    FoundGuest::Here(handle, request) => (handle, PersonCommand::MoveEnd { request, lasts }),
+                    FoundGuest::There(agent, theirs) => {
+                        return self.ask_holder(&agent, to_holder(&agent, format!("@{theirs}"), false), person).await;
+                    }
+                }
             }
             Err(other) => return Err(other),
         };
@@ -226,9 +268,7 @@ impl SupervisorShared {
         match outcome {
             Some(OpOutcome::Answered(answered)) => Ok(OpReply::Answered(answered.into())),
             Some(OpOutcome::Failed(why)) => Err(why.into()),
-            Some(OpOutcome::Settled(_) | OpOutcome::Done) | None => {
-                Err(error("failed", "the agent's task is being restarted: ask again"))
-            }
+            Some(OpOutcome::Settled(_) | OpOutcome::Done) | None => Err(restarting()),
         }
     }
 
@@ -238,26 +278,36 @@ impl SupervisorShared {
         (target, meant): (&str, PersonTarget),
         agent: Option<&AgentId>,
         for_a_time: bool,
-    ) -> Result<(Arc<AgentHandle>, RequestId), OpError> {
+    ) -> Result<FoundRequest, OpError> {
         let mut found = Vec::new();
-        for member in self.chosen(agent)? {
+        let chosen = self.chosen(agent)?;
+        for member in &chosen {
             let Some(handle) = member.handle.load_full() else { continue };
             let target = meant.clone();
             let ids = handle.ask(|reply| AgentCommand::Find { target, reply }).await.unwrap_or_default();
-            found.extend(ids.into_iter().map(|id| (handle.clone(), id)));
+            found.extend(ids.into_iter().map(|id| FoundRequest::Here(handle.clone(), id)));
+        }
+        let others: Vec<&SupervisedAgent> = chosen.into_iter().filter(|member| self.is_elsewhere(member)).collect();
+        let (there, more) = self.recorded(&others, Some(&meant)).await?;
+        if more > 0 {
+            return Err(error("ambiguous", "it could be very many requests: say which by its id, or of which agent"));
+        }
+        for row in &there {
+            found.extend(RequestId::parse(&row.request).map(|id| FoundRequest::There(row.agent.clone(), id)));
         }
         // A complete id means that request, even if it is somebody's handle on another agent.
         if let Some(id) = meant.id()
-            && found.iter().any(|(_, found)| *found == id)
+            && found.iter().any(|found| *found.request() == id)
         {
-            found.retain(|(_, found)| *found == id);
+            found.retain(|found| *found.request() == id);
         }
         match found.len() {
             1 => Ok(found.remove(0)),
             0 => Err(self.nothing_pending(target, agent, for_a_time).await?),
             _ => {
-                let ids: Vec<&RequestId> = found.iter().map(|(_, id)| id).collect();
-                let rows = self.rows(agent).await?;
+                let ids: Vec<&RequestId> = found.iter().map(FoundRequest::request).collect();
+                let mut rows = self.rows(agent).await?;
+                rows.extend(there);
                 let meant = rows.iter().filter(|row| ids.iter().any(|id| id.as_str() == row.request));
                 let now = self.around.clock.now().wall;
                 Err(error("ambiguous", finding::ambiguous(target, &meant.collect::<Vec<_>>(), now)))
@@ -266,17 +316,19 @@ impl SupervisorShared {
     }
 
     /// The one guest that is meant, if there is one.
-    async fn find_guest(
-        &self,
-        meant: &PersonTarget,
-        agent: Option<&AgentId>,
-    ) -> Result<Option<(Arc<AgentHandle>, RequestId)>, OpError> {
+    async fn find_guest(&self, meant: &PersonTarget, agent: Option<&AgentId>) -> Result<Option<FoundGuest>, OpError> {
         let mut found = Vec::new();
-        for member in self.chosen(agent)? {
+        let chosen = self.chosen(agent)?;
+        for member in &chosen {
             let Some(handle) = member.handle.load_full() else { continue };
             let target = meant.clone();
             let ids = handle.ask(|reply| AgentCommand::FindGuests { target, reply }).await.unwrap_or_default();
-            found.extend(ids.into_iter().map(|id| (handle.clone(), id)));
+            found.extend(ids.into_iter().map(|id| FoundGuest::Here(handle.clone(), id)));
+        }
+        if let Some(handle) = meant.handle() {
+            let others: Vec<&SupervisedAgent> = chosen.into_iter().filter(|member| self.is_elsewhere(member)).collect();
+            let agents = self.recorded_guests(&others, &handle).await?;
+            found.extend(agents.into_iter().map(|agent| FoundGuest::There(agent, handle.clone())));
         }
         if found.len() > 1 {
             let message =
@@ -293,23 +345,19 @@ impl SupervisorShared {
         agent: Option<&AgentId>,
         for_a_time: bool,
     ) -> Result<OpError, OpError> {
-        let rows = self.rows(agent).await?;
+        let mut rows = self.rows(agent).await?;
+        let others: Vec<&SupervisedAgent> =
+            self.chosen(agent)?.into_iter().filter(|member| self.is_elsewhere(member)).collect();
+        rows.extend(self.recorded(&others, None).await?.0);
         if let Some(message) = finding::not_typed(target, &rows) {
             return Ok(error("ambiguous", message));
         }
         let (path, wanted, agent) = (LedgerAddress::from(&self.settings.ledger), target.to_owned(), agent.cloned());
         let now = self.around.clock.now().wall;
-        let others = self.members.iter().filter_map(|member| Some((member.id.clone(), elsewhere(member)?))).collect();
-        let said =
-            tokio::task::spawn_blocking(move || finding::already(&path, &wanted, agent, for_a_time, others, now)).await;
+        let said = tokio::task::spawn_blocking(move || finding::already(&path, &wanted, agent, for_a_time, now)).await;
         let message = said.ok().flatten().unwrap_or_else(|| {
             let target = StrangerText::new(target).shown(150);
-            let others = self.members.iter().filter(|member| elsewhere(member).is_some()).count();
-            let beside = match others {
-                0 => String::new(),
-                others => format!("; {others} agents are held by other doormen, which `doorman status` names"),
-            };
-            format!("nothing pending has the id or handle `{target}`: `doorman pending` lists what is{beside}")
+            format!("nothing pending has the id or handle `{target}`: `doorman pending` lists what is")
         });
         Ok(error("gone", message))
     }
@@ -342,6 +390,10 @@ impl SupervisorShared {
         agent: Option<&AgentId>,
         person: &Person,
     ) -> Result<OpReply, OpError> {
+        if let Some(agent) = self.elsewhere_alone(agent)? {
+            let op = ControlOp::Settle { target: target.to_owned(), said, agent: Some(agent.clone()) };
+            return self.ask_holder(&agent, op, person).await;
+        }
         let rows = self.doubts(agent).await?;
         let target = match said.fact() {
             Fact::Rejected => {
@@ -373,7 +425,12 @@ impl SupervisorShared {
         }
         let handle = self.chosen(one)?.into_iter().find(|member| one == Some(&member.id));
         let Some(handle) = handle.and_then(|member| member.handle.load_full()) else {
-            let message = "no such doubt: `doorman doubts` lists what may have happened unseen";
+            let others = self.members.iter().filter(|member| self.is_elsewhere(member)).count();
+            let beside = match others {
+                0 => "",
+                _ => "; of an agent that another doorman holds, say which with `--agent`",
+            };
+            let message = format!("no such doubt: `doorman doubts` lists what may have happened unseen{beside}");
             return Err(error("gone", message));
         };
         let (op, person) = (PersonCommand::Settle { target, said }, person.clone());
@@ -382,9 +439,7 @@ impl SupervisorShared {
                 Ok(OpReply::Settled(Settled { ended: ended.into_iter().map(Into::into).collect() }))
             }
             Some(OpOutcome::Failed(why)) => Err(why.into()),
-            Some(OpOutcome::Answered(_) | OpOutcome::Done) | None => {
-                Err(error("failed", "the agent's task is being restarted: ask again"))
-            }
+            Some(OpOutcome::Answered(_) | OpOutcome::Done) | None => Err(restarting()),
         }
     }
 
@@ -394,46 +449,31 @@ impl SupervisorShared {
         agent: Option<&AgentId>,
         person: &Person,
     ) -> Result<OpReply, OpError> {
-        let mut agents = Vec::new();
-        for member in self.chosen(agent)? {
+        let mut done = AgentsDone { agents: Vec::new(), failed: Vec::new() };
+        let chosen = self.chosen(agent)?;
+        for member in &chosen {
             let Some(handle) = member.handle.load_full() else { continue };
             let (op, person) = (op.clone(), person.clone());
             if handle.ask(|reply| AgentCommand::Op { op, person, reply }).await.is_some() {
-                agents.push(member.id.clone());
+                done.agents.push(member.id.clone());
             }
         }
-        Ok(OpReply::Done(AgentsDone { agents }))
-    }
-
-    /// Removes the contacts one after the other. A contact that is gone already counts as a failure, with the
-    /// platform's message.
-    async fn revoke(&self, contacts: Vec<ChosenContact>, person: &Person) -> Result<OpReply, OpError> {
-        let mut revoked = Revoked::default();
-        for ChosenContact { agent, contact, handle } in contacts {
-            let shown = handle.map_or_else(|| contact.to_string(), |handle| StrangerText::new(&handle).to_string());
-            let Some(member) = self.members.iter().find(|member| member.id == agent) else {
-                revoked.failed.push(format!("{shown}: no agent `{agent}` is configured"));
-                continue;
-            };
-            let asked = match member.handle.load_full() {
-                Some(task) => {
-                    let (op, person) = (PersonCommand::Remove { contact: contact.clone() }, person.clone());
-                    task.ask(|reply| AgentCommand::Op { op, person, reply }).await
-                }
-                None => None,
-            };
-            match asked {
-                Some(OpOutcome::Failed(failure)) => revoked.failed.push(format!("{shown}: {}", failure.message)),
-                Some(OpOutcome::Done | OpOutcome::Answered(_) | OpOutcome::Settled(_)) => {
-                    warn!(event = events::REVOKED, agent = %agent, contact = contact.as_str(), handle = shown, by = format!("person:{person}"), "a contact was removed by hand");
-                    revoked.removed.push(shown);
-                }
-                None => revoked.failed.push(match elsewhere(member) {
-                    Some(by) => format!("{shown}: the agent is held by the doorman `{by}`"),
-                    None => format!("{shown}: the agent's task is being restarted, ask again"),
-                }),
+        let others = chosen.into_iter().filter(|member| self.is_elsewhere(member));
+        let to_holder = |member: &SupervisedAgent| {
+            let agent = Some(member.id.clone());
+            let op = if op == PersonCommand::Pause { ControlOp::Pause { agent } } else { ControlOp::Resume { agent } };
+            (member.id.clone(), op)
+        };
+        for (agent, reply) in self.ask_holders(others.map(to_holder).collect(), person).await {
+            match reply {
+                Ok(_) => done.agents.push(agent),
+                Err(problem) => done.failed.push(format!("{agent}: {}", problem.message)),
             }
         }
-        Ok(OpReply::Revoked(revoked))
+        match done.failed.len() {
+            // The one that was named.
+            1 if agent.is_some() => Err(error("busy", done.failed.remove(0))),
+            _ => Ok(OpReply::Done(done)),
+        }
     }
 }

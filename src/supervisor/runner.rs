@@ -163,6 +163,10 @@ impl Runner {
         let status = AgentStatus {
             state: AgentState::Elsewhere,
             why,
+            held_by: match stand {
+                Stand::Theirs(by) => Some(by.to_string()),
+                Stand::Nobody(_) | Stand::Give | Stand::Ours => None,
+            },
             handle: before.and_then(|before| before.status.handle.clone()),
             ..AgentStatus::starting(self.settings.id.clone(), since)
         };

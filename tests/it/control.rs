@@ -104,6 +104,7 @@ fn status() -> DaemonStatus {
             handle: Some("ana/helper".to_owned()),
             state: AgentState::Away,
             why: "no route to host".to_owned(),
+            held_by: None,
             pending: 1,
             deferred: 1,
             ..AgentStatus::starting(agent(), jiff::Timestamp::UNIX_EPOCH)
@@ -122,6 +123,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
     match op {
         ControlOp::Status => Ok(OpReply::Status(status())),
         ControlOp::Pending { .. } => Ok(OpReply::Pending(PendingList {
+            more: 3,
             unknown: vec![UnknownAgent { agent: agent(), why: "held by the doorman `host-b`".to_owned() }],
             requests: vec![PendingRow {
                 request: "r-1".to_owned(),
@@ -137,6 +139,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
                 told: Vec::new(),
                 due: None,
                 stage: "deferred".to_owned(),
+                held_by: None,
             }],
         })),
         ControlOp::Answer { target, .. } if target == "gone" => {
@@ -180,7 +183,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
         ControlOp::Doubts { .. } => Ok(OpReply::Doubts(DoubtList { doubts: Vec::new() })),
         ControlOp::Settle { .. } => refuse("gone", "no such doubt"),
         ControlOp::Pause { agent: wanted } | ControlOp::Resume { agent: wanted } => {
-            Ok(OpReply::Done(AgentsDone { agents: vec![wanted.unwrap_or_else(agent)] }))
+            Ok(OpReply::Done(AgentsDone { agents: vec![wanted.unwrap_or_else(agent)], failed: Vec::new() }))
         }
     }
 }
@@ -218,7 +221,7 @@ async fn a_call_arrives_with_the_person_and_its_answer_comes_back() {
             }
         );
         assert_eq!(call.person.name(), peer::account(nix::unistd::geteuid().as_raw()));
-        call.reply.send(Ok(OpReply::Done(AgentsDone { agents: vec![agent()] }))).unwrap();
+        call.reply.send(Ok(OpReply::Done(AgentsDone { agents: vec![agent()], failed: Vec::new() }))).unwrap();
     };
     let op = ControlOp::Answer {
         verdict: Verdict::Reject,
@@ -228,7 +231,7 @@ async fn a_call_arrives_with_the_person_and_its_answer_comes_back() {
         exact: false,
     };
     let (reply, ()) = tokio::join!(client.call(&op), supervisor);
-    assert_eq!(reply.unwrap(), OpReply::Done(AgentsDone { agents: vec![agent()] }));
+    assert_eq!(reply.unwrap(), OpReply::Done(AgentsDone { agents: vec![agent()], failed: Vec::new() }));
     door.close().await;
 }
 
@@ -269,7 +272,9 @@ async fn what_is_not_waited_for_is_still_done() {
     let (given, call) = tokio::join!(client.give(&op, false), async { calls.recv().await.unwrap() });
     assert_eq!(given.unwrap(), Submitted::Accepted);
     assert_eq!(call.op, op);
-    call.reply.send(Ok(OpReply::Done(AgentsDone { agents: Vec::new() }))).expect("the reply is still wanted");
+    call.reply
+        .send(Ok(OpReply::Done(AgentsDone { agents: Vec::new(), failed: Vec::new() })))
+        .expect("the reply is still wanted");
     door.close().await;
 }
 

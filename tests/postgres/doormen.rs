@@ -116,11 +116,17 @@ impl Doormen {
 
     /// Another command, with the files of this doorman.
     pub async fn cli(&self, name: &str, arguments: &[&str]) -> (i32, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
-        command.args(arguments).env_clear().env("DOORMAN_CONFIG", self.dir.path().join(name).join("doorman.toml"));
+        let mut command = self.command(name, arguments);
         let output = tokio::time::timeout(TIME, command.output()).await.unwrap().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    /// The same, not run yet.
+    pub fn command(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
+        command.args(arguments).env_clear().env("DOORMAN_CONFIG", self.dir.path().join(name).join("doorman.toml"));
+        command
     }
 
     /// This many friends, as many foes, and one stranger ask each agent.

@@ -8,6 +8,7 @@
     reason = "a test that fails may say so"
 )]
 
+mod commands;
 mod doormen;
 mod failover;
 mod faults;
@@ -60,6 +61,9 @@ fn main() {
         try_it!("drained", |database| async move { sharing::drained(&database).await });
         try_it!("limit_kept", |database| async move { sharing::limit_kept(&database).await });
         try_it!("database_away", |database| async move { sharing::database_away(&database).await });
+        try_it!("commands_anywhere", |database| async move { commands::on_any_machine(&database).await });
+        try_it!("commands_in_time", |database| async move { commands::not_in_time(&database).await });
+        try_it!("commands_taken_again", |database| async move { commands::taken_again(&database).await });
         try_it!("pushed_versions", |database| async move { pushed::versions_come_and_go(&database).await });
         try_it!("pushed_heads", |database| async move { pushed::two_get_the_same_head(&database).await });
         try_it!("cut_off_in_a_flood", |database| async move { failover::cut_off_in_a_flood(&database).await });

@@ -27,6 +27,7 @@ impl From<AgentView> for AgentStatus {
             without_rules: view.without_rules,
             since: view.since,
             why: view.why,
+            held_by: None,
             pending: view.pending,
             deferred: view.deferred,
             in_flight: view.in_flight,
@@ -57,6 +58,7 @@ impl From<PendingRequest> for PendingRow {
             told: row.told,
             due: row.due,
             stage: row.stage.to_owned(),
+            held_by: None,
         }
     }
 }

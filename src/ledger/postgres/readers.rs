@@ -1,4 +1,4 @@
-//! Reads what is committed, on threads and connections of their own beside the threads that write.
+//! Asks on threads and connections of their own, beside the threads that write for agents.
 
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
@@ -37,23 +37,37 @@ impl Closing {
     }
 }
 
-/// Starts the threads. Each connects when it is first asked.
+/// Starts the threads that read. Each connects when it is first asked.
 pub fn start(address: &Arc<Address>) -> Result<(ReaderQueue, Closing), LedgerError> {
+    threads(address, ConnectionPurpose::Ask, THREADS, "ledger-read")
+}
+
+/// Starts the one thread that carries people's commands from doorman to doorman: neither an agent nor a beat waits for it.
+pub fn start_commands(address: &Arc<Address>) -> Result<ReaderQueue, LedgerError> {
+    threads(address, ConnectionPurpose::Write, 1, "ledger-command").map(|(asking, _)| asking)
+}
+
+fn threads(
+    address: &Arc<Address>,
+    purpose: ConnectionPurpose,
+    number: usize,
+    name: &str,
+) -> Result<(ReaderQueue, Closing), LedgerError> {
     let (asking, reads) = mpsc::channel::<Read>();
     let reads = Arc::new(Mutex::new(reads));
-    for _ in 0..THREADS {
+    for _ in 0..number {
         let (address, reads) = (Arc::clone(address), Arc::clone(&reads));
         let of_thread = Arc::clone(&address);
         std::thread::Builder::new()
-            .name("ledger-read".to_owned())
-            .spawn(move || serve(&of_thread, &reads))
+            .name(name.to_owned())
+            .spawn(move || serve(&of_thread, purpose, &reads))
             .map_err(|error| address.unusable(&format!("no thread to read it: {error}")))?;
     }
     let asking = Arc::new(Mutex::new(Some(asking)));
     Ok((ReaderQueue(Arc::clone(&asking)), Closing(asking)))
 }
 
-fn serve(address: &Address, reads: &Mutex<mpsc::Receiver<Read>>) {
+fn serve(address: &Address, purpose: ConnectionPurpose, reads: &Mutex<mpsc::Receiver<Read>>) {
     let mut session: Option<DatabaseSession> = None;
     loop {
         // Whoever waits here holds the lock; the others wait for the lock.
@@ -61,7 +75,7 @@ fn serve(address: &Address, reads: &Mutex<mpsc::Receiver<Read>>) {
         let Ok(read) = read else { return };
         if session.as_ref().is_none_or(DatabaseSession::is_broken) {
             session = None;
-            match address.connect(ConnectionPurpose::Ask) {
+            match address.connect(purpose) {
                 Ok(new) => session = Some(new),
                 Err(LedgerError::Unusable { why, .. }) => {
                     read(Err(DatabaseFailure::Lost(why)));

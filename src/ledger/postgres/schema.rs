@@ -3,8 +3,12 @@
 use super::session::{DatabaseFailure, DatabaseSession};
 
 /// Each step, with its number.
-const STEPS: &[(i64, &str)] =
-    &[(12, include_str!("schema/12.sql")), (13, include_str!("schema/13.sql")), (14, include_str!("schema/14.sql"))];
+const STEPS: &[(i64, &str)] = &[
+    (12, include_str!("schema/12.sql")),
+    (13, include_str!("schema/13.sql")),
+    (14, include_str!("schema/14.sql")),
+    (15, include_str!("schema/15.sql")),
+];
 
 /// The newest schema that this doorman knows.
 pub fn known() -> i64 {

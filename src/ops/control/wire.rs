@@ -1,5 +1,6 @@
 //! The JSON types of the control socket, which are also the questions to the supervisor. The same types serve `--json`.
 
+mod recorded;
 mod status;
 
 use std::path::PathBuf;
@@ -172,6 +173,28 @@ impl ControlOp {
         }
     }
 
+    /// The agent that it is for, if a doorman may ask another one for it that holds that agent.
+    pub fn for_holder(&self) -> Option<&AgentId> {
+        match self {
+            ControlOp::Answer { agent, .. }
+            | ControlOp::Doubts { agent }
+            | ControlOp::Settle { agent, .. }
+            | ControlOp::Pause { agent }
+            | ControlOp::Resume { agent } => agent.as_ref(),
+            ControlOp::Revoke { contacts } => {
+                let agent = &contacts.first()?.agent;
+                contacts.iter().all(|contact| contact.agent == *agent).then_some(agent)
+            }
+            ControlOp::Status
+            | ControlOp::Pending { .. }
+            | ControlOp::Reload { .. }
+            | ControlOp::NotifyTest { .. }
+            | ControlOp::NotifyRetry { .. }
+            | ControlOp::PageLogin { .. }
+            | ControlOp::PageLogout { .. } => None,
+        }
+    }
+
     /// The operation's name on the wire and in the log.
     pub fn name(&self) -> &'static str {
         match self {
@@ -267,6 +290,13 @@ pub struct PendingList {
     /// The agents of which this daemon does not know who waits. Absent if there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<UnknownAgent>,
+    /// How many more requests wait for agents that other doormen hold. Absent if there is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// An agent that has no task in this daemon.
@@ -297,6 +327,9 @@ pub struct Settled {
 pub struct AgentsDone {
     /// The agents it was done to.
     pub agents: Vec<AgentId>,
+    /// The agents it was not done to, and why. Absent if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
 }
 
 /// One contact of [`ControlOp::Revoke`].
@@ -346,7 +379,7 @@ pub struct DoubtRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct OpError {
-    /// Stable: `gone`, `ambiguous`, `unknown`, `shadow`, `busy`, `no-agent`, `elsewhere`, `page`, `failed`; and from the socket itself
+    /// Stable: `gone`, `ambiguous`, `unknown`, `shadow`, `busy`, `no-agent`, `restarting`, `page`, `failed`; and from the socket itself
     /// `malformed`, `forbidden`, `read-only`.
     pub code: String,
     /// For people: lower case, what to do next.
@@ -415,6 +448,10 @@ pub struct PendingRow {
     pub due: Option<Timestamp>,
     /// `waiting`, `deferred`, `shadow`, `in-flight`, `unknown`, `refused`, `retrying`.
     pub stage: String,
+    /// The other doorman that holds the agent (`nobody`: none does just now). The row is from the record then, without `doubts` and
+    /// `due`. Absent where this doorman holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
 }
 
 /// To [`ControlOp::Answer`].

@@ -128,6 +128,7 @@ events! {
     LEASE_LOST = "lease_lost", WARN, ["lease", "by"], "another doorman (`by`) took the lease; this one writes and answers nothing more for it until it has the lease again";
     LEASE_GIVEN = "lease_given", INFO, ["lease"], "this doorman finished what it had begun for the agent, and left the lease to the others";
     MEMBER_DEAD = "member_dead", WARN, ["member"], "a doorman on the same database did not beat for its whole `fleet.ttl`: this one and the others take its agents";
+    COMMAND_TAKEN = "command_taken", INFO, ["op", "by", "from"], "a person asked another doorman (`from`) for something that concerns an agent of this one, and it is being done; `by` is that person";
     MEMBER_LOST = "member_lost", WARN, ["by"], "another doorman (`by`) found that this one did not beat: it lets go of its agents at once, and joins the others again";
     LEASE_LAPSED = "lease_lapsed", WARN, [], "the database has not confirmed for too long that this doorman lives, so that others may take its agents: it decides and sends nothing new, and its connections stay for `fleet.let_go_after`";
     LEASE_BACK = "lease_back", INFO, ["for_ms"], "the database confirms again that this doorman lives";
@@ -227,7 +228,7 @@ fields! {
     "database", "text", "the address of a PostgreSQL database, without a password";
     "lease", "text", "what a lease is for: an agent's id, or `notify` for messages to people";
     "epoch", "number", "how often the lease was taken or given";
-    "from", "text", "the name of the doorman that had the lease before; absent where nobody had";
+    "from", "text", "the name of the doorman that had the lease before (absent where nobody had), or that a person asked";
     "member", "text", "the name of a doorman that shares the database (`fleet.name`)";
     "source", "text", "where a key comes from; never the key";
     "problems", "text", "everything that is wrong with a file, over several lines";

@@ -146,6 +146,8 @@ pub(in crate::page) struct PendingCard {
     pub(in crate::page) path: String,
     pub(in crate::page) agent: String,
     pub(in crate::page) agent_called: String,
+    /// The other doorman that holds the agent.
+    pub(in crate::page) held_by: Option<String>,
     pub(in crate::page) handle: String,
     pub(in crate::page) name: String,
     pub(in crate::page) message: String,
@@ -173,6 +175,7 @@ impl PendingCard {
             path: path_of(&row.request),
             agent: row.agent.to_string(),
             agent_called: called(agent),
+            held_by: row.held_by.as_deref().map(|by| shown(Some(by), 100)),
             handle: row
                 .handle
                 .as_deref()

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -73,13 +72,12 @@ pub(super) fn not_typed(target: &str, rows: &[PendingRow]) -> Option<String> {
 }
 
 /// Who answered it already, and when, according to the ledger. Reads the ledger, so it blocks.
-/// `for_a_time`: an approval with an end was wanted. `others`: the agents that other doormen hold, each with the name of its doorman.
+/// `for_a_time`: an approval with an end was wanted.
 pub(super) fn already(
     path: &LedgerAddress,
     target: &str,
     agent: Option<AgentId>,
     for_a_time: bool,
-    others: Vec<(AgentId, Arc<str>)>,
     now: Timestamp,
 ) -> Option<String> {
     let reader = LedgerReader::open(path).ok()?;
@@ -100,17 +98,7 @@ pub(super) fn already(
         ));
     }
     let recorded = recorded?;
-    let held = others.into_iter().find(|(agent, _)| *agent == recorded.agent && recorded.settled.is_none());
-    if let Some((agent, by)) = held.filter(|_| recorded.answer.is_none()) {
-        return Some(held_elsewhere(target, &agent, &by));
-    }
     Some(sentence(target, &recorded, now))
-}
-
-/// What this doorman does not know: another one may have it pending.
-fn held_elsewhere(target: &str, agent: &AgentId, by: &str) -> String {
-    let target = StrangerText::new(target).shown(150);
-    format!("`{target}` asked agent `{agent}`, which is held by the doorman `{by}`: give the command on its machine")
 }
 
 fn is_contact(reader: &LedgerReader, agent: Option<&AgentId>, handle: &Handle) -> bool {
@@ -208,6 +196,7 @@ mod tests {
             doubts: Vec::new(),
             told: Vec::new(),
             stage: "deferred".to_owned(),
+            held_by: None,
         }
     }
 

@@ -106,6 +106,9 @@ pub struct AgentStatus {
     pub since: Timestamp,
     /// Why.
     pub why: String,
+    /// The other doorman that holds it, where several share a database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
     /// Known and pending with the platform.
     pub pending: u64,
     /// Of these: decided `defer`.
@@ -142,6 +145,7 @@ impl AgentStatus {
             without_rules: false,
             since,
             why: String::new(),
+            held_by: None,
             pending: 0,
             deferred: 0,
             in_flight: 0,
