@@ -4,8 +4,8 @@
 use super::*;
 use crate::ledger::postgres::session::DatabaseSession;
 
-fn on(at: &At) -> (Ledger, DatabaseSession) {
-    let At::Database(address) = at else { unreachable!("it is a database") };
+fn on(at: &LedgerAddress) -> (Ledger, DatabaseSession) {
+    let LedgerAddress::Database(address) = at else { unreachable!("it is a database") };
     let ledger =
         Ledger::open(at, LedgerOptions { retry: Duration::from_millis(1), ..LedgerOptions::default() }).unwrap();
     (ledger, address.connect(postgres::ConnectionPurpose::Push).unwrap())
