@@ -72,7 +72,7 @@ impl Evening {
             return;
         }
         writer.retry_at = None;
-        let Some(job) = writer.waiting.pop_front() else { return };
+        let Some(job) = writer.waiting.pop_front() else { return self.looks_while_idle(doorman, agent) };
         if let Some(wait) = self.database_fails(doorman) {
             match job {
                 // Whoever starts an agent tries again by itself.
@@ -98,6 +98,17 @@ impl Evening {
             Job::Commit { number, task, batch, unsure } => self.begins(doorman, agent, (number, task, batch, unsure)),
         }
         self.goes_on(doorman, agent);
+    }
+
+    /// A writer that could not write looks again, even where nothing waits any more.
+    fn looks_while_idle(&mut self, doorman: usize, agent: usize) {
+        if !self.doormen[doorman].blocked.contains(&agent) {
+            return;
+        }
+        match self.database_fails(doorman) {
+            Some(wait) => self.blocked(doorman, agent, wait),
+            None => self.unblocked(doorman, agent),
+        }
     }
 
     fn goes_on(&mut self, doorman: usize, agent: usize) {
