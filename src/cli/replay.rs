@@ -9,7 +9,7 @@ use std::time::Duration;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::explain::sources::{policy_of, to_replay};
@@ -17,7 +17,6 @@ use super::history::moment;
 use super::ledger::{fault, path, print};
 use super::{CliError, Global, agents};
 use crate::clock::Clock;
-use crate::document::in_words;
 use crate::ledger::{Filter, LedgerReader};
 use crate::model::{AgentId, Verdict, ascii_json};
 use crate::policy::replay::{GivenVerdict, Recorded, VerdictChange, replay};
@@ -190,7 +189,7 @@ fn summary(found: &ReplayTotals) -> String {
 fn said(said: &GivenVerdict) -> String {
     match &said.by {
         Some(by) => {
-            let end = said.for_s.map(|seconds| format!(" for {}", in_words(SignedDuration::from_secs(seconds))));
+            let end = said.lasts().map(|lasts| format!(" for {lasts}"));
             format!("{} by {by}{}", said.verdict, end.unwrap_or_default())
         }
         None => "not decided".to_owned(),

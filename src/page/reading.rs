@@ -103,7 +103,7 @@ impl RunningPage {
         let row = |one: OpenRequest| {
             let holder = board.agents.iter().find(|agent| agent.status.id == one.agent);
             let by = holder.and_then(|agent| agent.status.held_by.as_deref());
-            PendingRow::recorded(one, by)
+            one.into_row(by)
         };
         Ok((found.requests.into_iter().map(row).collect(), found.more))
     }

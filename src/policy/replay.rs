@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::ask::DeciderVerdict;
 use super::{By, Circumstances, Decision, Policy, PolicyState, ReceivingAgent};
+use crate::document::in_words;
 use crate::model::{ContactRequest, Outcome, RequestId, StrangerText, Verdict};
 use crate::policy::state::EndedAnswer;
 
@@ -63,6 +64,13 @@ pub struct GivenVerdict {
     /// After how many seconds the contact ends; absent if it has no end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub for_s: Option<i64>,
+}
+
+impl GivenVerdict {
+    /// How long the contact stays, for people: `7d`.
+    pub fn lasts(&self) -> Option<String> {
+        self.for_s.map(|seconds| in_words(SignedDuration::from_secs(seconds)))
+    }
 }
 
 /// A request that would meet another verdict, or be approved for another time.

@@ -9,6 +9,7 @@ use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::restore;
 use crate::ledger::sql::{self, Connection, params};
 use crate::model::{AgentId, Handle, Outcome, PersonTarget, RequestId, Verdict};
+use crate::ops::control::wire::PendingRow;
 use crate::policy::Mode;
 
 /// Which requests.
@@ -141,6 +142,33 @@ pub fn open_requests(connection: Connection<'_>, wanted: &WantedOpen) -> sql::Re
 }
 
 impl OpenRequest {
+    /// As people and programs see it, with the name of the doorman that holds its agent; `nobody` where none does.
+    pub fn into_row(self, held_by: Option<&str>) -> PendingRow {
+        let stage = self.stage().to_owned();
+        let is_open = |outcome: Option<Outcome>| outcome.is_none_or(|outcome| outcome == Outcome::Unknown);
+        // What keeps a request waiting, rather than what decided it, as an agent's task says it.
+        let by = match self.answer {
+            Some((by, outcome)) if is_open(outcome) && self.verdict != Some(Verdict::Defer) => Some(by),
+            Some(_) | None => self.by,
+        };
+        PendingRow {
+            request: self.id.to_string(),
+            agent: self.agent,
+            handle: self.handle,
+            name: self.name,
+            message: self.message,
+            inserted_at: self.inserted_at,
+            first_seen: self.first_seen,
+            verdict: self.verdict,
+            by,
+            doubts: Vec::new(),
+            told: self.told,
+            due: None,
+            stage,
+            held_by: Some(held_by.unwrap_or("nobody").to_owned()),
+        }
+    }
+
     /// By its id, its sender's handle, or the beginning of its id, as an agent's task would find it.
     fn is_meant(&self, target: &PersonTarget) -> bool {
         let plain = self.handle.as_deref().and_then(|handle| Handle::parse(handle).ok());

@@ -1,6 +1,5 @@
 //! The JSON types of the control socket, which are also the questions to the supervisor. The same types serve `--json`.
 
-mod recorded;
 mod status;
 
 use std::path::PathBuf;

@@ -88,7 +88,7 @@ impl SupervisorShared {
                 Stand::Theirs(by) => Some(by.clone()),
                 Stand::Nobody(_) | Stand::Give | Stand::Ours => None,
             });
-            PendingRow::recorded(one, by.as_deref())
+            one.into_row(by.as_deref())
         };
         Ok((found.requests.into_iter().map(row).collect(), found.more))
     }
