@@ -1,6 +1,6 @@
 //! One agent: wires the stages session → inbox → policy → responder → ledger.
 //!
-//! [`core`] composes the pure stages and speaks in inputs and actions; the simulation drives this very core. [`shell`]
+//! [`core`] composes the pure stages and speaks in inputs and actions; the simulation drives this very core. `shell`
 //! carries the actions out against the real socket, platform and ledger. `core::notice` lists the notices of an agent,
 //! and `notice_log` writes them to the log.
 

@@ -15,14 +15,14 @@
 //! | [`policy`] | but for loading | the rules language: text → policy; a request and the facts → one decision |
 //! | `responder` | yes | slots, rate, and what a reply to an answer means |
 //! | [`agent`] | its core is | composes the stages for one agent; its shell carries out what the core asks for |
-//! | [`decider`] | no | carries questions about doubtful requests to programs on this machine |
+//! | `decider` | no | carries questions about doubtful requests to programs on this machine |
 //! | [`ledger`] | no | the record: an engine, and what is written and read through it |
 //!
 //! Around them: [`daemon`] starts everything from [`config`]'s settings, [`supervisor`] runs many agents and answers
-//! the control socket, [`ops`] has logging, signals, systemd and the control socket, [`notify`] notifies people,
+//! the control socket, [`ops`] has logging, signals, systemd and the control socket, `notify` notifies people,
 //! [`page`] shows them the state, [`sandbox`] imitates the platform, [`transcript`] records what doorman and the
 //! platform say to each other, [`cli`] is the command line. Underneath: [`model`] has the common types, [`document`]
-//! reads TOML, [`diagnostics`] has the problems found in files, [`files`] is the only way to open a configured file,
+//! reads TOML, [`diagnostics`] has the problems found in files, `files` is the only way to open a configured file,
 //! [`clock`] is the only module that reads a clock, [`secret`] has the keys.
 //!
 //! `docs/architecture.md` describes the states, the rules of the inbox, the guarantees and the bounds.

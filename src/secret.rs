@@ -121,7 +121,7 @@ pub struct KeyReading {
     pub warnings: Vec<String>,
 }
 
-/// Reads a key. Blocks on the file system, for at most [`files::TIME`].
+/// Reads a key. Blocks on the file system, for at most `files::TIME`.
 pub fn read(source: &KeySource) -> Result<Key, KeyReadError> {
     look(source).key
 }
