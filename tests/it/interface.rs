@@ -31,7 +31,7 @@ struct Object {
 
 /// Links to code are useful only to readers of the code, so they become plain text.
 fn plain(words: &str) -> String {
-    let mut words = words.replace("[`", "`").replace("`]", "`").replace("; see `crate::model::Target`", "");
+    let mut words = words.replace("[`", "`").replace("`]", "`").replace("; see `crate::model::PersonTarget`", "");
     while let Some(at) = words.find("`ControlOp::") {
         let end = at + 1 + words[at + 1..].find('`').unwrap();
         let op = kebab(&words[at + 12..end]);
