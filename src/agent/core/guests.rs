@@ -135,12 +135,15 @@ impl Guests {
 
     /// The stay of an answer that is given once more, since its request was listed again: if nobody confirmed that
     /// answer, the contact may be the one that the answer before it made, and the end of that one stands. A person
-    /// means a new end.
+    /// means a new end. If it was confirmed, its end is the one that counts.
     pub(super) fn beside(&self, stay: Stay, request: &RequestId, handle: Option<&Handle>, by: &By) -> Option<Stay> {
-        if stay.doubt.is_none() {
-            return Some(stay);
-        }
         let awaited = self.awaited.get(request).map(|one| (Some(&one.handle), one.stay.made_from));
+        if stay.doubt.is_none() {
+            // A contact that was made by the answer before, and whose handle nobody could read yet, is still looked for.
+            let before = awaited.filter(|(of, _)| *of == handle).map(|(_, from)| from);
+            let made_from = before.map_or(stay.made_from, |from| from.min(stay.made_from));
+            return Some(Stay { made_from, ..stay });
+        }
         let theirs = |guest: &&Guest| guest.request == *request;
         let there = || self.by_contact.values().find(theirs).map(|guest| (guest.handle.as_ref(), guest.stay.made_from));
         match awaited.or_else(there) {
@@ -206,6 +209,8 @@ fn made(stay: &Stay, contact: &Contact) -> Option<GuestDoubt> {
     match contact.inserted_at {
         None => Some(GuestDoubt::NoTime),
         Some(at) if at < stay.made_from || at > stay.made_until => Some(GuestDoubt::AnotherTime),
+        // It is of an answer to the same request before this one (`Guests::beside`), or somebody else's.
+        Some(at) if stay.made_until.duration_since(at) > ANSWER_MAX + SKEW => Some(GuestDoubt::Presumed),
         Some(_) => None,
     }
 }

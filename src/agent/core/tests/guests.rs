@@ -503,3 +503,37 @@ fn the_end_of_a_guest_stands_where_the_same_answer_is_given_once_more_and_not_co
         assert_eq!(held.removals(), removed, "{shown}: whose handle is not shown is reported");
     }
 }
+
+#[test]
+fn an_end_is_not_forgotten_where_the_answer_before_made_the_contact_and_the_next_one_is_confirmed() {
+    let mut held = Held::new(SavedAgent::default());
+    let rule = approve("guests", by_handle(&["carol"])).lasts(hours(2));
+    held.tell(Input::Policy(Some(std::sync::Arc::new(policy(vec![rule])))));
+    held.contacts_are(&[]);
+    let asks = || ContactRequest { sender: Sender::parse(Some("carol")), ..request("r1") };
+    let answered = |held: &mut Held, reply| {
+        let (request, written) = (RequestId::parse("r1").unwrap(), now(held.at).mono);
+        held.tell(Input::Responded { request, attempt: 1, reply, written });
+    };
+    held.lists_after(MINUTES, &[asks()]);
+    let made = held.at;
+    answered(&mut held, error(CallFault::NoAnswer));
+    let contact = contact("c1", made);
+    let hidden = Contact { sender: Sender::Absent, ..contact.clone() };
+    held.listed_after(2 * MINUTES, &[]);
+    held.contacts_are(std::slice::from_ref(&hidden));
+    // The platform lists the request again, and confirms the same answer.
+    for _ in 0..2 {
+        held.lists_after(10 * MINUTES, &[asks()]);
+    }
+    assert_eq!(held.answers_sent(), 2);
+    answered(&mut held, approved());
+    for _ in 0..5 {
+        held.contacts_are(std::slice::from_ref(&hidden));
+    }
+    assert_eq!(held.core.guest_counts().0, 1, "the contact without a handle may be carol's");
+    // Somebody else may have made it between the two answers: it is reported, not removed.
+    held.contacts_are(&[contact]);
+    held.wait(2 * TWO_HOURS);
+    assert_eq!((held.removals(), held.core.guest_counts()), (vec![], (1, 1)));
+}
