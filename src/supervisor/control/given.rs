@@ -14,7 +14,7 @@ use super::{ANSWER_MAX, RESTARTING, error};
 use crate::agent::shell::AgentCommand;
 use crate::fleet::Stand;
 use crate::ledger::commands::{OpenCommand, REPLY_MAX};
-use crate::ledger::{Commands, LedgerAddress, LedgerReader};
+use crate::ledger::{Commands, LedgerAddress, LedgerError, LedgerReader};
 use crate::model::{AgentId, Outcome, Person, RequestId, Verdict};
 use crate::ops::control::wire::{AnswerDone, ControlOp, OpReply};
 use crate::ops::log::{agent_span, events};
@@ -132,7 +132,14 @@ impl SupervisorShared {
             info!(event = events::COMMAND_TAKEN, op = name, by, from, "a person asked another doorman for this");
         });
         let before = match &op {
-            Ok(op) if command.was_taken || again => self.said_before(op, &agent, &person).await,
+            Ok(op) if command.was_taken || again => match self.said_before(op, &agent, &person).await {
+                Ok(before) => before,
+                // What became of it is unknown, so it is not carried out again before the record can be read.
+                Err(problem) => {
+                    debug!(%problem, "it is not known what became of a person's answer");
+                    return false;
+                }
+            },
             Ok(_) | Err(_) => None,
         };
         let reply = match (before, op) {
@@ -148,20 +155,29 @@ impl SupervisorShared {
         true
     }
 
-    /// What became of this person's answer, where a holder put it on record and could not say so.
-    async fn said_before(&self, op: &ControlOp, agent: &AgentId, person: &Person) -> Option<AnswerDone> {
-        let ControlOp::Answer { verdict, target, exact: true, .. } = op else { return None };
-        let (verdict, request) = (*verdict, RequestId::parse(target).ok()?);
-        verdict.answer()?;
+    /// What became of this person's answer, where a holder put it on record and could not say so. An `Err` says why the record
+    /// could not be read.
+    async fn said_before(
+        &self,
+        op: &ControlOp,
+        agent: &AgentId,
+        person: &Person,
+    ) -> Result<Option<AnswerDone>, String> {
+        let ControlOp::Answer { verdict, target, exact: true, .. } = op else { return Ok(None) };
+        let (verdict, Ok(request)) = (*verdict, RequestId::parse(target)) else { return Ok(None) };
+        if verdict.answer().is_none() {
+            return Ok(None);
+        }
         let until = Instant::now() + ANSWER_MAX;
         loop {
             let at = LedgerAddress::from(&self.settings.ledger);
             let (agent, person, request) = (agent.clone(), person.clone(), request.clone());
             let read = move || on_record(&at, &agent, &request, verdict, &person);
-            match tokio::task::spawn_blocking(read).await.ok()? {
-                RecordedAnswer::Not => return None,
-                RecordedAnswer::Ended(answered) => return Some(answered),
-                RecordedAnswer::Open(answered) if Instant::now() >= until => return Some(answered),
+            let read = tokio::task::spawn_blocking(read).await.map_err(|panicked| panicked.to_string())?;
+            match read.map_err(|problem| problem.to_string())? {
+                RecordedAnswer::Not => return Ok(None),
+                RecordedAnswer::Ended(answered) => return Ok(Some(answered)),
+                RecordedAnswer::Open(answered) if Instant::now() >= until => return Ok(Some(answered)),
                 RecordedAnswer::Open(_) => sleep(LOOK).await,
             }
         }
@@ -201,12 +217,12 @@ fn on_record(
     request: &RequestId,
     verdict: Verdict,
     person: &Person,
-) -> RecordedAnswer {
-    let found = LedgerReader::open(at).and_then(|reader| reader.request(request)).ok().flatten();
-    let Some(found) = found.filter(|found| found.agent == *agent) else { return RecordedAnswer::Not };
+) -> Result<RecordedAnswer, LedgerError> {
+    let found = LedgerReader::open(at)?.request(request)?;
+    let Some(found) = found.filter(|found| found.agent == *agent) else { return Ok(RecordedAnswer::Not) };
     let theirs = found.by == Some(By::Person(person.clone()));
     let Some(answer) = found.answer.filter(|answer| theirs && answer.answer.verdict() == verdict) else {
-        return RecordedAnswer::Not;
+        return Ok(RecordedAnswer::Not);
     };
     let said = |outcome: Outcome| AnswerDone {
         request: request.to_string(),
@@ -216,8 +232,8 @@ fn on_record(
         outcome: outcome.as_str().to_owned(),
         ends_at: found.ends_at,
     };
-    match answer.outcome {
+    Ok(match answer.outcome {
         None | Some(Outcome::Unknown) => RecordedAnswer::Open(said(Outcome::Unknown)),
         Some(outcome) => RecordedAnswer::Ended(said(outcome)),
-    }
+    })
 }
