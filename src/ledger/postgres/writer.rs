@@ -4,6 +4,9 @@
 //! before. That one row says three things: whoever lost the lease writes nothing; batches come in order; and a batch whose commit was
 //! confirmed to nobody is found to be there, and not written twice.
 
+mod board;
+mod leases;
+
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{Hash as _, Hasher as _};
@@ -18,17 +21,21 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot, watch};
 
 use super::address::ConnectionPurpose;
 use super::head;
-use super::lease::{Fence, Lease, Taken, confirm, fence, give, take};
+use super::lease::{Fence, Lease, confirm, fence, give};
 use super::readers::Closing;
 use super::session::DatabaseSession;
 use super::{Address, DatabaseFailure};
-use crate::clock::{Clock, Mono};
+use crate::clock::Mono;
 use crate::ledger::blank::Blanking;
 use crate::ledger::record::{EntryFault, EntryWriter, Numbers};
 use crate::ledger::sql::Connection;
 use crate::ledger::{LedgerError, LedgerHealth, LedgerOptions, Record};
 use crate::ops::log::events;
 use crate::ops::stop_at::{self, Point};
+
+pub use leases::Held;
+
+use board::WriterBoard;
 
 /// Connections that read.
 const READING: usize = 2;
@@ -87,12 +94,6 @@ impl<T: Into<EntryFault>> From<T> for Trouble {
     }
 }
 
-/// A lease that was taken: under which life, and its epoch.
-pub type Held = (Arc<String>, i64);
-
-/// A lease that a batch counts up: its name, under which life, its epoch, and the number of the batch.
-type LeaseUse = (String, Arc<String>, i64, i64);
-
 /// The leases that a batch needs: its agents', and those of the targets of its messages.
 pub fn whose(batch: &[Record]) -> Vec<String> {
     let names: BTreeSet<String> = batch.iter().map(Record::whose).collect();
@@ -104,35 +105,6 @@ pub fn place(name: &str, threads: usize) -> usize {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     usize::try_from(hasher.finish() % threads.max(1) as u64).unwrap_or(0)
-}
-
-/// What all writers say together.
-struct WriterBoard {
-    health: watch::Sender<LedgerHealth>,
-    clock: Clock,
-    /// By writer: why it cannot write.
-    blocked: Mutex<Vec<Option<String>>>,
-}
-
-impl WriterBoard {
-    fn say(&self, writer: usize, why: Option<String>) {
-        let mut blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
-        blocked[writer] = why;
-        let now = self.clock.now().wall;
-        let first = blocked.iter().flatten().next().cloned();
-        self.health.send_if_modified(|health| {
-            let next = match (&first, &*health) {
-                (None, _) => LedgerHealth::Ok,
-                (Some(why), LedgerHealth::Blocked { since, .. }) => {
-                    LedgerHealth::Blocked { why: why.clone(), since: *since }
-                }
-                (Some(why), LedgerHealth::Ok) => LedgerHealth::Blocked { why: why.clone(), since: now },
-            };
-            let changed = next != *health;
-            *health = next;
-            changed
-        });
-    }
 }
 
 struct Writer {
@@ -407,73 +379,6 @@ impl Writer {
         session.commit()?;
         self.counted(&held);
         Ok(result)
-    }
-
-    fn counted(&mut self, held: &[LeaseUse]) {
-        for (name, me, epoch, seq) in held {
-            self.leases.insert(name.clone(), Lease::Held { me: Arc::clone(me), epoch: *epoch, seq: *seq });
-        }
-    }
-
-    /// The lease of a name: under which life it was taken, its epoch, and how many batches are on record in it. What nobody asked for
-    /// before is taken; what was lost or given is not.
-    fn hold(&mut self, name: &str) -> Result<(Arc<String>, i64, i64), Trouble> {
-        match self.leases.get(name) {
-            Some(Lease::Held { me, epoch, seq }) => Ok((Arc::clone(me), *epoch, *seq)),
-            Some(Lease::Gone { holder }) => Err(Trouble::Fenced(holder.clone())),
-            None => self.take_now(name),
-        }
-    }
-
-    /// Has the lease under the present life.
-    fn take(&mut self, name: &str) -> Result<Held, Trouble> {
-        match self.leases.get(name) {
-            Some(Lease::Held { me, epoch, .. }) if **me == **self.me.load() => Ok((Arc::clone(me), *epoch)),
-            _ => self.take_now(name).map(|(me, epoch, _)| (me, epoch)),
-        }
-    }
-
-    fn take_now(&mut self, name: &str) -> Result<(Arc<String>, i64, i64), Trouble> {
-        let me = self.me.load_full();
-        let session = connected(&mut self.session, &self.address, &mut self.numbers)?;
-        let taken = take(session, &me, name);
-        if taken.is_err() {
-            session.rollback();
-        }
-        match taken? {
-            Taken::Ours { epoch, from } => {
-                // Others wrote for it until now.
-                self.numbers = Numbers::default();
-                self.leases.insert(name.to_owned(), Lease::Held { me: Arc::clone(&me), epoch, seq: 0 });
-                self.options.leases.taken.fetch_add(1, Ordering::Relaxed);
-                tracing::info!(
-                    event = events::LEASE_TAKEN,
-                    lease = name,
-                    epoch,
-                    from,
-                    "this doorman writes for it from now on"
-                );
-                Ok((me, epoch, 0))
-            }
-            Taken::Theirs(holder) => {
-                self.leases.insert(name.to_owned(), Lease::Gone { holder: holder.clone() });
-                Err(Trouble::Fenced(holder))
-            }
-        }
-    }
-
-    /// Gives a lease up. What is committed for it later is fenced.
-    fn give(&mut self, name: &str) -> Result<(), DatabaseFailure> {
-        let me = match self.leases.get(name) {
-            Some(Lease::Held { me, .. }) => Arc::clone(me),
-            Some(Lease::Gone { .. }) | None => self.me.load_full(),
-        };
-        let session = connected(&mut self.session, &self.address, &mut self.numbers)?;
-        if give(session, &me, name)? {
-            tracing::info!(event = events::LEASE_GIVEN, lease = name, "this doorman gave it to the others");
-        }
-        self.leases.insert(name.to_owned(), Lease::Gone { holder: "nobody".to_owned() });
-        Ok(())
     }
 
     /// A database that is away is noticed even where nothing is to be written.

@@ -1,0 +1,85 @@
+//! The leases of one writer: taken when they are first needed, counted up by each batch, and given.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Trouble, Writer, connected};
+use crate::ledger::postgres::DatabaseFailure;
+use crate::ledger::postgres::lease::{Lease, Taken, give, take};
+use crate::ledger::record::Numbers;
+use crate::ops::log::events;
+
+/// A lease that was taken: under which life, and its epoch.
+pub type Held = (Arc<String>, i64);
+
+/// A lease that a batch counts up: its name, under which life, its epoch, and the number of the batch.
+pub(super) type LeaseUse = (String, Arc<String>, i64, i64);
+
+impl Writer {
+    pub(super) fn counted(&mut self, held: &[LeaseUse]) {
+        for (name, me, epoch, seq) in held {
+            self.leases.insert(name.clone(), Lease::Held { me: Arc::clone(me), epoch: *epoch, seq: *seq });
+        }
+    }
+
+    /// The lease of a name: under which life it was taken, its epoch, and how many batches are on record in it. What nobody asked for
+    /// before is taken; what was lost or given is not.
+    pub(super) fn hold(&mut self, name: &str) -> Result<(Arc<String>, i64, i64), Trouble> {
+        match self.leases.get(name) {
+            Some(Lease::Held { me, epoch, seq }) => Ok((Arc::clone(me), *epoch, *seq)),
+            Some(Lease::Gone { holder }) => Err(Trouble::Fenced(holder.clone())),
+            None => self.take_now(name),
+        }
+    }
+
+    /// Has the lease under the present life.
+    pub(super) fn take(&mut self, name: &str) -> Result<Held, Trouble> {
+        match self.leases.get(name) {
+            Some(Lease::Held { me, epoch, .. }) if **me == **self.me.load() => Ok((Arc::clone(me), *epoch)),
+            _ => self.take_now(name).map(|(me, epoch, _)| (me, epoch)),
+        }
+    }
+
+    pub(super) fn take_now(&mut self, name: &str) -> Result<(Arc<String>, i64, i64), Trouble> {
+        let me = self.me.load_full();
+        let session = connected(&mut self.session, &self.address, &mut self.numbers)?;
+        let taken = take(session, &me, name);
+        if taken.is_err() {
+            session.rollback();
+        }
+        match taken? {
+            Taken::Ours { epoch, from } => {
+                // Others wrote for it until now.
+                self.numbers = Numbers::default();
+                self.leases.insert(name.to_owned(), Lease::Held { me: Arc::clone(&me), epoch, seq: 0 });
+                self.options.leases.taken.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(
+                    event = events::LEASE_TAKEN,
+                    lease = name,
+                    epoch,
+                    from,
+                    "this doorman writes for it from now on"
+                );
+                Ok((me, epoch, 0))
+            }
+            Taken::Theirs(holder) => {
+                self.leases.insert(name.to_owned(), Lease::Gone { holder: holder.clone() });
+                Err(Trouble::Fenced(holder))
+            }
+        }
+    }
+
+    /// Gives a lease up. What is committed for it later is fenced.
+    pub(super) fn give(&mut self, name: &str) -> Result<(), DatabaseFailure> {
+        let me = match self.leases.get(name) {
+            Some(Lease::Held { me, .. }) => Arc::clone(me),
+            Some(Lease::Gone { .. }) | None => self.me.load_full(),
+        };
+        let session = connected(&mut self.session, &self.address, &mut self.numbers)?;
+        if give(session, &me, name)? {
+            tracing::info!(event = events::LEASE_GIVEN, lease = name, "this doorman gave it to the others");
+        }
+        self.leases.insert(name.to_owned(), Lease::Gone { holder: "nobody".to_owned() });
+        Ok(())
+    }
+}
