@@ -23,17 +23,30 @@ while todo:
             todo.append(dependency["pkg"])
 linked.remove(metadata["resolve"]["root"])
 
+
+
+def places(package):
+    """Where a crate's licences lie: at its top, and in one that brings a C library, where that has its own."""
+    top = os.path.dirname(package["manifest_path"])
+    yield top
+    if package["links"]:
+        for entry in sorted(os.scandir(top), key=lambda entry: entry.name):
+            if entry.is_dir():
+                yield entry.path
+
+
 texts = {}
 print("doorman contains these crates, from https://crates.io:\n")
 for package in sorted((packages[id] for id in linked), key=lambda package: (package["name"], package["version"])):
     name = f"{package['name']} {package['version']}"
     print(f"{name}: {package['license'] or 'see below'}")
-    directory = os.path.dirname(package["manifest_path"])
-    for file in sorted(os.listdir(directory)):
-        if re.match(r"(?i)(un)?licen[cs]e|copying|copyright|notice", file) and os.path.isfile(os.path.join(directory, file)):
-            with open(os.path.join(directory, file), encoding="utf-8", errors="replace") as source:
-                text = "\n".join(line.rstrip() for line in source.read().strip().splitlines())
-            texts.setdefault(text, []).append(name)
+    for directory in places(package):
+        for file in sorted(os.listdir(directory)):
+            path = os.path.join(directory, file)
+            if re.match(r"(?i)(un)?licen[cs]e|copying|copyright|notice", file) and os.path.isfile(path):
+                with open(path, encoding="utf-8", errors="replace") as source:
+                    text = "\n".join(line.rstrip() for line in source.read().strip().splitlines())
+                texts.setdefault(text, []).append(name)
 for text, names in sorted(texts.items(), key=lambda entry: entry[1]):
     names = sorted(set(names))
     print(f"\n{'=' * 78}\n{', '.join(names)}\n{'=' * 78}\n\n{text}")
