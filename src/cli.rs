@@ -132,7 +132,7 @@ enum TopCommand {
     Page(page::Args),
     /// Keep rules in the ledger, for every doorman on it
     Policy(policy::Args),
-    /// Load the rules again
+    /// Load the rules, and the agents of doorman.toml, again
     Reload(reload::Args),
     /// Answer nothing until `resume`
     Pause(pause::Args),

@@ -19,13 +19,12 @@ use crate::decider::Deciders;
 use crate::fleet::{Fleet, InstanceLock, Ways};
 use crate::ledger::members::NewMember;
 use crate::ledger::{self, Ledger, LedgerError, LedgerReader};
-use crate::model::AgentId;
 use crate::notify;
 use crate::ops::board;
 use crate::ops::control::inherited::Inherited;
 use crate::ops::control::server::{self, SocketPurpose};
 use crate::ops::control::socket::BoundSocket;
-use crate::ops::log::{self, events};
+use crate::ops::log::events;
 use crate::ops::metrics::Metrics;
 use crate::ops::metrics::listener::{self, Port, Readings};
 use crate::ops::service_manager::Notifier;
@@ -35,10 +34,10 @@ use crate::platform::net::Net;
 use crate::platform::rest::{CallCount, Leave, Rest};
 use crate::platform::socket::Dialer;
 use crate::platform::tls;
-use crate::policy::{self, Policy};
+use crate::policy::Policy;
 use crate::secret;
 use crate::secret::Redact;
-use crate::supervisor::{self, Policies, Reread, Start, SupervisorOrder, SupervisorParts};
+use crate::supervisor::{self, ConfigNow, Policies, Reread, Start, SupervisorOrder, SupervisorParts};
 use crate::transcript::TranscriptRecorder;
 
 /// Questions of the control socket that wait for the supervisor.
@@ -87,7 +86,7 @@ impl DaemonOptions {
             observer: None,
             redact: Redact::default(),
             recorder: None,
-            reread: Reread { from: from.display().to_string(), read: Box::new(|| Ok(Vec::new())) },
+            reread: Reread { from: from.display().to_string(), read: Box::new(|| Ok(ConfigNow::default())) },
             inherited: Inherited::default(),
             words: None,
         }
@@ -142,8 +141,7 @@ impl Prepared {
     ) -> Result<Self, StartError> {
         let reader = LedgerReader::open(&settings.ledger).ok();
         let last = |rules: &Path, policy: &Policy| {
-            let under = settings.agents.iter().filter(|agent| agent.rules == rules);
-            last_policy(reader.as_ref()?, under.map(|agent| &agent.id), policy)
+            supervisor::last_in_force(reader.as_ref()?, &settings.agents, rules, policy)
         };
         let paths = settings.agents.iter().map(|agent| agent.rules.clone());
         let (policies, said) = Policies::load(paths, start, &last);
@@ -228,31 +226,10 @@ fn same_place(one: &Path, other: &Path) -> bool {
     place(one).is_some_and(|one| Some(one) == place(other))
 }
 
-/// The policy that was last in force for these agents, according to the ledger; `None` if it is unchanged, or unknown.
-fn last_policy<'a>(
-    reader: &LedgerReader,
-    agents: impl Iterator<Item = &'a AgentId>,
-    now: &Policy,
-) -> Option<Arc<Policy>> {
-    let uses = agents.filter_map(|agent| reader.policies_of(agent).ok()?.last().cloned());
-    let (hash, _) = uses.max_by_key(|(_, at)| *at)?;
-    let texts = (hash != now.hash).then(|| reader.policy_texts(&hash).ok().flatten()).flatten()?;
-    policy::load_texts(&now.path, &texts).policy
-}
-
-/// Hides every key from the log, all in one step: each single step would cost as much as all keys together. A key that
-/// cannot be read now is hidden when its agent reads it.
+/// Hides every key from the log. One that cannot be read now is hidden when it is read.
 fn keys(settings: &Settings, redact: &Redact) {
-    let mut found = Vec::with_capacity(settings.agents.len());
-    for agent in &settings.agents {
-        let secret::KeyReading { key, warnings } = secret::look(&agent.key);
-        found.extend(key.ok());
-        for why in warnings {
-            let source = secret::describe(&agent.key);
-            log::agent_span(&agent.id)
-                .in_scope(|| warn!(event = events::KEY_EXPOSED, source, why, "an agent's key is not kept safely"));
-        }
-    }
+    supervisor::hide_keys(&settings.agents, redact);
+    let mut found = Vec::new();
     for target in &settings.notify {
         // One of two lines may not be a valid key; a warning about how the file is kept is reported all the same.
         for source in target.way.secret_address().into_iter().chain(&target.secret) {
@@ -386,7 +363,6 @@ impl Daemon {
                 calls: calls.clone(),
                 ledger: (&settings.ledger).into(),
                 config: Some(PathBuf::from(&reread.from)).filter(|path| path.is_file()),
-                rules: settings.agents.iter().map(|agent| (agent.id.clone(), agent.rules.clone())).collect(),
                 redact: redact.clone(),
                 logins: logins.clone(),
                 replies: replies.clone(),

@@ -13,9 +13,9 @@ mod place;
 mod share;
 pub mod stands;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, mpsc};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -86,10 +86,17 @@ impl LeaseTrust {
 struct FleetShared {
     trust: LeaseTrust,
     /// By name of the lease.
-    stands: HashMap<String, watch::Sender<Stand>>,
+    stands: RwLock<HashMap<String, watch::Sender<Stand>>>,
     /// Agents that have the platform.
     reached: AtomicU64,
     board: ArcSwapOption<FleetBoard>,
+}
+
+impl FleetShared {
+    fn stands(&self) -> RwLockReadGuard<'_, HashMap<String, watch::Sender<Stand>>> {
+        // A poisoned lock is fine: each entry is whole at any moment.
+        self.stands.read().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// This doorman among the others. Cheap to clone.
@@ -133,7 +140,7 @@ impl Fleet {
             let trust = LeaseTrust::new(clock.clone(), true);
             let shared = FleetShared {
                 trust,
-                stands: HashMap::new(),
+                stands: RwLock::default(),
                 reached: AtomicU64::new(0),
                 board: ArcSwapOption::empty(),
             };
@@ -142,7 +149,7 @@ impl Fleet {
         let nobody = |name: &String| (name.clone(), watch::Sender::new(Stand::Nobody(NOT_YET)));
         let shared = Arc::new(FleetShared {
             trust: LeaseTrust::new(clock.clone(), false),
-            stands: names.iter().map(nobody).collect(),
+            stands: RwLock::new(names.iter().map(nobody).collect()),
             reached: AtomicU64::new(0),
             board: ArcSwapOption::empty(),
         });
@@ -155,7 +162,22 @@ impl Fleet {
 
     /// Who has the lease of this name, now and later.
     pub fn stand_of(&self, name: &str) -> watch::Receiver<Stand> {
-        self.shared.stands.get(name).unwrap_or(&self.alone).subscribe()
+        self.shared.stands().get(name).unwrap_or(&self.alone).subscribe()
+    }
+
+    /// From now on this doorman may hold these leases, and no others. Who has a new one is known after the next look.
+    pub fn set_names(&self, names: &Arc<[String]>) {
+        let Some(orders) = &self.orders else { return };
+        {
+            let mut stands = self.shared.stands.write().unwrap_or_else(PoisonError::into_inner);
+            let wanted: HashSet<&String> = names.iter().collect();
+            stands.retain(|name, _| wanted.contains(name));
+            for name in names.iter() {
+                stands.entry(name.clone()).or_insert_with(|| watch::Sender::new(Stand::Nobody(NOT_YET)));
+            }
+        }
+        // Where the thread has ended, so does the process.
+        let _ = orders.send(keeper::KeeperOrder::Names(names.clone()));
     }
 
     /// Whether the record is shared with others.

@@ -91,8 +91,6 @@ pub struct PageParts {
     pub ledger: LedgerAddress,
     /// The configuration's file, if there is one.
     pub config: Option<PathBuf>,
-    /// Each agent's rules file.
-    pub rules: Vec<(AgentId, PathBuf)>,
     /// The keys that no page may show.
     pub redact: Redact,
     /// The links and sessions of people.
@@ -112,7 +110,6 @@ struct RunningPage {
     calls: mpsc::Sender<ControlCall>,
     ledger: LedgerAddress,
     config: Option<PathBuf>,
-    rules: Vec<(AgentId, PathBuf)>,
     redact: Redact,
     logins: Logins,
     words: PageWords,
@@ -159,21 +156,8 @@ pub fn is_wanted(settings: &PageSettings, given: &[GivenPage]) -> bool {
 
 /// Serves the page until `stop`. A problem of the page is logged and stops nothing else.
 pub async fn serve(parts: PageParts, stop: CancellationToken) {
-    let PageParts {
-        settings,
-        control,
-        given,
-        clock,
-        board,
-        calls,
-        ledger,
-        config,
-        rules,
-        redact,
-        logins,
-        replies,
-        words,
-    } = parts;
+    let PageParts { settings, control, given, clock, board, calls, ledger, config, redact, logins, replies, words } =
+        parts;
     let places = places(&settings, given, logins.standing());
     let everywhere = |place: &str, why: &str| {
         places.iter().for_each(|(_, teller)| teller.refused(why));
@@ -204,7 +188,6 @@ pub async fn serve(parts: PageParts, stop: CancellationToken) {
         calls,
         ledger,
         config,
-        rules,
         redact,
         logins,
         words,

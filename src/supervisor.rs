@@ -5,14 +5,17 @@
 
 mod boards;
 mod control;
+mod members;
 mod policies;
+mod roster;
 mod runner;
 mod settings_watch;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
@@ -20,13 +23,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::agent::shell::{AgentCommand, AgentContext};
-use crate::agent::{AgentHandle, Counters};
 use crate::config::Settings;
-use crate::fleet::{Fleet, Stand};
+use crate::config::settings::AgentSettings;
+use crate::fleet::Fleet;
 use crate::ledger::LedgerHealth;
-use crate::model::{AgentId, AgentState};
+use crate::model::AgentState;
 use crate::notify::Targets;
-use crate::ops::board::{self, AgentSlot, Board, DaemonPhase};
+use crate::ops::board::{Board, DaemonPhase};
 use crate::ops::control::wire::{ControlCall, PolicyStatus, Reloaded};
 use crate::ops::log::events;
 use crate::ops::service_manager::Notifier;
@@ -34,11 +37,14 @@ use crate::ops::watchdog::Watchdog;
 use crate::page::Logins;
 use crate::policy::Shrunk;
 
+pub use members::hide_keys;
 pub use policies::{Policies, Start};
-pub use settings_watch::Reread;
+pub use roster::last_in_force;
+pub use settings_watch::{ConfigNow, Reread};
 
-/// Pause between the starts of two agents.
-const BETWEEN: Duration = Duration::from_millis(5);
+use members::Members;
+use roster::RosterChange;
+
 /// Interval between texts for `systemctl status`.
 const STATUS_RHYTHM: Duration = Duration::from_secs(5);
 /// Interval between snapshots of the board, if no agent's state changes.
@@ -104,27 +110,21 @@ pub(crate) struct SupervisorShared {
     policies_status: ArcSwap<Vec<PolicyStatus>>,
     around: AgentContext,
     notifier: Notifier,
-    members: Vec<SupervisedAgent>,
+    watchdog: Watchdog,
+    members: Members,
+    /// Held while agents come and go.
+    changing: Mutex<()>,
+    /// Ends all agents.
+    drain: CancellationToken,
+    pace: runner::StartPace,
+    /// Of the next agent's jitter.
+    seed: AtomicU64,
     shadow: bool,
     settings_watch: Arc<settings_watch::SettingsWatch>,
     board: boards::Publisher,
     notify: Targets,
     page: Option<Logins>,
     fleet: Fleet,
-}
-
-/// One agent as the supervisor sees it.
-#[derive(Debug)]
-pub(crate) struct SupervisedAgent {
-    id: AgentId,
-    /// Empty while its task is being (re)started.
-    handle: Arc<ArcSwapOption<AgentHandle>>,
-    /// The agent's counters, which outlive the task.
-    counters: Counters,
-    /// What the agent last published, which also outlives the task.
-    board: AgentSlot,
-    /// Which doorman answers for it.
-    stand: watch::Receiver<Stand>,
 }
 
 impl SupervisorShared {
@@ -137,7 +137,7 @@ impl SupervisorShared {
             let (mut policies, now) = (self.policies.lock().await, self.around.clock.now().wall);
             // Where the ledger cannot be read, that is told already.
             let looked = policies.look_at_heads(&self.around.ledger, now).await;
-            let mut reloaded = policies.reload_all(shrunk, now).await;
+            let mut reloaded = policies.reload_all(shrunk.clone(), now).await;
             if let Err(error) = looked {
                 reloaded.ok = false;
                 reloaded
@@ -150,7 +150,12 @@ impl SupervisorShared {
         let configured = self.settings_watch.clone();
         let read = tokio::task::spawn_blocking(move || configured.reload()).await;
         match read.unwrap_or_else(|error| Err(format!("reading the configuration failed inside doorman: {error}\n"))) {
-            Ok(needs_restart) => reloaded.needs_restart = needs_restart,
+            Ok(ConfigNow { needs_restart, agents }) => {
+                reloaded.needs_restart = needs_restart;
+                if let Some(agents) = agents {
+                    self.take_roster(agents, &shrunk, &mut reloaded).await;
+                }
+            }
             Err(problem) => {
                 reloaded.ok = false;
                 let before = reloaded.problems.take().unwrap_or_default();
@@ -159,7 +164,7 @@ impl SupervisorShared {
         }
         // Before the agents dial with it.
         self.around.net.renew_tls();
-        for member in &self.members {
+        for member in self.members.all().iter() {
             if let Some(handle) = member.handle.load_full() {
                 handle.tell(AgentCommand::RenewKey).await;
             }
@@ -181,6 +186,23 @@ impl SupervisorShared {
         self.notifier.ready();
         self.publish(DaemonPhase::Running);
         reloaded
+    }
+
+    /// Has exactly these agents run, and says in the reply which came and went.
+    async fn take_roster(&self, agents: Vec<AgentSettings>, shrunk: &Shrunk, reloaded: &mut Reloaded) {
+        let RosterChange { added, removed, changed, problems } = self.take_agents(agents, shrunk).await;
+        let policies = self.policies.lock().await.status();
+        reloaded.ok &= problems.is_none() || policies.iter().all(|file| file.problem.is_none());
+        if let Some(problems) = problems {
+            reloaded.problems.get_or_insert_default().push_str(&problems);
+        }
+        (reloaded.agents_added, reloaded.agents_removed, reloaded.agents_changed) = (added, removed, changed);
+        reloaded.policies = policies;
+    }
+
+    /// A seed that no other agent has.
+    fn next_seed(&self) -> u64 {
+        self.seed.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The line of every rules file in `status`; while the files are being loaded, the lines from before.
@@ -253,16 +275,6 @@ pub async fn run(
         page,
         fleet,
     } = parts;
-    let rows = if page.is_some() { board::rows_of_each(settings.agents.len()) } else { 0 };
-    let board = boards::Publisher::new(board, rows);
-    let member = |agent: &crate::config::settings::AgentSettings| SupervisedAgent {
-        id: agent.id.clone(),
-        handle: Arc::default(),
-        counters: Counters::default(),
-        board: board.slot(),
-        stand: fleet.stand_of(agent.id.as_str()),
-    };
-    let members = settings.agents.iter().map(member).collect();
     let policies_status = ArcSwap::from_pointee(policies.status());
     let (policies, settings_watch) = (Mutex::new(policies), Arc::new(settings_watch::SettingsWatch::new(reread)));
     let shared = Arc::new(SupervisorShared {
@@ -271,53 +283,36 @@ pub async fn run(
         policies_status,
         around,
         notifier,
-        members,
+        watchdog,
+        members: Members::default(),
+        changing: Mutex::default(),
+        drain: CancellationToken::new(),
+        pace: runner::StartPace::default(),
+        seed: AtomicU64::new(seed),
         shadow,
         settings_watch,
-        board,
+        board: boards::Publisher::new(board),
         notify,
         page,
         fleet,
     });
-    let drain = CancellationToken::new();
-    let mut agents = JoinSet::new();
-    for (index, settings) in shared.settings.agents.iter().enumerate() {
-        let Some(policy) = shared.policies.lock().await.subscribe(&settings.rules) else { continue };
-        let runner = runner::Runner {
-            settings: settings.clone(),
-            answers: shared.settings.answers,
-            credentials: shared.settings.platform.credentials,
-            around: shared.around.clone(),
-            policy,
-            slot: shared.members[index].handle.clone(),
-            counters: shared.members[index].counters.clone(),
-            board: shared.members[index].board.clone(),
-            watchdog: watchdog.clone(),
-            drain: drain.clone(),
-            stand: shared.members[index].stand.clone(),
-            shadow: shared.shadow,
-            seed: seed.wrapping_add(index as u64),
-            start_after: BETWEEN.saturating_mul(u32::try_from(index).unwrap_or(u32::MAX)),
-        };
-        agents.spawn(runner.run());
-    }
+    shared.start_agents(shared.settings.agents.clone(), &[]).await;
     let mut beside = JoinSet::new();
     beside.spawn(control::take_given(shared.clone()));
-    watch_over(&shared, &watchdog, &mut beside, &mut calls, &mut orders).await;
-    beside.abort_all();
-    drain_agents(&shared, agents, drain, &mut orders).await;
+    watch_over(&shared, &mut beside, &mut calls, &mut orders).await;
+    beside.shutdown().await;
+    drain_agents(&shared, &mut orders).await;
     stop.cancel();
 }
 
 /// The supervisor's loop; ends with the first order to stop.
 async fn watch_over(
     shared: &Arc<SupervisorShared>,
-    watchdog: &Watchdog,
     beside: &mut JoinSet<()>,
     calls: &mut mpsc::Receiver<ControlCall>,
     orders: &mut mpsc::Receiver<SupervisorOrder>,
 ) {
-    let beat = watchdog.register("supervisor", LOOP_BOUND);
+    let beat = shared.watchdog.register("supervisor", LOOP_BOUND);
     let later = |rhythm| interval_at(Instant::now() + rhythm, rhythm);
     let (mut status, mut watch) = (interval(STATUS_RHYTHM), interval(WATCH_RHYTHM));
     let (mut repeat, mut blank) = (later(REPEAT_PROBLEMS_EVERY), later(BLANK_RHYTHM));
@@ -338,7 +333,7 @@ async fn watch_over(
                 Some(SupervisorOrder::Reload) => drop(beside.spawn(async move { drop(shared.reload("signal", Shrunk::Refuse).await) })),
                 Some(SupervisorOrder::Stop) | None => return,
                 #[cfg(any(test, debug_assertions))]
-                Some(SupervisorOrder::Panic(place)) => if let Some(handle) = shared.members.get(place).and_then(|member| member.handle.load_full()) {
+                Some(SupervisorOrder::Panic(place)) => if let Some(handle) = shared.members.all().get(place).and_then(|member| member.handle.load_full()) {
                     handle.tell(AgentCommand::Panic).await;
                 },
             },
@@ -369,28 +364,22 @@ async fn watch_over(
     }
 }
 
-async fn drain_agents(
-    shared: &SupervisorShared,
-    mut agents: JoinSet<()>,
-    drain: CancellationToken,
-    orders: &mut mpsc::Receiver<SupervisorOrder>,
-) {
+async fn drain_agents(shared: &SupervisorShared, orders: &mut mpsc::Receiver<SupervisorOrder>) {
     shared.notifier.stopping();
     shared.publish(DaemonPhase::Draining);
     info!(event = events::DRAINING, "stopping: answers on their way are finished, the rest stays pending");
     let begun = Instant::now();
-    drain.cancel();
+    shared.drain.cancel();
     // The agents limit their drain themselves; this limit is for an agent that hangs.
-    let deadline = begun + shared.settings.timing.drain + Duration::from_secs(2);
+    let deadline = begun + shared.settings.timing.drain + roster::BEYOND_DRAIN;
     loop {
         tokio::select! {
-            ended = agents.join_next() => if ended.is_none() { break },
+            () = shared.members.ended() => break,
             order = orders.recv() => if matches!(order, Some(SupervisorOrder::Stop) | None) { break },
             () = tokio::time::sleep_until(deadline) => break,
         }
     }
-    let left = agents.len();
-    agents.shutdown().await;
+    let left = shared.members.abort().await;
     info!(event = events::DRAINED, agents = left, latency_ms = begun.elapsed().as_secs_f64() * 1e3, "drained");
 }
 

@@ -1,4 +1,4 @@
-//! `doorman reload`: load the rules again.
+//! `doorman reload`: load the rules, and the agents of the configuration, again.
 
 use super::remote::RemoteArgs;
 use super::{CliError, Global, output};
@@ -12,9 +12,10 @@ use crate::ops::control::wire::{ControlOp, Reloaded};
   doorman reload --wait --accept-shrunk   after a list was shortened on purpose
 
 A file that is refused leaves its last good policy in force; `doorman status`
-shows the problem until it is corrected. Without --wait the command ends as soon
-as the daemon has the order; the log shows the result. Exit code 1 with --wait:
-something was refused.")]
+shows the problem until it is corrected. Agents that doorman.toml names now and
+did not before start; those that it names no more end. Without --wait the
+command ends as soon as the daemon has the order; the log shows the result.
+Exit code 1 with --wait: something was refused.")]
 pub struct Args {
     /// Wait until it is done, and fail where anything was refused
     #[arg(long)]
@@ -43,7 +44,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         return match remote.give(&op)? {
             Submitted::Accepted if args.quiet => Ok(0),
             Submitted::Accepted => {
-                output::print("the daemon loads its rules again; `doorman status` and its log show the result\n")?;
+                output::print(
+                    "the daemon loads its rules and its configuration again; `doorman status` and its log show the result\n",
+                )?;
                 Ok(0)
             }
             Submitted::Reply(_) => Err(super::remote::unexpected()),
@@ -73,6 +76,16 @@ fn page(reloaded: &Reloaded) -> String {
             (Some(hash), Some(_)) => format!("{path}: refused; {hash} stays in force\n"),
             (None, _) => format!("{path}: refused; its agents are without rules\n"),
         };
+    }
+    for (agents, word) in [
+        (&reloaded.agents_added, "added"),
+        (&reloaded.agents_removed, "removed"),
+        (&reloaded.agents_changed, "changed, and begun again"),
+    ] {
+        if !agents.is_empty() {
+            let ids: Vec<String> = agents.iter().map(|agent| output::shown(agent.as_str())).collect();
+            page += &format!("agents {word}: {}\n", ids.join(", "));
+        }
     }
     if !reloaded.needs_restart.is_empty() {
         let names: Vec<String> =
@@ -109,14 +122,14 @@ mod tests {
             ],
             needs_restart: vec!["ledger.path".to_owned()],
             problems: Some("x".to_owned()),
+            ..Reloaded::default()
         };
         assert_eq!(
             page(&reloaded),
             "a.toml: 0123456789ab is in force\nb.toml: refused; 0123456789ab stays in force\n\
              c.toml: refused; its agents are without rules\nchanged, and in force after a restart: `ledger.path`\n"
         );
-        let warned =
-            Reloaded { ok: true, policies: Vec::new(), needs_restart: Vec::new(), problems: Some("w".to_owned()) };
+        let warned = Reloaded { ok: true, problems: Some("w".to_owned()), ..Reloaded::default() };
         assert_eq!(page(&warned), "w\n");
     }
 }

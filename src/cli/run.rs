@@ -16,7 +16,7 @@ use crate::ops::signals::{self, Signal, Signals};
 use crate::ops::{harden, log};
 use crate::page::PageWords;
 use crate::secret::Redact;
-use crate::supervisor::{Reread, SupervisorOrder};
+use crate::supervisor::{ConfigNow, Reread, SupervisorOrder};
 use crate::transcript::{RECORD_BYTES_MAX, TranscriptRecorder};
 
 /// The exit code after a signal, at whatever point of the start or the drain it came.
@@ -101,7 +101,10 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     };
     let before = loaded.settings.clone();
     let read = move || match load() {
-        Ok(now) => Ok(config::needs_restart(&before, &now.settings)),
+        Ok(now) => Ok(ConfigNow {
+            needs_restart: config::needs_restart(&before, &now.settings),
+            agents: Some(now.settings.agents),
+        }),
         Err(report) => Err(report.render(false)),
     };
     let reread = Reread { from, read: Box::new(read) };

@@ -149,11 +149,10 @@ pub fn load_text(
     }
 }
 
-/// The settings that differ and are read only at start.
+/// The settings that differ and are read only at start; agents come and go with a reload.
 pub fn needs_restart(before: &Settings, now: &Settings) -> Vec<String> {
     let same = [
         ("platform", before.platform == now.platform),
-        ("agents", before.agents == now.agents),
         ("deciders", before.deciders == now.deciders),
         ("answers", before.answers == now.answers),
         ("ledger", before.ledger == now.ledger),

@@ -27,6 +27,8 @@ const AWAY: &str = "the database has been away for too long, so that others coul
 /// What the thread is told.
 #[derive(Debug)]
 pub enum KeeperOrder {
+    /// These are the leases that this doorman may hold.
+    Names(Arc<[String]>),
     /// The process ends. The reply says whether that is on record.
     Leave(oneshot::Sender<bool>),
 }
@@ -51,6 +53,8 @@ pub struct Keeper {
     leases: Vec<Held>,
     rosters: HashMap<String, HashSet<String>>,
     stands: Stands,
+    /// The leases that this doorman may hold, until that is on record.
+    names: Option<Arc<[String]>>,
 }
 
 impl Keeper {
@@ -91,6 +95,7 @@ impl Keeper {
             leases: Vec::new(),
             rosters: HashMap::new(),
             stands: Stands::default(),
+            names: None,
         }
     }
 
@@ -125,6 +130,7 @@ impl Keeper {
                     let _ = reply.send(left.is_ok());
                     return;
                 }
+                Ok(KeeperOrder::Names(names)) => (self.names, self.look_at) = (Some(names), self.now()),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -175,7 +181,7 @@ impl Keeper {
 
     /// Nobody's, until the next look.
     fn all_are(&self, why: &'static str) {
-        for stand in self.shared.stands.values() {
+        for stand in self.shared.stands().values() {
             say(stand, Stand::Nobody(why));
         }
     }
@@ -191,6 +197,10 @@ impl Keeper {
     }
 
     fn look_now(&mut self) -> Result<(), LedgerError> {
+        if let Some(names) = &self.names {
+            self.members.take_names(names)?;
+            self.names = None;
+        }
         let mut members = self.members.look()?;
         let now = self.now();
         let me = self.members.me();
@@ -228,10 +238,12 @@ impl Keeper {
     /// Says of each lease whose it is.
     fn share(&mut self, members: &[Member], me: &str, now: Mono) {
         let looked = Looked { members, leases: &self.leases, rosters: &self.rosters, me, now };
-        let names = self.shared.stands.keys().map(String::as_str);
+        let stands = self.shared.stands();
+        let names = stands.keys().map(String::as_str);
         for (name, stand) in self.stands.look(&looked, &self.core, names) {
-            say(&self.shared.stands[name], stand);
+            say(&stands[name], stand);
         }
+        drop(stands);
         let mine = |lease: &&Held| lease.holder.as_deref() == Some(me) && lease.name != MESSAGES;
         self.board.held = self.leases.iter().filter(mine).count() as u64;
         self.board.members = members.iter().filter(|member| member.state == MemberState::Up).count() as u64;

@@ -2,6 +2,7 @@
 //! Scrapes, health checks and pages read it. They never ask an agent, so they cannot delay an answer.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use crate::clock::Mono;
-use crate::model::AgentState;
+use crate::model::{AgentId, AgentState};
 use crate::ops::control::wire::{AgentStatus, ConfigurationStatus, NotifyStatus, PendingRow, PolicyStatus};
 use crate::policy::RuleName;
 use crate::policy::ask::AskFault;
@@ -68,6 +69,8 @@ pub struct Board {
     pub notify: Vec<NotifyStatus>,
     /// The counters of all agents, added up since the start.
     pub counters: BTreeMap<&'static str, u64>,
+    /// Each agent's rules file.
+    pub rules: Arc<Vec<(AgentId, PathBuf)>>,
 }
 
 /// This doorman among those that share its database.

@@ -163,7 +163,8 @@ fn file(page: &RunningPage, reader: &LedgerReader, matches: &Matches, status: Po
     let Some(policy) = policy::load_texts(status.path.as_ref(), &texts).policy else {
         return RulesFileView { status, rules: Vec::new(), why: Some("this doorman cannot read them".to_owned()) };
     };
-    let agents: Vec<_> = page.rules.iter().filter(|(_, path)| path.display().to_string() == status.path).collect();
+    let of_agents = page.board.borrow().rules.clone();
+    let agents: Vec<_> = of_agents.iter().filter(|(_, path)| path.display().to_string() == status.path).collect();
     let mut rules: Vec<RuleRow> = policy
         .rules
         .iter()

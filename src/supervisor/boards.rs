@@ -1,6 +1,5 @@
 //! Builds the board from what the agents published, and publishes it. Never asks an agent.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,8 +20,6 @@ pub(super) const BETWEEN: Duration = Duration::from_millis(100);
 pub(super) struct Publisher {
     board: watch::Sender<Arc<Board>>,
     bell: Arc<Notify>,
-    /// Most pending requests that each agent hands out.
-    rows: usize,
     kept: Mutex<BoardMemory>,
 }
 
@@ -38,13 +35,13 @@ struct BoardMemory {
 }
 
 impl Publisher {
-    pub(super) fn new(board: watch::Sender<Arc<Board>>, rows: usize) -> Self {
-        Self { board, bell: Arc::default(), rows, kept: Mutex::default() }
+    pub(super) fn new(board: watch::Sender<Arc<Board>>) -> Self {
+        Self { board, bell: Arc::default(), kept: Mutex::default() }
     }
 
-    /// A slot in which one agent publishes its state.
-    pub(super) fn slot(&self) -> AgentSlot {
-        AgentSlot::ringing(self.bell.clone(), self.rows)
+    /// A slot in which one agent publishes its state, and at most so many of its pending requests.
+    pub(super) fn slot(&self, rows: usize) -> AgentSlot {
+        AgentSlot::ringing(self.bell.clone(), rows)
     }
 
     /// Waits until an agent's state has changed.
@@ -80,22 +77,18 @@ impl SupervisorShared {
         };
         kept.phase = kept.phase.max(phase);
         kept.last = Some(Instant::now());
-        let mut counters: BTreeMap<&'static str, u64> = BTreeMap::new();
-        for member in &self.members {
-            for (name, count) in member.counters.all() {
-                *counters.entry(name).or_default() += count;
-            }
-        }
-        let starting = |member: &super::SupervisedAgent| Arc::new(AgentBoard::without_task(self.starting(member)));
-        let agents = self.members.iter().map(|member| member.board.latest().unwrap_or_else(|| starting(member)));
+        let members = self.members.all();
+        let starting =
+            |member: &super::members::SupervisedAgent| Arc::new(AgentBoard::without_task(self.starting(member)));
+        let agents = members.iter().map(|member| member.board.latest().unwrap_or_else(|| starting(member)));
         let agents: Vec<Arc<AgentBoard>> = agents.collect();
         let reached = |agent: &&Arc<AgentBoard>| {
             matches!(agent.status.state, AgentState::Live | AgentState::Polling | AgentState::Yielded)
         };
         let fleet = self.fleet.board();
         if let Some(fleet) = &fleet {
-            let members = u32::try_from(fleet.members).unwrap_or(u32::MAX).max(1);
-            let part = (self.settings.fleet.dials_per_second / members).max(1);
+            let doormen = u32::try_from(fleet.members).unwrap_or(u32::MAX).max(1);
+            let part = (self.settings.fleet.dials_per_second / doormen).max(1);
             self.around.net.limit_calls(part.min(self.settings.platform.calls_per_second_max));
         }
         self.fleet.reached(agents.iter().filter(reached).count() as u64);
@@ -107,7 +100,8 @@ impl SupervisorShared {
             ledger_blocked: kept.blocked.clone(),
             fleet,
             notify: self.notify.status(),
-            counters,
+            counters: self.members.counters(),
+            rules: self.members.rules(),
         }));
     }
 }

@@ -5,7 +5,8 @@ mod given;
 mod others;
 mod revoking;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -14,7 +15,8 @@ use tokio::time::timeout;
 pub(super) use given::take_given;
 use others::{FoundGuest, FoundRequest};
 
-use super::{SupervisedAgent, SupervisorShared};
+use super::SupervisorShared;
+use super::members::SupervisedAgent;
 use crate::agent::shell::AgentCommand;
 use crate::agent::{OpOutcome, PersonCommand};
 use crate::ledger::{LedgerAddress, LedgerHealth};
@@ -130,9 +132,10 @@ impl SupervisorShared {
     }
 
     /// The members that are meant: this one, or all.
-    fn chosen(&self, agent: Option<&AgentId>) -> Result<Vec<&SupervisedAgent>, OpError> {
-        let chosen: Vec<&SupervisedAgent> =
-            self.members.iter().filter(|member| agent.is_none_or(|agent| member.id == *agent)).collect();
+    fn chosen(&self, agent: Option<&AgentId>) -> Result<Vec<Arc<SupervisedAgent>>, OpError> {
+        let all = self.members.all();
+        let chosen: Vec<Arc<SupervisedAgent>> =
+            all.iter().filter(|member| agent.is_none_or(|agent| member.id == *agent)).cloned().collect();
         match agent {
             Some(agent) if chosen.is_empty() => {
                 Err(error("no-agent", format!("no agent `{agent}` is configured: `doorman status` lists them")))
@@ -142,9 +145,8 @@ impl SupervisorShared {
     }
 
     pub(super) async fn status(&self) -> DaemonStatus {
-        let mut counters: BTreeMap<String, u64> = BTreeMap::new();
         let mut agents = Vec::new();
-        for member in &self.members {
+        for member in self.members.all().iter() {
             let asked = match member.handle.load_full() {
                 Some(handle) => handle.ask(AgentCommand::Status).await,
                 None => None,
@@ -153,10 +155,8 @@ impl SupervisorShared {
                 Some(status) => agents.push(status),
                 None => agents.push(self.without_task(member)),
             }
-            for (name, count) in member.counters.all() {
-                *counters.entry(name.to_owned()).or_default() += count;
-            }
         }
+        let counters = self.members.counters().into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
         let ledger = match &*self.around.ledger.health().borrow() {
             LedgerHealth::Ok => "ok".to_owned(),
             LedgerHealth::Blocked { why, .. } => format!("blocked: {why}"),
@@ -192,9 +192,9 @@ impl SupervisorShared {
                 row.stage = "shadow".to_owned();
             }
         }
-        let unknown = |member: &&SupervisedAgent, why: String| UnknownAgent { agent: member.id.clone(), why };
+        let unknown = |member: &SupervisedAgent, why: String| UnknownAgent { agent: member.id.clone(), why };
         let without_task = self.chosen(agent)?.into_iter().filter(|member| member.handle.load().is_none());
-        let (others, starting): (Vec<&SupervisedAgent>, Vec<&SupervisedAgent>) =
+        let (others, starting): (Vec<Arc<SupervisedAgent>>, Vec<Arc<SupervisedAgent>>) =
             without_task.partition(|member| self.is_elsewhere(member));
         let starting = starting.iter().map(|member| unknown(member, self.without_task(member).why));
         let mut pending = PendingList { requests: Vec::new(), unknown: starting.collect(), more: 0 };
@@ -287,7 +287,7 @@ impl SupervisorShared {
             let ids = handle.ask(|reply| AgentCommand::Find { target, reply }).await.unwrap_or_default();
             found.extend(ids.into_iter().map(|id| FoundRequest::Here(handle.clone(), id)));
         }
-        let others: Vec<&SupervisedAgent> = chosen.into_iter().filter(|member| self.is_elsewhere(member)).collect();
+        let others: Vec<Arc<SupervisedAgent>> = chosen.into_iter().filter(|member| self.is_elsewhere(member)).collect();
         let (there, more) = self.recorded(&others, Some(&meant)).await?;
         if more > 0 {
             return Err(error("ambiguous", "it could be very many requests: say which by its id, or of which agent"));
@@ -326,7 +326,8 @@ impl SupervisorShared {
             found.extend(ids.into_iter().map(|id| FoundGuest::Here(handle.clone(), id)));
         }
         if let Some(handle) = meant.handle() {
-            let others: Vec<&SupervisedAgent> = chosen.into_iter().filter(|member| self.is_elsewhere(member)).collect();
+            let others: Vec<Arc<SupervisedAgent>> =
+                chosen.into_iter().filter(|member| self.is_elsewhere(member)).collect();
             let agents = self.recorded_guests(&others, &handle).await?;
             found.extend(agents.into_iter().map(|agent| FoundGuest::There(agent, handle.clone())));
         }
@@ -346,7 +347,7 @@ impl SupervisorShared {
         for_a_time: bool,
     ) -> Result<OpError, OpError> {
         let mut rows = self.rows(agent).await?;
-        let others: Vec<&SupervisedAgent> =
+        let others: Vec<Arc<SupervisedAgent>> =
             self.chosen(agent)?.into_iter().filter(|member| self.is_elsewhere(member)).collect();
         rows.extend(self.recorded(&others, None).await?.0);
         if let Some(message) = finding::not_typed(target, &rows) {
@@ -415,7 +416,8 @@ impl SupervisorShared {
         let agents: BTreeSet<&AgentId> = meant.map(|row| &row.agent).collect();
         let mut agents = agents.into_iter();
         // The board does not have all rows: if only one agent is meant, the agent itself is asked.
-        let (one, more) = match &self.chosen(agent)?[..] {
+        let chosen = self.chosen(agent)?;
+        let (one, more) = match &chosen[..] {
             [only] => (Some(&only.id), None),
             _ => (agents.next(), agents.next()),
         };
@@ -425,7 +427,7 @@ impl SupervisorShared {
         }
         let handle = self.chosen(one)?.into_iter().find(|member| one == Some(&member.id));
         let Some(handle) = handle.and_then(|member| member.handle.load_full()) else {
-            let others = self.members.iter().filter(|member| self.is_elsewhere(member)).count();
+            let others = self.members.all().iter().filter(|member| self.is_elsewhere(member)).count();
             let beside = match others {
                 0 => "",
                 _ => "; of an agent that another doorman holds, say which with `--agent`",
@@ -459,7 +461,7 @@ impl SupervisorShared {
             }
         }
         let others = chosen.into_iter().filter(|member| self.is_elsewhere(member));
-        let to_holder = |member: &SupervisedAgent| {
+        let to_holder = |member: Arc<SupervisedAgent>| {
             let agent = Some(member.id.clone());
             let op = if op == PersonCommand::Pause { ControlOp::Pause { agent } } else { ControlOp::Resume { agent } };
             (member.id.clone(), op)

@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use crate::config::settings::{PUSHED, pushed_name};
 use crate::diagnostics::Severity;
 use crate::ledger::{Ledger, LedgerError, pushed};
+use crate::model::AgentId;
 use crate::ops::control::wire::{PolicyStatus, Reloaded};
 use crate::ops::log::events;
 use crate::policy::load::{self, FileStamp};
@@ -144,6 +145,25 @@ impl Policies {
         Ok(())
     }
 
+    /// Whether this file is in use.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        self.files.contains_key(path)
+    }
+
+    /// Uses what was loaded, too.
+    pub(super) fn take_over(&mut self, more: Policies) {
+        self.files.extend(more.files);
+    }
+
+    /// Forgets the files that none of these agents has.
+    pub(super) fn forget_all_but(&mut self, rules: &[(AgentId, PathBuf)]) {
+        let used: BTreeSet<&PathBuf> = rules.iter().map(|(_, path)| path).collect();
+        for (_, file) in self.files.extract_if(.., |path, _| !used.contains(path)) {
+            retire(file.in_force.send_replace(None));
+            retire(file.last);
+        }
+    }
+
     fn pushed(&self) -> impl Iterator<Item = (String, &RulesFile)> {
         self.files.iter().filter_map(|(path, file)| Some((pushed_name(path)?.to_owned(), file)))
     }
@@ -187,7 +207,7 @@ impl Policies {
             }
         }
         let problems = (!problems.is_empty()).then_some(problems);
-        Reloaded { ok, policies: self.status(), needs_restart: Vec::new(), problems }
+        Reloaded { ok, policies: self.status(), problems, ..Reloaded::default() }
     }
 
     /// Checks the files, and puts those in force that changed and have not changed since the last check. A policy in

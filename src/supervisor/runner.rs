@@ -1,11 +1,12 @@
 //! Keeps one agent running: starts its task from the ledger, and again after a panic.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use fastrand::Rng;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -29,6 +30,8 @@ use crate::policy::Policy;
 /// First wait before an agent whose task ended is started again; each further wait is twice as long. A wait varies by
 /// up to a tenth, so that agents that failed together do not start together.
 const RESTART_MIN: Duration = Duration::from_secs(1);
+/// Pause between the starts of two agents.
+const BETWEEN: Duration = Duration::from_millis(5);
 /// Longest such wait. A task that ran for this long resets the waits to the first.
 const RESTART_MAX: Duration = Duration::from_secs(60);
 
@@ -39,6 +42,23 @@ enum TaskFailure {
     Unreadable(LedgerError),
     /// Another doorman answers for it, or may do so by now: this one let go of everything at once.
     NotOurs(Stand),
+}
+
+/// Agents that start at once start one after the other, at the pace at which they dial. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct StartPace(Arc<Mutex<Option<Instant>>>);
+
+impl StartPace {
+    /// Waits for a turn of one's own.
+    async fn turn(&self) {
+        let at = {
+            let (mut next, now) = (self.0.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+            let at = next.map_or(now, |next| next.max(now));
+            *next = Some(at + BETWEEN);
+            at
+        };
+        tokio::time::sleep_until(at).await;
+    }
 }
 
 /// How long to wait before the next start, after this many earlier failures in a row.
@@ -62,8 +82,8 @@ pub(super) struct Runner {
     pub(super) stand: watch::Receiver<Stand>,
     pub(super) shadow: bool,
     pub(super) seed: u64,
-    /// Agents start one after the other, at the pace at which they dial.
-    pub(super) start_after: Duration,
+    /// Agents start one after the other.
+    pub(super) pace: StartPace,
 }
 
 impl Runner {
@@ -76,9 +96,9 @@ impl Runner {
         while self.is_ours().await {
             tokio::select! {
                 () = self.drain.cancelled() => return,
-                () = tokio::time::sleep(self.start_after) => {}
+                () = self.pace.turn() => {}
             }
-            let begun = tokio::time::Instant::now();
+            let begun = Instant::now();
             let ended = self.live(seed).await;
             self.slot.store(None);
             let failure = match ended {

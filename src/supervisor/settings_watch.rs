@@ -1,19 +1,29 @@
-//! `doorman.toml` while the daemon runs. Every reload reads it again and reports which changes need a restart, but
-//! applies none of them. A problem in the file is stored here, and reported until a reload finds it corrected.
+//! `doorman.toml` while the daemon runs. Every reload reads it again. Its agents come and go (`super::roster`); of everything else
+//! it is reported what needs a restart. A problem in the file is stored here, and reported until a reload finds it corrected.
 
 use std::sync::{Mutex, PoisonError};
 
 use tracing::error;
 
+use crate::config::settings::AgentSettings;
 use crate::ops::control::wire::ConfigurationStatus;
 use crate::ops::log::events;
 
-/// Reads the configuration again and names the settings that changed and need a restart; or says what is wrong with it.
+/// What a reload finds in the configuration.
+#[derive(Debug, Default)]
+pub struct ConfigNow {
+    /// The settings that changed and need a restart, by name.
+    pub needs_restart: Vec<String>,
+    /// The agents; `None`: those that there are.
+    pub agents: Option<Vec<AgentSettings>>,
+}
+
+/// Reads the configuration again; or says what is wrong with it.
 pub struct Reread {
     /// Where it is read from, for people.
     pub from: String,
     /// Reads it.
-    pub read: Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>,
+    pub read: Box<dyn Fn() -> Result<ConfigNow, String> + Send + Sync>,
 }
 
 impl std::fmt::Debug for Reread {
@@ -36,7 +46,7 @@ impl SettingsWatch {
     }
 
     /// Reads it again, and tells what is wrong with it.
-    pub(super) fn reload(&self) -> Result<Vec<String>, String> {
+    pub(super) fn reload(&self) -> Result<ConfigNow, String> {
         let read = (self.reread.read)();
         *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = read.as_ref().err().cloned();
         self.repeat_problems();
@@ -81,7 +91,8 @@ mod tests {
     fn what_is_wrong_is_said_again_until_it_is_corrected() {
         let corrected = Arc::new(AtomicBool::new(false));
         let now = corrected.clone();
-        let read = move || if now.load(Ordering::Relaxed) { Ok(Vec::new()) } else { Err("no such key".to_owned()) };
+        let read =
+            move || if now.load(Ordering::Relaxed) { Ok(ConfigNow::default()) } else { Err("no such key".to_owned()) };
         let watch = SettingsWatch::new(Reread { from: "doorman.toml".to_owned(), read: Box::new(read) });
         let sink = Arc::new(Mutex::new(Vec::new()));
         let look = layer(Look::Json, sink.clone(), Redact::default(), Clock::start());

@@ -176,8 +176,8 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
                     since: None,
                     problem: problem.clone(),
                 }],
-                needs_restart: Vec::new(),
                 problems: problem,
+                ..Reloaded::default()
             }))
         }
         ControlOp::Doubts { .. } => Ok(OpReply::Doubts(DoubtList { doubts: Vec::new() })),

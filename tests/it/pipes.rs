@@ -69,7 +69,7 @@ const ROWS: &str = "INSERT INTO agent (id) VALUES ('a0000000-0000-4000-8000-0000
         SELECT 1, 'contact-' || n, 'owner-' || n, 'owner-' || n, 'user', n * 1000000 FROM k;
     INSERT INTO contact_owner (contact, owner, agent, at) SELECT n, owner, agent, added_at FROM contact;";
 
-async fn until(what: &str, mut so: impl FnMut() -> bool) {
+pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
         assert!(begun.elapsed() < TIME, "never: {what}");

@@ -1,6 +1,7 @@
 //! Rules and lists that change while they are in force: which changes are accepted, which are refused, and what stays
 //! in force.
 
+mod agents;
 mod daemon;
 mod settings_changed;
 mod watched;

@@ -80,6 +80,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "page",
             "phoenix",
             "policy",
+            "secret",
         ],
     ),
     (
@@ -91,7 +92,6 @@ const ROOMS: &[(&str, &[&str])] = &[
             "decider",
             "fleet",
             "ledger",
-            "model",
             "notify",
             "ops",
             "page",

@@ -37,6 +37,11 @@ fn key(agent: usize) -> String {
     format!("key-of-agent-number-{agent}")
 }
 
+/// An agent in a configuration.
+fn described(n: usize, id: &str) -> String {
+    format!("[[agents]]\nid = \"{id}\"\napi_key_file = \"{n}.key\"\nrules = \"rules.toml\"\n")
+}
+
 impl Doormen {
     pub async fn of(agents: usize, database: &Database) -> Self {
         Self::at([127, 0, 0, 1].into(), agents, database).await
@@ -73,7 +78,7 @@ impl Doormen {
         let mut text = format!("[platform]\nurl = \"http://{platform}\"\n");
         for (n, id) in self.agents.iter().enumerate() {
             std::fs::write(dir.join(format!("{n}.key")), key(n)).unwrap();
-            let _ = write!(text, "[[agents]]\nid = \"{id}\"\napi_key_file = \"{n}.key\"\nrules = \"rules.toml\"\n");
+            text.push_str(&described(n, id));
         }
         let ttl = self.ttl;
         let _ = write!(
@@ -85,6 +90,16 @@ impl Doormen {
         );
         std::fs::write(dir.join("doorman.toml"), text).unwrap();
         dir
+    }
+
+    /// This doorman's configuration names this agent no more.
+    pub fn forget(&self, name: &str, agent: &str) {
+        let path = self.dir.path().join(name).join("doorman.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let n = self.agents.iter().position(|id| id == agent).unwrap();
+        let without = text.replace(&described(n, agent), "");
+        assert_ne!(without, text, "{agent} was not named");
+        std::fs::write(path, without).unwrap();
     }
 
     /// A file beside the doormen's.

@@ -80,6 +80,39 @@ pub async fn three_share(database: &Database) {
     doormen.judge(database).await;
 }
 
+/// An agent is taken out of one doorman's configuration, and put back, while both run: the other one has it meanwhile.
+pub async fn agents_come_and_go(database: &Database) {
+    let doormen = Doormen::of(2, database).await;
+    let a = doormen.start("a");
+    doormen.have(database, &["a"], &[2]).await;
+    let b = doormen.start("b");
+    doormen.have(database, &["a", "b"], &[1, 1]).await;
+    doormen.ask(3);
+    let moved = doormen.holders(database).await["b"][0].clone();
+    doormen.forget("b", &moved);
+    let (code, out, err) = doormen.cli("b", &["reload", "--wait", "--json"]).await;
+    assert!(code == 0 && out.contains(&format!("\"agents_removed\":[\"{moved}\"]")), "{out}{err}");
+    let is_at = async |name: &str| doormen.holders(database).await.get(name).is_some_and(|held| held.contains(&moved));
+    doormen.until("the other one has it", async || is_at("a").await).await;
+    doormen.ask(3);
+    doormen.all_decided_soon().await;
+    // The only one that may have it does not give it away.
+    doormen.have(database, &["a", "b"], &[1, 1]).await;
+    assert!(is_at("a").await, "b does not name it");
+    // One that is new to both.
+    doormen.files("b", RULES, "");
+    let (code, out, err) = doormen.cli("b", &["reload", "--wait", "--json"]).await;
+    assert!(code == 0 && out.contains(&format!("\"agents_added\":[\"{moved}\"]")), "{out}{err}");
+    doormen.ask(3);
+    doormen.all_decided_soon().await;
+    a.kill().await;
+    doormen.have(database, &["b"], &[2]).await;
+    doormen.ask(3);
+    doormen.all_decided_soon().await;
+    b.stop().await.unwrap();
+    doormen.judge(database).await;
+}
+
 /// One stops itself at a named point, is taken for dead, and wakes. The other has opposite rules: whatever is decided twice shows.
 pub async fn stops_at(database: &Database, point: &str) {
     let doormen = Doormen::of(2, database).await;

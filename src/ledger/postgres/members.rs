@@ -155,6 +155,23 @@ impl Members {
         Ok(())
     }
 
+    /// These are the leases that this member may hold, from now on and in each life that follows.
+    ///
+    /// # Errors
+    /// The database cannot be asked: to be said again.
+    pub fn take_names(&mut self, names: &Arc<[String]>) -> Result<(), LedgerError> {
+        self.joining.names = Arc::clone(names);
+        let me = self.me();
+        let (hash, names) = roster_of(names);
+        self.ask(|connection| {
+            // Each alone: a roster that nobody has is no harm.
+            connection.prepare_cached(NEW_ROSTER)?.execute(params![hash, names])?;
+            let sql = "UPDATE member SET roster = ?2 WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute(params![me.as_str(), hash])?;
+            Ok(())
+        })
+    }
+
     /// This process ends. Its leases stay in its name: the next start takes them at once, and the others after a moment.
     ///
     /// # Errors
@@ -201,6 +218,8 @@ impl Members {
     }
 }
 
+const NEW_ROSTER: &str = "INSERT INTO roster (hash, names) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+
 const COLUMNS: &str =
     "m.id, m.instance, m.name, m.version, m.beat, m.state, m.weight, m.agents_max, m.ttl_ms, m.roster, m.reached,
     m.joined_at, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) - m.beat_at";
@@ -244,9 +263,7 @@ pub(super) fn join(session: &DatabaseSession, address: &Address, joining: &NewMe
     let joined = (|| -> sql::Result<()> {
         session.begin("BEGIN")?;
         let (hash, names) = roster_of(&joining.names);
-        connection
-            .prepare_cached("INSERT INTO roster (hash, names) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-            .execute(params![hash, names])?;
+        connection.prepare_cached(NEW_ROSTER)?.execute(params![hash, names])?;
         let sql = format!(
             "INSERT INTO member (id, instance, name, version, state, weight, agents_max, ttl_ms, roster, joined_at, beat_at)
              VALUES (?1, ?2, ?3, ?4, 'up', ?5, ?6, ?7, ?8, {NOW}, {NOW})"
@@ -287,9 +304,7 @@ pub fn take_all(session: &DatabaseSession) -> sql::Result<()> {
     let (hash, names) = roster_of(&[]);
     let done = (|| {
         session.begin("BEGIN")?;
-        connection
-            .prepare_cached("INSERT INTO roster (hash, names) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-            .execute(params![hash, names])?;
+        connection.prepare_cached(NEW_ROSTER)?.execute(params![hash, names])?;
         let sql = format!(
             "INSERT INTO member (id, instance, name, version, state, weight, agents_max, ttl_ms, roster, joined_at, beat_at)
              VALUES (?1, ?1, ?1, '', 'up', 1, 0, 9223372036854, ?2, {NOW}, {NOW}) ON CONFLICT (id) DO UPDATE SET state = 'up'"

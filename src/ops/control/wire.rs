@@ -480,7 +480,7 @@ impl AnswerDone {
 }
 
 /// To [`ControlOp::Reload`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Reloaded {
     /// Whether everything was accepted (or was unchanged).
     pub ok: bool,
@@ -488,6 +488,15 @@ pub struct Reloaded {
     pub policies: Vec<PolicyStatus>,
     /// Settings that changed and need a restart, by name.
     pub needs_restart: Vec<String>,
+    /// Agents that the configuration names now, and did not before.
+    #[serde(default)]
+    pub agents_added: Vec<AgentId>,
+    /// Agents that it names no more.
+    #[serde(default)]
+    pub agents_removed: Vec<AgentId>,
+    /// Agents that began again, since the configuration says something else of them.
+    #[serde(default)]
+    pub agents_changed: Vec<AgentId>,
     /// All errors and warnings, rendered.
     pub problems: Option<String>,
 }

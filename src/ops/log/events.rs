@@ -140,6 +140,9 @@ events! {
     CLOCK_SOUND = "clock_sound", INFO, [], "this machine's clock is right again";
     RELOAD_STARTED = "reload_started", INFO, ["by"], "a reload began: by a signal, a person or `watch`";
     RELOADED = "reloaded", INFO or ERROR, ["ok", "policies", "needs_restart", "latency_ms"], "a reload ended; an error if something was refused";
+    AGENT_ADDED = "agent_added", INFO, [], "the configuration names an agent that it did not name before: it starts";
+    AGENT_REMOVED = "agent_removed", INFO, [], "the configuration names an agent no more: what it had begun is finished, its connection is closed, and what waits for it stays on record";
+    AGENT_CHANGED = "agent_changed", INFO, [], "the configuration says something else of an agent: it began again";
     METRICS_LISTENING = "metrics_listening", INFO, ["address"], "metrics and health are served at this address";
     METRICS_REFUSED = "metrics_refused", WARN, ["address", "why"], "metrics and health cannot be served at `metrics.listen`, which is tried again every 30 s, or at a port that was handed over";
     PAGE_LISTENING = "page_listening", INFO, ["address"], "the page is served at this address or socket";

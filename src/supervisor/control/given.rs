@@ -96,7 +96,7 @@ impl SupervisorShared {
             }
             Err(problem) => return Some((agent, Err(format!("this doorman does not understand it: {problem}")))),
         };
-        let task = self.members.iter().find(|member| member.id == agent)?.handle.load_full()?;
+        let task = self.members.of(&agent)?.handle.load_full()?;
         if !self.is_ours(&agent) {
             return None;
         }
@@ -108,7 +108,7 @@ impl SupervisorShared {
 
     /// Whether this doorman holds the agent, and does not give it away just now.
     fn is_ours(&self, agent: &AgentId) -> bool {
-        self.members.iter().any(|member| member.id == *agent && *member.stand.borrow() == Stand::Ours)
+        self.members.of(agent).is_some_and(|member| *member.stand.borrow() == Stand::Ours)
     }
 
     /// Takes it, does it, and replies. `false`: it was not done, or not whole, and may be taken again.

@@ -16,7 +16,8 @@ use crate::ledger::read::{OpenRequest, WantedOpen};
 use crate::model::{AgentId, Handle, Person, PersonTarget, RequestId};
 use crate::ops::control::wire::{ControlOp, OpError, OpReply, PendingRow};
 
-use super::super::{SupervisedAgent, SupervisorShared};
+use super::super::SupervisorShared;
+use super::super::members::SupervisedAgent;
 
 /// A holder must take a command within two times `fleet.ttl`, which is longer than a takeover; but never later than this.
 const TAKE_MAX: Duration = Duration::from_secs(60);
@@ -73,7 +74,7 @@ impl SupervisorShared {
     /// or all.
     pub(super) async fn recorded(
         &self,
-        others: &[&SupervisedAgent],
+        others: &[Arc<SupervisedAgent>],
         target: Option<&PersonTarget>,
     ) -> Result<(Vec<PendingRow>, u64), OpError> {
         if others.is_empty() {
@@ -96,7 +97,7 @@ impl SupervisorShared {
     /// The agents elsewhere that let somebody with this handle in for a time.
     pub(super) async fn recorded_guests(
         &self,
-        others: &[&SupervisedAgent],
+        others: &[Arc<SupervisedAgent>],
         handle: &Handle,
     ) -> Result<Vec<AgentId>, OpError> {
         if others.is_empty() {

@@ -18,14 +18,13 @@ impl SupervisorShared {
     /// platform's message.
     pub(super) async fn revoke(&self, contacts: Vec<ChosenContact>, person: &Person) -> Result<OpReply, OpError> {
         let mut revoked = Revoked::default();
-        let elsewhere = |chosen: &ChosenContact| {
-            self.members.iter().any(|member| member.id == chosen.agent && self.is_elsewhere(member))
-        };
+        let elsewhere =
+            |chosen: &ChosenContact| self.members.of(&chosen.agent).is_some_and(|member| self.is_elsewhere(&member));
         let (there, here): (Vec<_>, Vec<_>) = contacts.into_iter().partition(elsewhere);
         self.revoke_there(there, person, &mut revoked).await;
         for ChosenContact { agent, contact, handle } in here {
             let shown = handle.map_or_else(|| contact.to_string(), |handle| StrangerText::new(&handle).to_string());
-            let Some(member) = self.members.iter().find(|member| member.id == agent) else {
+            let Some(member) = self.members.of(&agent) else {
                 revoked.failed.push(format!("{shown}: no agent `{agent}` is configured"));
                 continue;
             };
