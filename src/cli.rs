@@ -98,7 +98,7 @@ enum TopCommand {
     Status(status::Args),
     /// Tell by the exit status whether the running daemon is alive
     Health(health::Args),
-    /// Show which requests are pending
+    /// Show the requests that are pending
     Pending(pending::Args),
     /// List doubts: what doorman may have missed, so that requests stay pending
     Doubts(doubts::Args),
@@ -119,14 +119,14 @@ enum TopCommand {
     Contacts(contacts::Args),
     /// Show which contacts the rules would not let in today
     Audit(audit::Args),
-    /// Remove contacts, after it has shown them
+    /// Show contacts, ask, and remove them
     Revoke(revoke::Args),
     /// Change a list of the rules, and load it
     List(list::Args),
     /// Show what was decided, and why
     #[command(visible_alias = "logs")]
     History(history::Args),
-    /// Show who gets a message when somebody waits, and try it
+    /// Show where doorman sends messages to people, and try it
     Notify(notify::Args),
     /// Let somebody log in to the page, or log them out
     Page(page::Args),
@@ -140,7 +140,7 @@ enum TopCommand {
     Resume(pause::Args),
     /// Show the doormen that share a database, and which take agents
     Fleet(fleet::Args),
-    /// Inspect the ledger file, or begin a new one
+    /// Inspect, check, copy or replace the ledger
     Ledger(ledger::Args),
     /// Print a shell's completion script
     Completions(completions::Args),

@@ -22,9 +22,10 @@ use crate::ops::control::wire::{AnswerDone, ControlOp, PendingList, PendingRow};
   doorman approve @ann --remember friends   and put the handle on a list
   doorman approve @carol --for 2h       a guest: removed again after that
 
-Said again of a guest who is let in already, by handle, `--for` counts from now,
-and without `--for` the guest stays for good. `doorman revoke` ends it at once.
-Whoever was let in for good gets no end: revoke, and approve the next request.
+To move the end of a guest who is a contact already, approve the handle again:
+`--for` counts from now, and without `--for` the guest stays for good. `doorman
+revoke` removes the contact at once. A contact that was approved without an end
+gets none: revoke it, and approve the next request with `--for`.
 
 What begins with `@` is a handle, and a UUID is an id. Anything else is a handle
 or the beginning of an id; if that could be two requests, nothing is done. The
@@ -35,10 +36,10 @@ the platform refused; 69 no daemon.")]
 pub struct ApproveArgs {
     #[command(flatten)]
     whom: Args,
-    /// For so long: then the contact is removed (`2h`, `7d`); else for good
+    /// How long the contact stays, such as `2h` or `7d`; else for good
     #[arg(long = "for", value_name = "TIME", conflicts_with = "remember", value_parser = length)]
     lasts: Option<SignedDuration>,
-    /// Then put the handle on this list of the rules, and load it
+    /// Then put the handle on this list of the rules, and load the list
     #[arg(long, value_name = "LIST", conflicts_with = "all", add = completions::lists())]
     remember: Option<String>,
 }
@@ -75,7 +76,7 @@ pub struct Args {
     /// One JSON object a request
     #[arg(long)]
     json: bool,
-    /// Print nothing where all went well
+    /// Print nothing if all went well
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
     #[command(flatten)]

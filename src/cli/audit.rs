@@ -20,14 +20,14 @@ use crate::policy::audit::Audit;
   doorman revoke --audit --dry-run    whom a reject rule certainly matches
 
 A contact is judged by its handle alone, as a request without text. Windows,
-ages, limits, waits and pauses do not speak against a contact. A contact cannot
-be evaluated where it depends on its text, its name or its past whether the
-rules let it in; such a contact is never revoked.
+ages, limits, waits and pauses do not count against a contact. If the rules need
+its text, its name or its past, the contact cannot be evaluated, and `doorman
+revoke --audit` does not remove it.
 
 Exit status: 0 no contact is against the rules, 1 some are, 74 the ledger cannot
 be read, 78 the rules are refused.")]
 pub struct Args {
-    /// By these rules; else by those in force
+    /// Use these rules; else those in force
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     /// Show also the contacts that the rules approve

@@ -33,11 +33,11 @@ const HANDLE_CHARS: usize = 60;
   doorman contacts --rule friends         whom this rule let in
   doorman contacts --matching 'acme/*' --json | jq -r .handle
 
-A contact is not by doorman where the owner, the agent itself or the platform
-made it, or where it was there before doorman. ENDS says when a contact is
-removed again. `overdue`: its end has come, and `doorman status` says why it is
-there still. `in doubt`: somebody else may have made it, so it is not removed by
-itself, and `doorman explain` says why.
+A contact is not by doorman if the owner, the agent itself or the platform made
+it, or if it was there before doorman. ENDS says when doorman removes a contact
+again. `overdue`: its end has passed, and `doorman status` says why it is still
+there. `in doubt`: somebody else may have made it, so doorman does not remove
+it, and `doorman explain` says why.
 
 `doorman audit` says whom the rules would let in today, `doorman revoke` removes
 contacts.")]

@@ -36,28 +36,29 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[command(after_help = "\
 It looks at the configuration, each rules file, the ledger, whether a daemon
 answers and what it has noticed, each agent's key, and for each agent the
-platform's REST interface and its WebSocket. The WebSocket is only tried where
-no daemon runs, with `on_conflict=reject`, and closed at once: an agent that is
-connected stays connected. An older platform that ignores `on_conflict` would
-disconnect it for a moment; `--no-connect` leaves that check out, and so does
-`connection = \"poll\"`.
+platform's REST interface and its WebSocket. The WebSocket is tried only if no
+daemon runs. It is opened with `on_conflict=reject` and closed at once, so an
+agent that is connected stays connected. An older platform that ignores
+`on_conflict` would disconnect it for a moment; `--no-connect` leaves that check
+out, and so does `connection = \"poll\"`.
 
-Then the page, the port of metrics, each target of [[notify]] and each decider:
-whether the port is free or doorman's, and whether the other end can be reached.
-No message is sent, and no decider is asked; `doorman notify test` sends one.
+Then it looks at the page, the port of metrics, each target of [[notify]] and
+each decider: whether the port is free or doorman's, and whether the other end
+can be reached. No message is sent, and no decider is asked; `doorman notify
+test` sends a message.
 
-Exit codes: 0 all well, warnings included · 69 the platform, a target or a
-decider cannot be reached · 74 the ledger · 77 a key is refused · 78
-configuration, rules, or a port or socket that somebody else has; if several
-apply, the first that is shown
+Without --config and DOORMAN_CONFIG, a `doorman.toml` in this directory is used
+before the one in /etc, as with every command; the output says which it is.
 
-Where nothing names a configuration, a `doorman.toml` in this directory counts
-before /etc, as with every command; the output says which it is.")]
+Exit status: 0 all well, warnings included; 69 the platform, a target or a
+decider cannot be reached; 74 the ledger; 77 a key is refused; 78 configuration,
+rules, or a port or socket that another program has; if several apply, the first
+that is shown.")]
 pub struct Args {
     /// Do not try the WebSocket
     #[arg(long)]
     no_connect: bool,
-    /// Print JSON, a line a check
+    /// One JSON object a line
     #[arg(long)]
     json: bool,
 }

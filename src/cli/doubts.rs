@@ -24,7 +24,7 @@ A doubt ends by itself when doorman sees the contact, when a complete reading of
 the contacts misses it, or when no rule looks back that far any more. A person
 can end it, too:
   doorman settle @carol not-removed
-  doorman settle @carol same   whoever has the name now is who had it before
+  doorman settle @carol same   it is still the same carol
   doorman approve REQUEST      ends all doubts about the sender's owner")]
 pub struct Args {
     #[command(flatten)]
@@ -42,14 +42,15 @@ pub struct Args {
   doorman settle @carol removed           a contact of carol's was removed
   doorman settle @carol not-removed       none was, up to now
   doorman settle 0192f3c4 rejected        that request was rejected elsewhere
-  doorman settle @carol same              it is still the carol that you know
+  doorman settle @carol same              it is still the same carol
 
 The record names you as the person who said it. The beginning of an id needs 8
 characters, and must be that of one doubt only.
 
-Exit code 1: `doorman doubts` has no such doubt, or several are meant.")]
+Exit status: 0 done, 1 `doorman doubts` has no such doubt, or several, 69 no
+daemon.")]
 pub struct SettleArgs {
-    /// A handle (for `removed`, `not-removed`, `same`), or the id of the request that the doubt rests on, or its beginning
+    /// A handle (for `removed`, `not-removed`, `same`), or the id, or its beginning, of the request that the doubt is based on
     #[arg(value_name = "HANDLE or ID", add = super::completions::doubted())]
     target: String,
     /// What happened
@@ -60,7 +61,7 @@ pub struct SettleArgs {
     /// One JSON object a line
     #[arg(long)]
     json: bool,
-    /// Print nothing where all went well
+    /// Print nothing if all went well
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
     #[command(flatten)]

@@ -41,7 +41,9 @@ const OLDER_NAMED: usize = 3;
 
 What begins with `@` is a handle, and a UUID is an id. Anything else is an id on
 record, else a handle on record or the beginning of an id (not both), else a
-handle never seen. Exit code 1: an id that is not on record.")]
+handle never seen.
+
+Exit status: 0 done, 1 an id that is not on record.")]
 pub struct Args {
     /// A handle, or the id of a request or its beginning
     #[arg(value_name = "HANDLE|ID", add = super::completions::recorded())]
@@ -58,7 +60,7 @@ pub struct Args {
     /// Hypothetical: at this time: `2h` ago, `2026-01-05`, `2026-01-05T12:00`, or with a zone
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// How long before that the request came, such as `2h`; for `wait`, `age_over` and `overdue`
+    /// How old the request is at that time, such as `2h`; for `wait`, `age_over` and `overdue`
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     age: Option<SignedDuration>,
     /// How many contacts the agent has; else what the record says, or unknown
@@ -67,7 +69,7 @@ pub struct Args {
     /// Who is a contact: the sender (`self`), somebody of the sender's owner, or neither; else as recorded
     #[arg(long, value_name = "WHO", value_parser = crate::policy::keys::TEST_CONTACT.to_vec())]
     contact: Option<String>,
-    /// Hypothetical: as if nothing were on record, without its limits and history
+    /// Hypothetical: without the record, its limits and its history
     #[arg(long)]
     fresh: bool,
     /// Under these rules; else the configured ones, or those that decided the request on record

@@ -14,11 +14,11 @@ Examples:
   doorman health --ready     does it serve at least one agent?
   doorman health --json      every check, with the reason where it fails
 
-Alive: every loop of the daemon turns. Nothing is asked of the platform, of the
-ledger or of an agent, so their faults cause no restart. Ready: it has started,
-does not stop, not every agent is refused or without rules, and the ledger was
-not blocked for longer than 10 s. The same is served over HTTP as /healthz and
-/readyz, where `metrics.listen` says.
+Alive: every loop of the daemon runs. The platform, the ledger and the agents
+are not asked, so their faults cause no restart. Ready: the daemon has started
+and is not stopping, at least one agent is neither refused nor without rules,
+and the ledger was not blocked for longer than 10 s. The same is served over
+HTTP as /healthz and /readyz at `metrics.listen`.
 
 Exit status: 0 yes, 1 no, or no daemon answers.")]
 pub struct Args {

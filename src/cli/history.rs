@@ -40,23 +40,24 @@ const UNEXPLAINED_NAMED: usize = 5;
   doorman history -q --since 1h --outcome rejected && mail …
 
 OUTCOME: `shadow` was decided and not answered; `… elsewhere` was answered by
-somebody else; `removed` was let in, and the contact is gone. Times are local;
-`--json` and `--csv` have them in UTC. `doorman explain REQUEST` says why.")]
+somebody else; `removed` was approved, and the contact is removed again. Times
+are local; `--json` and `--csv` have them in UTC. `doorman explain REQUEST` says
+why.")]
 pub struct Args {
     /// Only from this handle; the same as --handle
     #[arg(value_name = "HANDLE", conflicts_with = "handle", add = completions::recorded())]
     only: Option<String>,
-    /// Only requests to which something happened since then (seen, decided, answered, held, settled, contact removed): `2h`, `2026-11-23`,
-    /// `2026-11-23T10:00`, or with a zone
+    /// Only requests to which something happened since then (seen, decided, answered, put on hold, settled, contact removed): `2h`,
+    /// `2026-11-23`, `2026-11-23T10:00`, or with a zone
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
     /// Only requests to which nothing happened after then
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// `--since` and `--until` go by when it was decided
+    /// `--since` and `--until` mean the time of the decision
     #[arg(long)]
     decided: bool,
-    /// `--since` and `--until` go by when it was received
+    /// `--since` and `--until` mean the time when the request was received
     #[arg(long, conflicts_with = "decided")]
     received: bool,
     /// Only from this handle; `john/*` is all of john's agents
@@ -83,10 +84,10 @@ pub struct Args {
     /// Print CSV
     #[arg(long, conflicts_with = "json")]
     csv: bool,
-    /// Go on with what happens from now on
+    /// Go on, and show what happens from now on
     #[arg(short, long)]
     follow: bool,
-    /// Print nothing: exit status 0 where something fits, 1 where nothing does
+    /// Print nothing: exit status 0 if a request is found, 1 if none is
     #[arg(short, long, conflicts_with_all = ["json", "csv", "follow"])]
     quiet: bool,
     /// The ledger; else where the daemon keeps it

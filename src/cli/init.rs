@@ -47,7 +47,7 @@ platform cannot be reached (`--offline` does without it); 77 the key is refused,
 or another agent's; 78 written, but `check` refuses it here, for example because
 of an environment variable.")]
 pub struct Args {
-    /// Where to write; it is made if it is not there
+    /// Where to write; it is created if it does not exist
     #[arg(value_name = "DIRECTORY", default_value = ".", default_value_if("systemd", "true", SYSTEMD))]
     directory: PathBuf,
     /// The agent's id, a UUID; else it is asked for

@@ -76,7 +76,7 @@ struct ListRemove {
 struct ListEdit {
     #[command(flatten)]
     agent: AgentArg,
-    /// Print nothing where all went well
+    /// Print nothing if all went well
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]

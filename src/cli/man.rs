@@ -18,7 +18,7 @@ pub struct Args {
     /// Of which command, such as `approve` or `ledger info`; else of doorman
     #[arg(value_name = "COMMAND", conflicts_with = "out", add = super::completions::commands())]
     command: Vec<String>,
-    /// Write all pages into this directory; it is made if it is not there
+    /// Write all pages into this directory; it is created if it does not exist
     #[arg(long, value_name = "DIRECTORY")]
     out: Option<PathBuf>,
 }

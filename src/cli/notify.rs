@@ -25,7 +25,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum NotifyCommand {
-    /// Show all targets and how they stand
+    /// Show all targets and whether their messages arrive
     List(ListArgs),
     /// Send a target a message that says it is a test, and wait for its answer
     Test(OneArgs),

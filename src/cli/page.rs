@@ -11,11 +11,11 @@ use crate::ops::control::wire::{ControlOp, LoggedOut, PageLink};
   doorman page logout ann       end everything that ann has open
   doorman page logout --all     the same for everybody
 
-For `identity = \"token\"` in `[page]`; docs/page.md has the other ways to say who
-is who. What somebody does there is on record as `person:NAME via page`.
+This needs `identity = \"token\"` in `[page]`; docs/page.md has the other ways to
+know people. What a person does there is on record as `person:NAME via page`.
 
-Exit status: 0 done; 1 nobody can log in there, or this is no name; 69 no
-daemon.")]
+Exit status: 0 done; 1 the page has no logins by a link, or the name is not
+valid; 69 no daemon.")]
 pub struct Args {
     #[command(subcommand)]
     action: PageCommand,
@@ -31,7 +31,7 @@ enum PageCommand {
 
 #[derive(Debug, clap::Args)]
 struct LoginArgs {
-    /// The person's name, as the record shall have it
+    /// The person's name, as it stands in the record afterwards
     #[arg(value_name = "NAME")]
     name: String,
     #[command(flatten)]

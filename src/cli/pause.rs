@@ -14,8 +14,8 @@ use crate::ops::control::wire::{AgentsDone, ControlOp, OpReply};
   doorman resume
 
 While an agent is paused, requests are seen, decided and recorded, and none is
-answered. A pause outlives a restart. After a resume `approvals_max` counts from
-zero.")]
+answered. The agent stays paused after a restart. After a resume,
+`approvals_max` counts from zero.")]
 pub struct Args {
     /// Only this agent: its id, the beginning of it, or its handle; else all
     #[arg(value_name = "AGENT", conflicts_with = "agent", add = super::completions::agents())]
@@ -25,7 +25,7 @@ pub struct Args {
     /// One JSON object
     #[arg(long)]
     json: bool,
-    /// Print nothing where all went well
+    /// Print nothing if all went well
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
     #[command(flatten)]

@@ -21,15 +21,15 @@ const MESSAGE_CHARS: usize = 60;
 `in doubt`: doorman may have missed something about the sender; see `doorman
 doubts`.
 
-Then: `doorman review`, or approve, reject, hold or explain with a request's id
-or @handle.
+What to do next: `doorman review`, or approve, reject, hold or explain with a
+request's id or @handle.
 
 Stages: waiting (its rule says to wait, or its turn has not come), deferred (for
 a person), shadow (decided, but not answered, since the rules or the daemon are
 in shadow), in-flight, retrying, unknown (the next listing settles it), refused
 (by the platform).
 
-HELD BY: where several doormen share a database, the other doorman that holds
+HELD BY: if several doormen share a database, the other doorman that answers for
 the agent. Its requests are shown as they are on record.")]
 pub struct Args {
     #[command(flatten)]

@@ -25,9 +25,9 @@ pub(in crate::cli) use read::head_of;
   doorman policy diff main                         the last push
   doorman policy rollback main --wait              the version before
 
-An agent with `rules = \"ledger:main\"` is decided by what was last pushed under
-`main`, by every doorman on this PostgreSQL database. docs/postgresql.md has
-more. Where the ledger is a file, edit the rules file and `doorman reload`.
+For an agent with `rules = \"ledger:main\"`, every doorman on this PostgreSQL
+database uses the rules that were last pushed as `main` (docs/postgresql.md). If
+the ledger is a file, edit the rules file and run `doorman reload`.
 
 Exit status: 0 done; 1 no such name or version, or --wait took too long; 2
 usage, or the ledger is a file; 74 the ledger cannot be used; 78 the rules are
@@ -47,7 +47,7 @@ enum PolicyCommand {
     Show(ShowArgs),
     /// Print what changed between two versions
     Diff(DiffArgs),
-    /// Push an older version once more
+    /// Push an older version again
     Rollback(push::RollbackArgs),
 }
 

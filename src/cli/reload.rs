@@ -11,13 +11,14 @@ use crate::ops::control::wire::{ControlOp, Reloaded};
   doorman check && doorman reload --wait
   doorman reload --wait --accept-shrunk   after a list was shortened on purpose
 
-A file that is refused leaves its last good policy in force; `doorman status`
-shows the problem until it is corrected. Agents that doorman.toml names now and
-did not before start; those that it names no more end. Without --wait the
-command ends as soon as the daemon has the order; the log shows the result.
-Exit code 1 with --wait: something was refused.")]
+If a file is refused, its last good policy stays in force, and `doorman status`
+shows the problem until it is corrected. An agent that is new in doorman.toml
+starts, and one that is no longer there ends. Without --wait the command ends as
+soon as the daemon has received it; the log shows the result.
+
+Exit status: 0 done; with --wait 1 something was refused; 69 no daemon.")]
 pub struct Args {
-    /// Wait until it is done, and fail where anything was refused
+    /// Wait until it is done, and fail if anything was refused
     #[arg(long)]
     wait: bool,
     /// Accept lists that lost more entries than `max_shrink` allows
@@ -26,7 +27,7 @@ pub struct Args {
     /// One JSON object; with --wait
     #[arg(long, requires = "wait")]
     json: bool,
-    /// Print nothing where all went well
+    /// Print nothing if all went well
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
     #[command(flatten)]

@@ -20,9 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Which daemon. Every command that talks to a running one has these.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct RemoteArgs {
-    /// The daemon's control socket; else `DOORMAN_CONTROL_PATH`, else
-    /// `control.path` of the configuration, else the usual places
-    #[arg(long, value_name = "PATH", verbatim_doc_comment)]
+    /// The daemon's control socket; else `DOORMAN_CONTROL_PATH`, else `control.path` of the configuration, else the
+    /// usual places
+    #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 }
 

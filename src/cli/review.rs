@@ -18,11 +18,11 @@ use crate::policy::Truth;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 For each request: what it says, what the rules say of it, and a question.
-  a  approve    h  hold: no rule answers it any more   u  take the last back
+  a  approve    h  hold: no rule answers it any more   u  undo the last answer
   r  reject     s  skip: it stays as it is             q  send the last, and end
 
 An answer is sent when the next one is chosen, or at the end; until then `u`
-takes it back. Ctrl-C ends without sending the last one.
+undoes it. Ctrl-C ends without sending the last one.
 
 Exit status: 0 all that was chosen is done, 1 not all, 69 no daemon.")]
 pub struct Args {
@@ -121,7 +121,7 @@ fn go_through(
                 output::print("[a]pprove [r]eject [h]old [s]kip [u]ndo [q]uit > ")?;
             }
             None if last.is_some_and(|(_, verdict)| verdict.is_some()) => {
-                output::print("\nthat was the last one. Enter sends your last answer, u takes it back > ")?;
+                output::print("\nthat was the last one. Enter sends your last answer, u undoes it > ")?;
             }
             None => return Ok(()),
         }

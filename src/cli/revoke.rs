@@ -38,13 +38,13 @@ const CHOSEN_MAX: usize = 20_000;
 
 Several options together narrow the choice. The contacts are shown first, and a
 question follows; in scripts `--yes` answers it. Contacts that a person approved
-are only removed where they are named or with `--people-too`, contacts that
-doorman did not approve only with `--any`. Removing a contact takes nobody out
-of a room, and the sender may ask again at once. Members of your organisation,
-the owner and the owner's other agents reach the agent without a contact.
+are removed only if you name them, or with `--people-too`. Contacts that doorman
+did not approve are removed only with `--any`. Removing a contact takes nobody
+out of a room, and the sender may ask again at once. Members of your
+organisation, the owner and the owner's other agents need no contact.
 
-After a rule that let in too many: `doorman pause`, correct the rules, `doorman
-reload`, `doorman revoke --since 2h`, `doorman resume`.
+If a rule let in too many: `doorman pause`, correct the rules, `doorman reload`,
+`doorman revoke --since 2h`, `doorman resume`.
 
 Exit status: 0 removed, 1 nothing to remove, or not all could be removed, 69 no
 daemon.")]
@@ -89,10 +89,10 @@ pub struct Args {
     /// The ledger; else where the daemon keeps it
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
-    /// JSON: with --dry-run a contact a line, else what came of it
+    /// Print JSON: with --dry-run one contact a line, else the result
     #[arg(long)]
     json: bool,
-    /// With --yes: print nothing where all went well
+    /// With --yes: print nothing if all went well
     #[arg(long, short, requires = "yes", conflicts_with = "json")]
     quiet: bool,
     #[command(flatten)]

@@ -28,10 +28,10 @@ const ENDS_WITH: u8 = 0;
 SIGTERM and SIGINT drain for at most `timing.drain` and end with 0; a second one
 ends at once. SIGHUP loads the rules and keys again, as `doorman reload` does.
 
-Exit codes: 0 stopped by a signal · 74 the ledger cannot be used · 78 the
-configuration or every rules file is refused")]
+Exit status: 0 stopped by a signal; 74 the ledger cannot be used; 78 the
+configuration or every rules file is refused.")]
 pub struct Args {
-    /// Decide and record, but answer nothing: for the first day
+    /// Decide and record, but answer nothing, for example on the first day
     #[arg(long)]
     shadow: bool,
     /// Accept lists that lost more entries than `max_shrink` allows, since the last rules
@@ -43,7 +43,7 @@ pub struct Args {
     /// `human`, `json`, `journald` or `auto`, instead of `log.format`
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// Such as `info`, `debug` or `doorman=trace`, instead of `log.level`
+    /// The level, such as `info`, `debug` or `doorman=trace`, instead of `log.level`
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
     /// Record in this file what doorman and the platform say to each other (`docs/transcripts.md`)

@@ -71,7 +71,7 @@ pub struct Args {
     /// The certificate's private key, PEM
     #[arg(long, value_name = "PATH", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Instead, play the platform's side of a transcript (`doorman run --record`)
+    /// Play the platform's side of a transcript instead (`doorman run --record`)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["world", "idle", "null_join_ref", "tls_cert"])]
     replay: Option<PathBuf>,
     /// Which agent's part, if the transcript has several
@@ -85,7 +85,6 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum SandboxCommand {
     /// Make a contact request to an agent of a running sandbox
-    #[command(alias = "knock")]
     Request(request::Args),
 }
 

@@ -24,10 +24,11 @@ const NO_DAEMON: u8 = 2;
 
 States: starting, live, away (no connection, listing meanwhile), yielded (the
 agent itself is connected, listing meanwhile), polling (by configuration),
-refused (the key is refused). Somebody should look where an agent is refused,
-paused or without rules, where rules or a configuration were refused, where a
-decider gives no word, where the ledger cannot be written, where the page cannot
-be served, or where messages to a target of `[[notify]]` do not arrive.
+refused (the key is refused), elsewhere (another doorman has the agent).
+Somebody should look if an agent is refused, paused or without rules, if rules
+or a configuration were refused, if a decider does not answer, if the ledger
+cannot be written, if the page cannot be served, or if messages to a target of
+`[[notify]]` do not arrive.
 
 Exit status: 0 shown; with --exit-code 0 all is well, 1 somebody should look, 2
 no daemon; otherwise 69 no daemon.")]

@@ -7,7 +7,7 @@ use crate::ops::control::wire::Claim;
 /// Every command that acts for a person has these.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct WhoArgs {
-    /// Your name, if your account does not show it; recorded as claimed
+    /// Your name, if your account does not show it; the record says that it is claimed
     #[arg(long = "as", value_name = "NAME", value_parser = name)]
     name: Option<String>,
     /// Why, for the record; `history` and `explain` show it

@@ -58,7 +58,7 @@ pub enum DoubtSettlement {
     Cancelled,
     /// It expired.
     Expired,
-    /// Whoever has the name now is who had it before.
+    /// The name still belongs to the same user.
     Same,
 }
 
