@@ -1,6 +1,7 @@
 //! `doorman approve`, `reject` and `hold`: a person answers or holds one or several requests.
 
 use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::agents::AgentArg;
@@ -239,18 +240,29 @@ fn called(handle: Option<&str>) -> String {
     plain.map_or_else(|| output::stranger(handle, 60), |plain| output::stranger(Some(&format!("@{plain}")), 60))
 }
 
+/// What became of it, for people: times are those of this machine's zone.
 pub(crate) fn sentence(answered: &AnswerDone) -> String {
+    sentence_in(answered, &TimeZone::system())
+}
+
+fn sentence_in(answered: &AnswerDone, zone: &TimeZone) -> String {
     let who = called(answered.handle.as_deref());
     let request = output::shown(&answered.request);
     let word = word(answered.verdict);
     match answered.outcome.as_str() {
         "approved" | "rejected" | "presumed-approved" | "presumed-rejected" => {
             let past = if answered.verdict == Verdict::Approve { "approved" } else { "rejected" };
-            let end = answered.ends_at.map(|end| format!("; the contact ends at {end:.0}")).unwrap_or_default();
+            let end = answered
+                .ends_at
+                .map(|end| format!("; the contact ends at {}", output::local(end, zone)))
+                .unwrap_or_default();
             format!("{past} {who} ({request}){end}\n")
         }
         "end-moved" => {
-            let end = answered.ends_at.map(|end| format!(": the contact now ends at {end:.0}")).unwrap_or_default();
+            let end = answered
+                .ends_at
+                .map(|end| format!(": the contact now ends at {}", output::local(end, zone)))
+                .unwrap_or_default();
             format!("{who} ({request}) was let in before{end}\n")
         }
         "end-lifted" => format!("{who} ({request}) was let in before, and stays: the contact has no end any more\n"),
@@ -287,6 +299,19 @@ mod tests {
             outcome: outcome.to_owned(),
             ends_at: None,
         }
+    }
+
+    #[test]
+    fn the_end_of_a_guest_is_told_in_the_readers_zone() {
+        let zone = TimeZone::get("Europe/Paris").unwrap();
+        let end = Some("2026-11-30T05:17:31.4Z".parse().unwrap());
+        let said = |outcome| sentence_in(&AnswerDone { ends_at: end, ..answered(Verdict::Approve, outcome) }, &zone);
+        assert_eq!(said("approved"), "approved @bob\\u{1b} (r-1); the contact ends at 2026-11-30 06:17:31\n");
+        assert!(
+            said("end-moved").ends_with(": the contact now ends at 2026-11-30 06:17:31\n"),
+            "{}",
+            said("end-moved")
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(super) mod sources;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 use shapes::{DeciderWordView, EndMovedView, PausedView, Printed, Removed, Story, VerdictView};
@@ -89,6 +90,13 @@ pub struct Args {
     json: bool,
 }
 
+impl Args {
+    /// The zone of the times inside the reasons: people read local time, machines UTC.
+    fn zone(&self) -> Option<TimeZone> {
+        (!self.json).then(TimeZone::system)
+    }
+}
+
 pub(super) fn duration(text: &str) -> Result<SignedDuration, String> {
     let span: Span = text.parse().map_err(|_| "expected a duration, such as `2h` or `3d`".to_owned())?;
     let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())?;
@@ -152,7 +160,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             } else if at.is_some() || args.rules.is_some() || args.contacts.is_some() || args.contact.is_some() {
                 of_recorded_otherwise(&args, at, reader, &recorded, global)?
             } else {
-                of_recorded(reader, &recorded, &older, global)?
+                of_recorded(reader, &recorded, &older, args.zone().as_ref(), global)?
             }
         }
         (ExplainSubject::Recorded(..) | ExplainSubject::Nobody, _) if args.as_test => {
@@ -307,11 +315,13 @@ fn last_decision(reader: &LedgerReader, recorded: &RecordedRequest) -> Result<Op
     Ok(decisions.into_iter().rfind(|one| one.agent == recorded.agent))
 }
 
-/// What happened: the record, then the conditions as they were, then what today's rules would say.
+/// What happened: the record, then the conditions as they were, then what today's rules would say. `zone`: of the times in the
+/// conditions, if not UTC.
 fn of_recorded(
     reader: &LedgerReader,
     recorded: &RecordedRequest,
     older: &[RequestId],
+    zone: Option<&TimeZone>,
     global: &Global,
 ) -> Result<Printed, CliError> {
     let decision = last_decision(reader, recorded)?;
@@ -347,7 +357,7 @@ fn of_recorded(
                     &policy,
                     moment,
                 )?;
-                explanation = Some(explain(&policy, &recorded.request, &circumstances, &policy_state, moment.at));
+                explanation = Some(explain(&policy, &recorded.request, &circumstances, &policy_state, moment.at, zone));
             }
             Err(error) => unexplained = Some(error.message),
         },
@@ -500,7 +510,8 @@ fn of_recorded_otherwise(
     imagined::said_to_be(args, &mut circumstances);
     let policy_state =
         policy_state(global, reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, moment)?;
-    let explanation = explain(&policy, &recorded.request, &circumstances, &policy_state, moment.at);
+    let explanation =
+        explain(&policy, &recorded.request, &circumstances, &policy_state, moment.at, args.zone().as_ref());
     Ok(Printed { basis: "hypothetical", record: None, explanation: Some(explanation) })
 }
 

@@ -204,7 +204,8 @@ fn explain_shows_no_line_of_a_strangers() {
     };
     for text in hostile() {
         let request = request("r-1", &text);
-        let told = crate::policy::explain::explain(&policy, &request, &circumstances, &PolicyState::default(), now());
+        let told =
+            crate::policy::explain::explain(&policy, &request, &circumstances, &PolicyState::default(), now(), None);
         innocent("explain", &shown(&told.render(true, &|at| at.to_string())));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
@@ -179,6 +180,11 @@ pub fn handle(text: &str, max: usize) -> String {
 /// The wall clock.
 pub fn now() -> Timestamp {
     Clock::start().now().wall
+}
+
+/// A moment for people, in this zone.
+pub fn local(at: Timestamp, zone: &TimeZone) -> String {
+    zone.to_datetime(at).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// How long ago, in one unit: `12s`, `5m`, `3h`, `9d`.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::explain::sources::{policy_of, to_replay};
@@ -26,6 +26,12 @@ const SHOWN_MAX: usize = 200;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman replay --rules new.toml                        what would change
+  doorman replay --rules new.toml --since 30d --check    exit 1 if anything does
+
+Exit status: 0 done; 1 with --check, something would change; 74 the ledger
+cannot be read; 78 the rules are refused.")]
 pub struct Args {
     /// The other rules
     #[arg(long, value_name = "FILE")]
@@ -107,7 +113,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         let json = json.map_err(|error| CliError::new(1, format!("cannot be written as JSON: {error}")))?;
         ascii_json(&json) + "\n"
     } else {
-        shown(&found)
+        shown(&found, &TimeZone::system())
     };
     print(&text)?;
     Ok(u8::from(args.check && !found.changes.is_empty()))
@@ -126,7 +132,8 @@ fn progress_bar(requests: usize) -> ProgressBar {
     bar
 }
 
-fn shown(found: &ReplayTotals) -> String {
+/// Times are those of `zone`.
+fn shown(found: &ReplayTotals, zone: &TimeZone) -> String {
     let mut text = String::new();
     if !found.changes.is_empty() {
         let mut table = Table::new();
@@ -139,7 +146,7 @@ fn shown(found: &ReplayTotals) -> String {
         table.set_header(["RECEIVED", "HANDLE", "WAS", "NOW", "REQUEST"]);
         for Of { change, .. } in found.changes.iter().take(SHOWN_MAX) {
             table.add_row([
-                second(change.received_at),
+                super::output::local(change.received_at, zone),
                 change.handle.clone().unwrap_or_else(|| "-".to_owned()),
                 said(&change.was),
                 said(&change.now),
@@ -196,10 +203,6 @@ fn said(said: &GivenVerdict) -> String {
     }
 }
 
-fn second(at: Timestamp) -> String {
-    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,9 +247,9 @@ mod tests {
             summary(&found_longer)
                 .ends_with("0 newly approved, 0 newly rejected, 0 newly left pending, 1 approved for another time\n")
         );
-        assert!(shown(&found_longer).contains("approve by friends for 2h"));
-        let text = shown(&found);
-        assert!(text.contains("defer by friends") && text.contains("2026-01-05T12:00:00Z"), "{text}");
+        assert!(shown(&found_longer, &TimeZone::UTC).contains("approve by friends for 2h"));
+        let text = shown(&found, &TimeZone::get("Europe/Paris").unwrap());
+        assert!(text.contains("defer by friends") && text.contains("2026-01-05 13:00:00"), "{text}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod render;
 pub(crate) mod values;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -85,16 +86,20 @@ fn seconds<S: serde::Serializer>(length: &Option<SignedDuration>, to: S) -> Resu
     length.map(|length| length.as_secs()).serialize(to)
 }
 
-/// Decides, and says why. Agrees with [`Policy::decide`] in verdict, `by`, due and matched rules.
+/// Decides, and says why. Agrees with [`Policy::decide`] in verdict, `by`, due and matched rules. `zone`: where the reader is, for
+/// the times in the texts; without it they are in UTC, for machines.
 pub fn explain(
     policy: &Policy,
     request: &ContactRequest,
     circumstances: &Circumstances,
     policy_state: &PolicyState,
     now: Timestamp,
+    zone: Option<&TimeZone>,
 ) -> Explanation {
     let decision = policy.decide(request, circumstances, policy_state, now);
-    let inputs = Inputs::new(request, circumstances, policy_state, now).searching(regexes::searched_max(policy.steps));
+    let inputs = Inputs::new(request, circumstances, policy_state, now)
+        .searching(regexes::searched_max(policy.steps))
+        .read_in(zone);
     let mut reasons = Vec::new();
     reasons.extend(before(policy, &inputs));
     let mut rules: Vec<&Rule> = policy.rules.iter().collect();
@@ -175,8 +180,8 @@ fn of_rule(rule: &Rule, inputs: &Inputs<'_>) -> Reason {
         }
         When::Table(table) => of_table("when", table, inputs, &mut conditions),
     }
-    if let Some(day) = rule.until_day.map(|day| day.to_string()).or_else(|| rule.until.map(|end| end.to_string())) {
-        conditions.push(when("until", day, values::now(inputs), conditions::until(rule, inputs)));
+    if let Some(end) = values::until(rule, inputs) {
+        conditions.push(when("until", end, values::now(inputs), conditions::until(rule, inputs)));
     }
     if needs_clock(rule, inputs).is_some() {
         for (key, length) in [("wait", rule.wait), ("for", rule.lasts)] {

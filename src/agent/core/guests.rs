@@ -409,13 +409,19 @@ impl Core {
             Some(handle) => format!("@{handle}"),
             None => contact.to_string(),
         };
+        // How long ago, since whoever reads it may be in another zone.
+        let past = |end: Timestamp| match self.wall.duration_since(end).as_mins() {
+            minutes @ ..120 => format!("{} min ago", minutes.max(0)),
+            minutes => format!("{} h ago", minutes / 60),
+        };
         let mut remarks = Vec::new();
         let failing = guests.by_contact.iter().filter(|(_, guest)| guest.failures > 0);
         let said = failing.clone().take(REMARKS_MAX).map(|(contact, guest)| {
             let (end, error) = (guest.stay.ends_at, guest.error.as_deref().unwrap_or("it was not removed"));
             format!(
-                "the contact of {} should have been removed at {end:.0}, and was not after {} tries: {error}; doorman keeps trying",
+                "the contact of {} should have been removed {}, and was not after {} tries: {error}; doorman keeps trying",
                 name(contact, guest),
+                past(end),
                 guest.failures
             )
         });
@@ -426,7 +432,8 @@ impl Core {
             let guest = guests.by_contact.get(contact)?;
             let (name, why) = (name(contact, guest), guest.stay.doubt?.reason());
             Some(format!(
-                "the contact of {name} was to end at {end:.0}, and is not removed by itself: {why}; `doorman revoke {name}` removes it"
+                "the contact of {name} was to end {}, and is not removed by itself: {why}; `doorman revoke {name}` removes it",
+                past(*end)
             ))
         });
         remarks.extend(said);
@@ -434,8 +441,9 @@ impl Core {
         let unmet = guests.awaited.values().filter(|one| one.stay.ends_at <= self.wall);
         let said = unmet.clone().take(REMARKS_MAX).map(|one| {
             format!(
-                "the contact of @{} was to end at {:.0}, and was never seen: nothing is removed before it is",
-                one.handle, one.stay.ends_at
+                "the contact of @{} was to end {}, and was never seen: nothing is removed before it is",
+                one.handle,
+                past(one.stay.ends_at)
             )
         });
         remarks.extend(said);

@@ -96,6 +96,6 @@ fn told_now(
         None => (PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() }), seen),
     };
     said_to_be(args, &mut circumstances);
-    let explanation = explain(policy, request, &circumstances, &policy_state, at);
+    let explanation = explain(policy, request, &circumstances, &policy_state, at, args.zone().as_ref());
     Ok(Printed { basis, record: None, explanation: Some(explanation) })
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::super::Global;
 use super::{Story, VerdictView, contacts_on_record, of_recorded, policy_state, sentences, sources};
@@ -24,7 +25,8 @@ pub(crate) fn of(
     config: Option<PathBuf>,
 ) -> Result<ExplainText, String> {
     let global = &Global { config };
-    let printed = of_recorded(reader, recorded, &[], global).map_err(|error| error.message)?;
+    let printed =
+        of_recorded(reader, recorded, &[], Some(&TimeZone::system()), global).map_err(|error| error.message)?;
     let story = printed.record.as_ref();
     let said = story.and_then(|story| story.rules.as_ref());
     Ok(ExplainText {
@@ -68,5 +70,5 @@ fn of_now(
     let circumstances = contacts_on_record(reader, agent, sender, seen, now).map_err(|error| error.message)?;
     let state = policy_state(global, reader, agent, Some(recorded), sender, &policy, RowMoment::at(now))
         .map_err(|error| error.message)?;
-    Ok(explain(&policy, &recorded.request, &circumstances, &state, now))
+    Ok(explain(&policy, &recorded.request, &circumstances, &state, now, Some(&TimeZone::system())))
 }

@@ -173,7 +173,7 @@ impl HistoryKey {
             let doubt = self.facts().iter().find_map(|fact| known.doubts.of(owner, *fact).next());
             return match doubt {
                 _ if timed => values::CLOCK.to_owned(),
-                Some(doubt) => format!("in doubt since {}: {}", values::moment(doubt.since), doubt.basis),
+                Some(doubt) => format!("in doubt since {}: {}", values::moment(doubt.since, inputs), doubt.basis),
                 None => values::RECORD.to_owned(),
             };
         }

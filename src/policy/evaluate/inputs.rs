@@ -1,6 +1,7 @@
 //! What one decision looks at: the request, its circumstances, the agent's policy state and the time, in one read-only value,
 //! with the forms of the texts made at most once.
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::{ContactRequest, Handle, StrangerText};
@@ -17,6 +18,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) circumstances: &'a Circumstances,
     pub(crate) policy_state: &'a PolicyState,
     pub(crate) now: Timestamp,
+    /// Where whoever reads the explanation is; without it, times are given in UTC.
+    pub(crate) zone: Option<&'a TimeZone>,
     name: Option<TextForms<'a>>,
     message: Option<TextForms<'a>>,
 }
@@ -41,7 +44,7 @@ impl<'a> Inputs<'a> {
     ) -> Self {
         let forms = |text: &'a Option<StrangerText>| text.as_ref().map(TextForms::new);
         let (name, message) = (forms(&request.name), forms(&request.message));
-        Self { request, handle: request.sender.handle(), circumstances, policy_state, now, name, message }
+        Self { request, handle: request.sender.handle(), circumstances, policy_state, now, zone: None, name, message }
     }
 
     /// Regular expressions search only this many bytes of a text.
@@ -49,6 +52,12 @@ impl<'a> Inputs<'a> {
         for forms in [&mut self.name, &mut self.message].into_iter().flatten() {
             forms.search_at_most(bytes);
         }
+        self
+    }
+
+    /// Explanations give times in this zone.
+    pub(crate) fn read_in(mut self, zone: Option<&'a TimeZone>) -> Self {
+        self.zone = zone;
         self
     }
 

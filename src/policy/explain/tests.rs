@@ -1,5 +1,6 @@
 //! The shape of `explain --json`, and the tree for people.
 
+use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::*;
@@ -8,7 +9,7 @@ use crate::policy::rules::{LimitBy, Quota};
 use crate::policy::testkit::*;
 
 fn told(policy: &Policy, request: &ContactRequest) -> Explanation {
-    explain(policy, request, &sound(), &PolicyState::default(), noon())
+    explain(policy, request, &sound(), &PolicyState::default(), noon(), None)
 }
 
 #[test]
@@ -66,7 +67,7 @@ fn what_stands_before_the_rules_is_said() {
     assert_eq!(odd.reasons.last().unwrap().matched, None, "identity is unknown");
     let mut policy_state = PolicyState::default();
     policy_state.pause();
-    let paused = explain(&guarded, &request("r", "ann"), &sound(), &policy_state, noon());
+    let paused = explain(&guarded, &request("r", "ann"), &sound(), &policy_state, noon(), None);
     assert_eq!((paused.by.to_string().as_str(), paused.reasons[0].rule.as_str()), ("paused", "paused"));
 }
 
@@ -75,11 +76,28 @@ fn a_full_limit_says_when_a_place_is_free() {
     let limited = policy(vec![approve("all", When::Everyone).limit(1, hours(1), LimitBy::Owner)]);
     let mut policy_state = PolicyState::default();
     carry_out(&limited, &mut policy_state, &request("other", "ann/a"), noon());
-    let told = explain(&limited, &request("r", "ann"), &sound(), &policy_state, noon());
+    let told = explain(&limited, &request("r", "ann"), &sound(), &policy_state, noon(), None);
     let limit = told.reasons.last().unwrap();
     assert_eq!((told.by.to_string().as_str(), limit.rule.as_str()), ("limit:all", "limit:all"));
     assert_eq!(limit.conditions[0].wanted, "at most 1 in 1h by owner");
     assert_eq!(limit.conditions[0].saw, "1 taken for `ann`, the next place is free at 2026-01-05T13:00:00Z");
+    let (zone, policy_state) = (TimeZone::get("Europe/Paris").unwrap(), &policy_state);
+    let local = explain(&limited, &request("r", "ann"), &sound(), policy_state, noon(), Some(&zone));
+    let saw = &local.reasons.last().unwrap().conditions[0].saw;
+    assert_eq!(saw, "1 taken for `ann`, the next place is free at 2026-01-05 14:00:00", "as whoever reads it counts");
+}
+
+#[test]
+fn people_read_the_end_of_a_rule_in_their_zone_and_a_day_as_one_in_utc() {
+    let zone = TimeZone::get("Europe/Paris").unwrap();
+    let until = |rule: Rule, zone: Option<&TimeZone>| {
+        let told = explain(&policy(vec![rule]), &request("r", "ann"), &sound(), &PolicyState::default(), noon(), zone);
+        let end = told.reasons[0].conditions.iter().find(|condition| condition.key == "until").unwrap();
+        format!("{}; {}", end.wanted, end.saw)
+    };
+    let moment = || approve("ann", by_handle(&["ann"])).until(noon() + hours(1));
+    assert_eq!(until(moment(), Some(&zone)), "2026-01-05 14:00:00; 2026-01-05 13:00:00");
+    assert_eq!(until(moment(), None), "2026-01-05T13:00:00Z; 2026-01-05T12:00:00Z");
 }
 
 #[test]
@@ -90,7 +108,7 @@ fn the_tree_is_plain_without_colour_and_strangers_cannot_steer_it() {
     ]);
     let told = told(&policy, &saying("ann", None, Some("\u{1b}[31mred\n\u{202e}")));
     assert_eq!(
-        told.render(false, &values::moment),
+        told.render(false, &values::utc),
         "approve by ann\n\
          request by ann at 2026-01-05T12:00:00Z, policy abababababab\n\
          decided again at 2026-01-05T13:00:00Z\n\
@@ -103,7 +121,6 @@ fn the_tree_is_plain_without_colour_and_strangers_cannot_steer_it() {
            └─ false   when message_regex: wanted x; saw \\u{1b}[31mred\\n\\u{202e}\n"
     );
     assert!(
-        told.render(true, &values::moment).contains("\u{1b}[")
-            && !told.render(true, &values::moment).contains("[31mred\n")
+        told.render(true, &values::utc).contains("\u{1b}[") && !told.render(true, &values::utc).contains("[31mred\n")
     );
 }

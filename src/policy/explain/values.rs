@@ -6,7 +6,7 @@ use crate::model::{ContactRequest, Handle, Sender};
 use crate::policy::doubts::Fact;
 use crate::policy::evaluate::inputs::Inputs;
 use crate::policy::overdue;
-use crate::policy::rules::{Limit, LimitBy, Quota};
+use crate::policy::rules::{Limit, LimitBy, Quota, Rule};
 use crate::policy::state::charges::LimitUse;
 use crate::policy::text::TextForms;
 
@@ -38,16 +38,33 @@ pub(crate) fn handle(inputs: &Inputs<'_>) -> String {
 /// A remark if it is in doubt who has the sender's name.
 pub(crate) fn other_holder(inputs: &Inputs<'_>) -> Option<String> {
     let doubt = inputs.policy_state.history.doubts.of(inputs.handle?.owner(), Fact::Identity).next()?;
-    Some(format!("in doubt since {}: {}", moment(doubt.since), doubt.basis))
+    Some(format!("in doubt since {}: {}", moment(doubt.since, inputs), doubt.basis))
 }
 
 pub(crate) fn now(inputs: &Inputs<'_>) -> String {
-    if inputs.clock_is_sound() { moment(inputs.now) } else { CLOCK.to_owned() }
+    if inputs.clock_is_sound() { moment(inputs.now, inputs) } else { CLOCK.to_owned() }
 }
 
-/// A time, to the second.
-pub(crate) fn moment(at: Timestamp) -> String {
+/// A time, to the second: in the zone that the reader has, else in UTC, for machines.
+pub(crate) fn moment(at: Timestamp, inputs: &Inputs<'_>) -> String {
+    match inputs.zone {
+        Some(zone) => zone.to_datetime(at).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        None => utc(at),
+    }
+}
+
+/// A time in UTC, to the second.
+pub(crate) fn utc(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
+}
+
+/// The end of a rule. A day is one in UTC, wherever the reader is.
+pub(crate) fn until(rule: &Rule, inputs: &Inputs<'_>) -> Option<String> {
+    match (rule.until_day, rule.until) {
+        (Some(day), _) if inputs.zone.is_some() => Some(format!("{day}, a day in UTC")),
+        (Some(day), _) => Some(day.to_string()),
+        (None, end) => end.map(|end| moment(end, inputs)),
+    }
 }
 
 /// A duration as a rules file writes it, in days if it is a whole number of days.
@@ -77,7 +94,7 @@ pub(crate) fn used(limit: &Limit, used: &LimitUse, handle: &Handle, inputs: &Inp
         LimitBy::Handle => format!(" for `{handle}`"),
         LimitBy::Rule => String::new(),
     };
-    let frees = used.frees.map(|at| format!(", the next place is free at {}", moment(at))).unwrap_or_default();
+    let frees = used.frees.map(|at| format!(", the next place is free at {}", moment(at, inputs))).unwrap_or_default();
     if used.count < limit.quota.count as usize {
         return format!("{RECORD}{frees}");
     }

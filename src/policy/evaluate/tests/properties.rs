@@ -205,7 +205,7 @@ proptest! {
         let policy = spec.real();
         let policy_state = scene.policy_state(&policy);
         let decision = policy.decide(&scene.request, &scene.circumstances, &policy_state, scene.now);
-        let told = explain(&policy, &scene.request, &scene.circumstances, &policy_state, scene.now);
+        let told = explain(&policy, &scene.request, &scene.circumstances, &policy_state, scene.now, None);
         prop_assert_eq!((told.verdict, &told.by, told.due), (decision.verdict, &decision.by, decision.due));
         for rule in &policy.rules {
             let reason = told.reasons.iter().find(|reason| reason.rule == rule.name.as_str()).unwrap();
