@@ -68,7 +68,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         if let Some(wanted) = &wanted {
             status.agents.retain(|agent| agent.id == *wanted);
         }
-        let attention = attention(&status);
+        let attention = attention(&status, output::now());
         let code = u8::from(args.exit_code && !attention.is_empty());
         if args.json {
             output::print_json(&status)?;
@@ -92,7 +92,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 }
 
 /// The reasons why somebody should look, a line each.
-fn attention(status: &DaemonStatus) -> Vec<String> {
+fn attention(status: &DaemonStatus, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     if status.ledger != "ok" {
         lines.push(format!("the ledger: {}", output::shown(&status.ledger)));
@@ -116,15 +116,21 @@ fn attention(status: &DaemonStatus) -> Vec<String> {
         if agent.state == AgentState::Refused {
             lines.push(format!("{who} is refused: {}", output::shown(&agent.why)));
         }
-        for (is_so, what) in
-            [(agent.paused, "is paused: `doorman resume`"), (agent.without_rules, "has no rules: `doorman check`")]
-        {
-            if is_so {
-                lines.push(format!("{who} {what}"));
-            }
+        if agent.paused {
+            lines.push(format!("{who} is paused{}: `doorman resume`", paused_by(agent, now)));
+        }
+        if agent.without_rules {
+            lines.push(format!("{who} has no rules: `doorman check`"));
         }
     }
     lines
+}
+
+/// Who or what paused an agent, how long ago, and with which note.
+fn paused_by(agent: &AgentStatus, now: Timestamp) -> String {
+    let Some(pause) = &agent.pause else { return String::new() };
+    let note = pause.note.as_deref().map(|note| format!(" ({})", output::shown(note))).unwrap_or_default();
+    format!(" by {}, {} ago{note}", output::shown(pause.who()), output::ago(pause.at, now))
 }
 
 /// The whole status, for people.
@@ -139,6 +145,9 @@ fn page(status: &DaemonStatus, now: Timestamp) -> String {
     }
     for agent in &status.agents {
         let who = agent.handle.as_deref().unwrap_or(agent.id.as_str());
+        if agent.pause.is_some() {
+            page += &format!("\n{} is paused{}: `doorman resume`\n", output::shown(who), paused_by(agent, now));
+        }
         if agent.doubts > 0 {
             let least = if agent.doubts >= SHOWN_MAX as u64 { "at least " } else { "" };
             let who = output::shown(who);
@@ -228,6 +237,7 @@ fn policy_row(policy: &PolicyStatus, now: Timestamp) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::model::AgentId;
+    use crate::ops::control::wire::PauseStatus;
 
     #[test]
     fn the_page() {
@@ -239,6 +249,11 @@ mod tests {
                     handle: Some("ana/helper".to_owned()),
                     state: AgentState::Live,
                     paused: true,
+                    pause: Some(PauseStatus {
+                        by: "person:ann".to_owned(),
+                        at: at("2026-11-23T11:00:00Z"),
+                        note: Some("on leave \u{1b}".to_owned()),
+                    }),
                     pending: 3,
                     deferred: 2,
                     in_flight: 1,
@@ -273,11 +288,12 @@ mod tests {
             page: vec![PageStatus { address: "127.0.0.1:8480".to_owned(), problem: "in use".to_owned() }],
             counters: Default::default(),
         };
-        let attention = attention(&status).join("\n");
+        let attention = attention(&status, at("2026-11-23T12:00:00Z")).join("\n");
         for so in [
             "`/etc/doorman/rules.toml` now is not in force",
             "not served at 127.0.0.1:8480: in use",
             "no word of the decider screen",
+            "ana/helper is paused by ann, 1h ago (on leave \\u{1b}): `doorman resume`",
         ] {
             assert!(attention.contains(so), "{so}: {attention}");
         }
@@ -289,6 +305,8 @@ mod tests {
          66666666-2222-4333-8444-555555555555  -           away, without rules  3s     0        0         0        never
 
         66666666-2222-4333-8444-555555555555 is away: dns \u{1b}[31m
+
+        ana/helper is paused by ann, 1h ago (on leave \u{1b}): `doorman resume`
 
          RULES FILE               POLICY        MODE     SINCE
          /etc/doorman/rules.toml  0123456789ab  enforce  3d     refused since, see below

@@ -21,7 +21,7 @@ use super::{LedgerAddress, LedgerError, MemoryReach, postgres, reasons, sqlite, 
 use crate::model::{AgentId, RequestId, StrangerText};
 use crate::policy::DeciderVerdict;
 use crate::policy::rules::SourceText;
-use crate::policy::state::SavedState;
+use crate::policy::state::{PauseRecord, SavedState};
 use crate::policy::{PolicyHash, RuleName, Truth};
 
 pub use contacts::{RecordedContact, WantedContacts};
@@ -29,7 +29,7 @@ pub use counted::{ByHour, Matches};
 pub use follow::Follow;
 pub use open::{OpenRequest, OpenRequests, WantedOpen};
 pub(super) use open::{agents_of_guest, open_requests};
-pub use past::{PauseRecord, RowMoment};
+pub use past::RowMoment;
 pub use recorded::{
     AnswerRecord, EndMoved, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf,
     Totals,

@@ -15,7 +15,7 @@ use super::sql::{self, Connection, Optional as _, SqlRow, TextColumn as _, param
 use super::{HistoryReach, MemoryReach, SavedAgent};
 use crate::model::{AgentId, Handle, Sender, SenderId, Stay, StrangerText};
 use crate::policy::doubts::{Basis, IDS_MAX, OpenContact, SeenIdentity};
-use crate::policy::state::{ChargeRow, SavedState};
+use crate::policy::state::{ChargeRow, PauseRecord, SavedState};
 use crate::policy::{Charge, ask};
 
 pub use history::HISTORY_ROWS_MAX;
@@ -165,13 +165,7 @@ impl Load<'_> {
                 None,
                 |row| Ok((parsed(row, 0)?, row.get(1)?)),
             )?,
-            paused: self
-                .connection
-                .query_row("SELECT paused FROM pause WHERE agent = ?1 ORDER BY n DESC LIMIT 1", [self.agent], |row| {
-                    row.get(0)
-                })
-                .optional()?
-                .unwrap_or(false),
+            paused: self.paused()?,
             overdue_rejects: self.overdue_rejects(back(now, SignedDuration::from_hours(1)))?,
             notified: self.rows(
                 "SELECT r.id, o.overdue FROM request r JOIN notice o ON o.request = r.n
@@ -180,6 +174,16 @@ impl Load<'_> {
                 |row| Ok((parsed(row, 0)?, parsed(row, 1)?)),
             )?,
         })
+    }
+
+    /// The pause in force, if there is one.
+    fn paused(&self) -> sql::Result<Option<PauseRecord>> {
+        let sql = "SELECT paused, \"by\", at, note FROM pause WHERE agent = ?1 ORDER BY n DESC LIMIT 1";
+        let last = self.connection.query_row(sql, [self.agent], |row| {
+            let (paused, Micros(at)): (bool, _) = (row.get(0)?, row.get(2)?);
+            Ok(PauseRecord { by: row.get(1)?, at, note: row.get(3)? }).map(|pause| paused.then_some(pause))
+        });
+        Ok(last.optional()?.flatten())
     }
 
     /// Who has which name: the oldest first, since the first is believed.

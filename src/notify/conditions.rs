@@ -114,7 +114,11 @@ fn of_agent(status: &AgentStatus, now: Timestamp) -> Vec<AlertState> {
         say(NotifyEvent::WithoutRules, None, format!("{name} is without rules: everything stays pending"));
     }
     if status.paused {
-        say(NotifyEvent::Paused, None, format!("{name} is paused: nothing is answered until `doorman resume`"));
+        let (since, by) = match &status.pause {
+            Some(pause) => (Some(pause.at), format!(" by {}", shown(pause.who()))),
+            None => (None, String::new()),
+        };
+        say(NotifyEvent::Paused, since, format!("{name} is paused{by}: nothing is answered until `doorman resume`"));
     }
     found
 }
@@ -196,6 +200,7 @@ mod tests {
             handle: Some("hotel/porter".to_owned()),
             state,
             paused: false,
+            pause: None,
             without_rules: false,
             since: Timestamp::UNIX_EPOCH,
             why: "because\u{1b}[2J".to_owned(),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use charges::{Charges, LimitUse};
-pub use saved::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
+pub use saved::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, PauseRecord, SavedState};
 
 use super::ask::DeciderVerdict;
 use super::conditions::ReceivingAgent;
@@ -45,7 +45,7 @@ pub struct PolicyState {
     /// Answers that still take a place in a limit, have ended, and were not confirmed by the platform.
     unconfirmed: HashMap<RequestId, Timestamp>,
     holds: HashMap<RequestId, Arc<str>>,
-    paused: bool,
+    paused: Option<PauseRecord>,
     /// Rejections by `overdue` rules within [`OVERDUE_WINDOW`], in order of time.
     overdue: HashMap<RuleName, Vec<(Timestamp, Option<RequestId>)>>,
     notified: HashMap<RequestId, Vec<RuleName>>,

@@ -13,12 +13,18 @@ use super::rules::{
     Condition, Folded, HandleGlob, Limit, LimitBy, List, Overdue, OverdueThen, PatternSet, Quota, RegexPattern, Rule,
     Table, When, Window,
 };
+use super::state::PauseRecord;
 use super::{Circumstances, ClockHealth, Decision, Mode, Policy, PolicyHash, PolicyState, RuleName};
 use crate::model::{ContactRequest, Handle, RequestId, Sender, StrangerText, Verdict};
 
 /// Monday noon, as in a rules file's own tests.
 pub(crate) fn noon() -> Timestamp {
     "2026-01-05T12:00:00Z".parse().unwrap()
+}
+
+/// A pause by a person.
+pub(crate) fn a_pause() -> PauseRecord {
+    PauseRecord { by: "person:ann".to_owned(), at: noon(), note: None }
 }
 
 pub(crate) fn at(text: &str) -> Timestamp {

@@ -328,9 +328,21 @@ async fn status_tells_cron_by_its_exit_code() {
     daemon.stands("live").await.unwrap();
     let (code, out, err) = site.cli(&["status", "--check"]).await;
     assert_eq!((code, out.as_str()), (0, "all is well\n"), "{err}");
-    assert_eq!(site.cli(&["pause"]).await.0, 0);
-    let (code, out, _) = site.cli(&["status", "--exit-code"]).await;
-    assert!(code == 1 && out.contains("is paused: `doorman resume`"), "{out}");
+    assert_eq!(site.cli(&["pause", "--as", "ann", "--note", "on leave"]).await.0, 0);
+    let paused = async || {
+        let (code, out, _) = site.cli(&["status", "--exit-code"]).await;
+        assert!(code == 1 && out.contains(" is paused by ann (claimed by "), "{out}");
+        assert!(out.contains(" ago (on leave): `doorman resume`"), "{out}");
+        let pause =
+            &serde_json::from_str::<Value>(&site.cli(&["status", "--json"]).await.1).unwrap()["agents"][0]["pause"];
+        assert!(pause["at"].is_string() && pause["note"] == "on leave", "{pause}");
+    };
+    paused().await;
+    // It is on record, so the next daemon knows it.
+    daemon.stop().await.unwrap();
+    let daemon = site.daemon();
+    daemon.stands("live").await.unwrap();
+    paused().await;
     assert_eq!(site.cli(&["resume"]).await.0, 0);
     std::fs::write(site.path("rules.toml"), "version = 1\nnonsense = 1\n").unwrap();
     assert_ne!(site.cli(&["reload", "--wait"]).await.0, 0);

@@ -16,6 +16,7 @@ use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, Answer, ContactRequest, RequestId, Verdict};
 use crate::policy::rules::Head;
+use crate::policy::state::PauseRecord;
 use crate::policy::{By, Charge, Circumstances, Decision, ErrorKind, Mode, Policy, PolicyHash, shorter};
 
 /// Most decisions in one step, before all other work gets its turn.
@@ -420,7 +421,8 @@ impl Core {
         if self.policy_state.paused() {
             return;
         }
-        self.policy_state.pause();
+        let pause = PauseRecord { by: by.clone(), at: now.wall, note: note.map(str::to_owned) };
+        self.policy_state.pause(pause);
         let (agent, note) = (self.config.agent.clone(), note.map(Into::into));
         self.record(Record::Pause { agent, on: true, by: by.clone(), note, at: now.wall });
         self.count(Counter::Pauses);

@@ -11,6 +11,7 @@ use crate::inbox::{Entry, Stage};
 use crate::model::{AgentId, AgentState, ContactRequest, StrangerText, Verdict};
 use crate::policy::ask::AskFault;
 use crate::policy::doubts::Doubt;
+use crate::policy::state::PauseRecord;
 use crate::policy::{By, DeciderVerdict, ErrorKind, RuleName};
 
 /// The current state of an agent.
@@ -22,8 +23,8 @@ pub struct AgentView {
     pub handle: Option<StrangerText>,
     /// The state of its connection.
     pub state: AgentState,
-    /// Nothing is answered until `resume`.
-    pub paused: bool,
+    /// Nothing is answered until `resume`: who or what paused it.
+    pub paused: Option<PauseRecord>,
     /// Its rules were refused at start.
     pub without_rules: bool,
     /// Since when it is in this state.
@@ -94,7 +95,7 @@ impl Core {
             id: self.config.agent.clone(),
             handle: self.handle.clone(),
             state: self.state,
-            paused: self.policy_state.paused(),
+            paused: self.policy_state.pause_in_force().cloned(),
             without_rules: self.policy.is_none(),
             since: self.state_since,
             why: self.state_why.clone(),

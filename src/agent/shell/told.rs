@@ -3,8 +3,9 @@
 use crate::agent::core::{AgentView, OpFailure, OpenDoubt, PendingRequest, PersonAnswered};
 use crate::model::StrangerText;
 use crate::ops::board::AgentBoard;
-use crate::ops::control::wire::{AgentStatus, AnswerDone, DoubtRow, OpError, PendingRow};
+use crate::ops::control::wire::{AgentStatus, AnswerDone, DoubtRow, OpError, PauseStatus, PendingRow};
 use crate::policy::doubts::Basis;
+use crate::policy::state::PauseRecord;
 
 /// Most characters of a stranger's text in a row.
 const TEXT_CHARS_MAX: usize = 500;
@@ -23,7 +24,8 @@ impl From<AgentView> for AgentStatus {
             id: view.id,
             handle: view.handle.as_ref().map(ToString::to_string),
             state: view.state,
-            paused: view.paused,
+            paused: view.paused.is_some(),
+            pause: view.paused.map(|PauseRecord { by, at, note }| PauseStatus { by, at, note }),
             without_rules: view.without_rules,
             since: view.since,
             why: view.why,

@@ -13,7 +13,7 @@ use crate::ledger::sql::{self, Connection, Optional as _, TextColumn as _, param
 use crate::ledger::{HistoryReach, MemoryReach};
 use crate::model::{AgentId, Handle, RequestId, Verdict};
 use crate::policy::doubts::{Basis, Doubt, Fact};
-use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
+use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, PauseRecord, SavedState};
 use crate::policy::{By, Charge, DeciderVerdict, RuleName};
 
 /// An answer that was given up after the moment had taken its places then. None is open for longer than this.
@@ -135,17 +135,6 @@ pub fn memory(
     })
 }
 
-/// A pause of an agent: who or what paused it, when, and the person's note.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PauseRecord {
-    /// `person:NAME`, or `approvals_max`.
-    pub by: String,
-    /// When.
-    pub at: Timestamp,
-    /// What the person noted.
-    pub note: Option<String>,
-}
-
 /// The newest pause of the agent before that moment.
 pub fn pause_before(
     connection: Connection<'_>,
@@ -216,11 +205,11 @@ impl Past<'_> {
         )
     }
 
-    /// Whether the agent was paused, and the row of its last resume (0: none).
-    fn pauses(&self) -> sql::Result<(bool, i64)> {
+    /// The pause that was in force, and the row of the last resume (0: none).
+    fn pauses(&self) -> sql::Result<(Option<PauseRecord>, i64)> {
         let (at, decision, tie) = self.order();
         let sql = format!(
-            "SELECT n, paused FROM pause WHERE agent = ?1 AND ?2 AND {} ORDER BY n DESC",
+            "SELECT n, paused, \"by\", at, note FROM pause WHERE agent = ?1 AND ?2 AND {} ORDER BY n DESC",
             RowMoment::before("after_decision", "at")
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
@@ -228,12 +217,15 @@ impl Past<'_> {
         let mut last = None;
         while let Some(row) = rows.next()? {
             let (n, paused): (i64, bool) = (row.get(0)?, row.get(1)?);
-            last = last.or(Some(paused));
             if !paused {
-                return Ok((last.unwrap_or(false), n));
+                return Ok((last, n));
+            }
+            if last.is_none() {
+                let Micros(at) = row.get(3)?;
+                last = Some(PauseRecord { by: row.get(2)?, at, note: row.get(4)? });
             }
         }
-        Ok((last.unwrap_or(false), 0))
+        Ok((last, 0))
     }
 
     fn hold(&self, request: &RecordedRequest) -> sql::Result<Option<(RequestId, std::sync::Arc<str>)>> {

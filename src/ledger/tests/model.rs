@@ -286,7 +286,7 @@ fn compare(memory: &SavedAgent, model: &Model) -> Result<(), TestCaseError> {
         sorted(policy_state.notified.clone()),
         model.open().filter(|(_, known)| known.notified).map(|(n, _)| (name(n), rule("remind"))).collect::<Vec<_>>()
     );
-    prop_assert_eq!(policy_state.paused, model.paused);
+    prop_assert_eq!(policy_state.paused.is_some(), model.paused);
     let keeps = |last: &Last| !last.withdrawn && last.outcome.is_none_or(Outcome::keeps_charge);
     let now = model.requests.iter().filter_map(|(n, known)| {
         let (at, era) = known.last.as_ref().filter(|last| keeps(last))?.counts?;

@@ -37,7 +37,7 @@ async fn a_ledger_of_schema_1_is_brought_up_to_date_with_all_that_it_holds() {
     assert_eq!(memory.policy_state.holds.len(), 1);
     assert_eq!(memory.policy_state.charges.len(), 2);
     assert_eq!(memory.recent_answers.len(), 5);
-    assert!(!memory.policy_state.paused && memory.open_answers.is_empty());
+    assert!(memory.policy_state.paused.is_none() && memory.open_answers.is_empty());
     ledger.close().await.unwrap();
     let reader = world.reader();
     assert_eq!(reader.totals().unwrap().schema, crate::ledger::sqlite::schema::known());

@@ -11,7 +11,9 @@ use tokio::sync::oneshot;
 use crate::model::{AgentId, ContactId, Outcome, Person, Verdict};
 use crate::policy::doubts::DoubtSettlement;
 
-pub use status::{AgentStatus, ConfigurationStatus, DaemonStatus, NotifyState, NotifyStatus, PageStatus, PolicyStatus};
+pub use status::{
+    AgentStatus, ConfigurationStatus, DaemonStatus, NotifyState, NotifyStatus, PageStatus, PauseStatus, PolicyStatus,
+};
 
 /// One question to the supervisor, with the channel for its reply.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use crate::ledger::read::RecordedContact;
 use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{AgentId, AgentState, ContactKind, Handle, RequestId, Verdict};
 use crate::ops::board::AgentBoard;
-use crate::ops::control::wire::PendingRow;
+use crate::ops::control::wire::{AgentStatus, PendingRow};
 use crate::policy::By;
 use crate::policy::explain::{Explanation, Reason};
 
@@ -135,9 +135,17 @@ impl AgentRow {
             pending: status.pending,
             waiting: status.deferred,
             listed: status.last_listing.map(|at| When::new(at, now)),
-            remarks: status.remarks.clone(),
+            remarks: paused_by(status).into_iter().chain(status.remarks.iter().cloned()).collect(),
         }
     }
+}
+
+/// Who or what paused the agent, since when, and with which note.
+fn paused_by(status: &AgentStatus) -> Option<String> {
+    let pause = status.pause.as_ref()?;
+    let note =
+        pause.note.as_deref().map(|note| format!(", note: {}", shown(Some(note), NAME_CHARS))).unwrap_or_default();
+    Some(format!("paused by {} since {}{note}", shown(Some(pause.who()), NAME_CHARS), clock(pause.at)))
 }
 
 /// A pending request.

@@ -66,7 +66,7 @@ fn what_stands_before_the_rules_is_said() {
     );
     assert_eq!(odd.reasons.last().unwrap().matched, None, "identity is unknown");
     let mut policy_state = PolicyState::default();
-    policy_state.pause();
+    policy_state.pause(a_pause());
     let paused = explain(&guarded, &request("r", "ann"), &sound(), &policy_state, noon(), None);
     assert_eq!((paused.by.to_string().as_str(), paused.reasons[0].rule.as_str()), ("paused", "paused"));
 }

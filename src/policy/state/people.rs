@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{PolicyState, RuleName};
+use super::{PauseRecord, PolicyState, RuleName};
 use crate::model::{Handle, RequestId};
 use crate::policy::ask::{DeciderVerdict, Question};
 
@@ -24,20 +24,25 @@ impl PolicyState {
     }
 
     /// Nothing is answered until [`PolicyState::resume`].
-    pub fn pause(&mut self) {
-        self.paused = true;
+    pub fn pause(&mut self, pause: PauseRecord) {
+        self.paused = Some(pause);
     }
 
     /// Resumes, and starts the count of `approvals_max` at zero.
     pub fn resume(&mut self) {
-        self.paused = false;
+        self.paused = None;
         self.approvals.clear();
         self.approvals_gap = None;
     }
 
     /// Whether the agent is paused.
     pub fn paused(&self) -> bool {
-        self.paused
+        self.paused.is_some()
+    }
+
+    /// Who or what paused the agent, if it is paused.
+    pub fn pause_in_force(&self) -> Option<&PauseRecord> {
+        self.paused.as_ref()
     }
 
     /// An `overdue` notice was given for this request.

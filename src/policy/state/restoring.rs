@@ -145,7 +145,9 @@ impl PolicyState {
             }
         }
         self.holds.extend(memory.holds);
-        self.paused |= memory.paused;
+        if self.paused.is_none() {
+            self.paused = memory.paused;
+        }
         for (name, at) in memory.overdue_rejects {
             let rejects = self.overdue.entry(name).or_default();
             if !rejects.iter().any(|(known, _)| *known == at) {

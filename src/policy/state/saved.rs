@@ -70,6 +70,17 @@ pub struct ApprovalRow {
     pub open: bool,
 }
 
+/// A pause of an agent: who or what paused it, when, and the person's note.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PauseRecord {
+    /// `person:NAME`, or `approvals_max`.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// What the person noted.
+    pub note: Option<String>,
+}
+
 /// All that a policy state is rebuilt from.
 #[derive(Debug, Clone, Default)]
 pub struct SavedState {
@@ -83,8 +94,8 @@ pub struct SavedState {
     pub approvals: Vec<ApprovalRow>,
     /// Requests that a person deferred, and who.
     pub holds: Vec<(RequestId, Arc<str>)>,
-    /// Whether the agent is paused.
-    pub paused: bool,
+    /// Why the agent is paused, if it is.
+    pub paused: Option<PauseRecord>,
     /// Rejections by `overdue` rules in the last hour.
     pub overdue_rejects: Vec<(RuleName, Timestamp)>,
     /// Owners that were let in, since when, and whose contact was never recognised.

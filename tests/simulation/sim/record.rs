@@ -11,7 +11,7 @@ use doorman::inbox::GivenAnswer;
 use doorman::ledger::Record;
 use doorman::model::{Answer, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Sender, Verdict};
 use doorman::policy::doubts::DoubtSettlement as SaidOfDoubt;
-use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind};
+use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind, PauseRecord};
 use doorman::policy::{By, DeciderVerdict, Mode, PolicyHash};
 use jiff::{SignedDuration, Timestamp};
 
@@ -73,7 +73,7 @@ pub struct LedgerModel {
     decided: BTreeMap<RequestId, (Verdict, By, Mode)>,
     charges: BTreeMap<RequestId, Vec<ChargeRow>>,
     holds: BTreeMap<RequestId, Arc<str>>,
-    paused: bool,
+    paused: Option<PauseRecord>,
     resumes: u32,
     /// The answers that were carried out, and when the daemon learned that.
     done: Vec<(RequestId, HistoryKind, Timestamp)>,
@@ -319,8 +319,9 @@ impl LedgerModel {
                 self.charges.remove(request);
             }
             Record::Withdrawn { .. } => {}
-            Record::Pause { on, .. } => {
-                self.paused = *on;
+            Record::Pause { on, by, note, at, .. } => {
+                let pause = || PauseRecord { by: by.clone(), at: *at, note: note.as_deref().map(str::to_owned) };
+                self.paused = on.then(pause);
                 self.resumes += u32::from(!on);
             }
             Record::Hold { request, person: Some(person), .. } => {
@@ -416,7 +417,7 @@ impl LedgerModel {
 
     /// Whether the agent is paused.
     pub fn paused(&self) -> bool {
-        self.paused
+        self.paused.is_some()
     }
 
     /// The times that count against a rule's limit, according to its charges and according to the approvals themselves,

@@ -8,7 +8,7 @@ use crate::policy::conditions::HistoryCondition;
 use crate::policy::rules::Policy;
 use crate::policy::rules::Quota;
 use crate::policy::state::{ApprovalRow, HistoryKind, HistoryRow, SavedState};
-use crate::policy::testkit::{approve, by_handle, hours, policy};
+use crate::policy::testkit::{a_pause, approve, by_handle, hours, policy};
 
 /// Lets ann in unless she was rejected within this many hours; 0 drops that condition.
 fn rules(within: i64) -> Option<Arc<Policy>> {
@@ -201,7 +201,7 @@ fn one_an_hour() -> Option<Arc<Policy>> {
 /// The ledger's reply: this request was approved, or is about to be.
 fn approved(held: &Held, id: &str) -> Option<Box<SavedState>> {
     let row = ApprovalRow { request: RequestId::parse(id).unwrap(), at: now(held.at).wall, open: true };
-    Some(Box::new(SavedState { approvals: vec![row], paused: true, ..*nothing().unwrap() }))
+    Some(Box::new(SavedState { approvals: vec![row], paused: Some(a_pause()), ..*nothing().unwrap() }))
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn what_was_given_back_while_the_record_is_read_counts_when_it_is_taken_again() 
     let request = RequestId::parse("r1").unwrap();
     let reply = Reply { result: Err(error), date: None };
     held.tell(Input::Responded { request, attempt: 1, reply, written: now(held.at).mono });
-    let saved = approved(&held, "r1").map(|saved| Box::new(SavedState { paused: false, ..*saved }));
+    let saved = approved(&held, "r1").map(|saved| Box::new(SavedState { paused: None, ..*saved }));
     held.tell(Input::Restored { number, saved });
     held.lists_after(MINUTES, &[ann("r1"), ann("r2")]);
     assert!(let_in(&held, "r2"), "nobody was let in within the hour");

@@ -100,6 +100,9 @@ pub struct AgentStatus {
     pub state: AgentState,
     /// Nothing is answered until `resume`.
     pub paused: bool,
+    /// Who or what paused it, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<PauseStatus>,
     /// Its policy was refused at start: everything stays pending.
     pub without_rules: bool,
     /// In this state since.
@@ -134,6 +137,24 @@ pub struct AgentStatus {
     pub remarks: Vec<String>,
 }
 
+/// The pause of an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseStatus {
+    /// `person:NAME`, or `approvals_max`.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// What the person noted.
+    pub note: Option<String>,
+}
+
+impl PauseStatus {
+    /// Who or what paused the agent, as people read it.
+    pub fn who(&self) -> &str {
+        self.by.strip_prefix("person:").unwrap_or(&self.by)
+    }
+}
+
 impl AgentStatus {
     /// An agent of which nothing is known yet.
     pub fn starting(id: AgentId, since: Timestamp) -> Self {
@@ -142,6 +163,7 @@ impl AgentStatus {
             handle: None,
             state: AgentState::Starting,
             paused: false,
+            pause: None,
             without_rules: false,
             since,
             why: String::new(),

@@ -2,7 +2,7 @@
 
 use crate::model::{Answer, ContactRequest, Outcome, Sender, Verdict};
 use crate::policy::conditions::*;
-use crate::policy::rules::{LimitBy, OverdueThen, Quota, When};
+use crate::policy::rules::{LimitBy, OverdueThen, Quota, Rule, When};
 use crate::policy::state::EndedAnswer;
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
 use crate::policy::testkit::*;
@@ -147,7 +147,7 @@ fn approvals_max_pauses_and_resume_counts_from_zero() {
         let decision = carry_out(&counted, &mut policy_state, &request(which, "ann"), noon());
         assert_eq!((said(&decision).as_str(), decision.pauses), (wanted, which == "3"));
     }
-    policy_state.pause();
+    policy_state.pause(a_pause());
     let paused = counted.decide(&request("4", "ann"), &sound(), &policy_state, noon());
     assert_eq!((said(&paused), paused.pauses), ("defer by paused".to_owned(), false));
     policy_state.resume();
@@ -253,7 +253,7 @@ fn overdue_spares_what_is_pending_for_other_reasons() {
     policy_state.hold(&id("r"), Some("eve"));
     assert_eq!(decide(&closing, &mine, &sound(), &policy_state), "defer by hold:eve");
     policy_state.hold(&id("r"), None);
-    policy_state.pause();
+    policy_state.pause(a_pause());
     assert_eq!(decide(&closing, &mine, &sound(), &policy_state), "defer by paused");
     policy_state.resume();
     closing.mode = Mode::Shadow;
@@ -310,6 +310,24 @@ fn a_limit_that_rejects_does_so_only_where_the_count_is_certain() {
     assert_eq!(said(&decide(&state, noon() + hours(1))), "approve by also", "the window has passed");
     state.hold(&second.id, Some("eve"));
     assert_eq!(said(&decide(&state, noon())), "defer by hold:eve", "a hold comes first");
+}
+
+#[test]
+fn a_limit_rejects_only_whom_its_rule_matches_for_certain_and_nobody_past_a_guard() {
+    let spent = |rule: Rule, protected: &[&str], from: &str| {
+        let mut rule = rule.limit(1, hours(1), LimitBy::Rule);
+        rule.limit.as_mut().unwrap().then = Verdict::Reject;
+        let policy = policy(vec![rule]).protecting(protected);
+        let mut state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
+        let charge = policy.rules[0].charge(&handle("other")).unwrap();
+        state.reserve(&id("one"), Some(&handle("other")), Verdict::Approve, &By::NoMatch, &[charge], noon());
+        let outcome = Outcome::Confirmed(Answer::Approve);
+        state.settle(&id("one"), Some(&handle("other")), Verdict::Approve, outcome, noon());
+        said(&policy.decide(&request("two", from), &sound(), &state, noon()))
+    };
+    assert_eq!(spent(approve("all", When::Everyone), &[], "johm"), "reject by limit:all");
+    assert_eq!(spent(approve("all", unknown()), &[], "johm"), "defer by limit:all", "perhaps it does not match");
+    assert_eq!(spent(approve("all", When::Everyone), &["john"], "johm"), "defer by guard:look-alike");
 }
 
 #[test]

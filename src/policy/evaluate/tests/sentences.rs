@@ -121,7 +121,7 @@ fn paused_comes_before_a_hold_before_a_guard_before_the_rules() {
     let odd = ContactRequest { sender: Sender::Absent, ..request("r", "x") };
     let mut policy_state = PolicyState::default();
     policy_state.hold(&id("r"), Some("eve"));
-    policy_state.pause();
+    policy_state.pause(a_pause());
     let ask = |policy_state: &PolicyState, request: &ContactRequest| {
         said(&all.decide(request, &sound(), policy_state, noon()))
     };

@@ -255,7 +255,7 @@ impl Scene {
             policy_state.asked_of(asked.clone());
         }
         if self.paused {
-            policy_state.pause();
+            policy_state.pause(a_pause());
         }
         if self.held {
             policy_state.hold(&self.request.id, Some("eve"));

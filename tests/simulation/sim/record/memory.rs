@@ -88,7 +88,7 @@ impl LedgerModel {
         let kept = |id: &RequestId| pending(id) || self.gone.contains(id);
         memory.policy_state.holds =
             self.holds.iter().filter(|(id, _)| kept(id)).map(|(id, who)| (id.clone(), who.clone())).collect();
-        memory.policy_state.paused = self.paused;
+        memory.policy_state.paused = self.paused.clone();
         let open = self.answers.values().filter(|row| row.open() && row.answer == Answer::Approve);
         let awaited = open.filter_map(|row| row.sender.handle().map(|handle| handle.owner().to_owned())).collect();
         memory.contacts = self.contacts.open(&awaited);
@@ -224,8 +224,10 @@ impl LedgerModel {
             _ => (id, *kind, *at),
         });
         let row = |(id, kind, at): (&RequestId, HistoryKind, Timestamp)| {
-            let owner = self.seen.get(id)?.1.as_deref()?.into();
-            (at >= since).then(|| HistoryRow { owner, handle: None, request: known(id), kind, at })
+            let owner: Arc<str> = self.seen.get(id)?.1.as_deref()?.into();
+            let handle =
+                self.senders.get(id).and_then(Sender::handle).filter(|handle| handle.owner() == &*owner).cloned();
+            (at >= since).then(|| HistoryRow { owner, handle, request: known(id), kind, at })
         };
         let mut rows: Vec<HistoryRow> = asked.chain(met).filter_map(row).collect();
         rows.extend(self.contacts.history(since));
