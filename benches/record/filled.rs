@@ -128,6 +128,7 @@ pub fn commands(args: &Args, rules: &str) -> Vec<Vec<String>> {
     let busy = agent(77 % args.agents);
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     vec![
+        words("history"),
         words("history -n 20"),
         words("history --since 10m"),
         words("history --handle owner-77/bot"),
@@ -138,6 +139,7 @@ pub fn commands(args: &Args, rules: &str) -> Vec<Vec<String>> {
         words(&format!("contacts --agent {busy}")),
         words(&format!("audit --agent {busy} --rules {rules}")),
         words(&format!("revoke --agent {busy} --since 1h --dry-run")),
+        words("contacts"),
         words("contacts -n 20"),
         words("contacts --since 10m"),
         words("contacts --matching owner-77/*"),
@@ -154,5 +156,10 @@ pub fn commands(args: &Args, rules: &str) -> Vec<Vec<String>> {
 /// Those that read everything, each timed once.
 pub fn whole(rules: &str) -> Vec<Vec<String>> {
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    vec![words("contacts --json"), words("contacts"), words(&format!("audit --json --all --rules {rules}"))]
+    vec![
+        words("contacts --json"),
+        words("contacts --all"),
+        words("history --all"),
+        words(&format!("audit --json --all --rules {rules}")),
+    ]
 }

@@ -19,6 +19,8 @@ use crate::policy::audit::Audit;
 use crate::policy::rules::PatternSet;
 use select::Behind;
 
+/// Where nothing selects, people see this many: nobody reads more, and the answer comes at once.
+pub(super) const NEWEST: usize = 500;
 /// Rows of one table; a longer list is printed as several tables.
 const TABLE_ROWS: usize = 500;
 /// Most characters of a handle in the table.
@@ -27,8 +29,8 @@ const HANDLE_CHARS: usize = 60;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  doorman contacts                        everybody who has access
-  doorman contacts -n 20                  the newest 20
+  doorman contacts                        who has access: the newest 500
+  doorman contacts --all                  everybody
   doorman contacts --not-by-doorman       whom no answer of doorman let in
   doorman contacts --rule friends         whom this rule let in
   doorman contacts --matching 'acme/*' --json | jq -r .handle
@@ -38,6 +40,9 @@ it, or if it was there before doorman. ENDS says when doorman removes a contact
 again. `overdue`: its end has passed, and `doorman status` says why it is still
 there. `in doubt`: somebody else may have made it, so doorman does not remove
 it, and `doorman explain` says why.
+
+Without an option that selects, people see the newest 500; `--json` prints
+everybody.
 
 `doorman audit` says whom the rules would let in today, `doorman revoke` removes
 contacts.")]
@@ -57,6 +62,9 @@ pub struct Args {
     /// Only the newest N
     #[arg(short = 'n', long, value_name = "N")]
     limit: Option<usize>,
+    /// Everybody, however many they are
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
     #[command(flatten)]
     agent: AgentArg,
     /// The ledger; else where the daemon keeps it
@@ -78,6 +86,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let fits =
         |handle: Option<&str>| args.matching.as_ref().is_none_or(|patterns| select::fits_handle(patterns, handle));
     let owner = args.matching.as_ref().and_then(|patterns| select::owner(patterns));
+    let selects = args.limit.is_some() || since.is_some() || args.rule.is_some();
+    let bounded = !(args.json || args.all || selects || args.not_by_doorman || args.matching.is_some());
     let wanted = WantedContacts {
         agent: agent.as_ref(),
         since,
@@ -85,10 +95,10 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         not_by_doorman: args.not_by_doorman,
         owner: owner.as_deref(),
         id: None,
-        newest: args.limit,
+        newest: args.limit.or(bounded.then_some(NEWEST + 1)),
         fits: args.matching.is_some().then_some(&fits),
     };
-    let mut out = ContactPrinter::new(args.json);
+    let mut out = ContactPrinter { bounded, ..ContactPrinter::new(args.json) };
     let mut failed = None;
     let each = reader.each_contact(&wanted, |contact| match out.take(contact, None) {
         Ok(flow) => flow,
@@ -102,6 +112,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     if !out.any && !args.json {
         output::note("no such contact is on record\n");
     }
+    if out.more {
+        output::note(&format!("these are the newest {NEWEST}: `--all` shows everybody, `-n` another number\n"));
+    }
     Ok(0)
 }
 
@@ -113,11 +126,15 @@ pub(super) struct ContactPrinter {
     /// What the rules say of each contact, if that was requested.
     said: Vec<String>,
     pub(super) any: bool,
+    /// Only the newest [`NEWEST`] rows are printed, of one more that is read.
+    bounded: bool,
+    /// Whether there was that one more.
+    more: bool,
 }
 
 impl ContactPrinter {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, rows: Vec::new(), said: Vec::new(), any: false }
+        Self { json, rows: Vec::new(), said: Vec::new(), any: false, bounded: false, more: false }
     }
 
     /// Adds a contact, with what the rules say of it; breaks off if the reader of the output has gone.
@@ -136,7 +153,7 @@ impl ContactPrinter {
         } else {
             self.rows.push(contact);
             self.said.extend(said.map(ToString::to_string));
-            if self.rows.len() >= TABLE_ROWS {
+            if self.rows.len() >= TABLE_ROWS && !self.bounded {
                 self.flush()?;
             }
         }
@@ -148,6 +165,10 @@ impl ContactPrinter {
     /// # Errors
     /// As [`ContactPrinter::take`].
     pub(super) fn flush(&mut self) -> Result<(), CliError> {
+        if self.bounded && self.rows.len() > NEWEST {
+            self.rows.drain(..self.rows.len() - NEWEST);
+            self.more = true;
+        }
         if !self.rows.is_empty() {
             output::print_page(&page(&self.rows, &self.said, output::now()))?;
         }

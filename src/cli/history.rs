@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use super::contacts::NEWEST;
 use super::ledger::{fault, path, print};
 use super::output::reader_left;
 use super::{CliError, Global, agents, completions};
@@ -31,6 +32,7 @@ const UNEXPLAINED_NAMED: usize = 5;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  doorman history                          the newest 500
   doorman history -n 20                    the newest 20
   doorman history --since 1h               what happened since then
   doorman history @carol                   one handle, like --handle
@@ -38,6 +40,9 @@ const UNEXPLAINED_NAMED: usize = 5;
   doorman history -f                       the last ten, then what is new
   doorman history --since 30d --csv > october.csv
   doorman history -q --since 1h --outcome rejected && mail …
+
+Without an option that selects, people see the newest 500 (`--all`: everything);
+`--json` and `--csv` print everything.
 
 OUTCOME: `shadow` was decided and not answered; `… elsewhere` was answered by
 somebody else; `removed` was approved, and the contact is removed again. Times
@@ -78,6 +83,9 @@ pub struct Args {
     /// Only the newest N
     #[arg(short = 'n', long, value_name = "N")]
     limit: Option<usize>,
+    /// Everything on record, however much it is
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
     /// Print JSON, a line a request
     #[arg(long)]
     json: bool,
@@ -116,7 +124,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         (moment::option("since", args.since.as_deref())?, moment::option("until", args.until.as_deref())?);
     let path = path(args.ledger, global)?;
     let reader = LedgerReader::open(&path).map_err(|error| fault(&error))?;
-    let filter = Filter {
+    let mut filter = Filter {
         time: match (args.decided, args.received) {
             (true, _) => TimeOf::Decided,
             (_, true) => TimeOf::Received,
@@ -131,6 +139,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         outcome: args.outcome,
         limit: args.limit.or((args.follow && since.is_none()).then_some(FOLLOWED)),
     };
+    // The agent alone selects too little.
+    let all = Filter { time: filter.time, agent: filter.agent.clone(), ..Filter::default() };
+    let bounded = filter == all && !(args.all || args.json || args.csv || args.follow || args.quiet);
     if args.quiet {
         return any(&reader, filter).map(|any| u8::from(!any));
     }
@@ -145,7 +156,8 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         (_, true) => Form::Csv,
         (false, false) => Form::Table,
     };
-    let mut out = HistoryPrinter { form, page, rows: Vec::new(), any: false, headed: false };
+    let mut out = HistoryPrinter { form, page, rows: Vec::new(), any: false, headed: false, bounded, more: false };
+    filter.limit = filter.limit.or(bounded.then_some(NEWEST + 1));
     // Follow begins before the list is read: what is written in between is printed twice rather than never.
     let follow = if args.follow {
         let beginning = LedgerReader::open(&path).and_then(Follow::begin);
@@ -170,6 +182,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     }
     if !out.any && !args.follow {
         let _ = writeln!(anstream::stderr(), "nothing on record fits");
+    }
+    if out.more {
+        super::output::note(&format!("these are the newest {NEWEST}: `--all` shows everything, `-n` another number\n"));
     }
     if form == Form::Table && !args.follow {
         unexplained(&reader, &filter)?;
@@ -252,6 +267,10 @@ struct HistoryPrinter {
     rows: Vec<[String; lines::COLUMNS]>,
     any: bool,
     headed: bool,
+    /// Only the newest [`NEWEST`] rows are printed, of one more that is read.
+    bounded: bool,
+    /// Whether there was that one more.
+    more: bool,
 }
 
 impl HistoryPrinter {
@@ -266,12 +285,16 @@ impl HistoryPrinter {
             }
             Form::Table => {
                 self.rows.push(self.page.row(request));
-                if self.rows.len() >= TABLE_ROWS { self.flush() } else { Ok(()) }
+                if self.rows.len() >= TABLE_ROWS && !self.bounded { self.flush() } else { Ok(()) }
             }
         }
     }
 
     fn flush(&mut self) -> Result<(), CliError> {
+        if self.bounded && self.rows.len() > NEWEST {
+            self.rows.drain(..self.rows.len() - NEWEST);
+            self.more = true;
+        }
         if self.rows.is_empty() {
             return Ok(());
         }

@@ -69,6 +69,33 @@ const ROWS: &str = "INSERT INTO agent (id) VALUES ('a0000000-0000-4000-8000-0000
         SELECT 1, 'contact-' || n, 'owner-' || n, 'owner-' || n, 'user', n * 1000000 FROM k;
     INSERT INTO contact_owner (contact, owner, agent, at) SELECT n, owner, agent, added_at FROM contact;";
 
+/// Nobody reads thousands of lines, so people see the newest without an option, and machines get everything.
+#[tokio::test]
+async fn without_an_option_people_see_the_newest_of_many_and_machines_everything() {
+    let site = Site::new("url = \"http://127.0.0.1:9\"");
+    let path = site.path("ledger.db");
+    Ledger::open(&path, LedgerOptions::default()).unwrap().close().await.unwrap();
+    Connection::open(&path).unwrap().execute_batch(ROWS).unwrap();
+    for command in ["history", "contacts"] {
+        let said = async |option: &str| {
+            let arguments: Vec<&str> = [command].into_iter().chain(option.split_whitespace()).collect();
+            let output = site.command(&arguments).output().await.unwrap();
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+            let (out, err) = (text(output.stdout), text(output.stderr));
+            let rows = out.lines().filter(|line| line.contains("owner-") && !line.starts_with("contacts that"));
+            let owners = rows.count();
+            (owners, out.contains("owner-3500 "), out.contains("owner-3501 "), err)
+        };
+        let (count, older, oldest, err) = said("").await;
+        assert_eq!((count, older, oldest), (500, false, true), "{command}: {err}");
+        assert!(err.contains("these are the newest 500: `--all` shows"), "{command}: {err}");
+        for (option, count) in [("--all", 4000), ("--json", 4000), ("-n 600", 600), ("--since 1970-01-01", 4000)] {
+            let (found, .., err) = said(option).await;
+            assert!(found == count && !err.contains("newest"), "{command} {option}: {found}, {err}");
+        }
+    }
+}
+
 pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
@@ -100,11 +127,11 @@ async fn no_command_keeps_the_write_ahead_log_while_its_output_waits() {
     };
     daemon.commit(vec![write()]).await.unwrap();
     for arguments in [
-        &["history"][..],
+        &["history", "--all"][..],
         &["history", "--json"],
         &["history", "--csv"],
         &["history", "-n", "3000"],
-        &["contacts"],
+        &["contacts", "--all"],
         &["contacts", "--json"],
     ] {
         let (mut reader, writer) = std::io::pipe().unwrap();
