@@ -197,8 +197,8 @@ impl Compiling<'_> {
                     .label(label)
                     .help(
                         "name an `owner`, a `handle` or `list` with a plain owner part, a `handle_regex` that begins with one, \
-                         `history = { approved_before = true }`, or `contact = \"owner\"`; to approve strangers all the same, write both \
-                         `dangerously_approve_everyone = true` and a `limit`",
+                         `history = { approved_before = true }` or `history = { approved_over = … }`, or `contact = \"owner\"` or \
+                         `\"self\"`; to approve strangers all the same, write both `dangerously_approve_everyone = true` and a `limit`",
                     );
             }
         }

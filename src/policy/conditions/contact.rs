@@ -108,3 +108,23 @@ impl ConditionKind for IsContact {
         Who::Said
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testkit::{noon, request, sound};
+    use crate::policy::{Circumstances, PolicyState, Truth};
+
+    #[test]
+    fn the_owner_and_the_sender_are_two_questions_and_neither_is_guessed() {
+        let (request, state) = (request("r", "acme/bot"), PolicyState::default());
+        let truth = |of: IsContact, owner, sender| {
+            let circumstances = Circumstances { owner_is_contact: owner, sender_is_contact: sender, ..sound() };
+            of.evaluate(&Inputs::new(&request, &circumstances, &state, noon())).truth
+        };
+        assert_eq!(truth(IsContact::OfOwner, Some(true), Some(false)), Truth::True);
+        assert_eq!(truth(IsContact::Sender, Some(true), Some(false)), Truth::False, "another agent of that owner is");
+        assert_eq!(truth(IsContact::Sender, Some(true), None), Truth::Unknown);
+        assert_eq!(truth(IsContact::OfOwner, None, None), Truth::Unknown, "the contacts were never read");
+    }
+}

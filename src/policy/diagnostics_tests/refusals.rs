@@ -172,17 +172,27 @@ fn a_list_that_keeps_somebody_out_loses_a_tenth_at_most() {
     assert!(compiled(&others, Some(&running)).shrunk);
 }
 
+/// Whoever gets the error that an approve rule does not say who reads all the ways to do so.
 #[test]
-fn approving_by_anything_that_says_who_is_taken() {
-    for when in [
-        "{ owner = \"ann\" }",
-        "{ handle = [\"ann\", \"john/*\", \"acme/*-bot\"] }",
-        "{ handle_regex = 'acme/(a|b).*' }",
-        "{ history = { approved_before = true } }",
-        "{ slug = \"bot\", owner = \"ann\" }",
-        "\"everyone\"\ndangerously_approve_everyone = true\nlimit = { count = 1, per = \"1h\" }",
+fn approving_by_anything_that_says_who_is_taken_and_the_error_names_each_way() {
+    let refused = compiled(&super::whole(&format!("{WHO}when = \"everyone\"\n")), None).report.render(false);
+    for (when, named) in [
+        ("{ owner = \"ann\" }", "`owner`"),
+        ("{ handle = [\"ann\", \"john/*\", \"acme/*-bot\"] }", "`handle`"),
+        ("{ list = \"friends\" }\n[lists.friends]\nentries = [\"ann\"]", "`list`"),
+        ("{ handle_regex = 'acme/(a|b).*' }", "`handle_regex`"),
+        ("{ history = { approved_before = true } }", "`history = { approved_before = true }`"),
+        ("{ history = { approved_over = { count = 1, per = \"30d\" } } }", "`history = { approved_over = … }`"),
+        ("{ contact = \"owner\" }", "`contact = \"owner\"`"),
+        ("{ contact = \"self\" }", "`\"self\"`"),
+        ("{ slug = \"bot\", owner = \"ann\" }", "`owner`"),
+        (
+            "\"everyone\"\ndangerously_approve_everyone = true\nlimit = { count = 1, per = \"1h\" }",
+            "`dangerously_approve_everyone = true` and a `limit`",
+        ),
     ] {
         let loaded = compiled(&super::whole(&format!("{WHO}when = {when}\n")), None);
         assert!(loaded.policy.is_some(), "{when}\n{}", loaded.report.render(false));
+        assert!(refused.contains(named), "{named} is a way, and is not named: {refused}");
     }
 }
