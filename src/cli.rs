@@ -49,9 +49,20 @@ mod table;
 mod test;
 mod who;
 
+/// The way of a first day; each command's help has examples of its own.
+const EXAMPLES: &str = "Examples:
+  doorman demo               see it at work, with nothing to set up
+  doorman init               write a first configuration and first rules
+  doorman check              are they right?
+  doorman run                the daemon
+  doorman pending            in another terminal: who is waiting
+  doorman approve @carol     a person's answer
+  doorman explain @carol     why was she let in, or not?
+  doorman man approve | man -l -";
+
 /// Stands at an AI agent's door on the Band platform: decides each contact request by your rules.
 #[derive(Debug, Parser)]
-#[command(name = "doorman", version, about, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "doorman", version, about, arg_required_else_help = true, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -304,6 +315,78 @@ pub fn main() -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The words of a line of a shell; `None` where it ends inside a quotation.
+    fn words(line: &str) -> Option<Vec<String>> {
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+        for character in line.chars() {
+            match (quote, character) {
+                (Some(end), _) if character == end => quote = None,
+                (None, '\'' | '"') => {
+                    quote = Some(character);
+                    word.get_or_insert_default();
+                }
+                (None, ' ') => words.extend(word.take()),
+                (_, _) => word.get_or_insert_default().push(character),
+            }
+        }
+        words.extend(word);
+        quote.is_none().then_some(words)
+    }
+
+    /// The calls of doorman in an example: without the remark beside it, cut where the shell cuts.
+    fn calls(line: &str) -> Vec<Vec<String>> {
+        let line = line.trim_start().split("  ").next().unwrap_or_default();
+        let line =
+            [" && ", " | ", " > ", " < ", "<(", ")"].iter().fold(line.to_owned(), |line, cut| line.replace(cut, "\n"));
+        let calls = line.lines().filter(|part| part.trim_start().starts_with("doorman "));
+        calls.map(|part| words(part.trim()).unwrap_or_else(|| panic!("a quotation does not end: {part}"))).collect()
+    }
+
+    /// Whether these words call this command (its words, without `doorman`), or one below it.
+    fn calls_it(words: &[String], path: &[String]) -> bool {
+        words.len() > path.len() && words[1..].starts_with(path)
+    }
+
+    #[test]
+    fn every_command_has_examples_and_the_real_command_line_takes_each() {
+        fn look(command: &clap::Command, path: &[String], wrong: &mut Vec<String>) {
+            let name = ["doorman".to_owned()].iter().chain(path).cloned().collect::<Vec<_>>().join(" ");
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = after.split("\n\n").find_map(|paragraph| paragraph.trim().strip_prefix("Examples:\n"));
+            let all: Vec<Vec<String>> = examples.unwrap_or_default().lines().flat_map(calls).collect();
+            if !all.iter().any(|words| calls_it(words, path)) {
+                wrong.push(format!("{name}: no example of it"));
+            }
+            for words in &all {
+                match Cli::try_parse_from(words) {
+                    Err(error) => wrong.push(format!("{name}: {}: {error}", words.join(" "))),
+                    Ok(_) => {}
+                }
+            }
+            for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+                let path: Vec<String> = path.iter().cloned().chain([below.get_name().to_owned()]).collect();
+                look(below, &path, wrong);
+                // The page has them in a section of its own.
+                let page = man::page(below).unwrap();
+                if !page.contains(".SH EXAMPLES") {
+                    wrong.push(format!("{}: its page has no EXAMPLES", path.join(" ")));
+                }
+            }
+        }
+        let (mut command, mut wrong) = (Cli::command(), Vec::new());
+        command.build();
+        look(&command, &[], &mut wrong);
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn an_example_is_read_as_a_shell_reads_it() {
+        assert_eq!(calls("  doorman check && doorman reload --wait    both")[1], ["doorman", "reload", "--wait"]);
+        assert_eq!(calls("  source <(doorman completions bash)"), [["doorman", "completions", "bash"]]);
+        assert_eq!(calls("  doorman a 'b c/*' | jq -r 'x'")[0], ["doorman", "a", "b c/*"]);
+        assert!(!calls_it(&["doorman".to_owned(), "pause".to_owned()], &["resume".to_owned()]));
+    }
 
     /// A line wider than 80 columns wraps in the middle, although it was laid out by hand.
     #[test]

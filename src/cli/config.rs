@@ -10,6 +10,11 @@ use crate::secret;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman config    every value, and where it came from
+  doorman config --json | jq '.agents[].rules'
+
+Exit status: 0 done; 78 the configuration is refused.")]
 pub struct Args {
     /// One JSON object
     #[arg(long)]

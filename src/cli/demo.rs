@@ -18,7 +18,11 @@ const KEY: &str = "demo-key-of-the-concierge";
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
+  doorman demo
+  doorman demo --fast    without pauses
+  doorman demo --keep    and then try commands on it
+
 A sandbox imitates the platform; the daemon is this program, in a process of its
 own, with the rules that doorman ships. Nothing leaves this machine, and all
 files are removed at the end. It takes about 15 seconds.

@@ -33,7 +33,11 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
+  doorman doctor
+  doorman doctor --no-connect    without the WebSocket
+  doorman doctor --json | jq -r 'select(.result != \"ok\") | .what'
+
 It looks at the configuration, each rules file, the ledger, whether a daemon
 answers and what it has noticed, each agent's key, and for each agent the
 platform's REST interface and its WebSocket. The WebSocket is tried only if no

@@ -30,12 +30,21 @@ enum FleetCommand {
     /// Show the doormen that share the database, and how many agents each has
     Status(Shown),
     /// Have a doorman give its agents to the others, and take none
+    #[command(after_help = "Examples:
+  doorman fleet drain           the doorman of this configuration
+  doorman fleet drain door-2    another one, before its machine stops")]
     Drain(MemberArgs),
     /// Have it take agents again
+    #[command(after_help = "Examples:
+  doorman fleet undrain
+  doorman fleet undrain door-2")]
     Undrain(MemberArgs),
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman fleet status
+  doorman fleet status --json | jq '.members[] | {name, agents}'")]
 struct Shown {
     /// One JSON object
     #[arg(long)]

@@ -16,6 +16,10 @@ use crate::ledger::{self, LedgerAddress, LedgerError, LedgerReader};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman ledger info
+  doorman ledger backup /var/backups/doorman.db
+  doorman ledger copy --to postgresql:///doorman?host=/run/postgresql")]
 pub struct Args {
     #[command(subcommand)]
     action: LedgerCommand,
@@ -24,8 +28,16 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum LedgerCommand {
     /// Show what is in it: schema, counts, size
+    #[command(after_help = "Examples:
+  doorman ledger info    what takes how much, by table
+  doorman ledger info --ledger copy.db --json")]
     Info(LedgerArgs),
     /// Read every page of it, and compare every index with its table
+    #[command(after_help = "Examples:
+  doorman ledger check
+  doorman ledger check --ledger /var/backups/doorman.db
+
+Exit status: 0 it is sound; 74 it is not, or it cannot be read.")]
     Check(LedgerArgs),
     /// Copy it to a file, while the daemon runs or not
     Backup(Backup),
@@ -48,7 +60,11 @@ struct LedgerArgs {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "The copy is complete and compact. It holds what was committed when the command
+#[command(after_help = "Examples:
+  doorman ledger backup /var/backups/doorman.db
+  doorman ledger backup /tmp/copy.db --ledger /var/lib/doorman/ledger.db
+
+The copy is complete and compact. It holds what was committed when the command
 began, and it never replaces an existing file. To go back to it: stop the
 daemon, move the copy to the ledger's place, start the daemon.")]
 struct Backup {
@@ -61,17 +77,18 @@ struct Backup {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Every table is counted and hashed on both sides before the copy counts. A
+#[command(after_help = "Examples:
+  doorman ledger copy --to postgresql:///doorman?host=/run/postgresql
+  doorman ledger copy --to sqlite:/var/lib/doorman/ledger.db --dry-run
+
+Every table is counted and hashed on both sides before the copy counts. A
 target that holds a record already is refused. A file must be in use by no
 daemon; it is named `….copied` in the end. Of a database the command takes the
 leases, so that a daemon that still runs writes nothing more. Afterwards say
 in `[ledger]` where the record is: with `url`, or without.
 
 Exit codes: 0 done; 2 usage; 74 the record cannot be copied, and nothing was
-changed.
-
-  doorman ledger copy --to postgresql:///doorman?host=/run/postgresql
-  doorman ledger copy --to sqlite:/var/lib/doorman/ledger.db")]
+changed.")]
 struct Copy {
     /// A database, `postgresql://…`; or a new file, `sqlite:PATH`
     #[arg(long, value_name = "URL")]
@@ -91,6 +108,9 @@ struct Copy {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman ledger policy 3f2a9c01d4e7    the hash, as `explain` shows it
+  doorman ledger policy 3f2a9c01 --ledger /var/backups/doorman.db")]
 struct PolicyOf {
     /// Its hash, or the beginning of it, as `history --json` and `explain` show it
     #[arg(value_name = "HASH", add = super::completions::policies())]
@@ -101,6 +121,9 @@ struct PolicyOf {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman ledger reset    it asks first
+  doorman ledger reset --ledger ./ledger.db --yes")]
 struct Reset {
     /// The ledger; else where the daemon keeps it
     #[arg(long, value_name = "PATH")]
@@ -186,7 +209,7 @@ fn info(path: &LedgerAddress, json: bool) -> Result<u8, CliError> {
     );
     if let (Some(first), Some(last)) = (totals.first, totals.last) {
         let zone = jiff::tz::TimeZone::system();
-        let local = |at| zone.to_datetime(at).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        let local = |at| super::output::local(at, &zone);
         text += &format!("           from {} to {}\n", local(first), local(last));
     }
     text += &format!("decisions  {}\n", totals.decisions);

@@ -49,6 +49,9 @@ enum ListCommand {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman list add friends @carol 'acme/*'
+  doorman list add blocked @mallory --quiet")]
 struct ListAdd {
     /// The list's name in the rules
     #[arg(value_name = "LIST", add = completions::lists())]
@@ -61,6 +64,9 @@ struct ListAdd {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman list remove friends @carol
+  doorman list remove friends 'acme/*'")]
 struct ListRemove {
     /// The list's name in the rules
     #[arg(value_name = "LIST", add = completions::lists())]
@@ -84,6 +90,10 @@ struct ListEdit {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman list show                   which lists there are
+  doorman list show friends           its entries
+  doorman list show friends @carol    exit status 0: she is on it; 1: she is not")]
 struct Show {
     /// The list's name in the rules; else all lists are named
     #[arg(value_name = "LIST", add = completions::lists())]

@@ -99,7 +99,7 @@ fn write_all(command: &Command, directory: &Path) -> Result<usize, CliError> {
     below.map(|command| write_all(command, directory)).sum::<Result<usize, _>>().map(|pages| pages + 1)
 }
 
-fn page(command: &Command) -> Result<String, CliError> {
+pub(super) fn page(command: &Command) -> Result<String, CliError> {
     let man = Man::new(command.clone()).source(concat!("doorman ", env!("CARGO_PKG_VERSION"))).manual("doorman");
     let mut page = Vec::new();
     let rendered = (|| -> std::io::Result<()> {

@@ -28,12 +28,19 @@ enum NotifyCommand {
     /// Show all targets and whether their messages arrive
     List(ListArgs),
     /// Send a target a message that says it is a test, and wait for its answer
+    #[command(after_help = "Examples:
+  doorman notify test ops    `ops` is the target's name")]
     Test(OneArgs),
     /// Try at once what is under way, also where it was given up
+    #[command(after_help = "Examples:
+  doorman notify retry ops    `ops` is the target's name")]
     Retry(OneArgs),
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman notify list
+  doorman notify list --json | jq 'select(.state != \"ok\")'")]
 struct ListArgs {
     /// One JSON object a line
     #[arg(long)]

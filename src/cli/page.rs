@@ -30,6 +30,8 @@ enum PageCommand {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman page login ann    a link for ann, good once")]
 struct LoginArgs {
     /// The person's name, as it stands in the record afterwards
     #[arg(value_name = "NAME")]
@@ -39,6 +41,9 @@ struct LoginArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman page logout ann
+  doorman page logout --all")]
 struct LogoutArgs {
     /// The person's name
     #[arg(value_name = "NAME", required_unless_present = "all")]

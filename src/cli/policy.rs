@@ -52,6 +52,9 @@ enum PolicyCommand {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman policy list                the newest version of every name
+  doorman policy list main --json    every version of one")]
 struct ListArgs {
     /// The name; else the newest version of every name
     #[arg(value_name = "NAME", value_parser = name, add = super::completions::pushed())]
@@ -62,6 +65,9 @@ struct ListArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman policy show main    the newest version
+  doorman policy show main --version 3")]
 struct ShowArgs {
     /// The name
     #[arg(value_name = "NAME", value_parser = name, add = super::completions::pushed())]
@@ -75,6 +81,9 @@ struct ShowArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman policy diff main    what the last push changed
+  doorman policy diff main 3 5")]
 struct DiffArgs {
     /// The name
     #[arg(value_name = "NAME", value_parser = name, add = super::completions::pushed())]
@@ -136,7 +145,7 @@ fn list(args: &ListArgs, global: &Global) -> Result<u8, CliError> {
             shown(&one.name),
             one.version.to_string(),
             one.hash.short().to_owned(),
-            zone.to_datetime(one.at).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            output::local(one.at, &zone),
             shown(one.by.strip_prefix("person:").unwrap_or(&one.by)),
             one.note.as_deref().map(shown).unwrap_or_default(),
         ]

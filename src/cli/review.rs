@@ -16,7 +16,10 @@ use crate::policy::Truth;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
+  doorman review                  all who wait, one after the other
+  doorman review --by no_match    only those that no rule matched
+
 For each request: what it says, what the rules say of it, and a question.
   a  approve    h  hold: no rule answers it any more   u  undo the last answer
   r  reject     s  skip: it stays as it is             q  send the last, and end

@@ -24,7 +24,11 @@ const ENDS_WITH: u8 = 0;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_help = "Examples:
+  doorman run
+  doorman run --shadow    decide and record, answer nothing
+  doorman run --config ./doorman.toml --log-format human --log-level debug
+
 SIGTERM and SIGINT drain for at most `timing.drain` and end with 0; a second one
 ends at once. SIGHUP loads the rules and keys again, as `doorman reload` does.
 

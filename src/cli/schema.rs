@@ -5,6 +5,9 @@ use super::{CliError, Global};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman schema > rules.schema.json
+  doorman schema doorman > doorman.schema.json")]
 pub struct Args {
     /// Of which file; point to it with `#:schema ./rules.schema.json` in the file's first line
     #[arg(value_name = "FILE", default_value = "rules")]

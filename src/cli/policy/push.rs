@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Arguments of `push`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman policy push main rules.toml --dry-run    what would change
+  doorman policy push main rules.toml --wait")]
 pub(super) struct Args {
     /// The name that `rules = "ledger:NAME"` has
     #[arg(value_name = "NAME", value_parser = super::name, add = super::super::completions::pushed())]
@@ -39,6 +42,9 @@ pub(super) struct Args {
 
 /// Arguments of `rollback`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  doorman policy rollback main --wait    the version before
+  doorman policy rollback main --to 3 --dry-run")]
 pub(super) struct RollbackArgs {
     /// The name
     #[arg(value_name = "NAME", value_parser = super::name, add = super::super::completions::pushed())]
