@@ -6,6 +6,7 @@ mod behind;
 mod checks;
 mod contacts;
 mod doings;
+mod ended;
 mod events;
 mod fleet;
 mod guests;

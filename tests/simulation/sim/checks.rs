@@ -10,7 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::rules::must_end;
-use super::rules::{ACME_MAX, APPROVALS_MAX, CROWD, FAIR, FICKLE, HOLIDAY, KNOWN, MATE, QUOTA, SLOW, THIRD, WAITS};
+use super::rules::{ACME_MAX, APPROVALS_MAX, CROWD, ENDED, FAIR, FICKLE, HOLIDAY, KNOWN, MATE, QUOTA, SLOW};
+use super::rules::{THIRD, UNTIL, WAITS};
 use super::world::{IN_FLIGHT, World, connection};
 
 /// An intent that is checked before it is recorded.
@@ -190,7 +191,13 @@ impl World {
         if kind == SLOW && !self.jumped && self.true_wall().duration_since(since) < WAITS[number] {
             self.fail(&format!("{answer} to {id} by `{by}` before its wait is over"));
         }
-        let timed = matches!(kind, SLOW | HOLIDAY | FAIR | QUOTA);
+        if kind == ENDED {
+            if at >= UNTIL.parse().unwrap() {
+                self.fail(&format!("{answer} to {id} by `{by}`, a rule that has ended"));
+            }
+            self.saw("let in before a rule ended");
+        }
+        let timed = matches!(kind, SLOW | HOLIDAY | FAIR | QUOTA | ENDED);
         if timed && self.skew.abs() > SignedDuration::from_mins(6) && self.life.state == Some(AgentState::Live) {
             self.fail(&format!(
                 "{answer} to {id} by `{by}`, which time decides, by a clock that is not to be believed"

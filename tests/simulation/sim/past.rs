@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::record::LedgerModel;
 use super::rules::{AGAIN, APPROVALS_MAX, APPROVALS_PER, BACK, OFTEN, OFTEN_MAX, OFTEN_PER, RUDE, SHUT_OUT, THIRD};
-use super::rules::{FICKLE, KNOWN, MANY, PARTED, TOO_OFTEN, TWICE};
+use super::rules::{EACH, EACH_OVER, FICKLE, KNOWN, MANY, PARTED, TOO_OFTEN, TWICE};
 use super::world::World;
 
 /// In the calm part, the next listing begins and ends within this time.
@@ -34,6 +34,8 @@ pub struct Past {
     met: [BTreeMap<String, Met>; 3],
     /// When each of an owner's requests was first seen.
     asked: BTreeMap<String, BTreeMap<RequestId, Timestamp>>,
+    /// The handle that each request is from.
+    named: BTreeMap<RequestId, String>,
     /// Owners of whom a request was approved, and when this daemon learned of the first.
     welcome: BTreeMap<String, Duration>,
     /// Owners of whom a request was only presumed to be approved.
@@ -64,6 +66,9 @@ impl Past {
         let (unsure, unseen, unnamed) = (self.unsure.clone(), self.unseen.clone(), self.unnamed.clone());
         let mut past = Self { unsure, unseen, unnamed, ..Self::default() };
         for row in record.history(Timestamp::MIN) {
+            if let (Some(request), Some(handle)) = (&row.request, &row.handle) {
+                past.named.insert(request.clone(), handle.to_string());
+            }
             past.met(row.owner.to_string(), row.kind, row.request, row.at, Duration::ZERO);
         }
         past.said = record.said().collect();
@@ -254,6 +259,27 @@ impl Past {
             || (kind == TWICE && self.in_doubt(Some(per), owner, now))
     }
 
+    /// How often this handle was let in, if that is more than this policy allows. With `perhaps`, what is not known to be of
+    /// another handle counts as well, and entries that a wrong clock dated in the future.
+    fn each_too_often(
+        &self,
+        policy: usize,
+        id: &RequestId,
+        owner: &str,
+        now: Timestamp,
+        perhaps: bool,
+    ) -> Option<usize> {
+        let ((most, per), handle) = (EACH_OVER[policy]?, self.named.get(id));
+        let counts = |at: Timestamp| (perhaps || at <= now) && after(at, per) > now;
+        let theirs = |of: &Option<RequestId>| match of.as_ref().and_then(|of| self.named.get(of)) {
+            Some(of) => handle.is_some_and(|handle| handle == of),
+            None => perhaps,
+        };
+        let met = self.met[1].get(owner).into_iter().flatten();
+        let count = met.filter(|(of, at)| counts(*at) && theirs(of)).count();
+        (count > most).then_some(count)
+    }
+
     /// Other requests of this owner's that count now.
     fn asked_lately(&self, owner: &str, except: &RequestId, now: Timestamp) -> impl Iterator<Item = Timestamp> {
         let requests = self.asked.get(owner).into_iter().flatten().filter(move |(id, _)| *id != except);
@@ -313,6 +339,10 @@ impl World {
             }
             let owner = request.sender.handle().map(|handle| handle.owner().to_owned());
             self.past.owners.insert(request.id.clone(), owner);
+            match request.sender.handle() {
+                Some(handle) => self.past.named.insert(request.id.clone(), handle.to_string()),
+                None => self.past.named.remove(&request.id),
+            };
         }
         let request = match entry {
             Record::Seen { request, .. } | Record::Changed { request, .. } => Some(&request.id),
@@ -320,6 +350,10 @@ impl World {
             Record::Decided { request, decision, at, .. } if decision.verdict == Verdict::Defer => {
                 if self.in_the_way(request.as_str(), *at) {
                     self.saw("shut out by what was before");
+                    let kind = self.platform.sent_requests.get(request.as_str()).map(|sent| sent.kind);
+                    if kind == Some(EACH) {
+                        self.saw("one handle of an owner let in too often");
+                    }
                 }
                 None
             }
@@ -341,6 +375,7 @@ impl World {
         self.saw("an id used again");
         self.note(|| format!("== {id} is another's now"));
         let name = RequestId::parse(&format!("{id}~{}", self.summary.steps)).unwrap();
+        self.past.named.remove(id);
         for asked in self.past.asked.values_mut() {
             if let Some(at) = asked.remove(id) {
                 asked.insert(name.clone(), at);
@@ -424,6 +459,9 @@ impl World {
             let what = ["was rejected", "was let in", "lost a contact"][counted(kind).unwrap()];
             self.fail(&format!("{id} is let in, though {owner} {what} {count} times before"));
         }
+        if let Some(count) = past.each_too_often(policy, id, &owner, now, false).filter(|_| sure && kind == EACH) {
+            self.fail(&format!("{id} is let in, though its handle was let in {count} times before"));
+        }
         // What is only presumed counts once a contact of theirs was shown.
         let shown = past.perhaps.contains(&owner) && self.truth_met(&owner);
         if kind == BACK && policy == THIRD && !past.welcome.contains_key(&owner) && !shown {
@@ -456,6 +494,10 @@ impl World {
             BACK if self.in_force == THIRD => {
                 let waits = |heard: Duration| heard >= sent.at && self.at - heard < LISTED_AGAIN;
                 past.unsure.contains(&owner) || past.welcome.get(&owner).is_none_or(|heard| waits(*heard))
+            }
+            EACH => {
+                let often = past.each_too_often(self.in_force, &request, &owner, now, true);
+                past.unsure.contains(&owner) || often.is_some()
             }
             TWICE | MANY | FICKLE => {
                 past.unsure.contains(&owner) || past.held_back(self.in_force, sent.kind, &owner, now)

@@ -61,6 +61,14 @@ pub const PARTED: [Option<SignedDuration>; 3] =
 /// Strangers who are approved for a time, on separate evenings.
 pub const GUEST: usize = KINDS;
 pub const STAYS: SignedDuration = SignedDuration::from_mins(5);
+/// Strangers whose rule ends, and when; and strangers whose approvals are counted by handle, unlike those of their owner. Both
+/// appear on separate evenings.
+pub const ENDED: usize = KINDS + 1;
+pub const UNTIL: &str = "2026-03-02T10:08:00Z";
+pub const EACH: usize = KINDS + 2;
+/// The limit of too often for one handle under each policy, and its period.
+pub const EACH_OVER: [Option<(usize, SignedDuration)>; 3] =
+    [None, Some((2, SignedDuration::from_hours(1))), Some((1, SignedDuration::from_mins(20)))];
 /// Those whose handle is not shown.
 pub const UNNAMED: usize = 5;
 /// Most approvals an hour under the third policy; then the agent is paused.
@@ -79,6 +87,10 @@ when = { list = "friends", agents = ["porter"] }
 then = "approve"
 when = { handle = ["guest/*", "back0/g*", "back1/g*"] }
 for = "5m"
+[rules.ended]
+then = "approve"
+when = { handle = ["ended/*"] }
+until = 2026-03-02T12:08:00+02:00
 [rules.crowd]
 then = "approve"
 when = { handle = ["crowd/*"] }
@@ -144,6 +156,9 @@ when = { handle = ["again0/*", "again1/*", "again2/*", "twice0/*", "twice1/*"], 
 then = "approve"
 when = { handle = ["quota/*"] }
 limit = { count = 2, per = "20m", by = "owner", then = "reject" }
+[rules.each]
+then = "approve"
+when = { handle = ["each/*"] }
 [rules.often]
 then = "approve"
 when = { handle = ["twice0/*", "twice1/*", "many0/*", "many1/*", "fickle0/*", "fickle1/*"] }
@@ -178,6 +193,10 @@ when = { handle = ["twice0/*", "twice1/*"] }
 then = "approve"
 when = { handle = ["many0/*", "many1/*"] }
 unless = [{ history = { approved_over = { count = 4, per = "1h" } } }]
+[rules.each]
+then = "approve"
+when = { handle = ["each/*"] }
+unless = [{ history = { approved_over = { count = 2, per = "1h", by = "handle" } } }]
 [rules.fickle]
 then = "approve"
 when = { handle = ["fickle0/*", "fickle1/*"] }
@@ -228,6 +247,10 @@ unless = [{ history = { rejected_over = { count = 1, per = "20m" } } }]
 then = "approve"
 when = { handle = ["many0/*", "many1/*"] }
 unless = [{ history = { approved_over = { count = 2, per = "20m" } } }]
+[rules.each]
+then = "approve"
+when = { handle = ["each/*"] }
+unless = [{ history = { approved_over = { count = 1, per = "20m", by = "handle" } } }]
 [rules.fickle]
 then = "approve"
 when = { handle = ["fickle0/*", "fickle1/*"] }
@@ -287,6 +310,8 @@ pub fn stranger(kind: usize, number: usize) -> (Option<String>, Option<String>) 
         // Whoever was let in for a time is not known for it.
         GUEST if number.is_multiple_of(3) => (Some(format!("back{}/g{number}", number % 2)), None),
         GUEST => (Some(format!("guest/g{number}")), None),
+        ENDED => (Some(format!("ended/e{number}")), None),
+        EACH => (Some(format!("each/h{}", number % 3)), None),
         BACK => (Some(format!("back{}/b{number}", number % 2)), None),
         QUOTA => (Some(format!("quota/q{number}")), None),
         HOLIDAY => (Some(format!("holiday/h{number}")), None),
@@ -315,7 +340,7 @@ pub fn name(kind: usize) -> Option<&'static str> {
 pub fn allowed(policy: usize, kind: usize, answer: Answer) -> bool {
     match (kind, answer) {
         (
-            0 | 1 | SLOW | AGAIN | OFTEN | KNOWN | HOLIDAY | FAIR | TWICE | MANY | FICKLE | MATE | GUEST,
+            0 | 1 | SLOW | AGAIN | OFTEN | KNOWN | HOLIDAY | FAIR | TWICE | MANY | FICKLE | MATE | GUEST | ENDED | EACH,
             Answer::Approve,
         ) => true,
         (2 | VEILED, Answer::Reject) | (CROWD, _) => true,
@@ -335,7 +360,9 @@ pub fn allowed(policy: usize, kind: usize, answer: Answer) -> bool {
 /// Whether a kind of stranger must be answered in the end, unless something in the past prevents it.
 pub fn must_end(policy: usize, kind: usize) -> bool {
     match kind {
-        0..=2 | SLOW | CROWD | AGAIN | RUDE | OFTEN | KNOWN | FAIR | VEILED | TWICE | MANY | FICKLE | GUEST => true,
+        0..=2 | SLOW | CROWD | AGAIN | RUDE | OFTEN | KNOWN | FAIR | VEILED | TWICE | MANY | FICKLE | GUEST | EACH => {
+            true
+        }
         3 => policy == 1,
         BACK => policy != 1,
         QUOTA => policy == 0,
@@ -346,5 +373,5 @@ pub fn must_end(policy: usize, kind: usize) -> bool {
 /// Whether a kind of stranger must be answered as soon as the daemon learns of them, unless something in the past
 /// prevents it.
 pub fn at_once(policy: usize, kind: usize) -> bool {
-    !matches!(kind, SLOW | KNOWN | FICKLE | QUOTA | GUEST) && must_end(policy, kind)
+    !matches!(kind, SLOW | KNOWN | FICKLE | QUOTA | GUEST | EACH) && must_end(policy, kind)
 }

@@ -197,6 +197,11 @@ impl World {
                 world.schedule(at, What::World(happening));
             }
         }
+        if super::ended::plays(seed) {
+            for (at, happening) in super::ended::programme(&mut fastrand::Rng::with_seed(seed ^ 0xE4DE), ROUGH) {
+                world.schedule(at, What::World(happening));
+            }
+        }
         for (at, happening) in programme(&mut rng, ROUGH, CALM, seed % 2 == 1) {
             world.schedule(at, What::World(happening));
         }
