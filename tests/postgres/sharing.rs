@@ -97,12 +97,12 @@ pub async fn agents_come_and_go(database: &Database) {
     doormen.ask(3);
     doormen.all_decided_soon().await;
     // The only one that may have it does not give it away.
-    doormen.have(database, &["a", "b"], &[1, 1]).await;
     assert!(is_at("a").await, "b does not name it");
-    // One that is new to both.
+    // b names it again, and gets its share.
     doormen.files("b", RULES, "");
     let (code, out, err) = doormen.cli("b", &["reload", "--wait", "--json"]).await;
     assert!(code == 0 && out.contains(&format!("\"agents_added\":[\"{moved}\"]")), "{out}{err}");
+    doormen.have(database, &["a", "b"], &[1, 1]).await;
     doormen.ask(3);
     doormen.all_decided_soon().await;
     a.kill().await;
