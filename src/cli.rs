@@ -359,9 +359,8 @@ mod tests {
                 wrong.push(format!("{name}: no example of it"));
             }
             for words in &all {
-                match Cli::try_parse_from(words) {
-                    Err(error) => wrong.push(format!("{name}: {}: {error}", words.join(" "))),
-                    Ok(_) => {}
+                if let Err(error) = Cli::try_parse_from(words) {
+                    wrong.push(format!("{name}: {}: {error}", words.join(" ")));
                 }
             }
             for below in command.get_subcommands().filter(|below| below.get_name() != "help") {

@@ -40,7 +40,9 @@ pub use copy::{Copied, copy};
 use deliveries::{Delivery, DeliveryMark, WaitingRequests, WantedRequests};
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
 use members::{LeaseCounts, NewMember};
-pub use postgres::{Address, Commands, Members, Older, PushOutcome, Pushing, Server, drain, list, look};
+pub use postgres::{
+    Address, Commands, FleetList, Members, Older, PushOutcome, Pushing, Server, drain, holder, list, look, wish,
+};
 pub use read::{Filter, LedgerReader, RecordedRequest};
 pub use restore::HISTORY_ROWS_MAX;
 use sql::Connection;

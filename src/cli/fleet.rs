@@ -1,11 +1,19 @@
 //! `doorman fleet`: the doormen that share a database, and which of them takes agents.
 
+use std::time::{Duration, Instant};
+
+use jiff::SignedDuration;
 use serde_json::json;
 
 use super::{CliError, Global, output, table};
-use crate::ledger::members::{Member, MemberState, host};
-use crate::ledger::{self, LedgerAddress};
+use crate::ledger::members::{Member, MemberState, WishOutcome, host};
+use crate::ledger::{self, FleetList, LedgerAddress, LedgerReader};
 use crate::ops::control::peer;
+
+/// Between two looks whether an agent has moved.
+const LOOK: Duration = Duration::from_millis(300);
+/// Most agents that are listed as moved by a person.
+const WISHES_SHOWN: usize = 20;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -14,12 +22,14 @@ use crate::ops::control::peer;
   doorman fleet drain             before work on this machine
   doorman fleet drain host-b
   doorman fleet undrain
+  doorman fleet move porter --to host-b
 
 For doormen that share a PostgreSQL database (`[ledger] url`): docs/fleet.md.
 The database is asked, not the daemon, so these commands work on any machine.
 
-Exit status: 0 done; 1 no such doorman, or nothing to change; 2 the ledger is in
-a file, which no other doorman shares; 74 the database cannot be used.")]
+Exit status: 0 done; 1 no such doorman or agent, nothing to change, or an agent
+that has not moved within --wait; 2 the ledger is in a file, which no other
+doorman shares; 74 the database cannot be used.")]
 pub struct Args {
     #[command(subcommand)]
     action: FleetCommand,
@@ -39,6 +49,29 @@ enum FleetCommand {
   doorman fleet undrain
   doorman fleet undrain door-2")]
     Undrain(MemberArgs),
+    /// Have a doorman take one agent, and keep it
+    #[command(after_help = "The agent finishes what it has begun, and moves. It stays there for as long as
+that doorman takes agents: if it is stopped or drained, others have the agent
+until it is back. `--to any` ends that: the agent stays where it is, and moves
+like any other from then on.
+
+Examples:
+  doorman fleet move porter --to host-b
+  doorman fleet move porter --to any")]
+    Move(MoveArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct MoveArgs {
+    /// The agent: its id, the beginning of it, its handle, or its `name`
+    #[arg(value_name = "AGENT", add = super::completions::agents())]
+    agent: String,
+    /// The doorman's name, as `fleet status` shows it; or `any`
+    #[arg(long, value_name = "MEMBER")]
+    to: String,
+    /// How long to wait until it is there
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = super::explain::duration)]
+    wait: SignedDuration,
 }
 
 #[derive(Debug, clap::Args)]
@@ -73,11 +106,12 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         FleetCommand::Status(shown) => status(&address, shown.json),
         FleetCommand::Drain(which) => drain(&address, which.member.or(places.fleet_name), true),
         FleetCommand::Undrain(which) => drain(&address, which.member.or(places.fleet_name), false),
+        FleetCommand::Move(args) => relocate(&address, &args, global),
     }
 }
 
 fn status(address: &ledger::Address, json: bool) -> Result<u8, CliError> {
-    let (members, free) = ledger::list(address).map_err(|error| super::ledger::fault(&error))?;
+    let list = ledger::list(address).map_err(|error| super::ledger::fault(&error))?;
     if json {
         let object = |member: &Member| {
             json!({
@@ -87,11 +121,15 @@ fn status(address: &ledger::Address, json: bool) -> Result<u8, CliError> {
                 "ttl_ms": u64::try_from(member.ttl.as_millis()).unwrap_or(u64::MAX), "joined_at": member.joined_at,
             })
         };
-        let value = json!({ "members": members.iter().map(object).collect::<Vec<_>>(), "free": free });
+        let wish = |(agent, to): &(String, String)| json!({ "agent": agent, "to": to });
+        let value = json!({
+            "members": list.members.iter().map(object).collect::<Vec<_>>(), "free": list.free,
+            "moved": list.wishes.iter().map(wish).collect::<Vec<_>>(),
+        });
         output::print(&format!("{value}\n"))?;
         return Ok(0);
     }
-    output::print_page(&page(&members, &free))?;
+    output::print_page(&page(&list))?;
     Ok(0)
 }
 
@@ -103,7 +141,8 @@ fn word(member: &Member) -> &'static str {
     }
 }
 
-fn page(members: &[Member], free: &[String]) -> String {
+fn page(list: &FleetList) -> String {
+    let FleetList { members, free, wishes } = list;
     if members.is_empty() {
         return "no doorman runs on this database\n".to_owned();
     }
@@ -124,15 +163,69 @@ fn page(members: &[Member], free: &[String]) -> String {
         let more = if free.len() > named.len() { ", …" } else { "" };
         page += &format!("\nnobody has {} of them now: {}{more}\n", free.len(), named.join(", "));
     }
+    if !wishes.is_empty() {
+        let one = |(agent, to): &(String, String)| vec![output::shown(agent), output::shown(to)];
+        let (more, rows) = (wishes.len().saturating_sub(WISHES_SHOWN), wishes.iter().take(WISHES_SHOWN).map(one));
+        page += &format!("\n{}", table::table(&["MOVED BY A PERSON", "TO"], rows.collect()));
+        if more > 0 {
+            page += &format!("and {more} more: --json\n");
+        }
+    }
     page
+}
+
+/// A person wants one agent elsewhere.
+fn relocate(address: &ledger::Address, args: &MoveArgs, global: &Global) -> Result<u8, CliError> {
+    let fault = |error: ledger::LedgerError| super::ledger::fault(&error);
+    let reader = LedgerReader::open(LedgerAddress::Database(Box::new(address.clone()))).map_err(fault)?;
+    let agent = super::agents::on_record(Some(&args.agent), Some(&reader), global)?;
+    let agent = agent.ok_or_else(|| CliError::new(1, "say which agent"))?;
+    drop(reader);
+    let to = (args.to != "any").then_some(args.to.as_str());
+    let shown = output::shown(&args.to);
+    let refuse = |why: String| Err(CliError::new(1, why));
+    match ledger::wish(address, agent.as_str(), to, &person()).map_err(fault)? {
+        WishOutcome::Done => {}
+        WishOutcome::NoLease => {
+            return refuse(format!("no doorman has had agent `{agent}` yet: `doorman status` says why"));
+        }
+        WishOutcome::NoMember => {
+            return refuse(format!("no doorman `{shown}` takes agents: `doorman fleet status` lists them"));
+        }
+        WishOutcome::NotNamed => {
+            return refuse(format!(
+                "`{shown}` does not name agent `{agent}`: add it to its doorman.toml, and `doorman reload` there"
+            ));
+        }
+    }
+    let Some(to) = to else {
+        output::print(&format!("agent `{agent}` stays where it is, and moves like any other from now on\n"))?;
+        return Ok(0);
+    };
+    let (begun, wait) = (Instant::now(), args.wait.unsigned_abs());
+    loop {
+        if ledger::holder(address, agent.as_str()).map_err(fault)?.as_deref() == Some(to) {
+            output::print(&format!("agent `{agent}` is with `{shown}`\n"))?;
+            return Ok(0);
+        }
+        if begun.elapsed() >= wait {
+            return refuse(format!(
+                "agent `{agent}` is not with `{shown}` yet: it moves as soon as both doormen can; `doorman fleet status` shows it"
+            ));
+        }
+        std::thread::sleep(LOOK.min(wait));
+    }
+}
+
+/// Who gives the order, as far as this machine knows.
+fn person() -> String {
+    let account = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name);
+    format!("person:{}", peer::own_login().or_else(account).unwrap_or_else(|| "somebody".to_owned()))
 }
 
 fn drain(address: &ledger::Address, member: Option<String>, drain: bool) -> Result<u8, CliError> {
     let member = member.unwrap_or_else(host);
-    let account = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name);
-    let person = peer::own_login().or_else(account).unwrap_or_else(|| "somebody".to_owned());
-    let changed = ledger::drain(address, &member, drain, &format!("person:{person}"))
-        .map_err(|error| super::ledger::fault(&error))?;
+    let changed = ledger::drain(address, &member, drain, &person()).map_err(|error| super::ledger::fault(&error))?;
     let shown = output::shown(&member);
     match (changed, drain) {
         (0, true) => {
@@ -178,14 +271,22 @@ mod tests {
             member("b", MemberState::Draining, 800),
             member("c", MemberState::Up, 16_000),
         ];
-        insta::assert_snapshot!(anstream::adapter::strip_str(&page(&members, &["agent-1".to_owned()])).to_string(), @r"
+        let list = FleetList {
+            members: members.into(),
+            free: vec!["agent-1".to_owned()],
+            wishes: vec![("agent-2".to_owned(), "b".to_owned())],
+        };
+        insta::assert_snapshot!(anstream::adapter::strip_str(&page(&list)).to_string(), @r"
          MEMBER   VERSION  STATE     AGENTS  REACHED  BEAT
          a\u{1b}  0.1.0    up        3       2        1.2 s ago
          b        0.1.0    draining  3       2        0.8 s ago
          c        0.1.0    silent    3       2        16.0 s ago
 
         nobody has 1 of them now: agent-1
+
+         MOVED BY A PERSON  TO
+         agent-2            b
         ");
-        assert_eq!(page(&[], &[]), "no doorman runs on this database\n");
+        assert_eq!(page(&FleetList::default()), "no doorman runs on this database\n");
     }
 }

@@ -16,6 +16,9 @@ const MORE_THAN_ITS_SHARE: f64 = 1.1;
 /// One with less than this much of its share gets some of those that have more than theirs.
 const TOO_FEW: f64 = 0.9;
 
+/// Most agents that one member gives at once because people want them elsewhere.
+const WISHES_MAX: usize = 5;
+
 /// How many agents are one member's.
 #[derive(Debug, Clone, Copy, Default)]
 struct MemberShare {
@@ -36,6 +39,8 @@ pub struct FleetView<'a> {
     pub rosters: &'a HashMap<String, HashSet<String>>,
     /// By lease: the member that has it and lives.
     pub holders: &'a HashMap<String, String>,
+    /// By lease: the name of the doorman that a person wants to have it.
+    pub wanted: &'a HashMap<String, String>,
     /// A lease that is no agent's: it goes to one of the members, and counts for no share.
     pub uncounted: &'a str,
 }
@@ -52,6 +57,12 @@ pub struct Plan {
 impl FleetView<'_> {
     fn may(&self, member: &Member, name: &str) -> bool {
         member.state == MemberState::Up && self.rosters.get(&member.roster).is_some_and(|names| names.contains(name))
+    }
+
+    /// The member that a person wants to have this, if it takes agents and may have it.
+    fn wished(&self, name: &str) -> Option<&Member> {
+        let wanted = self.wanted.get(name).filter(|_| name != self.uncounted)?;
+        self.best(name, self.members.iter().filter(|member| member.name == *wanted && self.may(member, name)))
     }
 
     /// By member: how many agents it has.
@@ -137,7 +148,9 @@ impl FleetView<'_> {
             }
             let has = |member: &Member| held.get(member.id.as_str()).copied().unwrap_or(0);
             let wanted = self
-                .best(name, able().filter(|member| has(member) < part(member).most))
+                .wished(name)
+                .filter(|member| has(member) < member.agents_max as usize)
+                .or_else(|| self.best(name, able().filter(|member| has(member) < part(member).most)))
                 .or_else(|| self.best(name, able().filter(|member| has(member) < member.agents_max as usize)));
             let Some(wanted) = wanted else { continue };
             let takes = wanted.id == me || (long_free.contains(name) && has(mine) < mine.agents_max as usize);
@@ -146,14 +159,30 @@ impl FleetView<'_> {
             }
             *held.entry(if takes { &mine.id } else { &wanted.id }).or_default() += 1;
         }
+        // What a person wants elsewhere goes whoever has more.
+        let mut wished: Vec<&String> = self.holders.keys().filter(has).collect();
+        wished.sort_unstable();
+        for name in wished {
+            let Some(to) = self.wished(name).filter(|to| to.id != me) else { continue };
+            let has = held.get(to.id.as_str()).copied().unwrap_or(0);
+            if has < to.agents_max as usize && plan.give.len() < WISHES_MAX {
+                plan.give.push(name.clone());
+                *held.entry(&to.id).or_default() += 1;
+                if let Some(mine) = held.get_mut(me) {
+                    *mine = mine.saturating_sub(1);
+                }
+            }
+        }
         let own = part(mine);
         let mut left = held.get(me).copied().unwrap_or(0);
         if left <= own.even || moves_max == 0 {
             return plan;
         }
+        let mut moved = 0;
         // What it likes least goes first.
         let instance = &mine.instance;
-        let mine = self.holders.keys().filter(has).filter(|name| *name != self.uncounted);
+        let mine =
+            self.holders.keys().filter(has).filter(|name| *name != self.uncounted && self.wished(name).is_none());
         let mut mine: Vec<(u64, &String)> = mine.map(|name| (hash(name, instance), name)).collect();
         mine.sort_unstable();
         for (_, name) in mine {
@@ -168,7 +197,8 @@ impl FleetView<'_> {
             plan.give.push(name.clone());
             *held.entry(&to.id).or_default() += 1;
             left -= 1;
-            if plan.give.len() == moves_max || left <= own.even {
+            moved += 1;
+            if moved == moves_max || left <= own.even {
                 break;
             }
         }
@@ -196,13 +226,19 @@ mod tests {
         members: Vec<Member>,
         rosters: HashMap<String, HashSet<String>>,
         holders: HashMap<String, String>,
+        wanted: HashMap<String, String>,
     }
 
     impl ShareWorld {
         fn of(members: &[&str], agents: usize) -> Self {
             let names = (0..agents).map(|n| format!("agent-{n}")).chain(["notify".to_owned()]).collect();
             let members = members.iter().map(|id| member(id, 1, MemberState::Up)).collect();
-            Self { members, rosters: HashMap::from([("r".to_owned(), names)]), holders: HashMap::new() }
+            Self {
+                members,
+                rosters: HashMap::from([("r".to_owned(), names)]),
+                holders: HashMap::new(),
+                wanted: HashMap::new(),
+            }
         }
 
         fn plan(&self, me: &str, long_free: &[&str], moves_max: usize) -> Plan {
@@ -210,6 +246,7 @@ mod tests {
                 members: &self.members,
                 rosters: &self.rosters,
                 holders: &self.holders,
+                wanted: &self.wanted,
                 uncounted: "notify",
             };
             seen.plan(me, &long_free.iter().map(|name| (*name).to_owned()).collect(), moves_max)
@@ -338,5 +375,38 @@ mod tests {
         let mine = world.plan("a", &[], 5).take;
         let other = (0..10).map(|n| format!("agent-{n}")).find(|name| !mine.contains(name)).unwrap();
         assert!(world.plan("a", &[&other], 5).take.contains(&other));
+    }
+
+    #[test]
+    fn what_a_person_wants_somewhere_goes_there_and_stays_while_that_doorman_takes_agents() {
+        let mut world = ShareWorld::of(&["a", "b"], 10);
+        world.settle();
+        let moved: Vec<String> = world
+            .holders
+            .iter()
+            .filter(|(name, holder)| *name != "notify" && *holder == "a")
+            .map(|(name, _)| name.clone())
+            .collect();
+        let name = moved[0].clone();
+        world.wanted.insert(name.clone(), world.members[1].name.clone());
+        assert_eq!(world.plan("a", &[], 0).give, std::slice::from_ref(&name), "at once, though nothing else moves");
+        world.settle();
+        assert_eq!(world.holders[&name], "b");
+        assert_eq!((world.held("a") + world.held("b"), world.settle()), (10, 0));
+        // It takes nothing now: others have it, and it goes back later.
+        world.members[1].state = MemberState::Draining;
+        world.settle();
+        assert_eq!(world.holders[&name], "a");
+        world.members[1].state = MemberState::Up;
+        world.settle();
+        assert_eq!(world.holders[&name], "b");
+        // Nobody gets what it does not name, nor more than it may have.
+        world.wanted.insert("notify".to_owned(), world.members[0].name.clone());
+        world.wanted.insert(moved[1].clone(), "nobody".to_owned());
+        assert_eq!(world.settle(), 0);
+        world.wanted = moved.iter().map(|name| (name.clone(), world.members[1].name.clone())).collect();
+        world.members[1].agents_max = 6;
+        world.settle();
+        assert_eq!((world.held("a"), world.held("b")), (4, 6));
     }
 }

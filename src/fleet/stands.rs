@@ -70,7 +70,8 @@ impl Stands {
         } else {
             0
         };
-        let seen = FleetView { members, rosters, holders: &holders, uncounted: MESSAGES };
+        let wanted = leases.iter().filter_map(|lease| Some((lease.name.clone(), lease.wanted.clone()?))).collect();
+        let seen = FleetView { members, rosters, holders: &holders, wanted: &wanted, uncounted: MESSAGES };
         let Plan { take, give } = seen.plan(me, &long_free, moves_max);
         self.giving.extend(give);
         let take: HashSet<String> = take.into_iter().collect();

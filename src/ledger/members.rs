@@ -123,6 +123,21 @@ pub struct Held {
     pub name: String,
     /// The member's id.
     pub holder: Option<String>,
+    /// The name of the doorman that a person wants to have it.
+    pub wanted: Option<String>,
+}
+
+/// What came of a person's wish that a doorman has an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WishOutcome {
+    /// It is on record, and the doormen follow it.
+    Done,
+    /// No doorman had this agent yet.
+    NoLease,
+    /// No doorman of that name takes agents.
+    NoMember,
+    /// It does not name the agent in its configuration.
+    NotNamed,
 }
 
 /// What came of a beat.

@@ -60,6 +60,7 @@ fn main() {
         try_it!("stopped_and_woken", |database| async move { sharing::stopped_and_woken(&database).await });
         try_it!("drained", |database| async move { sharing::drained(&database).await });
         try_it!("agents_come_and_go", |database| async move { sharing::agents_come_and_go(&database).await });
+        try_it!("moved_by_a_person", |database| async move { sharing::moved_by_a_person(&database).await });
         try_it!("limit_kept", |database| async move { sharing::limit_kept(&database).await });
         try_it!("database_away", |database| async move { sharing::database_away(&database).await });
         try_it!("commands_anywhere", |database| async move { commands::on_any_machine(&database).await });

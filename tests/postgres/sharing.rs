@@ -113,6 +113,50 @@ pub async fn agents_come_and_go(database: &Database) {
     doormen.judge(database).await;
 }
 
+/// A person moves an agent, and it stays: while its doorman is away, another has it.
+pub async fn moved_by_a_person(database: &Database) {
+    let doormen = Doormen::of(4, database).await;
+    let (a, b) = (doormen.start("a"), doormen.start("b"));
+    doormen.have(database, &["a", "b"], &[2, 2]).await;
+    doormen.ask(3);
+    let moved = doormen.holders(database).await["a"][0].clone();
+    let (code, out, err) = doormen.cli("a", &["fleet", "move", &moved[..13], "--to", "b"]).await;
+    assert!(code != 0, "several begin so: {out}{err}");
+    let (code, out, err) = doormen.cli("a", &["fleet", "move", &moved, "--to", "b"]).await;
+    assert!(code == 0 && out.contains("is with `b`"), "{out}{err}");
+    doormen.ask(3);
+    doormen.all_decided_soon().await;
+    let is_at = async |name: &str| doormen.holders(database).await.get(name).is_some_and(|held| held.contains(&moved));
+    assert!(is_at("b").await);
+    let (_, out, _) = doormen.cli("b", &["fleet", "status", "--json"]).await;
+    assert!(out.contains(&format!("\"moved\":[{{\"agent\":\"{moved}\",\"to\":\"b\"}}]")), "{out}");
+    // Nobody there, and one that does not name it.
+    for (name, why) in [("c", "no doorman `c` takes agents"), ("b", "does not name agent")] {
+        if name == "b" {
+            doormen.forget("b", &moved);
+            assert_eq!(doormen.cli("b", &["reload", "--wait"]).await.0, 0);
+            doormen.until("the other one has it", async || is_at("a").await).await;
+        }
+        // The roster is on record a moment after the reload.
+        let refused = async || {
+            let (code, _, err) = doormen.cli("a", &["fleet", "move", &moved, "--to", name, "--wait", "1s"]).await;
+            code == 1 && err.contains(why)
+        };
+        doormen.until(why, refused).await;
+    }
+    // It is named again: the wish holds still.
+    doormen.files("b", RULES, "");
+    assert_eq!(doormen.cli("b", &["reload", "--wait"]).await.0, 0);
+    doormen.until("it goes back", async || is_at("b").await).await;
+    let (code, out, err) = doormen.cli("a", &["fleet", "move", &moved, "--to", "any"]).await;
+    assert!(code == 0 && out.contains("like any other"), "{out}{err}");
+    doormen.ask(3);
+    doormen.all_decided_soon().await;
+    a.stop().await.unwrap();
+    b.stop().await.unwrap();
+    doormen.judge(database).await;
+}
+
 /// One stops itself at a named point, is taken for dead, and wakes. The other has opposite rules: whatever is decided twice shows.
 pub async fn stops_at(database: &Database, point: &str) {
     let doormen = Doormen::of(2, database).await;

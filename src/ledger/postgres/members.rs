@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::address::{Address, ConnectionPurpose};
 use super::session::DatabaseSession;
 use super::{preflight, prepare, schema};
-use crate::ledger::members::{BeatOutcome, Held, Member, MemberState, NewMember};
+use crate::ledger::members::{BeatOutcome, Held, Member, MemberState, NewMember, WishOutcome};
 use crate::ledger::sql::{self, Connection, Optional as _, SqlRow, params};
 use crate::ledger::{LedgerError, columns};
 
@@ -89,14 +89,14 @@ impl Members {
         })
     }
 
-    /// Changes with each lease that is taken or given, and with the connection: after a fail-over that lost some of these, others may
+    /// Changes with each lease that is taken or given, with each wish for one, and with the connection: after a fail-over that lost some of these, others may
     /// add up to the same.
     ///
     /// # Errors
     /// The database cannot be asked.
     pub fn moves(&mut self) -> Result<(u64, i64, i64), LedgerError> {
         let (leases, epochs) = self.ask(|connection| {
-            let sql = "SELECT count(*), CAST(coalesce(sum(epoch), 0) AS bigint) FROM lease";
+            let sql = "SELECT count(*), CAST(coalesce(sum(epoch + wishes), 0) AS bigint) FROM lease";
             connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))
         })?;
         Ok((self.connected, leases, epochs))
@@ -108,8 +108,9 @@ impl Members {
     /// The database cannot be asked.
     pub fn leases(&mut self) -> Result<Vec<Held>, LedgerError> {
         self.ask(|connection| {
-            let mut statement = connection.prepare_cached("SELECT name, holder FROM lease")?;
-            let rows = statement.query_map([], |row| Ok(Held { name: row.get(0)?, holder: row.get(1)? }))?;
+            let mut statement = connection.prepare_cached("SELECT name, holder, wanted FROM lease")?;
+            let rows = statement
+                .query_map([], |row| Ok(Held { name: row.get(0)?, holder: row.get(1)?, wanted: row.get(2)? }))?;
             rows.collect()
         })
     }
@@ -320,11 +321,23 @@ pub fn take_all(session: &DatabaseSession) -> sql::Result<()> {
     done
 }
 
-/// The members that are not dead, with how many leases each holds, for people; and the names of leases that nobody alive holds.
-pub fn list(address: &Address) -> Result<(Vec<Member>, Vec<String>), LedgerError> {
+/// What people are shown of a fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FleetList {
+    /// The members that are not dead, with how many leases each holds.
+    pub members: Vec<Member>,
+    /// The leases that nobody alive holds.
+    pub free: Vec<String>,
+    /// By lease: the doorman that a person wants to have it.
+    pub wishes: Vec<(String, String)>,
+}
+
+/// See [`FleetList`].
+pub fn list(address: &Address) -> Result<FleetList, LedgerError> {
     let session = address.connect(ConnectionPurpose::Read)?;
     let failed = |error: &sql::Error| columns::read_error(address.shown(), error);
-    if schema::found(&session).map_err(|failure| failed(&failure.into()))?.is_none_or(|found| found < 13) {
+    let found = schema::found(&session).map_err(|failure| failed(&failure.into()))?.unwrap_or(0);
+    if found < 13 {
         return Err(LedgerError::Unusable {
             path: address.shown().to_owned(),
             why: "no doorman that shares agents has run on it".to_owned(),
@@ -343,9 +356,52 @@ pub fn list(address: &Address) -> Result<(Vec<Member>, Vec<String>), LedgerError
             )?
             .query_map([], |row| row.get(0))?
             .collect::<sql::Result<Vec<String>>>()?;
-        Ok((members, free))
+        let mut wishes = Vec::new();
+        if found >= 16 {
+            wishes = connection
+                .prepare_cached("SELECT name, wanted FROM lease WHERE wanted IS NOT NULL ORDER BY name")?
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<sql::Result<Vec<_>>>()?;
+        }
+        Ok(FleetList { members, free, wishes })
     };
     read().map_err(|error| failed(&error))
+}
+
+/// A person wants the doorman of this name to have an agent; or wishes nothing any more.
+pub fn wish(address: &Address, lease: &str, to: Option<&str>, person: &str) -> Result<WishOutcome, LedgerError> {
+    let session = prepare(address)?;
+    let connection = Connection::Postgres(&session);
+    let wished = || -> sql::Result<WishOutcome> {
+        if let Some(to) = to {
+            let sql =
+                "SELECT r.names FROM member m JOIN roster r ON r.hash = m.roster WHERE m.name = ?1 AND m.state = 'up'";
+            let rosters = connection
+                .prepare_cached(sql)?
+                .query_map([to], |row| row.get::<_, String>(0))?
+                .collect::<sql::Result<Vec<_>>>()?;
+            if rosters.is_empty() {
+                return Ok(WishOutcome::NoMember);
+            }
+            let names = |text: &String| serde_json::from_str::<Vec<String>>(text).unwrap_or_default();
+            if !rosters.iter().any(|text| names(text).iter().any(|name| name == lease)) {
+                return Ok(WishOutcome::NotNamed);
+            }
+        }
+        let sql = "UPDATE lease SET wanted = ?2, wanted_by = ?3, wishes = wishes + 1 WHERE name = ?1";
+        let by = to.map(|_| person);
+        let changed = connection.prepare_cached(sql)?.execute(params![lease, to, by])?;
+        Ok(if changed > 0 { WishOutcome::Done } else { WishOutcome::NoLease })
+    };
+    wished().map_err(|error| columns::read_error(address.shown(), &error))
+}
+
+/// The name of the living doorman that has this lease, if any has.
+pub fn holder(address: &Address, lease: &str) -> Result<Option<String>, LedgerError> {
+    let session = address.connect(ConnectionPurpose::Read)?;
+    let sql = "SELECT m.name FROM lease l JOIN member m ON m.id = l.holder AND m.state <> 'dead' WHERE l.name = ?1";
+    let found = Connection::Postgres(&session).query_row(sql, [lease], |row| row.get(0)).optional();
+    found.map_err(|error| columns::read_error(address.shown(), &error))
 }
 
 /// A person wants these members, by name, to give their agents to others, or to take some again. How many there were.

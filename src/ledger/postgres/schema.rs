@@ -8,6 +8,7 @@ const STEPS: &[(i64, &str)] = &[
     (13, include_str!("schema/13.sql")),
     (14, include_str!("schema/14.sql")),
     (15, include_str!("schema/15.sql")),
+    (16, include_str!("schema/16.sql")),
 ];
 
 /// The newest schema that this doorman knows.

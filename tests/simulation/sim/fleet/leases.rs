@@ -111,7 +111,8 @@ impl Leases {
     }
 
     pub fn held(&self) -> Vec<Held> {
-        let held = |(name, row): (&String, &LeaseRow)| Held { name: name.clone(), holder: row.holder.clone() };
+        let held =
+            |(name, row): (&String, &LeaseRow)| Held { name: name.clone(), holder: row.holder.clone(), wanted: None };
         self.leases.iter().map(held).collect()
     }
 
