@@ -21,7 +21,7 @@ use crate::model::{ConnectPlan, RefusedBy};
 use crate::ops::control::client::Client;
 use crate::ops::control::wire::{ControlOp, OpReply};
 use crate::platform::net::{Net, NetError};
-use crate::platform::rest::Rest;
+use crate::platform::rest::{PagePlace, Rest};
 use crate::platform::socket::{self, Dialer};
 use crate::platform::tls;
 use crate::platform::{CallError, CallFault};
@@ -329,7 +329,7 @@ async fn identify(rest: &Rest, agent: &AgentSettings, key: &Key, what: &str, fin
             return false;
         }
     }
-    match client.requests(1, 1, false).await.result {
+    match client.requests(1, 1, PagePlace::Begins).await.result {
         Ok(page) => {
             let pending = page.total.map_or_else(|| "some".to_owned(), |total| total.to_string());
             findings.ok(what, format!("its pending requests can be listed: {pending}"));

@@ -206,8 +206,22 @@ impl Rest {
     }
 }
 
-fn page_class(further: bool) -> Class {
-    if further { Class::Further } else { Class::Call }
+/// Where a page stands in a reading of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PagePlace {
+    /// It is the first, or one before it was not good: it waits like any call.
+    Begins,
+    /// All pages before it were good.
+    Follows,
+}
+
+impl PagePlace {
+    fn class(self) -> Class {
+        match self {
+            PagePlace::Begins => Class::Call,
+            PagePlace::Follows => Class::Further,
+        }
+    }
 }
 
 impl AgentRest {
@@ -216,18 +230,16 @@ impl AgentRest {
         self.call(Class::Call, RestCall::get("agent/me"), BODY_BYTES_MAX, bodies::me).await
     }
 
-    /// One page of the pending requests to this agent; pages count from 1, `page_size` is 1 to 100. `further`: so far
-    /// all pages of this reading were good.
-    pub async fn requests(&self, page: u32, page_size: u32, further: bool) -> Reply<Page<ContactRequest>> {
+    /// One page of the pending requests to this agent; pages count from 1, `page_size` is 1 to 100.
+    pub async fn requests(&self, page: u32, page_size: u32, place: PagePlace) -> Reply<Page<ContactRequest>> {
         let asked = RestCall::page("agent/contacts/requests", page, page_size);
-        self.call(page_class(further), asked, PAGE_BYTES_MAX, bodies::requests).await
+        self.call(place.class(), asked, PAGE_BYTES_MAX, bodies::requests).await
     }
 
-    /// One page of this agent's contacts; pages count from 1, `page_size` is 1 to 100. `further`: so far all pages of
-    /// this reading were good.
-    pub async fn contacts(&self, page: u32, page_size: u32, further: bool) -> Reply<Page<Contact>> {
+    /// One page of this agent's contacts; pages count from 1, `page_size` is 1 to 100.
+    pub async fn contacts(&self, page: u32, page_size: u32, place: PagePlace) -> Reply<Page<Contact>> {
         let asked = RestCall::page("agent/contacts", page, page_size);
-        self.call(page_class(further), asked, PAGE_BYTES_MAX, bodies::contacts).await
+        self.call(place.class(), asked, PAGE_BYTES_MAX, bodies::contacts).await
     }
 
     /// Answers a request. Cancelling this future after it was polled leaves the outcome unknown, as do

@@ -13,7 +13,7 @@ use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId};
 use crate::model::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
 use crate::ops::log::events;
 use crate::ops::stop_at::{self, Point};
-use crate::platform::rest::{AgentRest, Rest};
+use crate::platform::rest::{AgentRest, PagePlace, Rest};
 use crate::platform::socket::{self, Socket, SocketCommand};
 use crate::platform::{CallError, Me, Page, Reply, Responded};
 use crate::policy::ask::{AskFailure, DeciderWord};
@@ -91,9 +91,9 @@ fn read_key_here(settings: &AgentSettings, rest: &Rest) -> ReadKey {
     Ok((key, client))
 }
 
-/// Whether all pages of this reading before this one were good: a smaller page is read where one was too large.
-fn follows(page: u32, size: u32) -> bool {
-    page > 1 && size == PAGE_SIZE
+/// All pages of this reading before this one were good, unless a smaller page is read since one was too large.
+fn place(page: u32, size: u32) -> PagePlace {
+    if page > 1 && size == PAGE_SIZE { PagePlace::Follows } else { PagePlace::Begins }
 }
 
 fn no_key<T>(why: &str) -> Reply<T> {
@@ -239,7 +239,7 @@ impl Agent {
         let client = self.client();
         self.tasks.spawn(async move {
             let reply = match client {
-                Ok(client) => client.requests(fetch.page, fetch.size, follows(fetch.page, fetch.size)).await,
+                Ok(client) => client.requests(fetch.page, fetch.size, place(fetch.page, fetch.size)).await,
                 Err(why) => no_key(&why),
             };
             CallDone::Page(fetch, reply)
@@ -250,7 +250,7 @@ impl Agent {
         let client = self.client();
         self.tasks.spawn(async move {
             let reply = match client {
-                Ok(client) => client.contacts(page, size, follows(page, size)).await,
+                Ok(client) => client.contacts(page, size, place(page, size)).await,
                 Err(why) => no_key(&why),
             };
             CallDone::Contacts(call, reply)

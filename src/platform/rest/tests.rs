@@ -41,9 +41,9 @@ async fn each_call_asks_as_documented() {
     let removed = CannedServer::reply("200 OK", "", b"").await;
     assert_eq!(at(&removed).remove_contact(&contact, true).await.result, Ok(()));
     let requests = CannedServer::reply("200 OK", "", br#"{"data":{"received":[{}]}}"#).await;
-    assert_eq!(at(&requests).requests(2, 50, false).await.result.unwrap().nameless, [1]);
+    assert_eq!(at(&requests).requests(2, 50, PagePlace::Begins).await.result.unwrap().nameless, [1]);
     let contacts = CannedServer::reply("200 OK", "", br#"{"data":[]}"#).await;
-    assert_eq!(at(&contacts).contacts(1, 100, false).await.result.unwrap().items, []);
+    assert_eq!(at(&contacts).contacts(1, 100, PagePlace::Begins).await.result.unwrap().items, []);
     for (server, begins, ends) in [
         (me, "GET /api/v1/agent/me HTTP/1.1\r\n", "\r\n\r\n"),
         (
@@ -168,13 +168,13 @@ async fn bodies_are_cut_off_at_their_bound() {
     assert_eq!(fault(&reply), CallFault::Unreadable(200));
     assert!(reply.result.unwrap_err().to_string().contains("larger"));
     let endless = CannedServer::serve(vec![most, vec![b' '; PAGE_BYTES_MAX + 1]], Then::Stall).await;
-    assert_eq!(fault(&at(&endless).requests(1, 50, false).await), CallFault::TooLarge);
+    assert_eq!(fault(&at(&endless).requests(1, 50, PagePlace::Begins).await), CallFault::TooLarge);
 }
 
 #[tokio::test]
 async fn a_page_of_millions_of_tiny_values_is_refused() {
     let body = format!(r#"{{"data":{{"received":[{}0]}}}}"#, "0,".repeat(1 << 20));
-    let reply = at(&CannedServer::reply("200 OK", "", body.as_bytes()).await).requests(1, 50, false).await;
+    let reply = at(&CannedServer::reply("200 OK", "", body.as_bytes()).await).requests(1, 50, PagePlace::Begins).await;
     assert!(reply.result.unwrap_err().to_string().contains("rows"));
 }
 
@@ -210,7 +210,7 @@ async fn what_grows_when_decompressed_is_counted_decompressed() {
     assert!(small.len() < BODY_BYTES_MAX / 30 && large.len() < PAGE_BYTES_MAX / 100);
     let reply = respond(&at(&CannedServer::reply("200 OK", gzip, &small).await)).await;
     assert!(reply.result.unwrap_err().to_string().contains("larger than 65536 bytes"));
-    let reply = at(&CannedServer::reply("200 OK", gzip, &large).await).requests(1, 50, false).await;
+    let reply = at(&CannedServer::reply("200 OK", gzip, &large).await).requests(1, 50, PagePlace::Begins).await;
     assert!(reply.result.unwrap_err().to_string().contains("more than 8388608 bytes"));
     // A bomb in the body of a refusal does not change the refusal, but is not the platform's statement about a key
     // either.

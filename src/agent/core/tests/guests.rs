@@ -47,6 +47,12 @@ impl Held {
         self.tell(Input::Responded { request, attempt: 1, reply, written: now(self.at).mono });
     }
 
+    /// The platform replies to the answer to carol's request.
+    fn answered(&mut self, reply: Reply<Responded>) {
+        let (request, written) = (RequestId::parse("r1").unwrap(), now(self.at).mono);
+        self.tell(Input::Responded { request, attempt: 1, reply, written });
+    }
+
     /// A guest whose contact is there.
     fn guest() -> Self {
         let mut held = Held::new(SavedAgent::default());
@@ -469,20 +475,22 @@ fn an_end_that_comes_while_a_person_removes_it_is_tried_again_where_that_fails()
     assert_eq!((held.gone(), held.core.guest_counts()), (vec![true], (0, 0)));
 }
 
+/// A rule lets carol in for two hours, and she has asked.
+fn carol_may_stay() -> (Held, ContactRequest) {
+    let mut held = Held::new(SavedAgent::default());
+    let rule = approve("guests", by_handle(&["carol"])).lasts(hours(2));
+    held.tell(Input::Policy(Some(std::sync::Arc::new(policy(vec![rule])))));
+    held.contacts_are(&[]);
+    let asks = ContactRequest { sender: Sender::parse(Some("carol")), ..request("r1") };
+    held.lists_after(MINUTES, std::slice::from_ref(&asks));
+    (held, asks)
+}
+
 #[test]
 fn the_end_of_a_guest_stands_where_the_same_answer_is_given_once_more_and_not_confirmed() {
     for shown in [false, true] {
-        let mut held = Held::new(SavedAgent::default());
-        let rule = approve("guests", by_handle(&["carol"])).lasts(hours(2));
-        held.tell(Input::Policy(Some(std::sync::Arc::new(policy(vec![rule])))));
-        held.contacts_are(&[]);
-        let asks = || ContactRequest { sender: Sender::parse(Some("carol")), ..request("r1") };
-        let answered = |held: &mut Held, reply| {
-            let (request, written) = (RequestId::parse("r1").unwrap(), now(held.at).mono);
-            held.tell(Input::Responded { request, attempt: 1, reply, written });
-        };
-        held.lists_after(MINUTES, &[asks()]);
-        answered(&mut held, approved());
+        let (mut held, asks) = carol_may_stay();
+        held.answered(approved());
         let made = held.at;
         let contact = contact("c1", made);
         let hidden = Contact { sender: Sender::Absent, ..contact.clone() };
@@ -490,10 +498,10 @@ fn the_end_of_a_guest_stands_where_the_same_answer_is_given_once_more_and_not_co
         // The platform lists the request again, and says that it is approved.
         held.lists_after(MINUTES, &[]);
         for _ in 0..2 {
-            held.lists_after(10 * MINUTES, &[asks()]);
+            held.lists_after(10 * MINUTES, std::slice::from_ref(&asks));
         }
         assert_eq!(held.answers_sent(), 2);
-        answered(&mut held, error(CallFault::Conflict));
+        held.answered(error(CallFault::Conflict));
         assert_eq!(held.core.guest_counts().0, 1, "{shown}: one guest");
         for _ in 0..5 {
             held.contacts_are(&[if shown { contact.clone() } else { hidden.clone() }]);
@@ -506,28 +514,19 @@ fn the_end_of_a_guest_stands_where_the_same_answer_is_given_once_more_and_not_co
 
 #[test]
 fn an_end_is_not_forgotten_where_the_answer_before_made_the_contact_and_the_next_one_is_confirmed() {
-    let mut held = Held::new(SavedAgent::default());
-    let rule = approve("guests", by_handle(&["carol"])).lasts(hours(2));
-    held.tell(Input::Policy(Some(std::sync::Arc::new(policy(vec![rule])))));
-    held.contacts_are(&[]);
-    let asks = || ContactRequest { sender: Sender::parse(Some("carol")), ..request("r1") };
-    let answered = |held: &mut Held, reply| {
-        let (request, written) = (RequestId::parse("r1").unwrap(), now(held.at).mono);
-        held.tell(Input::Responded { request, attempt: 1, reply, written });
-    };
-    held.lists_after(MINUTES, &[asks()]);
+    let (mut held, asks) = carol_may_stay();
     let made = held.at;
-    answered(&mut held, error(CallFault::NoAnswer));
+    held.answered(error(CallFault::NoAnswer));
     let contact = contact("c1", made);
     let hidden = Contact { sender: Sender::Absent, ..contact.clone() };
     held.listed_after(2 * MINUTES, &[]);
     held.contacts_are(std::slice::from_ref(&hidden));
     // The platform lists the request again, and confirms the same answer.
     for _ in 0..2 {
-        held.lists_after(10 * MINUTES, &[asks()]);
+        held.lists_after(10 * MINUTES, std::slice::from_ref(&asks));
     }
     assert_eq!(held.answers_sent(), 2);
-    answered(&mut held, approved());
+    held.answered(approved());
     for _ in 0..5 {
         held.contacts_are(std::slice::from_ref(&hidden));
     }
