@@ -1,4 +1,4 @@
-//! The pending requests of one agent that doorman knows, each with exactly one owner and one stage.
+//! The pending requests of one agent that doorman knows, each with exactly one entry and one stage.
 //!
 //! It merges the two ways in which a request becomes known (listing and live event). It keeps the queue of ids that are
 //! ready to be decided, oldest first, and the timers of the others. It makes no decisions: the core decides late. Pure.

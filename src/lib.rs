@@ -11,7 +11,7 @@
 //! | --- | --- | --- |
 //! | [`platform`] | parsing is | REST, TLS, the socket's driver; what comes back, parsed once and bounded |
 //! | [`phoenix`] | yes | frames, the session's states, backoff |
-//! | [`inbox`] | yes | one owner per request id, listing passes, tombstones |
+//! | [`inbox`] | yes | one entry per request id, listing passes, tombstones |
 //! | [`policy`] | but for loading | the rules language: text → policy; a request and the facts → one decision |
 //! | `responder` | yes | slots, rate, and what a reply to an answer means |
 //! | [`agent`] | its core is | composes the stages for one agent; its shell carries out what the core asks for |
