@@ -175,7 +175,7 @@ pub static DECIDER: Section = Section {
         key("url", Takes::Text, "none", "Its address: `http://` on loopback. Either this or `unix`."),
         key("unix", Takes::Text, "none", "The Unix socket that it serves HTTP on."),
         key("path", Takes::Text, "/decide", "The path of the URL, with `unix`."),
-        key("timeout", Takes::Duration, "20s", "How long its answer is waited for, at most `5m`."),
+        key("timeout", Takes::Duration, "20s", "The longest wait for its answer, at most `5m`."),
         key("in_flight", Takes::Count(1, 64), "4", "Most questions at once, of all agents together."),
         key("per_hour", Takes::Count(1, 1_000_000), "200", "Most questions in an hour, of all agents together."),
         key(
@@ -210,7 +210,7 @@ pub static LEDGER: Section = Section {
             "path",
             Takes::Text,
             "ledger.db in the state directory",
-            "The database. With `url` it is not used, but other files of the daemon still lie beside this path.",
+            "The database. With `url` it is not used, but other files of the daemon are still beside this path.",
         ),
         key(
             "url",
@@ -243,7 +243,12 @@ pub static FLEET: Section = Section {
     path: "fleet",
     meaning: "This doorman among those that share its PostgreSQL database.",
     keys: &[
-        key("name", Takes::Text, "none", "Its name for people, such as in the log; without one it is the machine's."),
+        key(
+            "name",
+            Takes::Text,
+            "none",
+            "Its name for people, for example in the log; without one, the machine's name.",
+        ),
         key(
             "ttl",
             Takes::Duration,
@@ -254,10 +259,10 @@ pub static FLEET: Section = Section {
             "let_go_after",
             Takes::Duration,
             "30s",
-            "How long its agents then keep their connections, where it cannot see who has them.",
+            "How long it then keeps the connections of its agents, if it cannot see who has them.",
         ),
         key("weight", Takes::Count(1, 10_000), "100", "Its share of the agents, compared with the others'."),
-        key("agents_max", Takes::Count(0, 1_000_000), "20000", "Most agents that it holds."),
+        key("agents_max", Takes::Count(0, 1_000_000), "20000", "Most agents that it takes."),
         key(
             "dials_per_second",
             Takes::Count(1, 1_000_000),
@@ -387,15 +392,15 @@ pub static NOTIFY: Section = Section {
         key("from", Takes::Text, "none", "The sender of `mail`."),
         key("to", Takes::TextList, "none", "The receivers of `mail`."),
         key("command", Takes::TextList, "none", "The program of `command`, an absolute path, and its arguments."),
-        key("events", Takes::TextList, "all", "What it hears of; `docs/notifications.md` lists the events."),
-        key("agents", Takes::TextList, "all", "The agents it hears of, by id."),
+        key("events", Takes::TextList, "all", "The events that it gets; `docs/notifications.md` lists them."),
+        key("agents", Takes::TextList, "all", "The agents whose events it gets, by id."),
         key(
             "reply",
             Takes::Word(NOTIFY_REPLIES),
             "none",
-            "Whether each request in a message has a link to answer it by (`link`); whoever has the message may. Needs `page.url`.",
+            "Whether each request in a message has a link that answers it (`link`), for everybody who has the message. Needs `page.url`.",
         ),
-        key("reply_may", Takes::TextList, "reject, hold", "What such a link is good for: `approve`, `reject`, `hold`."),
+        key("reply_may", Takes::TextList, "reject, hold", "What such a link may do: `approve`, `reject`, `hold`."),
         key(
             "text",
             Takes::Word(NOTIFY_TEXTS),
@@ -406,7 +411,7 @@ pub static NOTIFY: Section = Section {
             "every",
             Takes::Duration,
             "5m",
-            "The least time between two messages; what comes meanwhile is one message.",
+            "The shortest time between two messages; what happens in between comes in one message.",
         ),
         key("max_per_hour", Takes::Count(1, 1000), "30", "Most messages in an hour."),
     ],

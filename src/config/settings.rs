@@ -232,7 +232,7 @@ pub struct FleetSettings {
     pub let_go_after: Duration,
     /// Its share of the agents, compared with the others'.
     pub weight: u32,
-    /// Most agents that it holds.
+    /// Most agents that it takes.
     pub agents_max: u32,
     /// Most connections, `me` calls and listing pages that all doormen together begin in a second; at least 1.
     pub dials_per_second: u32,

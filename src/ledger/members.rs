@@ -22,7 +22,7 @@ pub struct NewMember {
     pub ttl: Duration,
     /// Its share of the agents, compared with the others'.
     pub weight: u32,
-    /// Most agents that it holds.
+    /// Most agents that it takes.
     pub agents_max: u32,
     /// The leases that it may hold.
     pub names: Arc<[String]>,
@@ -100,7 +100,7 @@ pub struct Member {
     pub state: MemberState,
     /// Its share, compared with the others'.
     pub weight: u32,
-    /// Most agents that it holds.
+    /// Most agents that it takes.
     pub agents_max: u32,
     /// How long it counts as alive after a beat.
     pub ttl: Duration,

@@ -39,7 +39,7 @@ pub static FILE: Section = Section {
             "tests",
             Takes::Named(&TEST),
             "none",
-            "What the rules must say of these requests; a failing test refuses the file.",
+            "What the rules must decide about these requests; a file with a failing test is refused.",
         ),
     ],
     elsewhere: &[(&POLICY, "it belongs in `[policy]`")],
@@ -57,7 +57,7 @@ pub static POLICY: Section = Section {
             "`\"enforce\"`",
             "`\"shadow\"` decides and records, and answers nothing.",
         ),
-        key("no_match", Takes::Word(&["defer", "reject"]), "`\"defer\"`", "The verdict where no rule matched."),
+        key("no_match", Takes::Word(&["defer", "reject"]), "`\"defer\"`", "The verdict if no rule matches."),
         key(
             "protect",
             Takes::TextsOrTable(&PROTECT),
@@ -84,7 +84,7 @@ pub static PROTECT: Section = Section {
             "also",
             Takes::Words(&["prefix", "suffix"]),
             "none",
-            "Also guards against whoever begins or ends like one of them; not for owners under four characters.",
+            "Also guards against names that begin or end like one of them; not for owners under four characters.",
         ),
     ],
     ..Section::PLAIN
@@ -135,13 +135,13 @@ pub static LIST: Section = Section {
             "max_shrink",
             Takes::Count(0, 100),
             "`10` where the list rejects or stands in `unless`, else `50`",
-            "The share of its entries, in percent, that a new version may lack without `--accept-shrunk`.",
+            "The share of its entries, in percent, that may be missing from a new version without `--accept-shrunk`.",
         ),
         key(
             "on_bad_line",
             Takes::Word(OnBadLine::WORDS),
             "`\"refuse\"`",
-            "What a line of the file that is not a handle pattern does: it refuses the whole file, or is left out with a warning. `skip` is only for a list that stands nowhere but in `when` of approve rules, and never skips a last line without an end.",
+            "What happens to a line of the file that is not a handle pattern: `refuse` refuses the whole file, `skip` leaves the line out with a warning. `skip` is allowed only for a list that is used nowhere but in `when` of approve rules, and it never skips a last line without a line end.",
         ),
     ],
     ..Section::PLAIN
@@ -185,12 +185,12 @@ pub static RULE: Section = Section {
         ),
         key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which switches the rule off."),
         key("limit", Takes::Table(&LIMIT), "none", "Approvals only: over it, the rule defers, or rejects."),
-        key("wait", Takes::Duration, "none", "Approvals only: not before this long after the request was first seen."),
+        key("wait", Takes::Duration, "none", "Approvals only: how long to wait after the request was first seen."),
         key(
             "for",
             Takes::Duration,
             "without end",
-            "Approvals only, also those of a decider: so long after it was made, the contact is removed; at least `1m`.",
+            "Approvals only, also those of a decider: how long the contact stays before doorman removes it; at least `1m`.",
         ),
         key("until", Takes::DateOrMoment, "none", "The last day of the rule, in UTC, or the moment at which it ends."),
         key(
@@ -234,7 +234,7 @@ pub static LIMIT: Section = Section {
             "then",
             Takes::Word(&["defer", "reject"]),
             "`\"defer\"`",
-            "The verdict over the limit. `\"reject\"` only where the count is certain; `\"defer\"` otherwise.",
+            "The verdict over the limit. `\"reject\"` only if the count is certain; `\"defer\"` otherwise.",
         ),
     ],
     ..Section::PLAIN
@@ -270,13 +270,13 @@ pub static OVERDUE: Section = Section {
 /// `[tests.NAME]`.
 pub static TEST: Section = Section {
     path: "tests.NAME",
-    meaning: "What the rules must say of one request.",
+    meaning: "What the rules must decide about one request.",
     keys: &[
         key("at", Takes::Moment, "Monday `2026-01-05T12:00:00Z`", "The time of the test."),
         key("history", Takes::Tables(&TEST_HISTORY), "none", "What happened before."),
-        key("told", Takes::NamedWords(VERDICTS), "nothing", "What deciders say of the request, by name."),
+        key("told", Takes::NamedWords(VERDICTS), "nothing", "What deciders say about the request, by name."),
         required("request", Takes::Table(&TEST_REQUEST), "The request."),
-        required("expect", Takes::Table(&TEST_EXPECT), "What the rules must say."),
+        required("expect", Takes::Table(&TEST_EXPECT), "What the rules must decide."),
     ],
     elsewhere: &[
         (&TEST_REQUEST, "it belongs to the request: write `request = { {} = … }`"),
@@ -288,14 +288,14 @@ pub static TEST: Section = Section {
 /// One entry of a test's `history`.
 pub static TEST_HISTORY: Section = Section {
     path: "tests.NAME.history",
-    meaning: "An answer that was given before.",
+    meaning: "An earlier request, and what became of it.",
     keys: &[
         required("from_handle", Takes::Text, "The sender of the earlier request."),
         required("verdict", Takes::Word(VERDICTS), "The answer; `\"defer\"`: the request stayed pending."),
-        key("by", Takes::Text, "a person", "The rule that gave it; its `limit` is charged."),
+        key("by", Takes::Text, "a person", "The rule that gave it; its `limit` counts it."),
         key("times", Takes::Count(1, 10_000), "`1`", "How many such requests."),
         required("ago", Takes::Duration, "How long before the test's moment."),
-        key("for", Takes::Duration, "that of the rule", "Approvals only: the contact was to end after so long."),
+        key("for", Takes::Duration, "that of the rule", "Approvals only: how long the contact was to stay."),
         key("removed", Takes::Bool, "`false`", "Whether the contact was removed again at the same time."),
     ],
     ..Section::PLAIN
@@ -326,7 +326,7 @@ pub static TEST_REQUEST: Section = Section {
 /// A test's `expect`.
 pub static TEST_EXPECT: Section = Section {
     path: "tests.NAME.expect",
-    meaning: "What the rules must say.",
+    meaning: "What the rules must decide.",
     keys: &[
         required("verdict", Takes::Word(VERDICTS), "The verdict."),
         key(
@@ -335,7 +335,7 @@ pub static TEST_EXPECT: Section = Section {
             "anything",
             "What gives the verdict: a rule, `guard:NAME`, `limit:RULE`, `ask:RULE`, `overdue:NAME`, `no_match` or `paused`.",
         ),
-        key("for", Takes::Duration, "anything", "Approvals only: after how long the contact ends."),
+        key("for", Takes::Duration, "anything", "Approvals only: how long the contact stays."),
     ],
     elsewhere: &[(&TEST, "it belongs to the test, beside `expect`")],
     ..Section::PLAIN

@@ -43,7 +43,7 @@ fn examples(text: &str) -> BTreeMap<(String, String), String> {
 fn row(section: &Section, key: &DocumentKey, examples: &BTreeMap<(String, String), String>) -> String {
     let example = examples.get(&(title(section), key.name.to_owned())).map_or("", String::as_str);
     let default = match key.default {
-        "" => "not asked",
+        "" => "not checked",
         default => default,
     };
     format!("| `{}` | {} | {default} | {} | `{example}` |\n", key.name, key.takes.in_words(), key.meaning)

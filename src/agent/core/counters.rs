@@ -36,7 +36,7 @@ macro_rules! counters {
 
 counters! {
     RequestsSeen = "requests_seen" "A request was new";
-    RequestsChanged = "requests_changed" "The platform said something else of a request than before";
+    RequestsChanged = "requests_changed" "The platform listed a request with another sender, name or message than before";
     DecidedApprove = "decided_approve" "The rules decided to approve";
     DecidedReject = "decided_reject" "The rules decided to reject";
     DecidedDefer = "decided_defer" "The rules deferred";
@@ -49,7 +49,7 @@ counters! {
     AnswersEndedOtherwise = "answers_ended_otherwise" "An answer ended in another way";
     RulesOutdated = "rules_outdated" "An answer was decided again: newer rules had been pushed before its intent was on record";
     AnsweredBefore = "answered_before" "The platform listed a settled request again";
-    PersonAnswers = "person_answers" "A person approved, rejected or held a request";
+    PersonAnswers = "person_answers" "A person approved or rejected a request, or put it on hold";
     SettledElsewhere = "settled_elsewhere" "A request ended without an answer of doorman, and the platform said how";
     Gone = "gone" "A request ended without an answer of doorman, and nobody said how";
     SettledAgainstPolicy = "settled_against_policy" "Somebody else approved a request that the rules did not approve";
@@ -61,7 +61,7 @@ counters! {
     ContactsAdded = "contacts_added" "A contact is new";
     ContactsRemoved = "contacts_removed" "A contact is gone";
     ContactsUnexplained = "contacts_unexplained" "A new contact that no answer of doorman explains";
-    NamesInDoubt = "names_in_doubt" "A payload told another id for a name than was known";
+    NamesInDoubt = "names_in_doubt" "A payload had another id for a name than before";
     GuestsExpired = "guests_expired" "The end of a contact had come, and doorman removed it";
     GuestsNotRemoved = "guests_not_removed" "The end of a contact had come, and the removal failed";
     GuestsInDoubt = "guests_in_doubt" "A contact with an end may be one that somebody else made";

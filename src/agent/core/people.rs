@@ -86,7 +86,7 @@ pub struct PersonAnswered {
     pub verdict: Verdict,
     /// `held`, `end-moved` or `end-lifted` (of a guest's contact), or the word of an outcome.
     pub outcome: String,
-    /// When the contact is removed, where it was approved for a time.
+    /// When the contact is removed, if it was approved for a time.
     pub ends_at: Option<Timestamp>,
 }
 

@@ -146,12 +146,12 @@ pub enum ControlOp {
     },
     /// `doorman pause [AGENT]`.
     Pause {
-        /// All, where absent.
+        /// All, if absent.
         agent: Option<AgentId>,
     },
     /// `doorman resume [AGENT]`.
     Resume {
-        /// All, where absent.
+        /// All, if absent.
         agent: Option<AgentId>,
     },
 }
@@ -291,7 +291,7 @@ pub struct PendingList {
     /// The agents of which this daemon does not know who waits. Absent if there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<UnknownAgent>,
-    /// How many more requests wait for agents that other doormen hold. Absent if there is none.
+    /// How many more requests wait for agents that other doormen have. Absent if there is none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more: u64,
 }
@@ -305,7 +305,7 @@ fn is_zero(number: &u64) -> bool {
 pub struct UnknownAgent {
     /// The agent.
     pub agent: AgentId,
-    /// Why, for example since another doorman holds it.
+    /// Why, for example since another doorman has it.
     pub why: String,
 }
 
@@ -449,8 +449,8 @@ pub struct PendingRow {
     pub due: Option<Timestamp>,
     /// `waiting`, `deferred`, `shadow`, `in-flight`, `unknown`, `refused`, `retrying`.
     pub stage: String,
-    /// The other doorman that holds the agent (`nobody`: none does just now). The row is from the record then, without `doubts` and
-    /// `due`. Absent where this doorman holds it.
+    /// The other doorman that has the agent (`nobody`: none has it just now). The row is then from the record, without `doubts` and
+    /// `due`. Absent if this doorman has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_by: Option<String>,
 }
@@ -468,7 +468,7 @@ pub struct AnswerDone {
     pub verdict: Verdict,
     /// `held` (the request is on hold), `end-moved` or `end-lifted` (of a guest), or an outcome.
     pub outcome: String,
-    /// When the contact is removed, where it was approved for a time.
+    /// When the contact is removed, if it was approved for a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
 }

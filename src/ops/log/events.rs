@@ -97,12 +97,12 @@ events! {
     CONTACT_ADDED = "contact_added", DEBUG, ["contact", "handle", "name", "kind"], "the agent has a new contact: `answered` or `contact_unexplained` is about the same";
     CONTACT_REMOVED = "contact_removed", INFO, ["contact", "handle"], "a contact is gone";
     GUEST_EXPIRED = "guest_expired", INFO, ["contact", "handle", "request"], "the end of a contact had come (`for` in a rule, `approve --for`), and doorman removed it";
-    GUEST_NOT_REMOVED = "guest_not_removed", WARN, ["contact", "handle", "attempt", "why"], "the end of a contact has come, and it could not be removed; doorman tries again; said again when the reason is another";
+    GUEST_NOT_REMOVED = "guest_not_removed", WARN, ["contact", "handle", "attempt", "why"], "the end of a contact has come, and it could not be removed; doorman tries again; logged again when the reason changes";
     GUEST_END_MOVED = "guest_end_moved", INFO, ["handle", "request", "ends_at", "by"], "a person gave a guest another end (`approve --for` once more), or lets the guest stay (`ends_at` is absent)";
     GUEST_IN_DOUBT = "guest_in_doubt", WARN, ["contact", "handle", "request", "why"], "a contact with an end may be one that somebody else made; doorman does not remove it";
     CONTACT_MATCHED = "contact_matched", DEBUG, ["contact", "handle"], "a new contact comes from an answer of doorman";
     CONTACT_UNEXPLAINED = "contact_unexplained", WARN, ["contact", "handle", "name", "kind"], "a new contact that no answer of doorman made: the owner, the agent itself or the platform added it";
-    NAME_IN_DOUBT = "name_in_doubt", WARN, ["handle", "why"], "a payload told another id for the name of this owner than was known: somebody else may have it by now";
+    NAME_IN_DOUBT = "name_in_doubt", WARN, ["handle", "why"], "a payload has another id for the name of this owner than before: somebody else may have the name by now";
     IN_DOUBT = "in_doubt", INFO, ["requests", "doubts"], "the pending requests were decided for the first time since the start, and something that the rules ask about is in doubt";
     CONTACTS_BASELINE = "contacts_baseline", INFO, ["contacts"], "doorman read all contacts of an agent for the first time; existing contacts cause no warning";
     SETTLED_AGAINST_POLICY = "settled_against_policy", WARN, ["handle", "verdict", "by"], "somebody else approved a request that the rules in force had not approved; `verdict` and `by` are the rules' decision";
@@ -110,9 +110,9 @@ events! {
     AGENT_RESUMED = "agent_resumed", INFO, ["by"], "doorman answers for this agent again";
     PERSON_ANSWERED = "person_answered", INFO or DEBUG, ["handle", "verdict", "by"], "a person put a request on hold; at debug if a person approved or rejected it, since `answered` names the person";
     REVOKED = "revoked", WARN, ["contact", "handle", "by"], "a person removed a contact with `doorman revoke`";
-    DECIDER_TOLD = "decider_told", INFO, ["handle", "decider", "rule", "verdict", "reason", "latency_ms"], "a decider said what it thinks of a request; what that may do, the rule says";
-    DECIDER_FAILED = "decider_failed", WARN, ["decider", "why", "failures"], "a decider has given no word for at least 20 s, asked more than once, or may not be asked now; what it is asked about stays pending";
-    DECIDER_RECOVERED = "decider_recovered", INFO, ["decider"], "a decider that had failed gave a word again";
+    DECIDER_TOLD = "decider_told", INFO, ["handle", "decider", "rule", "verdict", "reason", "latency_ms"], "a decider said what it thinks of a request; the rule says what that may do";
+    DECIDER_FAILED = "decider_failed", WARN, ["decider", "why", "failures"], "a decider has not answered for at least 20 s, although asked more than once, or may not be asked now; what it is asked about stays pending";
+    DECIDER_RECOVERED = "decider_recovered", INFO, ["decider"], "a decider that had failed answers again";
     OVERDUE_NOTICE = "overdue_notice", WARN, ["handle", "name", "by"], "a request has been pending for longer than the policy's `overdue` allows";
     FRAME_MALFORMED = "frame_malformed", WARN or DEBUG, ["why"], "a frame on the socket could not be read; it was counted and dropped; a warning once for each connection";
     FRAME_TOO_LONG = "frame_too_long", WARN or DEBUG, ["why"], "a frame on the socket was over the limit; it was counted and dropped; a warning once for each connection";
@@ -164,7 +164,7 @@ events! {
     RECORD_ENDED = "record_ended", WARN, ["path", "why"], "the transcript of `run --record` ended early";
     MESSAGE_SENT = "message_sent", INFO, ["notify", "delivery", "attempt"], "a target of `[[notify]]` took a message";
     MESSAGE_FAILED = "message_failed", WARN, ["notify", "delivery", "attempt", "in_ms", "why"], "a target did not take a message; doorman tries again after `in_ms`";
-    MESSAGE_GAVE_UP = "message_gave_up", ERROR, ["notify", "delivery", "attempt", "why"], "a message did not arrive for a day, or its target does not exist any more; other targets are told";
+    MESSAGE_GAVE_UP = "message_gave_up", ERROR, ["notify", "delivery", "attempt", "why"], "a message did not arrive for a day, or its target does not exist any more; other targets get a message about it";
     DRAINING = "draining", INFO, [], "doorman is stopping: it finishes the answers on their way; the rest stays pending";
     DRAINED = "drained", INFO, ["agents", "latency_ms"], "doorman finished its answers; `agents` counts those that did not finish in time, whose open answers are settled at the next start";
     STOPPED = "stopped", INFO, ["code"], "doorman ends";
@@ -179,7 +179,7 @@ fields! {
     "level", "text", "`error` (somebody has to look), `warn` (somebody may have to), `info`, `debug`, `trace`";
     "event", "text", "the stable name of what happened";
     "message", "text", "the same for people; may change";
-    "agent", "text", "the id of the agent whose door it is";
+    "agent", "text", "the id of the agent that it concerns";
     "request", "text", "the id of the contact request";
     "handle", "text", "the sender's handle as received, escaped; strangers choose it";
     "name", "text", "the sender's name as received, escaped; strangers choose it";
@@ -188,7 +188,7 @@ fields! {
     "by", "text", "what gave the verdict: a rule's name, `guard:NAME`, `limit:RULE`, `ask:RULE`, `overdue:NAME`, `hold:NAME`, `person:NAME`, `no_match`, `paused`, `error:WHAT`; or who did it";
     "policy", "text", "the first 12 digits of the policy's hash";
     "mode", "text", "`enforce` or `shadow`";
-    "due", "text", "when the answer goes out, where the rule says to wait";
+    "due", "text", "when the answer goes out, if the rule has `wait`";
     "outcome", "text", "`approved`, `rejected`, `presumed-approved`, `presumed-rejected`, `settled-elsewhere`, `gone`, `refused` or `unknown`";
     "ends_at", "text", "when the contact of a guest is removed";
     "attempt", "number", "which try it was, from 1";

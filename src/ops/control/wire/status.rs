@@ -22,14 +22,14 @@ pub struct DaemonStatus {
     /// The targets of `[[notify]]`.
     #[serde(default)]
     pub notify: Vec<NotifyStatus>,
-    /// Where the page is to be served, and is not.
+    /// Addresses at which the page cannot be served.
     #[serde(default)]
     pub page: Vec<PageStatus>,
     /// Since the start: frames malformed, events unknown, decisions, answers, … by stable names.
     pub counters: std::collections::BTreeMap<String, u64>,
 }
 
-/// One place of `status --json` at which there is no page.
+/// An address at which the page cannot be served, in `status --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageStatus {
     /// The port, the socket's file, or what the service manager handed over.
@@ -67,7 +67,7 @@ pub struct NotifyStatus {
     pub failed_at: Option<Timestamp>,
     /// Why that did not arrive.
     pub why: Option<String>,
-    /// Tries of the message that is under way; 0 where none is.
+    /// Tries of the message that is under way; 0 if there is none.
     pub attempts: u32,
     /// When that is tried next.
     pub next_try_at: Option<Timestamp>,
@@ -109,7 +109,7 @@ pub struct AgentStatus {
     pub since: Timestamp,
     /// Why.
     pub why: String,
-    /// The other doorman that holds it, where several share a database.
+    /// The other doorman that has it, if several share a database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_by: Option<String>,
     /// Known and pending with the platform.
@@ -129,7 +129,7 @@ pub struct AgentStatus {
     pub guests_late: u64,
     /// The end of the last whole listing.
     pub last_listing: Option<Timestamp>,
-    /// Deciders that give no word, by name.
+    /// Deciders that do not answer, by name.
     #[serde(default)]
     pub deciders_failing: Vec<String>,
     /// What people should know beside the state, a sentence each; escaped.
