@@ -10,9 +10,9 @@ mod logins;
 mod reading;
 mod replies;
 mod replying;
+mod serving_state;
 mod sessions;
 mod shelf;
-mod standing;
 mod views;
 pub(crate) mod words;
 
@@ -41,11 +41,11 @@ use crate::ops::control::wire::ControlCall;
 use crate::ops::log::events;
 use crate::ops::serving::{self, BIND_AGAIN, Limits, Listener};
 use crate::secret::{self, Key, Redact};
-use standing::Teller;
+use serving_state::ServingReporter;
 
 pub use logins::Logins;
 pub use replies::Replies;
-pub use standing::PageState;
+pub use serving_state::PageState;
 pub use words::PageWords;
 
 /// Most connections at once; more wait to be accepted.
@@ -158,9 +158,9 @@ pub fn is_wanted(settings: &PageSettings, given: &[GivenPage]) -> bool {
 pub async fn serve(parts: PageParts, stop: CancellationToken) {
     let PageParts { settings, control, given, clock, board, calls, ledger, config, redact, logins, replies, words } =
         parts;
-    let places = places(&settings, given, logins.standing());
+    let places = places(&settings, given, logins.page_state());
     let everywhere = |place: &str, why: &str| {
-        places.iter().for_each(|(_, teller)| teller.refused(why));
+        places.iter().for_each(|(_, reporter)| reporter.refused(why));
         refused(place, why);
     };
     let mut key = [0; 64];
@@ -202,8 +202,8 @@ pub async fn serve(parts: PageParts, stop: CancellationToken) {
     let router = router(&page);
     let group = control.group;
     let mut tasks = tokio::task::JoinSet::new();
-    for (place, teller) in places {
-        tasks.spawn(serve_at(place, teller, group.clone(), router.clone(), stop.clone()));
+    for (place, reporter) in places {
+        tasks.spawn(serve_at(place, reporter, group.clone(), router.clone(), stop.clone()));
     }
     while tasks.join_next().await.is_some() {}
 }
@@ -215,23 +215,29 @@ enum PageListener {
 }
 
 /// Sockets that were passed replace those of the settings.
-fn places(settings: &PageSettings, given: Vec<GivenPage>, standing: &PageState) -> Vec<(PageListener, Teller)> {
+fn places(settings: &PageSettings, given: Vec<GivenPage>, page: &PageState) -> Vec<(PageListener, ServingReporter)> {
     if !given.is_empty() {
         let told = |given| match given {
-            GivenPage::Port(_) => (PageListener::Given(given), standing.port("a port that was handed over")),
-            GivenPage::Socket(_) => (PageListener::Given(given), standing.socket("a socket that was handed over")),
+            GivenPage::Port(_) => (PageListener::Given(given), page.port("a port that was handed over")),
+            GivenPage::Socket(_) => (PageListener::Given(given), page.socket("a socket that was handed over")),
         };
         return given.into_iter().map(told).collect();
     }
     let file = settings.socket.clone();
-    let file = file.map(|path| (standing.socket(&path.display().to_string()), PageListener::File(path)));
-    let port = settings.listen.map(|at| (standing.port(&at.to_string()), PageListener::At(at)));
-    file.into_iter().chain(port).map(|(teller, place)| (place, teller)).collect()
+    let file = file.map(|path| (page.socket(&path.display().to_string()), PageListener::File(path)));
+    let port = settings.listen.map(|at| (page.port(&at.to_string()), PageListener::At(at)));
+    file.into_iter().chain(port).map(|(reporter, place)| (place, reporter)).collect()
 }
 
-async fn serve_at(place: PageListener, teller: Teller, group: Option<String>, router: Router, stop: CancellationToken) {
+async fn serve_at(
+    place: PageListener,
+    reporter: ServingReporter,
+    group: Option<String>,
+    router: Router,
+    stop: CancellationToken,
+) {
     let tell = |address: &str, why: &str| {
-        teller.refused(why);
+        reporter.refused(why);
         refused(address, why);
     };
     let (mut kept, mut again) = (None, serving::for_good());
@@ -261,7 +267,7 @@ async fn serve_at(place: PageListener, teller: Teller, group: Option<String>, ro
         Ok(listener) => listener,
         Err(error) => return tell("handed over", &error.to_string()),
     };
-    teller.served(listener.port());
+    reporter.served(listener.port());
     // A socket is bound in one directory and moved to another, so its own address is not its path.
     let address = kept.as_ref().map_or_else(|| listener.at(), |(file, _)| file.path().display().to_string());
     info!(event = events::PAGE_LISTENING, address, "the page is served");
@@ -269,24 +275,29 @@ async fn serve_at(place: PageListener, teller: Teller, group: Option<String>, ro
         // The file is removed when its keeper is dropped at the end.
         Some((file, made)) => {
             let serve = serving::serve(listener, again, LIMITS, router, stop.clone());
-            tokio::join!(serve, in_place(file, made, &teller, stop));
+            tokio::join!(serve, in_place(file, made, &reporter, stop));
         }
         None => serving::serve(listener, again, LIMITS, router, stop).await,
     }
 }
 
 /// Makes sure that the socket's file stays in its place, until `stop`.
-async fn in_place(file: BoundSocket, made: mpsc::Sender<Listener>, teller: &Teller, stop: CancellationToken) {
+async fn in_place(
+    file: BoundSocket,
+    made: mpsc::Sender<Listener>,
+    reporter: &ServingReporter,
+    stop: CancellationToken,
+) {
     let (of_file, mut remade) = mpsc::channel(1);
     let tell = |seen: SocketCheck<'_>| match seen {
         SocketCheck::Remade(path) => {
-            teller.served(None);
+            reporter.served(None);
             let path = path.display().to_string();
             warn!(event = events::PAGE_REMADE, path, "the file of the page's socket was gone: made again");
         }
         SocketCheck::Missing(error) => {
             let why = "its file is gone, and another cannot be made";
-            teller.refused(why);
+            reporter.refused(why);
             refused("page.socket", &format!("{why}: {error}"));
         }
     };

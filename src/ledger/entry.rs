@@ -276,7 +276,7 @@ pub struct SavedAgent {
     pub open_answers: Vec<OpenAnswer>,
     /// Refused answers (400, 403, 422) of requests that were not settled since.
     pub refused_answers: Vec<OpenAnswer>,
-    /// The last answers that were applied, for all that is known: a stale listing must not bring their requests back.
+    /// The last answers that were carried out, for all that is known: a stale listing must not bring their requests back.
     pub recent_answers: Vec<RecentAnswer>,
     /// Requests not known to be settled.
     pub pending: Vec<SavedRequest>,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tracing::info;
 use url::Url;
 
+use super::serving_state::PageState;
 use super::sessions::{Entered, LINK_LASTS, Secret, Sessions, written};
 use super::shelf::Shelf;
-use super::standing::PageState;
 use crate::clock::Clock;
 use crate::config::settings::{PageIdentity, PageSettings};
 use crate::model::Person;
@@ -28,7 +28,7 @@ pub struct Logins(Arc<Inner>);
 struct Inner {
     wanted: bool,
     url: Option<Url>,
-    standing: PageState,
+    page: PageState,
     clock: Clock,
     sessions: Arc<Shelf<Sessions>>,
 }
@@ -48,13 +48,13 @@ impl Logins {
         let wanted = settings.identity == PageIdentity::Token;
         let file = ledger.with_file_name(FILE);
         let sessions = Arc::new(if wanted { Shelf::open(file, FILE_BYTES_MAX) } else { Shelf::empty(file) });
-        let (url, standing) = (settings.url.clone(), PageState::default());
-        Self(Arc::new(Inner { wanted, url, standing, clock, sessions }))
+        let (url, page) = (settings.url.clone(), PageState::default());
+        Self(Arc::new(Inner { wanted, url, page, clock, sessions }))
     }
 
     /// The state of the page to which the links lead.
-    pub fn standing(&self) -> &PageState {
-        &self.0.standing
+    pub fn page_state(&self) -> &PageState {
+        &self.0.page
     }
 
     /// A link that logs this person in. There is a link only if the page is served at its address.
@@ -71,7 +71,7 @@ impl Logins {
                 Person::CLAIM_MAX
             ));
         }
-        let base = self.0.standing.base(self.0.url.as_ref())?;
+        let base = self.0.page.base(self.0.url.as_ref())?;
         let (secret, now) = (random()?, self.0.clock.now().wall);
         let ends = now.checked_add(LINK_LASTS).map_err(|error| error.to_string())?;
         let (invited, not_invited) = (name.to_owned(), written(&secret));
@@ -83,7 +83,7 @@ impl Logins {
             )
             .await
             .map_err(|why| format!("the link cannot be written down, so there is none: {why}"))?;
-        told(by.name(), &format!("a link for {name}"));
+        log_login(by.name(), &format!("a link for {name}"));
         Ok(PageLink { name: name.to_owned(), url: format!("{base}/login/{}", written(&secret)), ends })
     }
 
@@ -94,7 +94,7 @@ impl Logins {
     pub async fn leave(&self, name: Option<&str>, by: &Person) -> Result<u64, String> {
         let who = name.map(str::to_owned);
         let left = self.0.sessions.change(move |sessions| sessions.leave(who.as_deref()), |_, _| ()).await;
-        told(by.name(), &format!("{} logged out", name.unwrap_or("everybody")));
+        log_login(by.name(), &format!("{} logged out", name.unwrap_or("everybody")));
         left.map(|ended| ended as u64).map_err(|why| {
             format!("logged out for now, but that cannot be written down, so a restart would undo it: {why}")
         })
@@ -119,7 +119,7 @@ impl Logins {
             },
         );
         let Entered { name, .. } = entered.await.map_err(|_| NotIn::NotNow)?.ok_or(NotIn::UsedUp)?;
-        told(&name, "logged in");
+        log_login(&name, "logged in");
         Ok(written(&secret))
     }
 
@@ -129,7 +129,7 @@ impl Logins {
     }
 }
 
-fn told(by: &str, why: &str) {
+fn log_login(by: &str, why: &str) {
     info!(event = events::PAGE_LOGIN, by, why, "the page's logins changed");
 }
 

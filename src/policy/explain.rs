@@ -279,9 +279,9 @@ fn of_overdue(policy: &Policy, decision: &Decision, inputs: &Inputs<'_>) -> Vec<
         .iter()
         .filter(acts)
         .map(|one| {
-            let standing = overdue::standing(one, inputs);
+            let evaluation = overdue::evaluate(one, inputs);
             let mut conditions =
-                vec![when("after", values::duration(one.after), values::pending_for(inputs), standing.reached)];
+                vec![when("after", values::duration(one.after), values::pending_for(inputs), evaluation.reached)];
             for (at, unless) in one.unless.iter().enumerate() {
                 of_table(&format!("unless[{at}]"), unless, inputs, &mut conditions);
             }

@@ -39,7 +39,7 @@ pub(crate) fn judge(all: &[Overdue], certain: bool, inputs: &Inputs<'_>) -> Fate
     let mut fate = Fate::default();
     let mut unsaid: Option<&RuleName> = None;
     for one in all {
-        let evaluation = standing(one, inputs).now();
+        let evaluation = evaluate(one, inputs).now();
         match one.then {
             OverdueThen::Reject if !certain => continue,
             OverdueThen::Notify if inputs.policy_state.was_notified(&inputs.request.id, &one.name) => continue,
@@ -71,7 +71,7 @@ pub(crate) fn judge(all: &[Overdue], certain: bool, inputs: &Inputs<'_>) -> Fate
 }
 
 /// The state of one of them for one request.
-pub(crate) fn standing(overdue: &Overdue, inputs: &Inputs<'_>) -> OverdueEvaluation {
+pub(crate) fn evaluate(overdue: &Overdue, inputs: &Inputs<'_>) -> OverdueEvaluation {
     let reached = match inputs.inserted() {
         _ if !inputs.clock_is_sound() => Evaluation::UNKNOWN,
         Inserted::Absent => Evaluation::UNKNOWN,

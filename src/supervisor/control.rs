@@ -164,7 +164,7 @@ impl SupervisorShared {
         let policies = self.policies_status();
         let (version, configuration) = (env!("CARGO_PKG_VERSION").to_owned(), self.settings_watch.status());
         let notify = self.notify.status();
-        let unserved = self.page.iter().flat_map(|logins| logins.standing().problems());
+        let unserved = self.page.iter().flat_map(|logins| logins.page_state().problems());
         let page = unserved.map(|(address, problem)| PageStatus { address, problem }).collect();
         DaemonStatus { version, agents, configuration, policies, ledger, notify, page, counters }
     }

@@ -323,9 +323,9 @@ impl Core {
     /// An answer came to its end, one way or another.
     pub(super) fn finish(&mut self, id: &RequestId, ending: AnswerEnding, now: Now) {
         let Some(entry) = self.inbox.entry(id) else { return };
-        // An answer that was not applied does not bind the request if it turns out to be still pending.
-        let applied = matches!(ending.outcome, Outcome::Confirmed(_) | Outcome::Presumed(_));
-        let bound = entry.answer().said().filter(|_| applied).cloned();
+        // An answer that was not carried out does not bind the request if it turns out to be still pending.
+        let carried_out = matches!(ending.outcome, Outcome::Confirmed(_) | Outcome::Presumed(_));
+        let bound = entry.answer().said().filter(|_| carried_out).cloned();
         let Some(entry) = self.inbox.settle(id, bound, now) else { return };
         self.inbox.listing.disturb();
         self.policy_state.doubts_mut().listed(id);
@@ -346,7 +346,7 @@ impl Core {
         let verdict = answer.verdict();
         let outcome = ending.outcome;
         let request = entry.request().clone();
-        let let_in = applied && verdict == Verdict::Approve;
+        let let_in = carried_out && verdict == Verdict::Approve;
         let stay = lasts.filter(|_| let_in).map(|lasts| self.stay(lasts, outcome, entry.first_seen(), now));
         let guest = stay.is_some();
         let stay = stay.and_then(|stay| self.guests.beside(stay, id, request.sender.handle(), &by));
@@ -364,7 +364,8 @@ impl Core {
             now.wall,
         );
         self.policy_state.forget(id);
-        if let (true, Verdict::Approve, By::Person(_), Some(handle)) = (applied, verdict, &by, request.sender.handle())
+        if let (true, Verdict::Approve, By::Person(_), Some(handle)) =
+            (carried_out, verdict, &by, request.sender.handle())
         {
             // An approval by a person ends all doubts about that owner up to now.
             self.vouched(handle.owner(), now);

@@ -22,8 +22,8 @@ struct Approval {
     /// `None`: another request has its id by now.
     request: Option<RequestId>,
     /// The platform carried it out.
-    applied: bool,
-    /// The order in which approvals were intended or applied.
+    carried_out: bool,
+    /// The order in which approvals were intended or carried out.
     age: u64,
     /// Complete readings of the contact list since then that showed nobody with this handle.
     missed: u8,
@@ -52,14 +52,14 @@ impl ContactAttribution {
         let Some(handle) = handle else { return };
         match self.by_handle.get_mut(handle) {
             // They asked twice: whichever answer is carried out makes the contact.
-            Some(approval) if approval.applied => {}
+            Some(approval) if approval.carried_out => {}
             Some(approval) => approval.request = Some(request.clone()),
             None => self.put(handle, request, false),
         }
     }
 
     /// The approval was carried out. Returns the contact, if it exists already.
-    pub(super) fn applied(&mut self, request: &RequestId, handle: Option<&Handle>) -> Option<Met> {
+    pub(super) fn carried_out(&mut self, request: &RequestId, handle: Option<&Handle>) -> Option<Met> {
         let handle = handle?;
         let met = self.met.remove(handle);
         self.remove(handle);
@@ -91,7 +91,7 @@ impl ContactAttribution {
         let Some(handle) = met.contact.sender.handle().cloned() else { return Some((met, None)) };
         match self.by_handle.get(&handle) {
             None => Some((met, None)),
-            Some(approval) if approval.applied => {
+            Some(approval) if approval.carried_out => {
                 let request = self.remove(&handle).and_then(|approval| approval.request);
                 Some((met, request))
             }
@@ -108,14 +108,14 @@ impl ContactAttribution {
     }
 
     /// How many of those that were carried out later than that age have not met their contact.
-    pub(super) fn applied_since(&self, age: u64) -> usize {
+    pub(super) fn carried_out_since(&self, age: u64) -> usize {
         let later = self.ages.range(age + 1..).filter_map(|(_, handle)| self.by_handle.get(handle));
-        later.filter(|approval| approval.applied).count()
+        later.filter(|approval| approval.carried_out).count()
     }
 
     /// Whether an approval of this handle was carried out, and its contact is not here yet.
     pub(super) fn awaits(&self, handle: Option<&Handle>) -> bool {
-        handle.and_then(|handle| self.by_handle.get(handle)).is_some_and(|approval| approval.applied)
+        handle.and_then(|handle| self.by_handle.get(handle)).is_some_and(|approval| approval.carried_out)
     }
 
     /// Whether an approval was carried out whose contact does not exist yet: for anybody of this handle's owner, and
@@ -124,7 +124,7 @@ impl ContactAttribution {
         let Ok(owner) = Handle::parse(handle.owner()) else { return (false, false) };
         let near =
             self.by_handle.range(owner.clone()..).take_while(|(one, _)| one.as_str().starts_with(owner.as_str()));
-        let mut theirs = near.filter(|(one, approval)| one.owner() == owner.as_str() && approval.applied);
+        let mut theirs = near.filter(|(one, approval)| one.owner() == owner.as_str() && approval.carried_out);
         (theirs.next().is_some(), self.awaits(Some(handle)))
     }
 
@@ -139,7 +139,7 @@ impl ContactAttribution {
     pub(super) fn not_among_all(&mut self, before: u64) -> bool {
         let mut gone = Vec::new();
         for handle in self.ages.range(..=before).map(|(_, handle)| handle) {
-            if let Some(approval) = self.by_handle.get_mut(handle).filter(|approval| approval.applied) {
+            if let Some(approval) = self.by_handle.get_mut(handle).filter(|approval| approval.carried_out) {
                 self.unseen -= usize::from(approval.missed == 0);
                 approval.missed += 1;
                 if approval.missed >= MISSED_MAX {
@@ -164,12 +164,12 @@ impl ContactAttribution {
         self.met.remove(&handle.clone())
     }
 
-    fn put(&mut self, handle: &Handle, request: &RequestId, applied: bool) {
+    fn put(&mut self, handle: &Handle, request: &RequestId, carried_out: bool) {
         self.age += 1;
         self.ages.insert(self.age, handle.clone());
-        let approval = Approval { request: Some(request.clone()), applied, age: self.age, missed: 0 };
+        let approval = Approval { request: Some(request.clone()), carried_out, age: self.age, missed: 0 };
         self.by_handle.insert(handle.clone(), approval);
-        self.unseen += usize::from(applied);
+        self.unseen += usize::from(carried_out);
         if self.by_handle.len() > APPROVALS_MAX
             && let Some(oldest) = self.ages.first_key_value().map(|(_, handle)| handle.clone())
         {
@@ -181,7 +181,7 @@ impl ContactAttribution {
     fn remove(&mut self, handle: &Handle) -> Option<Approval> {
         let approval = self.by_handle.remove(handle)?;
         self.ages.remove(&approval.age);
-        self.unseen -= usize::from(approval.applied && approval.missed == 0);
+        self.unseen -= usize::from(approval.carried_out && approval.missed == 0);
         Some(approval)
     }
 }
@@ -221,13 +221,13 @@ mod tests {
         let mut attribution = ContactAttribution::default();
         let ann = handle("ann");
         attribution.intended(&id("r1"), Some(&ann));
-        assert_eq!(attribution.applied(&id("r1"), Some(&ann)), None);
+        assert_eq!(attribution.carried_out(&id("r1"), Some(&ann)), None);
         assert_eq!(made_by(attribution.meet(contact("ann"), true)), Some(Some("r1".into())));
         assert_eq!(made_by(attribution.meet(contact("ann"), true)), Some(None), "once");
 
         attribution.intended(&id("r2"), Some(&ann));
         assert_eq!(made_by(attribution.meet(contact("ann"), true)), None, "the reply will tell");
-        assert_eq!(attribution.applied(&id("r2"), Some(&ann)).unwrap().contact, contact("ann"));
+        assert_eq!(attribution.carried_out(&id("r2"), Some(&ann)).unwrap().contact, contact("ann"));
         assert!(attribution.by_handle.is_empty() && attribution.ages.is_empty());
     }
 
@@ -238,11 +238,11 @@ mod tests {
         attribution.intended(&id("r1"), Some(&ann));
         attribution.meet(contact("ann"), true);
         attribution.intended(&id("r2"), Some(&ann));
-        assert_eq!(attribution.applied(&id("r1"), Some(&ann)).unwrap().contact, contact("ann"));
+        assert_eq!(attribution.carried_out(&id("r1"), Some(&ann)).unwrap().contact, contact("ann"));
 
         let bob = handle("bob");
         attribution.intended(&id("r3"), Some(&bob));
-        attribution.applied(&id("r3"), Some(&bob));
+        attribution.carried_out(&id("r3"), Some(&bob));
         attribution.intended(&id("r4"), Some(&bob));
         attribution.dropped(&id("r4"), Some(&bob));
         assert_eq!(made_by(attribution.meet(contact("bob"), true)), Some(Some("r3".into())));
@@ -252,7 +252,7 @@ mod tests {
     fn what_an_earlier_request_of_the_id_made_is_not_of_the_later_one() {
         let mut attribution = ContactAttribution::default();
         let ann = handle("ann");
-        attribution.applied(&id("r1"), Some(&ann));
+        attribution.carried_out(&id("r1"), Some(&ann));
         attribution.id_reused(&id("r1"));
         attribution.intended(&id("r1"), Some(&handle("eve")));
         assert_eq!(attribution.unseen(), 1, "it counts all the same");
@@ -278,14 +278,14 @@ mod tests {
         attribution.intended(&id("r1"), Some(&ann));
         attribution.meet(contact("ann"), true);
         assert!(attribution.parted(&contact("ann").id).is_some());
-        assert_eq!(attribution.applied(&id("r1"), Some(&ann)), None);
+        assert_eq!(attribution.carried_out(&id("r1"), Some(&ann)), None);
     }
 
     #[test]
     fn whose_contact_was_never_seen_is_forgotten_after_three_readings_of_all() {
         let mut attribution = ContactAttribution::default();
         let (ann, bob, eve) = (handle("ann"), handle("bob"), handle("eve"));
-        attribution.applied(&id("r1"), Some(&ann));
+        attribution.carried_out(&id("r1"), Some(&ann));
         attribution.intended(&id("r2"), Some(&bob));
         attribution.intended(&id("r3"), Some(&eve));
         assert_eq!(attribution.unseen(), 1);
@@ -295,9 +295,9 @@ mod tests {
         }
         assert_eq!(made_by(attribution.meet(contact("ann"), true)), Some(Some("r1".into())), "not yet");
 
-        attribution.applied(&id("r1"), Some(&ann));
+        attribution.carried_out(&id("r1"), Some(&ann));
         let before = attribution.age();
-        attribution.applied(&id("r3"), Some(&eve));
+        attribution.carried_out(&id("r3"), Some(&eve));
         assert_eq!(attribution.unseen(), 2);
         for _ in 0..3 {
             attribution.not_among_all(before);
@@ -325,7 +325,7 @@ mod tests {
             attribution.intended(&id(&format!("r{number}")), Some(&handle(&format!("h{number}"))));
             assert_eq!(attribution.made_way(), None);
         }
-        assert_eq!(attribution.applied(&id("one-more"), Some(&handle("one-more"))), None);
+        assert_eq!(attribution.carried_out(&id("one-more"), Some(&handle("one-more"))), None);
         assert_eq!(attribution.made_way().unwrap().contact, contact("h0"));
         assert_eq!((attribution.by_handle.len(), attribution.ages.len()), (APPROVALS_MAX, APPROVALS_MAX));
     }

@@ -179,7 +179,7 @@ impl ContactList {
         if self.whole {
             return Some((known + self.attribution.unseen()) as u64);
         }
-        self.total.map(|(total, approvals)| total + self.attribution.applied_since(approvals) as u64)
+        self.total.map(|(total, approvals)| total + self.attribution.carried_out_since(approvals) as u64)
     }
 
     /// This policy is in force, and everything is decided again.

@@ -15,7 +15,7 @@ use crate::model::{Answer, ContactRequest, Sender};
 const MEANT_FOR: &str = "coalesce((SELECT c.handle FROM request_change c WHERE c.request = r.n AND c.handle IS NOT NULL
     AND c.at > w.last_at ORDER BY c.n LIMIT 1), r.handle)";
 
-/// Answers that were applied are remembered at start: at least the last so many, at most so many, and between these those of the
+/// Answers that were carried out are remembered at start: at least the last so many, at most so many, and between these those of the
 /// last day, in microseconds.
 const RECENT_MIN: usize = 64;
 const RECENT_MAX: usize = 4_096;
@@ -37,7 +37,7 @@ impl Load<'_> {
         )
     }
 
-    /// The last answers that were applied: a stale listing must not bring them back. Those of the day before the newest, and the
+    /// The last answers that were carried out: a stale listing must not bring them back. Those of the day before the newest, and the
     /// last [`RECENT_MIN`] in any case: counted from the record itself, since the clock may have been wrong then, or be wrong now.
     pub(super) fn recent_answers(&self) -> sql::Result<Vec<RecentAnswer>> {
         const APPLIED: &str = "outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')";

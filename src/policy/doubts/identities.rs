@@ -72,7 +72,7 @@ fn names<'a>(handle: &'a Handle, ids: &'a SenderIds) -> (Option<NameClaim<'a>>, 
 }
 
 impl Identities {
-    fn standing(&self, name: &str, id: &SenderId) -> IdentityMatch {
+    fn compare(&self, name: &str, id: &SenderId) -> IdentityMatch {
         let (name, id) = (digest(name), digest(id.as_str()));
         if self.known.contains(&(name, id)) {
             IdentityMatch::Same
@@ -92,15 +92,15 @@ impl Identities {
         now: Timestamp,
     ) -> (Vec<SeenIdentity>, bool) {
         let (owner, agent) = names(handle, ids);
-        let of_owner = owner.map(|(name, id)| self.standing(name, id));
+        let of_owner = owner.map(|(name, id)| self.compare(name, id));
         let mut new = Vec::new();
         let mut begins = false;
         for ((name, id), is_agent) in owner.map(|one| (one, false)).into_iter().chain(agent.map(|one| (one, true))) {
-            let standing = self.standing(name, id);
+            let found = self.compare(name, id);
             // The same owner made the agent again.
             let vouched = is_agent && of_owner == Some(IdentityMatch::Same);
-            let doubted = standing == IdentityMatch::Other && !vouched;
-            if standing == IdentityMatch::Same || !self.take(handle.owner(), name, id, doubted, &basis, now) {
+            let doubted = found == IdentityMatch::Other && !vouched;
+            if found == IdentityMatch::Same || !self.take(handle.owner(), name, id, doubted, &basis, now) {
                 continue;
             }
             begins |= doubted;

@@ -390,14 +390,14 @@ impl Core {
         &mut self,
         id: &RequestId,
         handle: Option<&Handle>,
-        applied: bool,
+        carried_out: bool,
         now: Now,
     ) {
-        if let Some(handle) = handle.filter(|_| applied && self.contacts.asks_contacts) {
+        if let Some(handle) = handle.filter(|_| carried_out && self.contacts.asks_contacts) {
             self.policy_state.doubts_mut().touch(handle.owner());
         }
-        if applied {
-            if let Some(met) = self.contacts.attribution.applied(id, handle) {
+        if carried_out {
+            if let Some(met) = self.contacts.attribution.carried_out(id, handle) {
                 self.met(met, Some(id.clone()), now);
             } else if !self.session.joined() {
                 // Nothing reports the contact.

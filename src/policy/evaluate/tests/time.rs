@@ -110,14 +110,14 @@ fn a_waiting_approval_does_not_pause_before_its_time() {
 
 #[test]
 fn two_notices_follow_each_other() {
-    let mut telling = policy(vec![]);
-    telling.overdue = vec![overdue("a", hours(1), OverdueThen::Notify), overdue("b", hours(1), OverdueThen::Notify)];
+    let mut notifying = policy(vec![]);
+    notifying.overdue = vec![overdue("a", hours(1), OverdueThen::Notify), overdue("b", hours(1), OverdueThen::Notify)];
     let mut policy_state = PolicyState::default();
     let now = noon() + hours(1);
     let mine = request("r", "ann");
-    let first = telling.decide(&mine, &sound(), &policy_state, now);
+    let first = notifying.decide(&mine, &sound(), &policy_state, now);
     assert_eq!((first.notify, first.reconsider_at), (Some(name("a")), Some(now)));
     policy_state.notified(&id("r"), &name("a"));
-    let second = telling.decide(&mine, &sound(), &policy_state, now);
+    let second = notifying.decide(&mine, &sound(), &policy_state, now);
     assert_eq!((second.notify, second.reconsider_at), (Some(name("b")), None));
 }
