@@ -49,18 +49,18 @@ mod table;
 mod test;
 mod who;
 
-/// The way of a first day; each command's help has examples of its own.
+/// What a first day needs; each command's help has examples of its own.
 const EXAMPLES: &str = "Examples:
   doorman demo               see it at work, with nothing to set up
   doorman init               write a first configuration and first rules
-  doorman check              are they right?
-  doorman run                the daemon
-  doorman pending            in another terminal: who is waiting
-  doorman approve @carol     a person's answer
-  doorman explain @carol     why was she let in, or not?
+  doorman check              find errors in both
+  doorman run                run the daemon
+  doorman pending            in another terminal: who waits for a person
+  doorman approve @carol     approve a request, as a person
+  doorman explain @carol     why it was decided like this
   doorman man approve | man -l -";
 
-/// Stands at an AI agent's door on the Band platform: decides each contact request by your rules.
+/// Decides contact requests to AI agents on the Band platform by a TOML policy
 #[derive(Debug, Parser)]
 #[command(name = "doorman", version, about, arg_required_else_help = true, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {

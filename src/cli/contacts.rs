@@ -41,11 +41,10 @@ again. `overdue`: its end has passed, and `doorman status` says why it is still
 there. `in doubt`: somebody else may have made it, so doorman does not remove
 it, and `doorman explain` says why.
 
-Without an option that selects, people see the newest 500; `--json` prints
-everybody.
+Without options that select, you see the newest 500; `--json` prints all.
 
-`doorman audit` says whom the rules would let in today, `doorman revoke` removes
-contacts.")]
+`doorman audit` shows which contacts the rules would not let in today, `doorman
+revoke` removes contacts.")]
 pub struct Args {
     /// Only those that no answer of doorman let in
     #[arg(long, conflicts_with = "rule")]

@@ -41,7 +41,7 @@ const UNEXPLAINED_NAMED: usize = 5;
   doorman history --since 30d --csv > october.csv
   doorman history -q --since 1h --outcome rejected && mail …
 
-Without an option that selects, people see the newest 500 (`--all`: everything);
+Without options that select, you see the newest 500, or everything with `--all`;
 `--json` and `--csv` print everything.
 
 OUTCOME: `shadow` was decided and not answered; `… elsewhere` was answered by
@@ -86,7 +86,7 @@ pub struct Args {
     /// Everything on record, however much it is
     #[arg(long, conflicts_with = "limit")]
     all: bool,
-    /// Print JSON, a line a request
+    /// One JSON object a line
     #[arg(long)]
     json: bool,
     /// Print CSV

@@ -27,25 +27,25 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum LedgerCommand {
-    /// Show what is in it: schema, counts, size
+    /// Show what is in the ledger: schema, counts, size
     #[command(after_help = "Examples:
-  doorman ledger info    what takes how much, by table
+  doorman ledger info    with the size of each table
   doorman ledger info --ledger copy.db --json")]
     Info(LedgerArgs),
-    /// Read every page of it, and compare every index with its table
+    /// Read all of the ledger, and compare every index with its table
     #[command(after_help = "Examples:
   doorman ledger check
   doorman ledger check --ledger /var/backups/doorman.db
 
 Exit status: 0 it is sound; 74 it is not, or it cannot be read.")]
     Check(LedgerArgs),
-    /// Copy it to a file, while the daemon runs or not
+    /// Copy the ledger to a file, while the daemon runs or not
     Backup(Backup),
     /// Move the record from its file to a PostgreSQL database, or back
     Copy(Copy),
     /// Print the rules and the lists of a policy on record
     Policy(PolicyOf),
-    /// Move it aside, and begin a new one; not while a daemon runs
+    /// Move the ledger aside, and begin a new one; not while a daemon runs
     Reset(Reset),
 }
 
@@ -65,8 +65,8 @@ struct LedgerArgs {
   doorman ledger backup /tmp/copy.db --ledger /var/lib/doorman/ledger.db
 
 The copy is complete and compact. It holds what was committed when the command
-began, and it never replaces an existing file. To go back to it: stop the
-daemon, move the copy to the ledger's place, start the daemon.")]
+began, and it never replaces an existing file. To restore it: stop the daemon,
+move the copy to the ledger's place, start the daemon.")]
 struct Backup {
     /// The copy
     #[arg(value_name = "FILE")]
@@ -82,12 +82,12 @@ struct Backup {
   doorman ledger copy --to sqlite:/var/lib/doorman/ledger.db --dry-run
 
 Every table is counted and hashed on both sides before the copy counts. A
-target that holds a record already is refused. A file must be in use by no
-daemon; it is named `….copied` in the end. Of a database the command takes the
-leases, so that a daemon that still runs writes nothing more. Afterwards say
-in `[ledger]` where the record is: with `url`, or without.
+target that holds a record already is refused. If the source is a file, no
+daemon may use it, and it is renamed to `….copied` at the end. If the source is
+a database, the command takes its leases, so that a daemon that still runs
+writes nothing more. Afterwards set `url` in `[ledger]`, or remove it.
 
-Exit codes: 0 done; 2 usage; 74 the record cannot be copied, and nothing was
+Exit status: 0 done; 2 usage; 74 the record cannot be copied, and nothing was
 changed.")]
 struct Copy {
     /// A database, `postgresql://…`; or a new file, `sqlite:PATH`

@@ -31,7 +31,7 @@ enum NotifyCommand {
     #[command(after_help = "Examples:
   doorman notify test ops    `ops` is the target's name")]
     Test(OneArgs),
-    /// Try at once what is under way, also where it was given up
+    /// Send at once the messages that did not arrive, also those that were given up
     #[command(after_help = "Examples:
   doorman notify retry ops    `ops` is the target's name")]
     Retry(OneArgs),

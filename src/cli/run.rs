@@ -29,8 +29,9 @@ const ENDS_WITH: u8 = 0;
   doorman run --shadow    decide and record, answer nothing
   doorman run --config ./doorman.toml --log-format human --log-level debug
 
-SIGTERM and SIGINT drain for at most `timing.drain` and end with 0; a second one
-ends at once. SIGHUP loads the rules and keys again, as `doorman reload` does.
+After SIGTERM or SIGINT the daemon waits for the answers on their way, at most
+`timing.drain`; a second signal ends it at once. SIGHUP does the same as
+`doorman reload`.
 
 Exit status: 0 stopped by a signal; 74 the ledger cannot be used; 78 the
 configuration or every rules file is refused.")]
