@@ -135,7 +135,7 @@ impl SupervisorShared {
         info!(event = events::RELOAD_STARTED, by, "reloading");
         let mut reloaded = {
             let (mut policies, now) = (self.policies.lock().await, self.around.clock.now().wall);
-            // Where the ledger cannot be read, that is told already.
+            // If the ledger cannot be read, that is reported already.
             let looked = policies.look_at_heads(&self.around.ledger, now).await;
             let mut reloaded = policies.reload_all(shrunk.clone(), now).await;
             if let Err(error) = looked {

@@ -215,7 +215,7 @@ impl<'t, 'd> Value<'t, 'd> {
         (problems.errors() == before).then_some(texts)
     }
 
-    /// The same; what is no string is reported and left out, so that what is wrong with the others is reported, too.
+    /// The same; what is not a string is reported and left out, so that what is wrong with the others is reported, too.
     pub(crate) fn texts_among(&self, problems: &mut Problems) -> Vec<WithSpan<String>> {
         let mut texts = Vec::new();
         match self.node.get_ref() {

@@ -11,7 +11,7 @@ use crate::ledger::members::{Member, MemberState};
 
 /// Others wait this long for the next start of a doorman that was stopped, if its `ttl` is not shorter.
 const RESTART: Duration = Duration::from_secs(10);
-/// Looks that may be missing before all watching begins anew.
+/// Looks that may be missing before all watching begins again.
 const LOOKS_MISSED_MAX: u32 = 3;
 
 /// How far the others can be believed to believe in this member.

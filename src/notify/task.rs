@@ -152,7 +152,7 @@ impl Task {
         }
     }
 
-    /// Sends messages while this doorman is the one; `None` once nobody can be told anything any more.
+    /// Sends messages while this doorman is the one; `None` once no message can be sent any more.
     async fn send(&mut self) -> Option<()> {
         let mut stand = self.stand.clone();
         let sending = async {

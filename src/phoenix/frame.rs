@@ -64,7 +64,7 @@ pub enum FrameProblem {
     #[error("a frame of {0} bytes is over the bound of {FRAME_BYTES_MAX}")]
     TooLong(usize),
     /// Cut off, not JSON, or nested too deeply.
-    #[error("a frame of {0} bytes is no JSON")]
+    #[error("a frame of {0} bytes is not JSON")]
     NotJson(usize),
     /// JSON, but no array of five with these types.
     #[error("a frame of {0} bytes is not `[join_ref, ref, topic, event, payload]`")]

@@ -32,7 +32,7 @@ const PROBLEMS_TOLD: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum BodyProblem {
     /// No JSON, cut short, or nested too deep.
-    #[error("its body is no JSON: does `platform.url` name the API?")]
+    #[error("its body is not JSON: does `platform.url` name the API?")]
     NotJson,
     /// More values than `VALUES_MAX`.
     #[error("its body holds more than {VALUES_MAX} values")]

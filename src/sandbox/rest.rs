@@ -195,7 +195,7 @@ impl ApiCall<'_> {
             Some("all") => Ok(None),
             Some(word) => match SandboxStatus::parse(word) {
                 Some(status) => Ok(Some(status)),
-                None => Err(invalid("sent_status", "is no status", self.number).into()),
+                None => Err(invalid("sent_status", "is not a valid status", self.number).into()),
             },
         }
     }

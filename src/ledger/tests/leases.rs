@@ -51,10 +51,10 @@ async fn whoever_lives_keeps_the_lease_and_who_lost_it_writes_nothing_more() {
     let living = members(&second).look().unwrap().pop().unwrap();
     assert!(!members(&first).declare_dead(&living.id, living.beat).unwrap());
     // As somebody new it does.
-    let mut anew = members(&first);
-    assert!(matches!(anew.beat(0).unwrap(), BeatOutcome::Dead { by: Some(_) }));
-    anew.join_again("another-life".to_owned()).unwrap();
-    assert_eq!(anew.beat(0).unwrap(), BeatOutcome::Done(MemberState::Up));
+    let mut again = members(&first);
+    assert!(matches!(again.beat(0).unwrap(), BeatOutcome::Dead { by: Some(_) }));
+    again.join_again("another-life".to_owned()).unwrap();
+    assert_eq!(again.beat(0).unwrap(), BeatOutcome::Done(MemberState::Up));
     let open = load(&first, 4).await.open_answers;
     assert_eq!(open.iter().map(|open| open.answer).collect::<Vec<_>>(), [Answer::Reject]);
     let given = second.commit(vec![outcome("r1", Outcome::Confirmed(Answer::Reject), 5)]).await;

@@ -187,7 +187,7 @@ fn check(head: &Response<()>, nonce: &str) -> Result<(), &'static str> {
     let upgrades = text(head.headers(), header::CONNECTION)
         .is_some_and(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade")));
     if !upgrades || !is(header::UPGRADE, "websocket") {
-        return Err("the answer is no WebSocket upgrade");
+        return Err("the answer is not a WebSocket upgrade");
     }
     if text(head.headers(), header::SEC_WEBSOCKET_ACCEPT) != Some(derive_accept_key(nonce.as_bytes()).as_str()) {
         return Err("the answer is to another request");

@@ -87,7 +87,7 @@ impl ConditionKind for IsContact {
             (Some(true), Self::OfOwner) => format!("`{}` has a contact", handle.owner()),
             (Some(false), Self::OfOwner) => format!("nobody of `{}` is a contact", handle.owner()),
             (Some(true), Self::Sender) => format!("`{handle}` is a contact"),
-            (Some(false), Self::Sender) => format!("`{handle}` is no contact"),
+            (Some(false), Self::Sender) => format!("`{handle}` is not a contact"),
         }
     }
 

@@ -236,7 +236,7 @@ fn window(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) ->
             .label("an empty window, or a whole day?")
             .help("for whole days, leave both out");
     }
-    // All wrong dates of a window are told at once: one that is no string hides none of the others.
+    // All wrong dates of a window are reported at once: one that is not a string hides none of the others.
     let dates = |key: &str, problems: &mut Problems| match reader.get(key) {
         None => Vec::new(),
         Some(value) => value.texts_among(problems),

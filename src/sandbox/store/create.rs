@@ -137,7 +137,7 @@ impl Store {
         pushed: &mut Vec<PushedEvent>,
     ) -> Result<(String, SandboxStatus), Problem> {
         if Handle::parse(handle).is_err() {
-            return Err(Problem::Malformed("/handle", "is no handle"));
+            return Err(Problem::Malformed("/handle", "is not a valid handle"));
         }
         let to = *self.by_handle.get(&plain(handle)).ok_or(Problem::NotFound("no such handle"))?;
         if to == by {

@@ -86,7 +86,7 @@ async fn what_is_no_upgrade_is_none() {
     for (answer, why) in [
         (format!("{upgraded}\r\n"), "another request"),
         (format!("{upgraded}sec-websocket-accept: AAAA\r\n\r\n"), "another request"),
-        ("HTTP/1.1 101 x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n".to_owned(), "no WebSocket upgrade"),
+        ("HTTP/1.1 101 x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n".to_owned(), "not a WebSocket upgrade"),
         ("HTTP/1.1 101 x\r\n\r\n".to_owned(), "upgrade"),
         ("SSH-2.0-OpenSSH_9.9\r\n".to_owned(), "upgrade"),
         (String::new(), "upgrade"),
