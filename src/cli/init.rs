@@ -341,14 +341,14 @@ fn configuration(url: &str, agent: &AgentId, systemd: bool, client: OwnClient) -
          [platform]\nurl = \"{url}\"\n\n[[agents]]\nid = \"{agent}\"\n{key}\nrules = \"rules.toml\"\n\
          # yield: leave the connection to the agent's own client, and use it while it is free. poll: open no socket, and\n\
          # answer from listings every 30 s. A client that connects with `on_conflict=reject` (the TypeScript SDK does) cannot\n\
-         # start while doorman is live: it needs \"poll\". \"take\" ends an official client for good.\n\
+         # start while doorman is live: it needs \"poll\". With \"take\", an official client stops for good.\n\
          connection = \"{connection}\"\n"
     ))
 }
 
 fn rules(owner: Option<&str>) -> String {
     let protect = owner.map_or_else(String::new, |owner| {
-        format!("protect = [\"{owner}\"]                          # who looks like you is never let in\n")
+        format!("protect = [\"{owner}\"]                          # look-alikes are never approved\n")
     });
     let mine = match owner {
         Some(owner) => format!(
@@ -359,8 +359,8 @@ fn rules(owner: Option<&str>) -> String {
     };
     format!(
         "#:schema ./rules.schema.json\n#\n\
-         # Who gets in. Reject beats defer, defer beats approve; who matches no rule waits for a person.\n\
-         # `doorman check` says what is wrong, `doorman explain HANDLE` why somebody would be let in or not.\nversion = 1\n\n\
+         # Who gets in. Reject beats defer, defer beats approve; if no rule matches, a person decides.\n\
+         # `doorman check` finds errors, `doorman explain HANDLE` says why somebody would be approved or not.\nversion = 1\n\n\
          [policy]\nmode = \"shadow\"                              # decide and record, answer nothing; then \"enforce\"\n\
          no_match = \"defer\"\n{protect}approvals_max = {{ count = 20, per = \"1h\" }} # one more pauses the agent until `doorman resume`\n\n\
          {mine}[tests.stranger]\nrequest = {{ from_handle = \"a-stranger\", message = \"hello\" }}\n\
