@@ -120,7 +120,7 @@ struct RunningPage {
     readings: Arc<Semaphore>,
     cache: Mutex<reading::Cache>,
     /// Why people were refused; each reason is logged once.
-    told: Mutex<BTreeMap<&'static str, u64>>,
+    refusals: Mutex<BTreeMap<&'static str, u64>>,
     answered: Mutex<VecDeque<(AgentId, RequestId, Mono)>>,
 }
 
@@ -196,7 +196,7 @@ pub async fn serve(parts: PageParts, stop: CancellationToken) {
         forms: form::FormTokens::new(&key),
         readings: Arc::new(Semaphore::new(READINGS_MAX)),
         cache: Mutex::default(),
-        told: Mutex::default(),
+        refusals: Mutex::default(),
         answered: Mutex::default(),
     });
     let router = router(&page);

@@ -72,8 +72,8 @@ pub(super) async fn guard(
 pub(super) fn turned_away(page: &RunningPage, denied: Denied) -> Response {
     let Denied { status, why } = denied;
     let first = {
-        let mut told = locked(&page.told);
-        let times = told.entry(why).or_default();
+        let mut refusals = locked(&page.refusals);
+        let times = refusals.entry(why).or_default();
         *times += 1;
         *times == 1
     };

@@ -62,7 +62,7 @@ pub(super) struct ContactList {
     /// The last readings in a row without such a row: when each began, and its weight.
     weighed: VecDeque<(Mark, Mono, u8)>,
     /// Only a reading that began later, together with the channel's events since, shows who is a contact.
-    told_since: Option<Mark>,
+    watched_since: Option<Mark>,
     /// Pages of the last reading.
     pages: u32,
     /// How many contacts there are, by the last page and the channel's events since, and the age of the approvals that
@@ -125,7 +125,7 @@ struct ContactReading {
     left: BTreeSet<ContactId>,
     total: Option<u64>,
     /// The channel reported a contact during the reading.
-    told: bool,
+    change_reported: bool,
     /// An event or a changing total disturbed the reading, and a missing row may have moved to another page: one such
     /// reading proves nothing.
     disturbed: bool,
@@ -155,7 +155,7 @@ impl ContactList {
             read: None,
             read_odd: false,
             weighed: VecDeque::new(),
-            told_since: None,
+            watched_since: None,
             pages: 1,
             total: None,
             watched: false,
@@ -203,7 +203,7 @@ impl ContactList {
 
     /// The time between two readings when nothing asks for an earlier one.
     fn rhythm(&self) -> Duration {
-        let proven = self.proof().is_some_and(|(mark, _)| self.told_since.is_none_or(|since| mark > since));
+        let proven = self.proof().is_some_and(|(mark, _)| self.watched_since.is_none_or(|since| mark > since));
         if self.asks_contacts && !(self.watched && proven) { ASKED_RHYTHM } else { RHYTHM }
     }
 
@@ -221,8 +221,8 @@ impl ContactList {
 
     /// Whether what a reading showed that began then is still so.
     fn holds(&self, mark: Mark, began: Mono, now: Mono) -> bool {
-        let told = self.watched && self.told_since.is_some_and(|since| mark > since);
-        told || now.since(began) <= BELIEVED
+        let watched = self.watched && self.watched_since.is_some_and(|since| mark > since);
+        watched || now.since(began) <= BELIEVED
     }
 
     /// Whether a contact that was never shown is certainly not there: the row of one may slip past a reading of several
@@ -296,10 +296,10 @@ impl ContactList {
     }
 
     /// The channel reported that a contact was added or removed: updates the total, unless a reading is under way.
-    fn told(&mut self, change: i64) {
+    fn change_reported(&mut self, change: i64) {
         match &mut self.reading {
             Some(reading) => {
-                (reading.disturbed, reading.told) = (true, true);
+                (reading.disturbed, reading.change_reported) = (true, true);
                 self.total = None;
             }
             None => self.total = self.total.and_then(|(total, age)| Some((total.checked_add_signed(change)?, age))),

@@ -53,7 +53,7 @@ impl Core {
             shown: 0,
             left: BTreeSet::new(),
             total: None,
-            told: false,
+            change_reported: false,
             disturbed: false,
             size: PAGE_SIZE,
             held: None,
@@ -105,7 +105,7 @@ impl Core {
         reading.disturbed |= reading.page > 1 && reading.total != page.total;
         reading.total = page.total;
         reading.crowded |= page.total.is_some_and(|total| total > OPEN_MAX as u64);
-        if !reading.told {
+        if !reading.change_reported {
             self.contacts.total = page.total.map(|total| (total, reading.approvals));
         }
         let (rows, number, size) = (page.rows(), reading.page, reading.size);
@@ -216,7 +216,7 @@ impl Core {
         let since = self.unwatched_since(now);
         let reading = self.contacts.calls + 1;
         self.policy_state.doubts_mut().contacts_mut().unwatched(reading, since);
-        self.contacts.told_since = Some(self.inbox.mark());
+        self.contacts.watched_since = Some(self.inbox.mark());
         self.contacts.read_next(now.mono);
     }
 
@@ -300,7 +300,7 @@ impl Core {
         self.told_of_contact(&contact, now);
         let reading = self.contacts.calls;
         let added = self.policy_state.doubts_mut().contact_seen(&contact, reading, now.wall);
-        self.contacts.told(i64::from(matches!(added, AddOutcome::New | AddOutcome::NoRoom)));
+        self.contacts.change_reported(i64::from(matches!(added, AddOutcome::New | AddOutcome::NoRoom)));
         match added {
             AddOutcome::New => self.put_contact(contact, true, now),
             // The contact is on record, and its removal finds it there.
@@ -329,7 +329,7 @@ impl Core {
             // alone cannot fill this set.
             reading.left.insert(contact.clone());
         }
-        self.contacts.told(-1);
+        self.contacts.change_reported(-1);
         if self.contacts.left.len() >= LEFT_MAX {
             self.contacts.left.pop_front();
         }
