@@ -73,13 +73,13 @@ impl fmt::Display for Audit {
 }
 
 /// The result of one rule for a contact, and what made it unknown.
-struct Heard<'p> {
+struct AuditedRule<'p> {
     rule: &'p Rule,
     truth: Truth,
     unknown: Option<&'static str>,
 }
 
-impl Heard<'_> {
+impl AuditedRule<'_> {
     fn unknown(&self) -> Audit {
         let (rule, key) = (self.rule.name.clone(), self.unknown.unwrap_or("when"));
         Audit::CannotBeEvaluated(UnknownReason::Condition { rule, key })
@@ -101,9 +101,9 @@ impl Policy {
         }
         let inputs =
             Inputs::new(&request, &circumstances, &policy_state, now).searching(regexes::searched_max(self.steps));
-        let heard: Vec<Heard<'_>> =
-            self.rules.iter().filter(|rule| !rule.shadow).map(|rule| hear(rule, &inputs)).collect();
-        let find = |then: Verdict, truth: Truth| heard.iter().find(|one| one.rule.then == then && one.truth == truth);
+        let audited: Vec<AuditedRule<'_>> =
+            self.rules.iter().filter(|rule| !rule.shadow).map(|rule| audit_rule(rule, &inputs)).collect();
+        let find = |then: Verdict, truth: Truth| audited.iter().find(|one| one.rule.then == then && one.truth == truth);
 
         if let Some(reject) = find(Verdict::Reject, Truth::True) {
             return Audit::Rejected(reject.rule.name.clone());
@@ -111,7 +111,7 @@ impl Policy {
         if let Some(defer) = find(Verdict::Defer, Truth::True) {
             return Audit::NotApproved(By::Rule(defer.rule.name.clone()));
         }
-        let named = heard.iter().any(|one| {
+        let named = audited.iter().any(|one| {
             one.rule.then == Verdict::Approve && one.truth == Truth::True && evaluate::names_literally(one.rule, handle)
         });
         if !named && self.look_alike(handle, &inputs).is_some() {
@@ -152,7 +152,7 @@ pub fn pattern(text: &str) -> Result<PatternSet, String> {
 }
 
 /// `when AND NOT unless`. Conditions on the moment never count against the contact.
-fn hear<'p>(rule: &'p Rule, inputs: &Inputs<'_>) -> Heard<'p> {
+fn audit_rule<'p>(rule: &'p Rule, inputs: &Inputs<'_>) -> AuditedRule<'p> {
     let ended = rule.until.is_some_and(|end| inputs.now >= end);
     let helps = rule.then == Verdict::Approve;
     let mut unknown = None;
@@ -167,7 +167,7 @@ fn hear<'p>(rule: &'p Rule, inputs: &Inputs<'_>) -> Heard<'p> {
         }
         truth = truth.and(!all(unless, inputs, !helps, &mut unknown));
     }
-    Heard { rule, truth, unknown }
+    AuditedRule { rule, truth, unknown }
 }
 
 /// All conditions of a table; `moment` is the value of a condition on the moment. If the result is unknown, `unknown`
