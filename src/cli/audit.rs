@@ -35,7 +35,7 @@ pub struct Args {
     all: bool,
     #[command(flatten)]
     agent: AgentArg,
-    /// The ledger; else where the daemon keeps it
+    /// The ledger to use; else the daemon's own
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
     /// One JSON object a line

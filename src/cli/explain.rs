@@ -79,7 +79,7 @@ pub struct Args {
     /// Which agent, if there are several: its id, the beginning of it, or its handle
     #[arg(long, value_name = "AGENT", add = super::completions::agents())]
     agent: Option<String>,
-    /// The ledger; else where the daemon keeps it
+    /// The ledger to use; else the daemon's own
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
     /// Print the decision on record as a `[tests.NAME]` table for its rules file

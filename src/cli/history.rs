@@ -98,7 +98,7 @@ pub struct Args {
     /// Print nothing: exit status 0 if a request is found, 1 if none is
     #[arg(short, long, conflicts_with_all = ["json", "csv", "follow"])]
     quiet: bool,
-    /// The ledger; else where the daemon keeps it
+    /// The ledger to use; else the daemon's own
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
 }

@@ -51,7 +51,7 @@ Exit status: 0 it is sound; 74 it is not, or it cannot be read.")]
 
 #[derive(Debug, clap::Args)]
 struct LedgerArgs {
-    /// The ledger; else where the daemon keeps it
+    /// The ledger to use; else the daemon's own
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
     /// Print JSON
@@ -71,7 +71,7 @@ struct Backup {
     /// The copy
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The ledger; else where the daemon keeps it
+    /// The ledger to use; else the daemon's own
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
 }
@@ -93,7 +93,7 @@ struct Copy {
     /// A database, `postgresql://…`; or a new file, `sqlite:PATH`
     #[arg(long, value_name = "URL")]
     to: String,
-    /// The ledger: a file, or a database; else where the daemon keeps it
+    /// The ledger to copy, a file or a database; else the daemon's own
     #[arg(long, value_name = "PATH")]
     from: Option<String>,
     /// The file that holds the password of the database that `--to` names
@@ -115,7 +115,7 @@ struct PolicyOf {
     /// Its hash, or the beginning of it, as `history --json` and `explain` show it
     #[arg(value_name = "HASH", add = super::completions::policies())]
     hash: String,
-    /// The ledger; else where the daemon keeps it
+    /// The ledger to use; else the daemon's own
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
 }
@@ -125,7 +125,7 @@ struct PolicyOf {
   doorman ledger reset    it asks first
   doorman ledger reset --ledger ./ledger.db --yes")]
 struct Reset {
-    /// The ledger; else where the daemon keeps it
+    /// The ledger to use; else the daemon's own
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
     /// Do not ask

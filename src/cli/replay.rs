@@ -42,13 +42,13 @@ pub struct Args {
     /// Only of this agent: its id, the beginning of it, its handle, or its `name`
     #[arg(long, value_name = "AGENT", add = super::completions::agents())]
     agent: Option<String>,
-    /// Exit with 1 where anything would change
+    /// Exit with 1 if anything would change
     #[arg(long)]
     check: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// The ledger; else where the daemon keeps it
+    /// The ledger to use; else the daemon's own
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
 }

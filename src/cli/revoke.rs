@@ -86,7 +86,7 @@ pub struct Args {
     dry_run: bool,
     #[command(flatten)]
     agent: AgentArg,
-    /// The ledger; else where the daemon keeps it
+    /// The ledger to use; else the daemon's own
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
     /// Print JSON: with --dry-run one contact a line, else the result
