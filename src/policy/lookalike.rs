@@ -21,7 +21,7 @@ use unicode_normalization::char::is_combining_mark;
 use unicode_security::confusable_detection::skeleton;
 
 use super::index::anchors::hash;
-use super::text::{fold, ignorable};
+use super::text::{fold, ignorable, small_capital};
 use crate::model::Handle;
 
 /// Protected owners shorter than this are compared by skeleton alone, and as a whole: one edit from `bob` is half the
@@ -268,8 +268,25 @@ static ASCII: LazyLock<Vec<Box<str>>> =
 
 /// The folded skeleton of the skeleton, because some skeletons are in upper case (`0` is `O`).
 fn skeleton_twice(folded: &str) -> String {
-    let once: String = skeleton(folded).collect();
+    let once: String = skeleton(folded).map(latin).collect();
     skeleton(&fold(&once)).collect()
+}
+
+/// The Latin letter for which a reader takes this one, where the skeleton leaves them apart: it makes small letters of
+/// other scripts (`м`, `т`, `є`) to small capitals and the like.
+fn latin(one: char) -> char {
+    match one {
+        // Coptic; and syllabics, which generators of fancy text use.
+        '\u{2C80}' | '\u{2C81}' | '\u{15E9}' => 'a',
+        '\u{1455}' => 'c',
+        '\u{A792}' | '\u{A793}' | '\u{15F4}' => 'e',
+        '\u{0138}' => 'k',
+        '\u{028D}' => 'm',
+        '\u{0548}' | '\u{144E}' => 'n',
+        '\u{1515}' => 's',
+        '\u{03C7}' => 'x',
+        _ => small_capital(one),
+    }
 }
 
 /// Hashes of the text itself and of it with each one character left out. Two texts one edit apart share one.

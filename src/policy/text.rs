@@ -72,7 +72,7 @@ impl Letters {
     }
 
     fn of_look(&self, one: char) -> Option<char> {
-        self.look.get(&look_of(one)).copied()
+        self.look.get(&look_of(small_capital(one))).copied()
     }
 
     /// The letter of these that a character shows, or the character.
@@ -88,6 +88,39 @@ impl Letters {
             .or_else(|| base().filter(|base| self.own.binary_search(base).is_ok()))
             .or_else(|| base().and_then(|base| self.of_look(base)))
             .unwrap_or(one)
+    }
+}
+
+/// The letter of ASCII that a small capital of Latin shows, or the character. Unicode does not call most of these
+/// confusable.
+pub(super) fn small_capital(one: char) -> char {
+    match one {
+        '\u{1D00}' => 'a',
+        '\u{0299}' => 'b',
+        '\u{1D04}' => 'c',
+        '\u{1D05}' => 'd',
+        '\u{1D07}' => 'e',
+        '\u{A730}' => 'f',
+        '\u{0262}' => 'g',
+        '\u{029C}' => 'h',
+        '\u{026A}' => 'i',
+        '\u{1D0A}' => 'j',
+        '\u{1D0B}' => 'k',
+        '\u{029F}' => 'l',
+        '\u{1D0D}' => 'm',
+        '\u{0274}' => 'n',
+        '\u{1D0F}' => 'o',
+        '\u{1D18}' => 'p',
+        '\u{A7AF}' => 'q',
+        '\u{0280}' => 'r',
+        '\u{A731}' => 's',
+        '\u{1D1B}' => 't',
+        '\u{1D1C}' => 'u',
+        '\u{1D20}' => 'v',
+        '\u{1D21}' => 'w',
+        '\u{028F}' => 'y',
+        '\u{1D22}' => 'z',
+        _ => one,
     }
 }
 
@@ -366,6 +399,7 @@ mod tests {
             "ⓒⓡⓨⓟⓣⓞ",
             "cryрt\u{301}o",
             "cr\u{0}ypto",
+            "ᴄʀʏᴘᴛᴏ",
         ] {
             assert_eq!(disclosed(text, "crypto"), "crypto", "{text:?}");
         }

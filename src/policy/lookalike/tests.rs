@@ -57,6 +57,10 @@ fn names_that_look_like_a_protected_owner() {
         "ᎫОᎻΝ",
         "🅹🅾🅷🅽",
         "jõhñ",
+        "ᴊᴏʜɴ",
+        "јонn",
+        "ⲒⲞⲎⲚ",
+        "ᒍOᕼᑎ",
     ] {
         assert_eq!(seen(&["john"], "mallory", Some(name)).as_deref(), Some("john by name"), "{name}");
     }
@@ -137,6 +141,12 @@ fn unescaped(text: &str) -> String {
     out
 }
 
+/// The page that has the rates, with its lines joined.
+fn page() -> String {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policy.md")).unwrap();
+    page.replace('\n', " ")
+}
+
 /// The rates in `docs/policy.md` are these; a change that lowers one of them fails.
 #[test]
 fn imitations_are_noticed() {
@@ -156,6 +166,13 @@ fn imitations_are_noticed() {
     let shown =
         kinds.iter().map(|(kind, (count, missed))| format!("{kind}: {} of {count} missed {missed:?}\n", missed.len()));
     assert!(missed <= 1, "{missed} of {all} missed\n{}", shown.collect::<String>());
+    let page = page();
+    for (kind, (count, missed)) in &kinds {
+        let row = format!("| {kind} | {count} | {} |", missed.len());
+        assert!(page.contains(&row), "docs/policy.md lacks `{row}`");
+    }
+    let sum = format!("of {all} imitations of ten owners, {missed} is missed");
+    assert!(page.contains(&sum), "docs/policy.md lacks `{sum}`");
 }
 
 const FIRST: &str = "Anna Maria Jose Juan Wei Li Fatima Mohammed Ahmed Omar Layla Sofia Olga Ivan Dmitri Anastasia Ольга Иван Дмитрий \
@@ -206,4 +223,5 @@ fn who_looks_like_nobody_passes() {
         asked.insert(name);
     }
     assert!(stopped.is_empty(), "{} of {} stopped: {stopped:?}", stopped.len(), asked.len());
+    assert!(page().contains("5,000 real-looking names and handles of many languages all pass"));
 }
