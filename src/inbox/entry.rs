@@ -125,6 +125,7 @@ impl Entry {
         if std::mem::take(&mut self.from_memory) {
             let before = std::mem::replace(&mut self.request, Arc::new(request));
             self.learned = page.unwrap_or(self.learned);
+            self.was_of(&before.sender);
             return (before.sender != Sender::Absent && before.sender != self.request.sender).then_some(before);
         }
         let known = &self.request;
@@ -139,10 +140,15 @@ impl Entry {
         }
         let inserted_at = request.inserted_at.or(known.inserted_at);
         let before = std::mem::replace(&mut self.request, Arc::new(ContactRequest { inserted_at, ..request }));
-        if before.sender != self.request.sender && before.sender != Sender::Absent && self.was.is_none() {
-            self.was = Some(Box::new(before.sender.clone()));
-        }
+        self.was_of(&before.sender);
         Some(before)
+    }
+
+    /// It was shown with this sender before. A person who has seen that is asked again, if the sender is another one now.
+    pub(crate) fn was_of(&mut self, sender: &Sender) {
+        if *sender != self.request.sender && *sender != Sender::Absent && self.was.is_none() {
+            self.was = Some(Box::new(sender.clone()));
+        }
     }
 
     /// Whose it was before it changed, until a person was told.

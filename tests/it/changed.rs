@@ -142,6 +142,17 @@ async fn a_persons_word_for_a_sender_that_changed_is_asked_for_again() -> Result
     assert_eq!(request(&site, "r-1").status, SandboxStatus::Pending);
     let (code, out, err) = site.cli(&["approve", "r-1"]).await;
     assert!(code == 0 && out.contains("mallory"), "{out}{err}");
+    on_record(&site, "r-2", "carol").await?;
+    // The same where the sender changes while no daemon runs.
+    daemon.stop().await?;
+    site.control.rename_request("r-2", Some("eve")).unwrap();
+    let daemon = site.daemon();
+    daemon.said("request_changed", 1).await?;
+    let (code, _, err) = site.cli(&["approve", "r-2"]).await;
+    assert!(code == 1 && err.contains("was sent by @carol when it came") && err.contains("@eve now"), "{err}");
+    assert_eq!(request(&site, "r-2").status, SandboxStatus::Pending);
+    let (code, out, err) = site.cli(&["approve", "r-2"]).await;
+    assert!(code == 0 && out.contains("eve"), "{out}{err}");
     assert_eq!(request(&site, "r-1").status, SandboxStatus::Approved);
     let (_, history, _) = site.cli(&["history", "--json"]).await;
     let row: Value = serde_json::from_str(history.lines().next_back().unwrap()).unwrap();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::records::Remembered;
 use super::{Action, Core, OpOutcome, outbox};
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
@@ -518,7 +519,9 @@ impl Core {
                 self.limits_freed(id);
             }
             self.tell_people(id, OpOutcome::gone);
-        } else if let (Some(RequestStatus::Rejected), Some(sender)) = (&status, remembered.and_then(|one| one.sender)) {
+        } else if let (Some(RequestStatus::Rejected), Some(sender)) =
+            (&status, remembered.as_ref().and_then(Remembered::handle))
+        {
             self.policy_state.settled_by_word(sender.owner(), Some(id), Fact::Rejected, true, now.wall);
         }
         // The channel also reports requests that the agent itself sent to others; those are not for us.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::guests::GUESTS_MAX;
 use super::people::NO_CLOCK;
+use super::records::Restored;
 use super::{Action, Core, OpOutcome};
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
@@ -322,9 +323,13 @@ impl Core {
     pub(super) fn arrived(&mut self, id: &RequestId, seen: ShowOutcome, via: Via, received: Option<Mono>, now: Now) {
         self.count(Counter::RequestsSeen);
         let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
-        let (remembered, changed) = self.restore(&request);
+        let Restored { first_seen: remembered, before: changed } = self.restore(&request);
         let Some(entry) = self.inbox.entry_mut(id) else { return };
         entry.received_at(received);
+        if let Some(changed) = &changed {
+            // A person may have seen it before the start.
+            entry.was_of(&changed.sender);
+        }
         let (before, bound) = (entry.before(), entry.answer().may_be_heard());
         let first_seen = remembered.unwrap_or(entry.first_seen());
         entry.first_seen_at(first_seen);
@@ -338,13 +343,17 @@ impl Core {
         }
         self.policy_state.seen(id, request.sender.handle(), first_seen);
         self.policy_state.still_pending(&request);
-        if remembered.is_none() || changed {
+        if remembered.is_none() || changed.is_some() {
             self.record(Record::Seen {
                 agent: self.config.agent.clone(),
                 request: request.clone(),
                 via,
                 at: first_seen,
             });
+        }
+        if let Some(before) = changed {
+            self.count(Counter::RequestsChanged);
+            self.tell(Notice::Changed { request: request.clone(), before: Arc::new(before) });
         }
         self.tell(match seen {
             ShowOutcome::Returned => Notice::Returned { request },

@@ -18,7 +18,7 @@ pub(super) struct Remembered {
     first_seen: Option<Timestamp>,
     /// When it was sent, by the platform's time, and by whom.
     inserted_at: Option<Timestamp>,
-    pub(super) sender: Option<Handle>,
+    sender: Option<Sender>,
     subject: Option<Subject>,
     decided: Option<(Verdict, By, Mode)>,
     /// The current pass lists it in a row with only a readable id.
@@ -26,6 +26,22 @@ pub(super) struct Remembered {
     /// The total weight of the passes in a row that did not list it.
     missed: u8,
     malformed: Option<Answer>,
+}
+
+impl Remembered {
+    /// Who sent it, if the record has a plain handle.
+    pub(super) fn handle(&self) -> Option<&Handle> {
+        self.sender.as_ref().and_then(Sender::handle)
+    }
+}
+
+/// What the record knew of a request that is listed after a start.
+#[derive(Debug, Default)]
+pub(super) struct Restored {
+    /// When doorman first saw it; `None`: it is not on record as pending.
+    pub(super) first_seen: Option<Timestamp>,
+    /// The record as it was, if the platform now shows the request differently.
+    pub(super) before: Option<ContactRequest>,
 }
 
 impl Core {
@@ -91,7 +107,7 @@ impl Core {
             let remembered = self.remembered.entry(request.id).or_default();
             remembered.subject = subject;
             (remembered.first_seen, remembered.inserted_at, remembered.sender) =
-                (Some(first_seen), inserted_at, handle);
+                (Some(first_seen), inserted_at, Some(request.sender));
         }
         for (id, verdict, by, mode) in decided {
             if let Some(remembered) = self.remembered.get_mut(&id) {
@@ -100,24 +116,26 @@ impl Core {
         }
     }
 
-    /// A remembered request is listed again: returns when it was first seen, if the ledger knows, and whether the
-    /// platform now shows it differently than the record does.
-    pub(super) fn restore(&mut self, request: &ContactRequest) -> (Option<Timestamp>, bool) {
+    /// A remembered request is listed again.
+    pub(super) fn restore(&mut self, request: &ContactRequest) -> Restored {
         let (id, now) = (&request.id, Subject::of(request));
-        let Some(remembered) = self.remembered.get_mut(id) else { return (None, false) };
+        let Some(remembered) = self.remembered.get_mut(id) else { return Restored::default() };
         let first_seen = remembered.first_seen;
         let changed = remembered.subject.is_some_and(|known| known.differs(now));
-        if changed {
+        let before = changed.then(|| {
             // It is decided, and recorded, again.
             remembered.decided = None;
-        }
+            let sender = remembered.sender.clone().unwrap_or(Sender::Absent);
+            let inserted_at = remembered.inserted_at;
+            ContactRequest { id: id.clone(), sender, name: None, message: None, inserted_at, ids: None }
+        });
         if let Some(malformed) = remembered.malformed {
             self.inbox.remember_malformed(id, malformed);
         }
         if remembered.decided.is_none() {
             self.remembered.remove(id);
         }
-        (first_seen, changed)
+        Restored { first_seen, before }
     }
 
     /// A page lists this request in a row of which only the id can be read: it has not ended.
@@ -149,7 +167,7 @@ impl Core {
         for id in gone {
             let Some(remembered) = self.remembered.remove(&id) else { continue };
             self.policy_state.gone(&id);
-            if let (Some(sender), Some(first_seen)) = (&remembered.sender, remembered.first_seen) {
+            if let (Some(sender), Some(first_seen)) = (remembered.handle(), remembered.first_seen) {
                 let since = remembered.inserted_at.unwrap_or(first_seen);
                 self.policy_state.doubts_mut().ended_unseen(sender, Basis::Vanished(id.clone()), since, now.wall);
             }

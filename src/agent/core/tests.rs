@@ -11,6 +11,7 @@ use crate::platform::{CallError, CallFault, Me, Page, Reply};
 use crate::policy::{Mode, PolicyHash};
 
 mod asking;
+mod changed;
 mod contacts;
 mod cost;
 mod crowded;

@@ -1,0 +1,64 @@
+//! Requests that show another sender after a start than the record has: a person may have seen the earlier one.
+
+use super::*;
+use crate::ledger::entry::OpenAnswer;
+use crate::policy::By;
+
+/// `r1` as the platform lists it now.
+fn listed(handle: Option<&str>) -> ContactRequest {
+    ContactRequest { sender: Sender::parse(handle), ..request("r1") }
+}
+
+fn pending_of(handle: Option<&str>) -> SavedAgent {
+    SavedAgent { pending: vec![on_record("r1", handle)], ..SavedAgent::default() }
+}
+
+/// An approval of `r1` by a rule, whose fate is open.
+fn approved_for(handle: Option<&str>) -> SavedAgent {
+    let answer = OpenAnswer {
+        request: RequestId::parse("r1").unwrap(),
+        sender: Sender::parse(handle),
+        answer: Answer::Approve,
+        by: By::NoMatch,
+        policy: None,
+        attempts: 1,
+        at: now(Duration::ZERO).wall,
+        refusal: None,
+        lasts: None,
+    };
+    SavedAgent { open_answers: vec![answer], ..pending_of(handle) }
+}
+
+/// What a person who approves is told.
+fn refusal(held: &mut Held) -> Option<OpFailure> {
+    held.asked.clear();
+    held.approve("r1", false);
+    held.asked.iter().find_map(|action| match action {
+        Action::Reply { outcome: OpOutcome::Failed(failure), .. } => Some(failure.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn who_approves_after_a_start_is_asked_again_where_the_sender_is_another_one() {
+    for saved in [pending_of, approved_for] {
+        let mut held = Held::new(saved(Some("dora")));
+        held.lists_after(MINUTES, &[listed(Some("mallory"))]);
+        let before = held.intents();
+        let refused = refusal(&mut held).expect("it is refused");
+        assert_eq!((refused.code, held.intents()), ("changed", before), "{}", refused.message);
+        assert!(refused.message.contains("@dora") && refused.message.contains("@mallory"), "{}", refused.message);
+        let noticed = |notice: &Notice| matches!(notice, Notice::Changed { .. });
+        assert!(held.told.iter().any(noticed));
+        assert_eq!((refusal(&mut held), held.intents()), (None, before + 1), "the second word counts");
+    }
+}
+
+#[test]
+fn what_was_not_known_or_is_the_same_is_no_change() {
+    for (recorded, shown) in [(None, Some("dora")), (Some("dora"), Some("@Dora"))] {
+        let mut held = Held::new(pending_of(recorded));
+        held.lists_after(MINUTES, &[listed(shown)]);
+        assert_eq!((refusal(&mut held), held.intents()), (None, 1), "{recorded:?} {shown:?}");
+    }
+}
