@@ -304,8 +304,7 @@ pub fn main() -> u8 {
         Ok(code) => code,
         Err(error) => {
             if !error.message.is_empty() {
-                use std::io::Write as _;
-                let _ = writeln!(anstream::stderr(), "doorman: {}", error.message);
+                output::note(&format!("doorman: {}\n", error.message));
             }
             error.code
         }

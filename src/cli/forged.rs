@@ -7,13 +7,17 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::history::lines::TerminalSize;
-use super::{contacts, doubts, output, pending, review};
+use super::{contacts, doubts, pending, review};
 use crate::ledger::RecordedRequest;
 use crate::ledger::entry::Via;
 use crate::ledger::read::RecordedContact;
 use crate::model::{AgentId, ContactId, ContactRequest, RequestId, Sender, StrangerText, Verdict, columns};
 use crate::ops::control::wire::{DoubtRow, PendingRow};
+use crate::ops::log::fields::{LogFields, Value, clean};
+use crate::ops::log::folded::folded;
+use crate::ops::log::format::{LogLine, Look};
 use crate::policy::{Circumstances, ClockHealth, Mode, PolicyState};
+use crate::secret::Redact;
 
 const WIDTH: usize = 80;
 /// Texts that imitate our lines.
@@ -98,7 +102,7 @@ fn row(id: &str, text: &str) -> PendingRow {
 }
 
 fn shown(page: &str) -> String {
-    output::folded(page, WIDTH)
+    folded(page, WIDTH)
 }
 
 /// One as long as the platform's ids, and a short one.
@@ -211,13 +215,33 @@ fn explain_shows_no_line_of_a_strangers() {
 }
 
 #[test]
+fn the_log_shows_no_line_of_a_strangers() {
+    for text in hostile() {
+        let mut fields = LogFields::default();
+        fields.set("agent", Value::Text(agent().to_string()));
+        for name in ["handle", "name"] {
+            fields.set(name, Value::Text(clean(name, &text, &Redact::default())));
+        }
+        let line = LogLine {
+            ts: now(),
+            level: tracing::Level::INFO,
+            event: "decided".to_owned(),
+            message: "defer by no_match".to_owned(),
+            fields,
+        };
+        let shown = shown(&String::from_utf8(line.render(Look::Human { colour: false })).unwrap());
+        innocent("the log", &shown);
+    }
+}
+
+#[test]
 fn what_wraps_is_marked() {
     let line = format!("{} tail\nnext\n", "x".repeat(78));
-    assert_eq!(output::folded(&line, 80), format!("{}\n    | tail\nnext\n", "x".repeat(78)), "a word stays whole");
+    assert_eq!(folded(&line, 80), format!("{}\n    | tail\nnext\n", "x".repeat(78)), "a word stays whole");
     let line = format!("ab {} {}\n", "y".repeat(100), "word ".repeat(16));
-    let folded = output::folded(&line, 80);
-    assert!(folded.starts_with(&format!("ab {}\n    | yyy", "y".repeat(77))), "{folded}");
-    assert!(folded.lines().all(|line| line.len() <= 80) && folded.matches("word").count() == 16, "{folded}");
-    assert_eq!(folded.replace("\n    | ", " ").split(' ').filter(|word| *word == "word").count(), 16, "{folded}");
-    assert_eq!(output::folded("\u{1b}[1mab\u{1b}[0m\n", 80), "\u{1b}[1mab\u{1b}[0m\n", "a colour takes no column");
+    let wrapped = folded(&line, 80);
+    assert!(wrapped.starts_with(&format!("ab {}\n    | yyy", "y".repeat(77))), "{wrapped}");
+    assert!(wrapped.lines().all(|line| line.len() <= 80) && wrapped.matches("word").count() == 16, "{wrapped}");
+    assert_eq!(wrapped.replace("\n    | ", " ").split(' ').filter(|word| *word == "word").count(), 16, "{wrapped}");
+    assert_eq!(folded("\u{1b}[1mab\u{1b}[0m\n", 80), "\u{1b}[1mab\u{1b}[0m\n", "a colour takes no column");
 }

@@ -13,8 +13,9 @@ use serde::Serialize;
 
 use super::CliError;
 use crate::clock::Clock;
-use crate::model::{Handle, StrangerText, ascii_json, columns};
+use crate::model::{Handle, StrangerText, ascii_json};
 use crate::ops::log::fields::{PROBLEMS, clean};
+use crate::ops::log::folded::{folded, stderr_width, stdout_width};
 use crate::secret::Redact;
 
 /// Between two pages of `--watch`.
@@ -52,64 +53,9 @@ pub fn print_page(text: &str) -> Result<(), CliError> {
     }
 }
 
-/// Width that is assumed for a terminal that does not report its width.
-const COLUMNS_UNSAID: usize = 80;
-
 /// Columns of the terminal, if stdout is one.
 pub fn width() -> Option<usize> {
-    let said = comfy_table::Table::new().width().map(usize::from).filter(|_| io::stdout().is_terminal());
-    said.map(|columns| if columns == 0 { COLUMNS_UNSAID } else { columns })
-}
-
-/// The prefix of the rest of a line that is too long.
-const REST: &str = "    | ";
-
-/// Lines of at most `width` columns: the rest of a longer line goes to the next line, with a prefix. Words stay whole
-/// if that wastes at most half a line. Colours take no column.
-pub(super) fn folded(text: &str, width: usize) -> String {
-    let mut out = String::with_capacity(text.len());
-    if width < 4 * REST.len() {
-        return text.to_owned();
-    }
-    for line in text.split_inclusive('\n') {
-        let (mut at, mut rest) = (0, line);
-        // The last space of this output line: the position after it in `out`, and its column.
-        let mut space = None;
-        while let Some((character, after)) = next(rest) {
-            let wide = if character.starts_with('\u{1b}') { 0 } else { columns(character.trim_end_matches('\n')) };
-            if at + wide > width {
-                let whole = space.take().filter(|(_, column)| *column > width / 2 && character != " ");
-                if let Some((place, column)) = whole {
-                    out.replace_range(place - 1..place, &format!("\n{REST}"));
-                    at = REST.len() + (at - column);
-                } else {
-                    out.push('\n');
-                    out.push_str(REST);
-                    at = REST.len();
-                    if character == " " {
-                        rest = after;
-                        continue;
-                    }
-                }
-            }
-            out.push_str(character);
-            (at, rest) = (at + wide, after);
-            if character == " " {
-                space = Some((out.len(), at));
-            }
-        }
-    }
-    out
-}
-
-/// The next character, or the next colour sequence of our own, and the rest.
-fn next(text: &str) -> Option<(&str, &str)> {
-    let first = text.chars().next()?;
-    let end = match first {
-        '\u{1b}' => text.find('m').map_or(1, |end| end + 1),
-        character => character.len_utf8(),
-    };
-    Some(text.split_at(end))
+    stdout_width()
 }
 
 /// Whether the reader of the output has gone, so that a command that prints in a loop should end, as in `… | head -1`.
@@ -141,9 +87,11 @@ pub fn watched(page: &str) -> Result<bool, CliError> {
     Ok(!reader_left())
 }
 
-/// Prints a message on stderr, beside the output. Errors of writing are ignored.
+/// Prints a message on stderr, beside the output. On a terminal no line is long enough to wrap. Errors of writing are
+/// ignored.
 pub fn note(text: &str) {
-    let _ = anstream::stderr().write_all(text.as_bytes());
+    let folded = stderr_width().map(|width| folded(text, width));
+    let _ = anstream::stderr().write_all(folded.as_deref().unwrap_or(text).as_bytes());
 }
 
 /// One line of JSON.

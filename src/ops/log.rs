@@ -7,6 +7,7 @@
 
 pub mod events;
 pub(crate) mod fields;
+pub(crate) mod folded;
 pub mod format;
 mod panic;
 pub(crate) mod writer;
@@ -21,6 +22,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
 use self::fields::{Collect, LogFields, Value};
+use self::folded::stderr_width;
 use self::format::{LogLine, Look};
 use self::writer::{LogQueue, LogTarget, QUEUE_BYTES_MAX, Sink};
 use crate::clock::Clock;
@@ -109,7 +111,8 @@ pub fn init_at(settings: &LogSettings, clock: &Clock, redact: Redact, journald: 
     let filter = filter(&settings.level)?;
     let target = match look {
         Look::Journald => LogTarget::journald(journald).map_err(LogError::Journald)?,
-        Look::Human { .. } | Look::Json => LogTarget::Stream(Box::new(std::io::stderr())),
+        Look::Human { .. } => LogTarget::Terminal { stream: Box::new(std::io::stderr()), width: stderr_width },
+        Look::Json => LogTarget::Stream(Box::new(std::io::stderr())),
     };
     let queue = LogQueue::start(target, look, clock.clone(), QUEUE_BYTES_MAX).map_err(LogError::Writer)?;
     let layer = layer(look, queue.clone(), redact.clone(), clock.clone());

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tracing::Level;
 
 use super::fields::{LogFields, Value};
+use super::folded::folded;
 use super::format::{LogLine, Look};
 use crate::clock::Clock;
 
@@ -39,8 +40,15 @@ impl Sink for Arc<Mutex<Vec<u8>>> {
 
 /// What the writer's thread writes to.
 pub(super) enum LogTarget {
-    /// A terminal, a pipe or a file.
+    /// A pipe or a file, or machines that read a terminal.
     Stream(Box<dyn Write + Send>),
+    /// People who read a terminal, if it is one: no line is long enough to wrap.
+    Terminal {
+        /// Where it is.
+        stream: Box<dyn Write + Send>,
+        /// Its columns now; `None`: it is none.
+        width: fn() -> Option<usize>,
+    },
     /// journald: one datagram a line.
     Datagram(UnixDatagram),
 }
@@ -56,17 +64,14 @@ impl LogTarget {
     /// Errors are ignored: there is no place left to report them.
     fn write(&mut self, lines: impl Iterator<Item = Vec<u8>>) {
         match self {
-            LogTarget::Stream(stream) => {
-                let mut batch = Vec::new();
-                for mut line in lines {
-                    batch.append(&mut line);
-                    if batch.len() >= BATCH_BYTES {
-                        let _ = stream.write_all(&batch);
-                        batch.clear();
-                    }
+            LogTarget::Stream(stream) => write_together(stream, lines),
+            LogTarget::Terminal { stream, width } => match width() {
+                Some(width) => {
+                    let fitting = |line: Vec<u8>| folded(&String::from_utf8_lossy(&line), width).into_bytes();
+                    write_together(stream, lines.map(fitting));
                 }
-                let _ = stream.write_all(&batch).and_then(|()| stream.flush());
-            }
+                None => write_together(stream, lines),
+            },
             LogTarget::Datagram(socket) => {
                 for line in lines {
                     let _ = socket.send(&line);
@@ -74,6 +79,18 @@ impl LogTarget {
             }
         }
     }
+}
+
+fn write_together(stream: &mut impl Write, lines: impl Iterator<Item = Vec<u8>>) {
+    let mut batch = Vec::new();
+    for mut line in lines {
+        batch.append(&mut line);
+        if batch.len() >= BATCH_BYTES {
+            let _ = stream.write_all(&batch);
+            batch.clear();
+        }
+    }
+    let _ = stream.write_all(&batch).and_then(|()| stream.flush());
 }
 
 /// The queue. Clones share its contents.
@@ -274,6 +291,35 @@ mod tests {
         let all: Vec<u8> = receiver.iter().flatten().collect();
         assert_eq!(all, b"last words\n");
     }
+
+    #[test]
+    fn no_line_wraps_on_a_terminal() {
+        let long =
+            |forged: &str| format!("2026-11-23T18:13:02.123Z  INFO decided  name=\"{}{forged}\"\n", "x".repeat(39));
+        for (width, begins) in [(Some(80), "    | "), (None, "2026")] {
+            let got = Arc::new(Mutex::new(Vec::new()));
+            struct Screen(Arc<Mutex<Vec<u8>>>);
+            impl Write for Screen {
+                fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                    self.0.lock().unwrap().write(bytes)
+                }
+                fn flush(&mut self) -> io::Result<()> {
+                    Ok(())
+                }
+            }
+            let width: fn() -> Option<usize> = if width.is_some() { || Some(80) } else { || None };
+            let target = LogTarget::Terminal { stream: Box::new(Screen(Arc::clone(&got))), width };
+            let queue =
+                LogQueue::start(target, Look::Human { colour: false }, Clock::start(), QUEUE_BYTES_MAX).unwrap();
+            queue.line(Level::INFO, long("2026-11-23T18:13:02.123Z  INFO answered").into_bytes());
+            assert!(queue.flush(Duration::from_secs(60)));
+            let shown = String::from_utf8(got.lock().unwrap().clone()).unwrap();
+            let lines: Vec<&str> = shown.lines().collect();
+            assert!(lines.last().unwrap().starts_with(begins), "{shown}");
+            assert_eq!(lines.iter().all(|line| line.len() <= 80), lines.len() > 1, "{shown}");
+        }
+    }
+
     #[test]
     fn journald_gets_a_datagram_a_line() {
         let dir = tempfile::tempdir().unwrap();
