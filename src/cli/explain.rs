@@ -14,13 +14,13 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
-use shapes::{DeciderWordView, EndMovedView, PausedView, Printed, Removed, Story, VerdictView};
+use shapes::{DeciderWordView, EndMovedView, PausedView, Printed, Removed, SettlementView, Story, VerdictView};
 
 use super::history::moment;
 use super::ledger::{fault, path, print};
 use super::{CliError, Global, agents, remote};
 use crate::clock::Clock;
-use crate::ledger::read::{RecordedDecision, RowMoment};
+use crate::ledger::read::{RecordedDecision, RowMoment, SettlementRecord};
 use crate::ledger::{HistoryReach, LedgerReader, MemoryReach, RecordedRequest};
 use crate::model::{AgentId, Handle, PersonTarget, RequestId, Sender, ascii_json};
 use crate::ops::control::wire::{ControlOp, OpReply};
@@ -30,6 +30,8 @@ use crate::policy::{By, Circumstances, ClockHealth, Mode, Policy, PolicyState};
 /// Most older requests of a handle that are counted, and that are named.
 const OLDER_MAX: usize = 1_000;
 const OLDER_NAMED: usize = 3;
+/// Words of people on doubts that are shown.
+const SETTLEMENTS_SHOWN: usize = 5;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -386,6 +388,16 @@ fn of_recorded(
         }
         Some(_) | None => None,
     };
+    let owner = recorded.request.sender.handle().map(Handle::owner);
+    let settlements = match owner {
+        Some(owner) => reader
+            .settlements_of(&recorded.agent, owner, SETTLEMENTS_SHOWN)
+            .map_err(|error| fault(&error))?
+            .into_iter()
+            .map(|SettlementRecord { request, said, by, at, note }| SettlementView { request, said, by, at, note })
+            .collect(),
+        None => Vec::new(),
+    };
     let story = Story {
         request: recorded.request.id.clone(),
         agent: recorded.agent.clone(),
@@ -413,6 +425,7 @@ fn of_recorded(
         }),
         contact_removed_at: recorded.contact_removed_at,
         paused,
+        settlements,
         told: words_on(reader, recorded)?,
         mode: match recorded.mode {
             Mode::Enforce => "enforce",

@@ -8,6 +8,7 @@ mod open;
 mod past;
 mod recorded;
 mod rows;
+mod settled;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -34,6 +35,7 @@ pub use recorded::{
     AnswerRecord, EndMoved, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf,
     Totals,
 };
+pub use settled::SettlementRecord;
 
 /// Contacts that are read in one moment of the record, and held at once.
 const CONTACTS_PAGE: usize = 512;

@@ -77,6 +77,16 @@ async fn who_may_have_been_rejected_while_doorman_was_down_waits_until_a_person_
         assert_eq!(code, 0, "{err}");
         assert_eq!(doubts(&site).await, []);
         if lets_in {
+        site.until("the person's word is on record", |_| {
+            let words = "SELECT count(*) FROM settlement";
+            let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
+            ledger.query_row(words, [], |row| row.get::<_, i64>(0)).is_ok_and(|count| count > 0)
+        })
+        .await?;
+        for id in ["first", "second"] {
+            let (_, explained, _) = site.cli(&["explain", id]).await;
+            assert!(explained.contains("settled the doubt about request first at"), "{explained}");
+        }
             site.until("she comes in", |_| request(&site, "second").status == SandboxStatus::Approved).await?;
             daemon.stop().await?;
             continue;

@@ -112,6 +112,12 @@ pub(super) fn beside(story: &Story, time: &impl Fn(Timestamp) -> String) -> Vec<
         let by = output::shown(paused.by.strip_prefix("person:").unwrap_or(&paused.by));
         lines.push(format!("the agent was paused by {by} at {}{}", time(paused.at), noted(&paused.note)));
     }
+    for one in &story.settlements {
+        let (by, said) = (output::shown(&one.by), output::shown(&one.said));
+        let about = one.request.as_ref().map(|request| format!("the doubt about request {}", output::shown(request)));
+        let about = about.unwrap_or_else(|| "a doubt about this owner".to_owned());
+        lines.push(format!("{by} settled {about} at {}: {said}{}", time(one.at), noted(&one.note)));
+    }
     if let Some(moved) = &story.end_moved {
         let (by, at, note) = (output::shown(&moved.by), time(moved.at), noted(&moved.note));
         lines.push(match moved.ends_at {
@@ -228,7 +234,7 @@ fn time(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DeciderWordView, EndMovedView, PausedView};
+    use super::super::{DeciderWordView, EndMovedView, PausedView, SettlementView};
     use super::*;
     use crate::model::{AgentId, RequestId};
 
@@ -251,6 +257,7 @@ mod tests {
             removed: None,
             contact_removed_at: None,
             paused: None,
+            settlements: Vec::new(),
             told: Vec::new(),
             answered_at: None,
             outcome: None,
@@ -264,6 +271,26 @@ mod tests {
             older_requests: Vec::new(),
             unexplained: None,
         }
+    }
+
+    #[test]
+    fn who_settled_a_doubt_is_said() {
+        let one = |request: Option<&str>, said: &str| SettlementView {
+            request: request.map(str::to_owned),
+            said: said.to_owned(),
+            by: "ann (claimed by root)".to_owned(),
+            at: at(2),
+            note: request.map(|_| "on the\u{1b} web".to_owned()),
+        };
+        let settlements = vec![one(Some("r-0"), "rejected"), one(None, "not-removed")];
+        let lines = beside(&Story { settlements, ..story() }, &|at| time(at, at, &TimeZone::UTC));
+        assert_eq!(
+            lines,
+            [
+                "ann (claimed by root) settled the doubt about request r-0 at 08:00:02: rejected, note: on the\\u{1b} web",
+                "ann (claimed by root) settled a doubt about this owner at 08:00:02: not-removed",
+            ]
+        );
     }
 
     #[test]

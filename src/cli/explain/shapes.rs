@@ -49,6 +49,8 @@ pub(super) struct Story {
     pub(super) contact_removed_at: Option<Timestamp>,
     /// Who or what paused the agent, where the pause is what decided.
     pub(super) paused: Option<PausedView>,
+    /// The last words of people on doubts about the sender's owner, oldest first.
+    pub(super) settlements: Vec<SettlementView>,
     /// What deciders said of it, whatever came of that.
     pub(super) told: Vec<DeciderWordView>,
     /// `enforce`, or `shadow`: decided, but not answered.
@@ -71,6 +73,18 @@ pub(super) struct Story {
 #[derive(Debug, Serialize)]
 pub(super) struct PausedView {
     /// `person:NAME`, or `approvals_max`.
+    pub(super) by: String,
+    pub(super) at: Timestamp,
+    pub(super) note: Option<String>,
+}
+
+/// A person's word on a doubt.
+#[derive(Debug, Serialize)]
+pub(super) struct SettlementView {
+    /// The request that the doubt rested on.
+    pub(super) request: Option<String>,
+    pub(super) said: String,
+    /// The person's name.
     pub(super) by: String,
     pub(super) at: Timestamp,
     pub(super) note: Option<String>,

@@ -1,0 +1,56 @@
+//! What people said of doubts.
+
+use jiff::Timestamp;
+
+use super::LedgerReader;
+use crate::ledger::LedgerError;
+use crate::ledger::columns::Micros;
+use crate::ledger::sql::{self, params};
+use crate::model::AgentId;
+
+/// A person's word on a doubt about an owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettlementRecord {
+    /// The request that the doubt rested on, if it rested on one.
+    pub request: Option<String>,
+    /// The word, as in `doorman settle`.
+    pub said: String,
+    /// The person's name.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// What the person noted.
+    pub note: Option<String>,
+}
+
+impl LedgerReader {
+    /// The newest words of people on doubts about this owner, at most `most`, oldest first.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::requests`].
+    pub fn settlements_of(
+        &self,
+        agent: &AgentId,
+        owner: &str,
+        most: usize,
+    ) -> Result<Vec<SettlementRecord>, LedgerError> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let read = || -> sql::Result<Vec<SettlementRecord>> {
+            self.sql()
+                .prepare_cached(
+                    "SELECT r.id, s.said, s.person, s.at, s.note FROM settlement s JOIN agent a ON a.n = s.agent
+                     LEFT JOIN request r ON r.n = s.request
+                     WHERE a.id = ?1 AND s.owner = ?2 ORDER BY s.n DESC LIMIT ?3",
+                )?
+                .query_map(params![agent.as_str(), owner, most], |row| {
+                    let Micros(at) = row.get(3)?;
+                    let (request, said, by, note) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(4)?);
+                    Ok(SettlementRecord { request, said, by, at, note })
+                })?
+                .collect()
+        };
+        let mut settlements = read().map_err(|error| self.fault(&error))?;
+        settlements.reverse();
+        Ok(settlements)
+    }
+}
