@@ -73,11 +73,12 @@ impl Core {
         let ids = SenderIds { sender: theirs(&ids.sender), owner: theirs(&ids.owner) };
         let owner: Arc<str> = handle.owner().into();
         let new = self.policy_state.doubts_mut().told(handle, &ids, basis.clone(), now.wall);
+        // A payload may tell of the sender and of the owner: that is one doubt.
+        if new.iter().any(|told| told.doubted) {
+            self.count(Counter::NamesInDoubt);
+            self.tell(Notice::OtherHolder { owner: StrangerText::new(&owner), basis: basis.clone() });
+        }
         for told in new {
-            if told.doubted {
-                self.count(Counter::NamesInDoubt);
-                self.tell(Notice::OtherHolder { owner: StrangerText::new(&owner), basis: basis.clone() });
-            }
             let (agent, owner, basis) = (self.config.agent.clone(), owner.clone(), basis.clone());
             self.record(Record::Identity { agent, owner, told, basis, at: now.wall });
         }
