@@ -88,6 +88,34 @@ async fn who_is_still_a_contact_is_let_in_again_once_that_was_seen() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_removed_while_doorman_was_down_brings_in_none_of_their_agents() -> Result<(), String> {
+    for removed in [true, false] {
+        let site = Site::start().await;
+        std::fs::write(site.path("rules.toml"), recipe("known-organisations.toml")).unwrap();
+        let daemon = site.daemon();
+        daemon.stands("live").await?;
+        ask(&site, "mallory", "first");
+        daemon.until("mallory waits for a person", |lines| !decisions(lines, "first").is_empty()).await?;
+        let (code, _, err) = site.cli(&["approve", "first"]).await;
+        assert_eq!(code, 0, "{err}");
+        site.until("the contact is on record", |_| contacts_are_ours(&site)).await?;
+        daemon.stop().await?;
+        if removed {
+            site.control.remove_contact(AGENT, "mallory").unwrap();
+        }
+        ask(&site, "mallory/bot", "second");
+        let daemon = site.daemon();
+        if removed {
+            stays_out(&site, &daemon, "second").await?;
+        } else {
+            site.until("it comes in", |_| request(&site, "second").status == SandboxStatus::Approved).await?;
+        }
+        daemon.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_doubt_is_listed_and_a_person_settles_it() -> Result<(), String> {
     let mut site = Site::start().await;
     mallory_was_let_in(&site, Signal::SIGTERM).await?;

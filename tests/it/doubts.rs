@@ -1,13 +1,14 @@
 //! Requests that end while no daemon runs, and requests that return changed, tested with the real binary.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use doorman::sandbox::{SandboxOptions, SandboxStatus};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::faults::site::{AGENT, Site};
-use crate::faults::strangers::{ask, decided, on_record, request, waits};
+use crate::faults::strangers::{ask, decided, let_in, on_record, request, waits};
 
 /// Approves carol and her agents, unless a request of hers was rejected recently.
 const RULES: &str = "version = 1\n[policy]\nmode = \"enforce\"\n[rules.known]\nthen = \"approve\"\nwhen = { owner = \"carol\" }\nunless = [{ history = { rejected_within = \"30d\" } }]\n";
@@ -76,7 +77,6 @@ async fn who_may_have_been_rejected_while_doorman_was_down_waits_until_a_person_
         let (code, _, err) = site.cli(&["settle", "first", said]).await;
         assert_eq!(code, 0, "{err}");
         assert_eq!(doubts(&site).await, []);
-        if lets_in {
         site.until("the person's word is on record", |_| {
             let words = "SELECT count(*) FROM settlement";
             let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
@@ -87,6 +87,7 @@ async fn who_may_have_been_rejected_while_doorman_was_down_waits_until_a_person_
             let (_, explained, _) = site.cli(&["explain", id]).await;
             assert!(explained.contains("settled the doubt about request first at"), "{explained}");
         }
+        if lets_in {
             site.until("she comes in", |_| request(&site, "second").status == SandboxStatus::Approved).await?;
             daemon.stop().await?;
             continue;
@@ -97,6 +98,60 @@ async fn who_may_have_been_rejected_while_doorman_was_down_waits_until_a_person_
         ask(&site, "carol", "third");
         waits(&site, &daemon, "third").await?;
         assert_eq!((doubts(&site).await, request(&site, "second").status), (vec![], SandboxStatus::Pending));
+        daemon.stop().await?;
+    }
+    Ok(())
+}
+
+fn recipes() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("config/recipes")
+}
+
+/// The recipes that have this condition.
+fn that_have(condition: &str) -> BTreeSet<String> {
+    let files = std::fs::read_dir(recipes()).unwrap().map(|entry| entry.unwrap().path());
+    let asking = files.filter(|path| path.is_file() && std::fs::read_to_string(path).unwrap().contains(condition));
+    asking.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+/// The recipes that ask whether somebody was rejected, how many rejections each needs, and whether it then rejects.
+const FORGETS_NO_NO: [(&str, usize, bool); 3] = [
+    ("known-organisations.toml", 3, true),
+    ("one-chance-a-month.toml", 1, true),
+    ("quarantine-and-review.toml", 1, false),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_each_recipe_a_no_that_is_said_elsewhere_is_a_no() -> Result<(), String> {
+    assert_eq!(that_have("rejected_"), FORGETS_NO_NO.map(|(recipe, ..)| recipe.to_owned()).into());
+    for (recipe, noes, rejects) in FORGETS_NO_NO {
+        let site = Site::start().await;
+        std::fs::copy(recipes().join(recipe), site.path("rules.toml")).unwrap();
+        let daemon = site.daemon();
+        daemon.stands("live").await?;
+        // All three approve mallory's agents from then on.
+        ask(&site, "mallory", "known");
+        let_in(&site, &daemon, "known").await?;
+        daemon.said("contact_added", 1).await?;
+        let (code, _, err) = site.cli(&["pause"]).await;
+        assert_eq!(code, 0, "{err}");
+        for number in 1..=noes {
+            let id = format!("no-{number}");
+            ask(&site, &format!("mallory/bot-{number}"), &id);
+            waits(&site, &daemon, &id).await?;
+            site.control.settle(&id, SandboxStatus::Rejected).unwrap();
+            daemon.said("settled", number).await?;
+        }
+        let (code, _, err) = site.cli(&["resume"]).await;
+        assert_eq!(code, 0, "{err}");
+        ask(&site, "mallory/last", "last");
+        if rejects {
+            daemon.until("it is decided", |lines| decided(lines, "last").is_some()).await?;
+            site.until("it is answered", |_| request(&site, "last").status != SandboxStatus::Pending).await?;
+            assert_eq!(request(&site, "last").status, SandboxStatus::Rejected, "{recipe}:\n{}", daemon.tail(20));
+        } else {
+            waits(&site, &daemon, "last").await.map_err(|why| format!("{recipe}: {why}"))?;
+        }
         daemon.stop().await?;
     }
     Ok(())
@@ -154,8 +209,8 @@ async fn an_id_that_is_used_again_is_another_request() -> Result<(), String> {
     Ok(())
 }
 
-/// Whom each recipe approves that has a condition on removals.
-const RECIPES: [(&str, &str); 5] = [
+/// The recipes that ask for how long no contact of somebody was removed, and whom each approves.
+pub const FORGETS_NO_REMOVAL: [(&str, &str); 5] = [
     ("friends-and-their-agents.toml", "ann"),
     ("one-chance-a-month.toml", "mallory"),
     ("guests.toml", "mallory"),
@@ -165,23 +220,10 @@ const RECIPES: [(&str, &str); 5] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_no_recipe_does_who_was_removed_while_doorman_was_down_come_in_again() -> Result<(), String> {
-    let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/recipes");
-    for entry in std::fs::read_dir(&recipes).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            continue;
-        }
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        if path.is_dir() {
-            // A file that recipes include.
-            continue;
-        }
-        let asks = std::fs::read_to_string(&path).unwrap().contains("removed_within");
-        assert_eq!(asks, RECIPES.iter().any(|(known, _)| *known == name), "{name}");
-    }
-    for (recipe, handle) in RECIPES {
+    assert_eq!(that_have("removed_within"), FORGETS_NO_REMOVAL.map(|(recipe, _)| recipe.to_owned()).into());
+    for (recipe, handle) in FORGETS_NO_REMOVAL {
         let mut site = Site::start().await;
-        std::fs::copy(recipes.join(recipe), site.path("rules.toml")).unwrap();
+        std::fs::copy(recipes().join(recipe), site.path("rules.toml")).unwrap();
         let daemon = site.daemon();
         daemon.stands("live").await?;
         ask(&site, handle, "first");
