@@ -13,7 +13,7 @@ use super::core::{Core, TrustPhase};
 use super::stands::{Looked, Stands};
 use super::{FleetShared, InstanceLock, Stand, Ways};
 use crate::clock::{Clock, Mono};
-use crate::ledger::members::{BeatOutcome, Held, LeaseCounts, Member, MemberState};
+use crate::ledger::members::{BeatOutcome, LeaseCounts, LeaseHolder, Member, MemberState};
 use crate::ledger::{LedgerError, MESSAGES, Members};
 use crate::ops::board::FleetBoard;
 use crate::ops::log::events;
@@ -50,7 +50,7 @@ pub struct Keeper {
     board: FleetBoard,
     /// Changes with the leases.
     moves: Option<(u64, i64, i64)>,
-    leases: Vec<Held>,
+    leases: Vec<LeaseHolder>,
     rosters: HashMap<String, HashSet<String>>,
     stands: Stands,
     /// The leases that this doorman may hold, until that is on record.
@@ -244,7 +244,7 @@ impl Keeper {
             say(&stands[name], stand);
         }
         drop(stands);
-        let mine = |lease: &&Held| lease.holder.as_deref() == Some(me) && lease.name != MESSAGES;
+        let mine = |lease: &&LeaseHolder| lease.holder.as_deref() == Some(me) && lease.name != MESSAGES;
         self.board.held = self.leases.iter().filter(mine).count() as u64;
         self.board.members = members.iter().filter(|member| member.state == MemberState::Up).count() as u64;
     }

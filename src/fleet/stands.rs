@@ -7,7 +7,7 @@ use super::core::Core;
 use super::share::{FleetView, Plan};
 use crate::clock::Mono;
 use crate::ledger::MESSAGES;
-use crate::ledger::members::{Held, Member};
+use crate::ledger::members::{LeaseHolder, Member};
 
 /// Agents that go to others in a second, because this doorman has too many.
 const MOVES_A_SECOND: u32 = 5;
@@ -20,7 +20,7 @@ pub struct Looked<'a> {
     /// All members that are not dead.
     pub members: &'a [Member],
     /// All leases.
-    pub leases: &'a [Held],
+    pub leases: &'a [LeaseHolder],
     /// By roster: the names of its leases.
     pub rosters: &'a HashMap<String, HashSet<String>>,
     /// The id of this member.

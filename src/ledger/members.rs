@@ -118,7 +118,7 @@ pub struct Member {
 
 /// A lease, and which member has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct LeaseHolder {
     /// What it is for.
     pub name: String,
     /// The member's id.

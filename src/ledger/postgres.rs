@@ -113,7 +113,7 @@ impl Ledger {
     }
 
     /// Takes a lease, if this process does not have it: from now on nobody else writes what it is for.
-    async fn take(&self, name: &str) -> Result<writer::Held, LedgerError> {
+    async fn take(&self, name: &str) -> Result<writer::TakenLease, LedgerError> {
         let (reply, answer) = oneshot::channel();
         self.send(name, writer::Job::Take { name: name.to_owned(), reply })?;
         answer.await.unwrap_or(Err(LedgerError::Closed))

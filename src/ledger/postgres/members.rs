@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::address::{Address, ConnectionPurpose};
 use super::session::DatabaseSession;
 use super::{preflight, prepare, schema};
-use crate::ledger::members::{BeatOutcome, Held, Member, MemberState, NewMember, WishOutcome};
+use crate::ledger::members::{BeatOutcome, LeaseHolder, Member, MemberState, NewMember, WishOutcome};
 use crate::ledger::sql::{self, Connection, Optional as _, SqlRow, params};
 use crate::ledger::{LedgerError, columns};
 
@@ -106,11 +106,11 @@ impl Members {
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub fn leases(&mut self) -> Result<Vec<Held>, LedgerError> {
+    pub fn leases(&mut self) -> Result<Vec<LeaseHolder>, LedgerError> {
         self.ask(|connection| {
             let mut statement = connection.prepare_cached("SELECT name, holder, wanted FROM lease")?;
             let rows = statement
-                .query_map([], |row| Ok(Held { name: row.get(0)?, holder: row.get(1)?, wanted: row.get(2)? }))?;
+                .query_map([], |row| Ok(LeaseHolder { name: row.get(0)?, holder: row.get(1)?, wanted: row.get(2)? }))?;
             rows.collect()
         })
     }

@@ -33,7 +33,7 @@ use crate::ledger::{LedgerError, LedgerHealth, LedgerOptions, Record};
 use crate::ops::log::events;
 use crate::ops::stop_at::{self, Point};
 
-pub use leases::Held;
+pub use leases::TakenLease;
 
 use board::WriterBoard;
 
@@ -61,7 +61,7 @@ pub enum Job {
     Commit(Commit),
     Take {
         name: String,
-        reply: Reply<Held>,
+        reply: Reply<TakenLease>,
     },
     /// The lease is asked for again before anything more is done under it, unless it is another one by now.
     Forget {

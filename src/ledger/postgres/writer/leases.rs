@@ -10,7 +10,7 @@ use crate::ledger::record::Numbers;
 use crate::ops::log::events;
 
 /// A lease that was taken: under which life, and its epoch.
-pub type Held = (Arc<String>, i64);
+pub type TakenLease = (Arc<String>, i64);
 
 /// A lease that a batch counts up: its name, under which life, its epoch, and the number of the batch.
 pub(super) type LeaseUse = (String, Arc<String>, i64, i64);
@@ -33,7 +33,7 @@ impl Writer {
     }
 
     /// Has the lease under the present life.
-    pub(super) fn take(&mut self, name: &str) -> Result<Held, Trouble> {
+    pub(super) fn take(&mut self, name: &str) -> Result<TakenLease, Trouble> {
         match self.leases.get(name) {
             Some(Lease::Held { me, epoch, .. }) if **me == **self.me.load() => Ok((Arc::clone(me), *epoch)),
             _ => self.take_now(name).map(|(me, epoch, _)| (me, epoch)),

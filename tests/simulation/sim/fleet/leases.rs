@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use doorman::ledger::members::{BeatOutcome, Held, Member, MemberState};
+use doorman::ledger::members::{BeatOutcome, LeaseHolder, Member, MemberState};
 use jiff::Timestamp;
 
 /// A row of `member`.
@@ -110,9 +110,12 @@ impl Leases {
         (self.leases.len().try_into().unwrap(), self.leases.values().map(|lease| lease.epoch).sum())
     }
 
-    pub fn held(&self) -> Vec<Held> {
-        let held =
-            |(name, row): (&String, &LeaseRow)| Held { name: name.clone(), holder: row.holder.clone(), wanted: None };
+    pub fn held(&self) -> Vec<LeaseHolder> {
+        let held = |(name, row): (&String, &LeaseRow)| LeaseHolder {
+            name: name.clone(),
+            holder: row.holder.clone(),
+            wanted: None,
+        };
         self.leases.iter().map(held).collect()
     }
 

@@ -8,7 +8,7 @@ use doorman::clock::Mono;
 use doorman::fleet::Stand;
 use doorman::fleet::core::{Core, TrustPhase};
 use doorman::fleet::stands::{Looked, Stands};
-use doorman::ledger::members::{BeatOutcome, Held, Member, MemberState};
+use doorman::ledger::members::{BeatOutcome, LeaseHolder, Member, MemberState};
 use jiff::SignedDuration;
 
 use super::agents::Run;
@@ -64,7 +64,7 @@ pub struct Doorman {
     look_at: Mono,
     phase: TrustPhase,
     moves: Option<(i64, i64)>,
-    leases: Vec<Held>,
+    leases: Vec<LeaseHolder>,
     looked: (Vec<Member>, Mono),
     /// What its agents believe.
     pub trusted: bool,
