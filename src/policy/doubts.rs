@@ -199,8 +199,14 @@ impl Doubts {
     }
 
     /// A payload shows who has this handle: returns what is new, to be recorded.
-    pub fn told(&mut self, handle: &Handle, ids: &SenderIds, basis: Basis, now: Timestamp) -> Vec<SeenIdentity> {
-        let (new, doubted) = self.identities.told(handle, ids, basis, now);
+    pub fn identity_seen(
+        &mut self,
+        handle: &Handle,
+        ids: &SenderIds,
+        basis: Basis,
+        now: Timestamp,
+    ) -> Vec<SeenIdentity> {
+        let (new, doubted) = self.identities.identity_seen(handle, ids, basis, now);
         if doubted {
             self.changed.owner(handle.owner());
         }

@@ -72,7 +72,7 @@ impl Core {
         let theirs = |id: &Option<SenderId>| id.clone().filter(|id| !ours(id));
         let ids = SenderIds { sender: theirs(&ids.sender), owner: theirs(&ids.owner) };
         let owner: Arc<str> = handle.owner().into();
-        let new = self.policy_state.doubts_mut().told(handle, &ids, basis.clone(), now.wall);
+        let new = self.policy_state.doubts_mut().identity_seen(handle, &ids, basis.clone(), now.wall);
         // A payload may tell of the sender and of the owner: that is one doubt.
         if new.iter().any(|told| told.doubted) {
             self.count(Counter::NamesInDoubt);

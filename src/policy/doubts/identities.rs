@@ -84,7 +84,7 @@ impl Identities {
     }
 
     /// A payload shows who has this handle: returns what is new, and whether the owner's name is now in doubt.
-    pub(super) fn told(
+    pub(super) fn identity_seen(
         &mut self,
         handle: &Handle,
         ids: &SenderIds,
@@ -158,7 +158,7 @@ mod tests {
         let id = |text: &str| SenderId::parse(text).ok();
         let ids = SenderIds { sender: id(sender), owner: id(owner) };
         let basis = Basis::OtherSender(RequestId::parse("r").unwrap());
-        known.told(&Handle::parse(handle).unwrap(), &ids, basis, noon()).1
+        known.identity_seen(&Handle::parse(handle).unwrap(), &ids, basis, noon()).1
     }
 
     #[test]
