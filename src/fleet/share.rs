@@ -405,8 +405,12 @@ mod tests {
         world.wanted.insert(moved[1].clone(), "nobody".to_owned());
         assert_eq!(world.settle(), 0);
         world.wanted = moved.iter().map(|name| (name.clone(), world.members[1].name.clone())).collect();
-        world.members[1].agents_max = 6;
         world.settle();
-        assert_eq!((world.held("a"), world.held("b")), (4, 6));
+        assert!(moved.iter().all(|name| world.holders[name] == "b"), "{:?}", world.holders);
+        assert_eq!((world.held("a"), world.held("b")), (5, 5), "others went the other way");
+        world.members[1].agents_max = 1;
+        world.holders.retain(|_, holder| holder != "b");
+        world.settle();
+        assert_eq!((world.held("a"), world.held("b")), (9, 1), "it takes no more than it may");
     }
 }
