@@ -286,10 +286,11 @@ impl RulesFile {
                 self.problem = Some(rendered);
             }
             Some(policy) => {
-                self.problem = None;
+                let was_refused = self.problem.take().is_some();
                 let same = |before: &Arc<Policy>| before.hash == policy.hash && before.head == policy.head;
                 let same = self.in_force.borrow().as_ref().is_some_and(same);
-                if same {
+                // Whoever read of the refusal reads of its end.
+                if same && !was_refused {
                     return;
                 }
                 if !rendered.is_empty() {
@@ -306,6 +307,9 @@ impl RulesFile {
                     rules,
                     "a policy is in force"
                 );
+                if same {
+                    return;
+                }
                 for change in loaded.changes {
                     let ListChange { name, added, removed, entries } = change;
                     info!(

@@ -57,7 +57,7 @@ events! {
     CONFIG_LOADED = "config_loaded", INFO, ["path", "agents"], "the configuration was read";
     CONFIG_WARNED = "config_warned", WARN, ["path", "problems"], "the configuration or a policy was taken, with warnings";
     CONFIG_REFUSED = "config_refused", ERROR, ["path", "problems"], "a reload found an error in the configuration; the configuration read at the start stays in force; logged again every 5 minutes until a reload finds no error";
-    POLICY_LOADED = "policy_loaded", INFO, ["path", "policy", "version", "mode", "rules"], "a policy is in force; `version`: of rules that were pushed into the ledger";
+    POLICY_LOADED = "policy_loaded", INFO, ["path", "policy", "version", "mode", "rules"], "a policy is in force, also the same as before once its file is no longer refused; `version`: of rules that were pushed into the ledger";
     LIST_CHANGED = "list_changed", INFO, ["path", "list", "added", "removed", "entries"], "the entries of a list changed with the policy that is now in force";
     POLICY_IN_FORCE = "policy_in_force", DEBUG, ["policy"], "an agent uses another policy from now on";
     POLICY_REFUSED = "policy_refused", ERROR, ["path", "policy", "problems"], "a rules file was refused; `policy` is what stays in force, absent where nothing does";
