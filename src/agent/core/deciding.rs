@@ -323,12 +323,12 @@ impl Core {
     pub(super) fn arrived(&mut self, id: &RequestId, seen: ShowOutcome, via: Via, received: Option<Mono>, now: Now) {
         self.count(Counter::RequestsSeen);
         let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
-        let Restored { first_seen: remembered, before: changed } = self.restore(&request);
+        let Restored { first_seen: remembered, before: earlier, changed } = self.restore(&request);
         let Some(entry) = self.inbox.entry_mut(id) else { return };
         entry.received_at(received);
-        if let Some(changed) = &changed {
+        if let Some(earlier) = &earlier {
             // A person may have seen it before the start.
-            entry.was_of(&changed.sender);
+            entry.was_of(&earlier.sender);
         }
         let (before, bound) = (entry.before(), entry.answer().may_be_heard());
         let first_seen = remembered.unwrap_or(entry.first_seen());
@@ -343,7 +343,7 @@ impl Core {
         }
         self.policy_state.seen(id, request.sender.handle(), first_seen);
         self.policy_state.still_pending(&request);
-        if remembered.is_none() || changed.is_some() {
+        if remembered.is_none() || changed {
             self.record(Record::Seen {
                 agent: self.config.agent.clone(),
                 request: request.clone(),
@@ -351,7 +351,7 @@ impl Core {
                 at: first_seen,
             });
         }
-        if let Some(before) = changed {
+        if let Some(before) = earlier {
             self.count(Counter::RequestsChanged);
             self.tell(Notice::Changed { request: request.clone(), before: Arc::new(before) });
         }

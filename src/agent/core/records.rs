@@ -40,8 +40,10 @@ impl Remembered {
 pub(super) struct Restored {
     /// When doorman first saw it; `None`: it is not on record as pending.
     pub(super) first_seen: Option<Timestamp>,
-    /// The record as it was, if the platform now shows the request differently.
+    /// The record as it was, if the platform now shows another sender, or none.
     pub(super) before: Option<ContactRequest>,
+    /// It has to be recorded again: the platform shows another sender.
+    pub(super) changed: bool,
 }
 
 impl Core {
@@ -122,12 +124,20 @@ impl Core {
         let Some(remembered) = self.remembered.get_mut(id) else { return Restored::default() };
         let first_seen = remembered.first_seen;
         let changed = remembered.subject.is_some_and(|known| known.differs(now));
-        let before = changed.then(|| {
+        if changed {
             // It is decided, and recorded, again.
             remembered.decided = None;
-            let sender = remembered.sender.clone().unwrap_or(Sender::Absent);
-            let inserted_at = remembered.inserted_at;
-            ContactRequest { id: id.clone(), sender, name: None, message: None, inserted_at, ids: None }
+        }
+        let sender = remembered.sender.clone().unwrap_or(Sender::Absent);
+        let nameless = request.sender == Sender::Absent && sender != Sender::Absent;
+        let inserted_at = remembered.inserted_at;
+        let before = (changed || nameless).then(|| ContactRequest {
+            id: id.clone(),
+            sender,
+            name: None,
+            message: None,
+            inserted_at,
+            ids: None,
         });
         if let Some(malformed) = remembered.malformed {
             self.inbox.remember_malformed(id, malformed);
@@ -135,7 +145,7 @@ impl Core {
         if remembered.decided.is_none() {
             self.remembered.remove(id);
         }
-        Restored { first_seen, before }
+        Restored { first_seen, before, changed }
     }
 
     /// A page lists this request in a row of which only the id can be read: it has not ended.

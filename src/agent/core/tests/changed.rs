@@ -41,13 +41,15 @@ fn refusal(held: &mut Held) -> Option<OpFailure> {
 
 #[test]
 fn who_approves_after_a_start_is_asked_again_where_the_sender_is_another_one() {
-    for saved in [pending_of, approved_for] {
-        let mut held = Held::new(saved(Some("dora")));
-        held.lists_after(MINUTES, &[listed(Some("mallory"))]);
+    let cases = [(pending_of(Some("dora")), Some("mallory")), (approved_for(Some("dora")), Some("mallory"))];
+    for (saved, shown) in cases.into_iter().chain([(pending_of(Some("dora")), None)]) {
+        let mut held = Held::new(saved);
+        held.lists_after(MINUTES, &[listed(shown)]);
         let before = held.intents();
         let refused = refusal(&mut held).expect("it is refused");
         assert_eq!((refused.code, held.intents()), ("changed", before), "{}", refused.message);
-        assert!(refused.message.contains("@dora") && refused.message.contains("@mallory"), "{}", refused.message);
+        let now = shown.map_or_else(|| "nobody now".to_owned(), |handle| format!("@{handle} now"));
+        assert!(refused.message.contains("@dora") && refused.message.contains(&now), "{}", refused.message);
         let noticed = |notice: &Notice| matches!(notice, Notice::Changed { .. });
         assert!(held.told.iter().any(noticed));
         assert_eq!((refusal(&mut held), held.intents()), (None, before + 1), "the second word counts");
