@@ -10,7 +10,7 @@ use crate::doubts::FORGETS_NO_REMOVAL;
 use crate::faults::checks::contacts_are_ours;
 use crate::faults::daemon::Daemon;
 use crate::faults::site::{AGENT, Site};
-use crate::faults::strangers::{ask, decided, on_record, request, waits};
+use crate::faults::strangers::{self, ask, decided, on_record, request, waits};
 
 /// The recipes that let somebody in by name at any hour.
 const BY_NAME: [(&str, &str); 5] = [
@@ -26,11 +26,7 @@ fn recipe(name: &str) -> PathBuf {
 }
 
 async fn let_in(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String> {
-    daemon.until("it is decided", |lines| decided(lines, id).is_some()).await?;
-    if decided(&daemon.lines(), id).as_deref() == Some("defer") {
-        let (code, _, err) = site.cli(&["approve", id]).await;
-        assert_eq!(code, 0, "{err}");
-    }
+    strangers::let_in(site, daemon, id).await?;
     site.until("the contact is on record", |_| contacts_are_ours(site)).await
 }
 

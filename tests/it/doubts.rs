@@ -227,11 +227,7 @@ async fn by_no_recipe_does_who_was_removed_while_doorman_was_down_come_in_again(
         let daemon = site.daemon();
         daemon.stands("live").await?;
         ask(&site, handle, "first");
-        daemon.until("it is decided", |lines| decided(lines, "first").is_some()).await?;
-        if decided(&daemon.lines(), "first").as_deref() == Some("defer") {
-            let (code, _, err) = site.cli(&["approve", "first"]).await;
-            assert_eq!(code, 0, "{recipe}: {err}");
-        }
+        let_in(&site, &daemon, "first").await.map_err(|why| format!("{recipe}: {why}"))?;
         daemon.said("contact_added", 1).await?;
         daemon.stop().await?;
         site.control.remove_contact(AGENT, handle).unwrap();

@@ -35,7 +35,9 @@ pub async fn let_in(site: &Site, daemon: &Daemon, id: &str) -> Result<(), String
     daemon.until("it is decided", |lines| decided(lines, id).is_some()).await?;
     if decided(&daemon.lines(), id).as_deref() == Some("defer") {
         let (code, _, err) = site.cli(&["approve", id]).await;
-        assert_eq!(code, 0, "{err}");
+        // A rule that had waited for the record may be faster.
+        let faster = ["is already approved", "is on its way"].iter().any(|said| err.contains(said));
+        assert!(code == 0 || faster, "{err}");
     }
     site.until("they are in", |_| request(site, id).status == SandboxStatus::Approved).await
 }
