@@ -82,7 +82,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         }
         NotifyCommand::Retry(OneArgs { target, remote }) => {
             let Notified { target } = remote.open(global)?.ask(&ControlOp::NotifyRetry { target })?;
-            output::print(&format!("trying `{target}` now: see `doorman notify list`\n"))?;
+            output::print(&format!(
+                "`{target}` gets now what it did not take: `doorman notify list` shows what comes of it\n"
+            ))?;
         }
     }
     Ok(0)

@@ -406,7 +406,10 @@ impl Task {
 
     /// A person wants a delivery now.
     fn again(&mut self) {
-        self.stopped = false;
+        if std::mem::take(&mut self.stopped) {
+            // Its last message is lost, and the next one is tried, as after a restart.
+            self.show(|status| status.state = NotifyState::GaveUp);
+        }
         if let Some(open) = &mut self.open {
             open.next_at = self.around.clock.now().wall;
         }

@@ -280,6 +280,24 @@ async fn a_target_that_is_gone_is_left_alone_and_the_others_hear_of_it() {
     assert_eq!(got[1].json()["data"]["requests"][0]["request"], "two");
     let told = other.calls(2).await;
     assert_eq!(told[1].json()["data"]["conditions"][0]["holds"], false);
+    // Gone again: after `retry` nobody is told that it still gets nothing, although there is nothing to send yet.
+    *gone.answers.lock().unwrap() = VecDeque::from([Answer::Status(410)]);
+    stranger(&site, "three");
+    let state = async |is: &str| {
+        let shown = async {
+            loop {
+                let (_, out, _) = site.cli(&["notify", "list", "--json"]).await;
+                let targets = out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+                if targets.into_iter().any(|target| target["name"] == "old" && target["state"] == is) {
+                    return;
+                }
+            }
+        };
+        timeout(TIME, shown).await.unwrap_or_else(|_| panic!("`old` was never {is}"));
+    };
+    state("stopped").await;
+    assert_eq!(site.cli(&["notify", "retry", "old"]).await.0, 0);
+    state("gave-up").await;
     daemon.stop().await.unwrap();
 }
 
