@@ -191,6 +191,11 @@ fn content(source: &KeySource, warnings: &mut Vec<String>) -> Result<String, Str
     })
 }
 
+/// Whether it is a credential of the unit, which a command in a person's shell does not see.
+pub fn of_unit(source: &KeySource) -> bool {
+    matches!(source, KeySource::Credential(_)) && std::env::var_os("CREDENTIALS_DIRECTORY").is_none()
+}
+
 /// The path of a systemd credential.
 fn credential(name: &str) -> Result<PathBuf, String> {
     if name.is_empty() || name.contains('/') || name.starts_with('.') {

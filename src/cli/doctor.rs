@@ -17,7 +17,7 @@ use crate::config::{self, Env, Overrides, Settings};
 use crate::diagnostics::Severity;
 use crate::files::{self, Advice};
 use crate::ledger::{self, LedgerAddress, LedgerReader, Server};
-use crate::model::{ConnectPlan, RefusedBy};
+use crate::model::{AgentState, ConnectPlan, RefusedBy};
 use crate::ops::control::client::Client;
 use crate::ops::control::wire::{ControlOp, OpReply};
 use crate::platform::net::{Net, NetError};
@@ -202,7 +202,7 @@ fn ledger(settings: &Settings, findings: &mut Findings) {
         return;
     }
     match LedgerReader::open(path) {
-        Ok(_) => findings.ok(&what, "can be read"),
+        Ok(_) => findings.ok(&what, "opens; `doorman ledger check` reads every page of it"),
         Err(error) => findings.fail(74, &what, error.to_string()),
     }
 }
@@ -233,6 +233,12 @@ async fn platform(settings: &Settings, running: bool, no_connect: bool, findings
     }
     for agent in &settings.agents {
         let what = format!("agent {}", agent.id);
+        if secret::of_unit(&agent.key) {
+            let instead = "`doorman status` says whether the platform takes it. As root, `CREDENTIALS_DIRECTORY=DIRECTORY doorman \
+                           doctor` tries it with the files in that directory";
+            findings.warn(&what, format!("not tried: its key is {}; {instead}", beside::unseen()));
+            continue;
+        }
         let secret::KeyReading { key, warnings } = secret::look(&agent.key);
         for warning in warnings {
             findings.warn(&what, warning);
@@ -271,6 +277,13 @@ async fn daemon(doors: &[PathBuf], findings: &mut Findings) -> bool {
     match client.call(&ControlOp::Status).await {
         Ok(OpReply::Status(status)) => {
             for agent in status.agents {
+                if agent.state == AgentState::Refused {
+                    findings.fail(
+                        77,
+                        &format!("agent {}", agent.id),
+                        format!("it is refused: {}", output::shown(&agent.why)),
+                    );
+                }
                 for remark in agent.remarks {
                     findings.warn(&format!("agent {}", agent.id), output::shown(&remark));
                 }

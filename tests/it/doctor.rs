@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::faults::site::Site;
+use crate::faults::site::{AGENT, Site};
 
 /// The output of doctor: the result and reason of each check; and the exit code.
 async fn doctor(site: &Site) -> (Vec<(String, String, String)>, i32) {
@@ -95,6 +95,33 @@ async fn receivers_and_deciders_that_are_dead_or_wrong_are_named_and_nobody_is_t
     assert!(!shown.contains("a-secret-path") && !shown.contains("a-token-of-matrix"), "{shown}");
     let heard: Vec<String> = heard.try_iter().collect();
     assert!(heard.iter().all(|call| call.is_empty() || call.starts_with("HEAD / ")), "{heard:?}");
+}
+
+/// As `doorman init --systemd` writes it: a person's shell cannot see the key, which is no fault of the key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_only_the_unit_sees_is_no_fault_and_a_refused_one_is_named_all_the_same() {
+    let site = Site::start().await;
+    let config = std::fs::read_to_string(site.path("doorman.toml")).unwrap();
+    let agent = format!("agent {AGENT}");
+    let key = config.lines().find(|line| line.starts_with("api_key_file")).unwrap().to_owned();
+    let of_unit = config.replace(&key, "api_key_credential = \"agent.key\"");
+
+    let refused = config.replace(&key, "api_key_file = \"wrong.key\"");
+    secret(&site, "wrong.key", "a-key-that-nobody-has");
+    std::fs::write(site.path("doorman.toml"), refused).unwrap();
+    let daemon = site.daemon();
+    daemon.stands("refused").await.unwrap();
+
+    std::fs::write(site.path("doorman.toml"), of_unit).unwrap();
+    let (code, _, err) = site.cli(&["check"]).await;
+    assert!(code == 0 && !err.contains("CREDENTIALS_DIRECTORY"), "{err}");
+    let (lines, code) = doctor(&site).await;
+    told(&lines, &agent, "warning", "only the service sees");
+    told(&lines, &agent, "failed", "it is refused");
+    assert_eq!(code, 77, "{lines:#?}");
+    daemon.stop().await.unwrap();
+    let (lines, code) = doctor(&site).await;
+    assert_eq!(code, 0, "{lines:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -38,7 +38,7 @@ pub(super) async fn look(settings: &Settings, running: bool, findings: &mut Find
             DeciderPlace::Tcp { address, .. } => address.to_string(),
             DeciderPlace::Unix { socket, .. } => socket.display().to_string(),
         };
-        if decider.secret.as_ref().is_some_and(of_unit) {
+        if decider.secret.as_ref().is_some_and(secret::of_unit) {
             findings.ok(&what, format!("not tried: its secret is {}", unseen()));
             continue;
         }
@@ -49,12 +49,7 @@ pub(super) async fn look(settings: &Settings, running: bool, findings: &mut Find
     }
 }
 
-/// Whether only the service can see it.
-fn of_unit(source: &KeySource) -> bool {
-    matches!(source, KeySource::Credential(_)) && std::env::var_os("CREDENTIALS_DIRECTORY").is_none()
-}
-
-fn unseen() -> &'static str {
+pub(super) fn unseen() -> &'static str {
     "a credential of the unit, which only the service sees"
 }
 
@@ -71,7 +66,7 @@ async fn page(settings: &PageSettings, running: bool, findings: &mut Findings) {
         && let Some(name) = &settings.proxy_secret
     {
         let source = KeySource::Credential(name.clone());
-        match of_unit(&source) {
+        match secret::of_unit(&source) {
             true => findings.ok("page", format!("the proxy's secret is {}", unseen())),
             false => match secret::look(&source).key {
                 Ok(_) => findings.ok("page", "the proxy's secret can be read"),
@@ -190,7 +185,7 @@ fn socket(path: &Path, what: &str, running: bool, findings: &mut Findings) {
 async fn targets(settings: &Settings, findings: &mut Findings) {
     let mut looks = JoinSet::new();
     for (place, target) in settings.notify.iter().enumerate() {
-        if [target.way.secret_address(), target.secret.as_ref()].into_iter().flatten().any(of_unit) {
+        if [target.way.secret_address(), target.secret.as_ref()].into_iter().flatten().any(secret::of_unit) {
             let how =
                 format!("not tried: what it needs is {}; `doorman notify test {}` tries it", unseen(), target.name);
             findings.ok(&format!("notify {}", target.name), how);
