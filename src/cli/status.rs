@@ -26,9 +26,9 @@ States: starting, live, away (no connection, listing meanwhile), yielded (the
 agent itself is connected, listing meanwhile), polling (by configuration),
 refused (the key is refused), elsewhere (another doorman has the agent).
 Somebody should look if an agent is refused, paused or without rules, if rules
-or a configuration were refused, if a decider does not answer, if the ledger
-cannot be written, if the page cannot be served, or if messages to a target of
-`[[notify]]` do not arrive.
+or a configuration were refused, if a decider does not answer, if this machine's
+clock is unsound, if the ledger cannot be written, if the page cannot be served,
+or if messages to a target of `[[notify]]` do not arrive.
 
 Exit status: 0 shown; with --exit-code 0 all is well, 1 somebody should look, 2
 no daemon; otherwise 69 no daemon.")]
@@ -107,6 +107,7 @@ fn attention(status: &DaemonStatus, now: Timestamp) -> Vec<String> {
         lines.push(format!("what is in `{}` now is not in force: `doorman check` says why", output::shown(path)));
     }
     lines.extend(unserved(status));
+    lines.extend(clock_unsound(status));
     for agent in &status.agents {
         let who = output::shown(agent.handle.as_deref().unwrap_or(agent.id.as_str()));
         for decider in &agent.deciders_failing {
@@ -173,7 +174,7 @@ fn page(status: &DaemonStatus, now: Timestamp) -> String {
         let (name, why) = (output::shown(&target.name), output::shown(target.why.as_deref().unwrap_or_default()));
         page += &format!("\nmessages to `{name}` do not arrive: {why}\n");
     }
-    for line in unserved(status) {
+    for line in unserved(status).chain(clock_unsound(status)) {
         page += &format!("\n{line}\n");
     }
     for (path, problem) in refused(status) {
@@ -200,9 +201,23 @@ fn unserved(status: &DaemonStatus) -> impl Iterator<Item = String> {
     status.page.iter().map(said)
 }
 
+/// That this machine's clock cannot be trusted: one line, for however many agents.
+fn clock_unsound(status: &DaemonStatus) -> Option<String> {
+    status.agents.iter().any(|agent| agent.clock_unsound).then(|| {
+        "this machine's clock and the platform's differ: conditions on time decide nothing, and guests stay; the log's \
+         `clock_unsound` says what time it should be"
+            .to_owned()
+    })
+}
+
 fn agent_row(agent: &AgentStatus, now: Timestamp) -> Vec<String> {
     let mut state = agent.state.as_str().to_owned();
-    for (set, word) in [(agent.paused, ", paused"), (agent.without_rules, ", without rules")] {
+    let marks = [
+        (agent.paused, ", paused"),
+        (agent.without_rules, ", without rules"),
+        (agent.clock_unsound, ", clock unsound"),
+    ];
+    for (set, word) in marks {
         if set {
             state += word;
         }
@@ -257,6 +272,7 @@ mod tests {
                     pending: 3,
                     deferred: 2,
                     in_flight: 1,
+                    clock_unsound: true,
                     deciders_failing: vec!["screen".to_owned()],
                     last_listing: Some(at("2026-11-23T11:59:20Z")),
                     ..AgentStatus::starting(
@@ -294,15 +310,16 @@ mod tests {
             "not served at 127.0.0.1:8480: in use",
             "no word of the decider screen",
             "ana/helper is paused by ann, 1h ago (on leave \\u{1b}): `doorman resume`",
+            "clock and the platform's differ",
         ] {
             assert!(attention.contains(so), "{so}: {attention}");
         }
         insta::assert_snapshot!(anstream::adapter::strip_str(&page(&status, at("2026-11-23T12:00:00Z"))).to_string(), @r"
         doorman 0.1.0, ledger: ok
 
-         AGENT                                 HANDLE      STATE                SINCE  PENDING  DEFERRED  SENDING  LISTED
-         11111111-2222-4333-8444-555555555555  ana/helper  live, paused         2h     3        2         1        40s ago
-         66666666-2222-4333-8444-555555555555  -           away, without rules  3s     0        0         0        never
+         AGENT                                 HANDLE      STATE                        SINCE  PENDING  DEFERRED  SENDING  LISTED
+         11111111-2222-4333-8444-555555555555  ana/helper  live, paused, clock unsound  2h     3        2         1        40s ago
+         66666666-2222-4333-8444-555555555555  -           away, without rules          3s     0        0         0        never
 
         66666666-2222-4333-8444-555555555555 is away: dns \u{1b}[31m
 
@@ -312,6 +329,8 @@ mod tests {
          /etc/doorman/rules.toml  0123456789ab  enforce  3d     refused since, see below
 
         the page is not served at 127.0.0.1:8480: in use
+
+        this machine's clock and the platform's differ: conditions on time decide nothing, and guests stay; the log's `clock_unsound` says what time it should be
 
         what is in `/etc/doorman/rules.toml` now is not in force:
         error: no such key

@@ -202,6 +202,7 @@ mod tests {
             paused: false,
             pause: None,
             without_rules: false,
+            clock_unsound: false,
             since: Timestamp::UNIX_EPOCH,
             why: "because\u{1b}[2J".to_owned(),
             held_by: None,
@@ -219,13 +220,7 @@ mod tests {
 
     fn board(agents: impl IntoIterator<Item = AgentStatus>) -> Board {
         let of = |status| {
-            Arc::new(AgentBoard {
-                status,
-                oldest_deferred: None,
-                deciders_failing: Vec::new(),
-                clock_sound: true,
-                pending: Vec::new(),
-            })
+            Arc::new(AgentBoard { status, oldest_deferred: None, deciders_failing: Vec::new(), pending: Vec::new() })
         };
         Board { agents: agents.into_iter().map(of).collect(), ..Board::default() }
     }

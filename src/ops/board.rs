@@ -36,8 +36,6 @@ pub struct AgentBoard {
     pub oldest_deferred: Option<Timestamp>,
     /// Deciders that currently give it no verdict, and why.
     pub deciders_failing: Vec<(RuleName, AskFault)>,
-    /// Whether the clock can be trusted, compared with the platform's time.
-    pub clock_sound: bool,
     /// The pending requests, if somebody wants to see them and as far as there is room: those that wait for a person
     /// first, oldest first.
     pub pending: Vec<PendingRow>,
@@ -46,7 +44,7 @@ pub struct AgentBoard {
 impl AgentBoard {
     /// Of an agent that has no task here.
     pub fn without_task(status: AgentStatus) -> Self {
-        Self { status, oldest_deferred: None, deciders_failing: Vec::new(), clock_sound: true, pending: Vec::new() }
+        Self { status, oldest_deferred: None, deciders_failing: Vec::new(), pending: Vec::new() }
     }
 }
 

@@ -118,13 +118,7 @@ mod tests {
         let since = "2026-11-23T00:00:00Z".parse().unwrap();
         let status =
             AgentStatus { state, without_rules, ..AgentStatus::starting(AgentId::parse("a-1").unwrap(), since) };
-        Arc::new(AgentBoard {
-            status,
-            oldest_deferred: None,
-            deciders_failing: Vec::new(),
-            clock_sound: true,
-            pending: Vec::new(),
-        })
+        Arc::new(AgentBoard { status, oldest_deferred: None, deciders_failing: Vec::new(), pending: Vec::new() })
     }
 
     fn board(agents: &[(AgentState, bool)]) -> Board {

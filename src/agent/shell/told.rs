@@ -12,10 +12,10 @@ const TEXT_CHARS_MAX: usize = 500;
 
 /// What an agent hands out for the board, with these of its pending requests.
 pub(super) fn board(view: AgentView, pending: Vec<PendingRequest>) -> AgentBoard {
-    let (oldest_deferred, clock_sound) = (view.oldest_deferred, view.clock_sound);
+    let oldest_deferred = view.oldest_deferred;
     let deciders_failing = view.deciders_failing.clone();
     let pending = pending.into_iter().map(Into::into).collect();
-    AgentBoard { status: view.into(), oldest_deferred, deciders_failing, clock_sound, pending }
+    AgentBoard { status: view.into(), oldest_deferred, deciders_failing, pending }
 }
 
 impl From<AgentView> for AgentStatus {
@@ -27,6 +27,7 @@ impl From<AgentView> for AgentStatus {
             paused: view.paused.is_some(),
             pause: view.paused.map(|PauseRecord { by, at, note }| PauseStatus { by, at, note }),
             without_rules: view.without_rules,
+            clock_unsound: !view.clock_sound,
             since: view.since,
             why: view.why,
             held_by: None,

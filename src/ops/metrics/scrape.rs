@@ -110,7 +110,7 @@ impl Scrape {
         )?;
         page.one(table::AGENTS_PAUSED, sum(|agent| agent.status.paused.into()))?;
         page.one(table::AGENTS_WITHOUT_RULES, sum(|agent| agent.status.without_rules.into()))?;
-        page.one(table::AGENTS_CLOCK_UNSOUND, sum(|agent| (!agent.clock_sound).into()))?;
+        page.one(table::AGENTS_CLOCK_UNSOUND, sum(|agent| agent.status.clock_unsound.into()))?;
         page.one(table::PENDING, sum(|agent| agent.status.pending))?;
         page.one(table::DEFERRED, sum(|agent| agent.status.deferred))?;
         page.one(table::IN_FLIGHT, sum(|agent| agent.status.in_flight))?;

@@ -28,10 +28,9 @@ fn board(agents: usize) -> Board {
         let deciders_failing = vec![(RuleName::parse("screen").unwrap(), AskFault::Slow)];
         let oldest_deferred = Some("2026-11-23T00:00:00Z".parse().unwrap());
         Arc::new(AgentBoard {
-            status: status(&format!("a-{n}")),
+            status: AgentStatus { clock_unsound: n == 0, ..status(&format!("a-{n}")) },
             oldest_deferred,
             deciders_failing,
-            clock_sound: n != 0,
             pending: Vec::new(),
         })
     });

@@ -121,8 +121,11 @@ pub(in crate::page) struct AgentRow {
 impl AgentRow {
     pub(super) fn new(agent: &AgentBoard, now: Timestamp) -> Self {
         let status = &agent.status;
-        let marks =
-            [(status.paused, "paused"), (status.without_rules, "without rules"), (!agent.clock_sound, "clock unsound")];
+        let marks = [
+            (status.paused, "paused"),
+            (status.without_rules, "without rules"),
+            (status.clock_unsound, "clock unsound"),
+        ];
         let marks: Vec<_> = marks.into_iter().filter(|(so, _)| *so).map(|(_, mark)| mark).collect();
         Self {
             called: called(agent),

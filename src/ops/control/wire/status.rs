@@ -105,6 +105,9 @@ pub struct AgentStatus {
     pub pause: Option<PauseStatus>,
     /// Its policy was refused at start: everything stays pending.
     pub without_rules: bool,
+    /// This machine's clock cannot be trusted, compared with the platform's time: conditions on time are unknown.
+    #[serde(default)]
+    pub clock_unsound: bool,
     /// In this state since.
     pub since: Timestamp,
     /// Why.
@@ -165,6 +168,7 @@ impl AgentStatus {
             paused: false,
             pause: None,
             without_rules: false,
+            clock_unsound: false,
             since,
             why: String::new(),
             held_by: None,
