@@ -31,7 +31,7 @@ clock is unsound, if the ledger cannot be written, if the page cannot be served,
 or if messages to a target of `[[notify]]` do not arrive.
 
 Exit status: 0 shown; with --exit-code 0 all is well, 1 somebody should look, 2
-no daemon; otherwise 69 no daemon.")]
+no daemon answers; otherwise 69 none answers.")]
 pub struct Args {
     #[command(flatten)]
     agent: AgentArg,
@@ -56,15 +56,15 @@ pub struct Args {
 /// # Errors
 /// 69 where no daemon answers, 1 for an unknown agent.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
-    let remote = match args.remote.open(global) {
-        Err(error) if args.exit_code && error.code == remote::ABSENT => {
-            return Err(CliError::new(NO_DAEMON, if args.quiet { String::new() } else { error.message }));
-        }
-        opened => opened?,
+    // None runs, or none answers.
+    let absent = |error: CliError| match args.exit_code && error.code == remote::ABSENT {
+        true => CliError::new(NO_DAEMON, if args.quiet { String::new() } else { error.message }),
+        false => error,
     };
+    let remote = args.remote.open(global).map_err(absent)?;
     let wanted = remote.agent(args.agent.given())?;
     loop {
-        let mut status = remote.status()?;
+        let mut status = remote.status().map_err(absent)?;
         if let Some(wanted) = &wanted {
             status.agents.retain(|agent| agent.id == *wanted);
         }

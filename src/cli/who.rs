@@ -10,7 +10,7 @@ pub struct WhoArgs {
     /// Your name, if your account does not show it; the record says that it is claimed
     #[arg(long = "as", value_name = "NAME", value_parser = name)]
     name: Option<String>,
-    /// Why, for the record; `history` and `explain` show it
+    /// Why, for the record: `explain` shows it, and `history` or `status`
     #[arg(long, value_name = "TEXT", value_parser = note)]
     note: Option<String>,
 }

@@ -324,6 +324,19 @@ async fn status_tells_cron_by_its_exit_code() {
     let site = site().await;
     let (code, out, _) = site.cli(&["status", "--exit-code", "-q"]).await;
     assert_eq!((code, out.as_str()), (2, ""), "no daemon");
+    // Somebody has a socket there, and gives no answer.
+    let silent = tokio::net::UnixListener::bind(site.path("silent.sock")).unwrap();
+    let hangs_up = tokio::spawn(async move {
+        while let Ok((stream, _)) = silent.accept().await {
+            drop(stream);
+        }
+    });
+    let socket = site.path("silent.sock").display().to_string();
+    let (code, _, err) = site.cli(&["status", "--exit-code", "--socket", &socket]).await;
+    assert_eq!(code, 2, "{err}");
+    let (code, _, err) = site.cli(&["status", "--socket", &socket]).await;
+    assert_eq!(code, 69, "{err}");
+    hangs_up.abort();
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
     let (code, out, err) = site.cli(&["status", "--check"]).await;

@@ -18,6 +18,8 @@ use crate::ops::health::Health;
 const REPLY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Longer than the server waits for the daemon.
 const REPLY_MAX: Duration = Duration::from_secs(150);
+/// Longest wait for what the daemon knows without doing anything: an agent that does not answer for 20 s is started again.
+const KNOWN_MAX: Duration = Duration::from_secs(30);
 /// Longest wait for a reply about health, for which the daemon waits for nothing.
 const HEALTH_MAX: Duration = Duration::from_secs(5);
 
@@ -97,7 +99,7 @@ impl Client {
         Self { who, ..self }
     }
 
-    /// Asks, and waits for the answer, at most 150 s.
+    /// Asks, and waits for the answer, at most 150 s; 30 s for the status and what is pending.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -113,8 +115,13 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn give(&self, op: &ControlOp, wait: bool) -> Result<Submitted, ClientError> {
-        match tokio::time::timeout(REPLY_MAX, self.exchange(op, wait)).await {
+        let known = matches!(op, ControlOp::Status | ControlOp::Pending { .. });
+        match tokio::time::timeout(if known { KNOWN_MAX } else { REPLY_MAX }, self.exchange(op, wait)).await {
             Ok(result) => result,
+            Err(_) if known => Err(self.broken(format!(
+                "no answer within {} s: `doorman health` says whether the daemon is alive",
+                KNOWN_MAX.as_secs()
+            ))),
             Err(_) => Err(self.broken("no answer in time; it may still be done")),
         }
     }
