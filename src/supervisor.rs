@@ -24,7 +24,6 @@ use tracing::{error, info, warn};
 
 use crate::agent::shell::{AgentCommand, AgentContext};
 use crate::config::Settings;
-use crate::config::settings::AgentSettings;
 use crate::fleet::Fleet;
 use crate::ledger::LedgerHealth;
 use crate::model::AgentState;
@@ -112,8 +111,8 @@ pub(crate) struct SupervisorShared {
     notifier: Notifier,
     watchdog: Watchdog,
     members: Members,
-    /// Held while agents come and go.
-    changing: Mutex<()>,
+    /// Held by a reload.
+    reloading: Mutex<()>,
     /// Ends all agents.
     drain: CancellationToken,
     pace: runner::StartPace,
@@ -128,39 +127,31 @@ pub(crate) struct SupervisorShared {
 }
 
 impl SupervisorShared {
-    /// Reads every rules file and every key again. If something is wrong, the present one stays in force.
+    /// Reads the configuration, every rules file and every key again. If something is wrong, the present one stays in force. One reload
+    /// comes after the other, so that what was read last holds.
     async fn reload(&self, by: &str, shrunk: Shrunk) -> Reloaded {
+        let _one_at_a_time = self.reloading.lock().await;
         let begun = Instant::now();
         self.notifier.reloading();
         info!(event = events::RELOAD_STARTED, by, "reloading");
-        let mut reloaded = {
-            let (mut policies, now) = (self.policies.lock().await, self.around.clock.now().wall);
-            // If the ledger cannot be read, that is reported already.
-            let looked = policies.look_at_heads(&self.around.ledger, now).await;
-            let mut reloaded = policies.reload_all(shrunk.clone(), now).await;
-            if let Err(error) = looked {
-                reloaded.ok = false;
-                reloaded
-                    .problems
-                    .get_or_insert_default()
-                    .push_str(&format!("pushed rules were not looked at: {error}\n"));
-            }
-            reloaded
-        };
         let configured = self.settings_watch.clone();
         let read = tokio::task::spawn_blocking(move || configured.reload()).await;
-        match read.unwrap_or_else(|error| Err(format!("reading the configuration failed inside doorman: {error}\n"))) {
-            Ok(ConfigNow { needs_restart, agents }) => {
-                reloaded.needs_restart = needs_restart;
-                if let Some(agents) = agents {
-                    self.take_roster(agents, &shrunk, &mut reloaded).await;
-                }
-            }
-            Err(problem) => {
-                reloaded.ok = false;
-                let before = reloaded.problems.take().unwrap_or_default();
-                reloaded.problems = Some(format!("{before}{problem}"));
-            }
+        let read =
+            read.unwrap_or_else(|error| Err(format!("reading the configuration failed inside doorman: {error}\n")));
+        let (ConfigNow { needs_restart, agents }, problem) = match read {
+            Ok(now) => (now, None),
+            Err(problem) => (ConfigNow::default(), Some(problem)),
+        };
+        let mut reloaded = self.reload_rules(agents.as_deref(), shrunk).await;
+        reloaded.needs_restart = needs_restart;
+        if let Some(problem) = problem {
+            reloaded.ok = false;
+            reloaded.problems.get_or_insert_default().push_str(&problem);
+        }
+        if let Some(agents) = agents {
+            let RosterChange { added, removed, changed } = self.take_agents(agents).await;
+            (reloaded.agents_added, reloaded.agents_removed, reloaded.agents_changed) = (added, removed, changed);
+            reloaded.policies = self.policies.lock().await.status();
         }
         // Before the agents dial with it.
         self.around.net.renew_tls();
@@ -186,18 +177,6 @@ impl SupervisorShared {
         self.notifier.ready();
         self.publish(DaemonPhase::Running);
         reloaded
-    }
-
-    /// Has exactly these agents run, and says in the reply which came and went.
-    async fn take_roster(&self, agents: Vec<AgentSettings>, shrunk: &Shrunk, reloaded: &mut Reloaded) {
-        let RosterChange { added, removed, changed, problems } = self.take_agents(agents, shrunk).await;
-        let policies = self.policies.lock().await.status();
-        reloaded.ok &= problems.is_none() || policies.iter().all(|file| file.problem.is_none());
-        if let Some(problems) = problems {
-            reloaded.problems.get_or_insert_default().push_str(&problems);
-        }
-        (reloaded.agents_added, reloaded.agents_removed, reloaded.agents_changed) = (added, removed, changed);
-        reloaded.policies = policies;
     }
 
     /// A seed that no other agent has.
@@ -285,7 +264,7 @@ pub async fn run(
         notifier,
         watchdog,
         members: Members::default(),
-        changing: Mutex::default(),
+        reloading: Mutex::default(),
         drain: CancellationToken::new(),
         pace: runner::StartPace::default(),
         seed: AtomicU64::new(seed),

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{CliError, Global, output, table};
 use crate::ledger::members::{Member, MemberState, WishOutcome, host};
-use crate::ledger::{self, FleetList, LedgerAddress, LedgerReader};
+use crate::ledger::{self, AgentWish, FleetList, LedgerAddress, LedgerReader};
 use crate::ops::control::peer;
 
 /// Between two looks whether an agent has moved.
@@ -121,7 +121,7 @@ fn status(address: &ledger::Address, json: bool) -> Result<u8, CliError> {
                 "ttl_ms": u64::try_from(member.ttl.as_millis()).unwrap_or(u64::MAX), "joined_at": member.joined_at,
             })
         };
-        let wish = |(agent, to): &(String, String)| json!({ "agent": agent, "to": to });
+        let wish = |wish: &AgentWish| json!({ "agent": wish.agent, "to": wish.to, "by": wish.by });
         let value = json!({
             "members": list.members.iter().map(object).collect::<Vec<_>>(), "free": list.free,
             "moved": list.wishes.iter().map(wish).collect::<Vec<_>>(),
@@ -164,9 +164,9 @@ fn page(list: &FleetList) -> String {
         page += &format!("\nnobody has {} of them now: {}{more}\n", free.len(), named.join(", "));
     }
     if !wishes.is_empty() {
-        let one = |(agent, to): &(String, String)| vec![output::shown(agent), output::shown(to)];
+        let one = |wish: &AgentWish| [&wish.agent, &wish.to, &wish.by].map(|text| output::shown(text)).to_vec();
         let (more, rows) = (wishes.len().saturating_sub(WISHES_SHOWN), wishes.iter().take(WISHES_SHOWN).map(one));
-        page += &format!("\n{}", table::table(&["MOVED BY A PERSON", "TO"], rows.collect()));
+        page += &format!("\n{}", table::table(&["MOVED BY A PERSON", "TO", "BY"], rows.collect()));
         if more > 0 {
             page += &format!("and {more} more: --json\n");
         }
@@ -274,7 +274,7 @@ mod tests {
         let list = FleetList {
             members: members.into(),
             free: vec!["agent-1".to_owned()],
-            wishes: vec![("agent-2".to_owned(), "b".to_owned())],
+            wishes: vec![AgentWish { agent: "agent-2".to_owned(), to: "b".to_owned(), by: "person:ann".to_owned() }],
         };
         insta::assert_snapshot!(anstream::adapter::strip_str(&page(&list)).to_string(), @r"
          MEMBER   VERSION  STATE     AGENTS  REACHED  BEAT
@@ -284,8 +284,8 @@ mod tests {
 
         nobody has 1 of them now: agent-1
 
-         MOVED BY A PERSON  TO
-         agent-2            b
+         MOVED BY A PERSON  TO  BY
+         agent-2            b   person:ann
         ");
         assert_eq!(page(&FleetList::default()), "no doorman runs on this database\n");
     }

@@ -35,7 +35,7 @@ pub use address::Address;
 pub use address::ConnectionPurpose;
 pub use commands::Commands;
 pub(super) use members::take_all;
-pub use members::{FleetList, Members, drain, holder, list, wish};
+pub use members::{AgentWish, FleetList, Members, drain, holder, list, wish};
 pub use preflight::{Server, look};
 pub use pushing::{Older, PushOutcome, Pushing};
 pub use reading::Reading;

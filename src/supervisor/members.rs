@@ -1,6 +1,6 @@
 //! The agents of this process. They come and go with a reload of the configuration, each with a task of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -130,8 +130,8 @@ impl Members {
             ending.spawn(async move { member.leave(drain).await });
         }
         while ending.join_next().await.is_some() {}
-        let stays = |member: &&Arc<SupervisedAgent>| !leaving.iter().any(|gone| Arc::ptr_eq(gone, member));
-        self.replace(self.all().iter().filter(stays).cloned().collect());
+        let gone: HashSet<&AgentId> = leaving.iter().map(|member| &member.id).collect();
+        self.replace(self.all().iter().filter(|member| !gone.contains(&member.id)).cloned().collect());
     }
 
     /// Goes on counting for an agent that is gone.

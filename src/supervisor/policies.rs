@@ -180,15 +180,26 @@ impl Policies {
 
     /// Loads every file again.
     pub async fn reload_all(&mut self, shrunk: Shrunk, now: Timestamp) -> Reloaded {
+        self.reload_those(shrunk, now, |_| true).await
+    }
+
+    /// Loads these files again.
+    pub(super) async fn reload_those(
+        &mut self,
+        shrunk: Shrunk,
+        now: Timestamp,
+        which: impl Fn(&Path) -> bool,
+    ) -> Reloaded {
         let mut problems = String::new();
         let mut ok = true;
-        for (_, file) in self.pushed() {
+        let (pushed, files): (Vec<_>, Vec<_>) =
+            self.files.iter().filter(|(path, _)| which(path)).partition(|(path, _)| pushed_name(path).is_some());
+        for (_, file) in pushed {
             ok &= file.problem.is_none();
             problems.extend(file.problem.as_deref());
         }
-        let files = self.files.iter().filter(|(path, _)| pushed_name(path).is_none());
         let running: Vec<(PathBuf, Option<Arc<Policy>>)> =
-            files.map(|(path, file)| (path.clone(), file.before())).collect();
+            files.into_iter().map(|(path, file)| (path.clone(), file.before())).collect();
         let known: BTreeSet<PathBuf> =
             self.files.values().flat_map(|file| file.loaded.iter().map(|stamp| stamp.path.clone())).collect();
         match tokio::task::spawn_blocking(move || settled(running, &load::as_named(shrunk, known))).await {

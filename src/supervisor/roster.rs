@@ -1,24 +1,31 @@
 //! Which agents run here, as the configuration says now: new ones start, those that it names no more end, and a changed one does both.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use tokio::time::timeout;
 use tracing::{debug, info};
 
 use super::members::{SupervisedAgent, hide_keys};
 use super::{Policies, Start, SupervisorShared, runner};
-use crate::config::settings::AgentSettings;
+use crate::agent::Counters;
+use crate::config::settings::{AgentSettings, pushed_name};
 use crate::fleet::Fleet;
 use crate::ledger::{LedgerAddress, LedgerReader};
 use crate::model::AgentId;
 use crate::ops::board;
+use crate::ops::control::wire::Reloaded;
 use crate::ops::log::{agent_span, events};
 use crate::policy::{self, Policy, Shrunk};
 
 /// What agents have beyond `timing.drain` until their tasks are cut off.
 pub(super) const BEYOND_DRAIN: Duration = Duration::from_secs(2);
+
+/// How long a lease that is given up is waited for. Where the database is away, it is given once the database is back.
+const GIVE_MAX: Duration = Duration::from_secs(5);
 
 /// What a reload did to the agents.
 #[derive(Debug, Default)]
@@ -27,53 +34,61 @@ pub(super) struct RosterChange {
     pub(super) removed: Vec<AgentId>,
     /// Those that began again, since what the configuration says of them is another thing now.
     pub(super) changed: Vec<AgentId>,
-    /// Why the rules of some cannot be used.
-    pub(super) problems: Option<String>,
 }
 
 impl SupervisorShared {
-    /// Has exactly these agents run, each as it is described. Returns once those that leave have ended: within `timing.drain`, and two
-    /// seconds. Whoever still runs is not disturbed.
-    pub(super) async fn take_agents(&self, wanted: Vec<AgentSettings>, shrunk: &Shrunk) -> RosterChange {
-        let _one_at_a_time = self.changing.lock().await;
+    /// Has exactly these agents run, each as it is described, by rules that are loaded already. Returns once those that leave have ended:
+    /// within `timing.drain`, and some seconds. Whoever still runs is not disturbed.
+    pub(super) async fn take_agents(&self, wanted: Vec<AgentSettings>) -> RosterChange {
         let before = self.members.all();
         if before.iter().map(|member| &member.settings).eq(wanted.iter()) {
             return RosterChange::default();
         }
-        let now_of = |member: &SupervisedAgent| wanted.iter().find(|agent| agent.id == member.id);
-        let leaves = |member: &&Arc<SupervisedAgent>| now_of(member) != Some(&member.settings);
-        let leaving: Vec<Arc<SupervisedAgent>> = before.iter().filter(leaves).cloned().collect();
-        let (removed, changed): (Vec<AgentId>, Vec<AgentId>) = {
-            let (gone, other): (Vec<_>, Vec<_>) = leaving.iter().partition(|member| now_of(member).is_none());
-            let ids = |list: Vec<&Arc<SupervisedAgent>>| list.into_iter().map(|member| member.id.clone()).collect();
-            (ids(gone), ids(other))
-        };
-        let known: BTreeSet<&AgentId> = before.iter().map(|member| &member.id).collect();
-        let added: Vec<AgentId> =
-            wanted.iter().map(|agent| agent.id.clone()).filter(|agent| !known.contains(agent)).collect();
-        // Rules and keys first: whoever begins again is away for as short a time as can be.
-        let problems = self.take_rules_of(&wanted, shrunk).await;
-        self.hide_new_keys(&before, &wanted).await;
+        let named: HashMap<&AgentId, &AgentSettings> = wanted.iter().map(|agent| (&agent.id, agent)).collect();
+        let (mut change, mut leaving, mut known) = (RosterChange::default(), Vec::new(), HashSet::new());
+        for member in before.iter() {
+            known.insert(&member.id);
+            match named.get(&member.id) {
+                Some(agent) if **agent == member.settings => continue,
+                Some(_) => change.changed.push(member.id.clone()),
+                None => change.removed.push(member.id.clone()),
+            }
+            leaving.push(member.clone());
+        }
+        change.added = wanted.iter().filter(|agent| !known.contains(&agent.id)).map(|agent| agent.id.clone()).collect();
+        // Keys first: whoever begins again is away for as short a time as can be.
+        let begins: HashSet<&AgentId> = change.added.iter().chain(&change.changed).collect();
+        let begins = wanted.iter().filter(|agent| begins.contains(&agent.id)).cloned().collect();
+        self.hide_keys_of(begins).await;
         self.members.remove(&leaving, self.settings.timing.drain + BEYOND_DRAIN).await;
         let names = Fleet::names(wanted.iter().map(|agent| &agent.id), !self.settings.notify.is_empty());
         self.fleet.set_names(&names);
-        for member in leaving.iter().filter(|member| removed.contains(&member.id)) {
-            self.members.keep_counts(member);
-            // Another doorman may still have it in its configuration.
-            if let Err(error) = self.around.ledger.give(member.id.as_str()).await {
-                debug!(%error, agent = %member.id, "the lease stays here until this doorman ends");
-            }
-        }
+        let gone: HashSet<&AgentId> = change.removed.iter().collect();
+        leaving.iter().filter(|member| gone.contains(&member.id)).for_each(|member| self.members.keep_counts(member));
         self.start_agents(wanted, &leaving).await;
         self.policies.lock().await.forget_all_but(&self.members.rules());
-        self.say(&added, events::AGENT_ADDED, "the configuration names it: it starts");
+        self.give_leases_of(&change.removed).await;
+        self.say(&change.added, events::AGENT_ADDED, "the configuration names it: it starts");
         self.say(
-            &removed,
+            &change.removed,
             events::AGENT_REMOVED,
             "the configuration does not name it any more: its connection is closed",
         );
-        self.say(&changed, events::AGENT_CHANGED, "the configuration says something else of it: it began again");
-        RosterChange { added, removed, changed, problems }
+        self.say(&change.changed, events::AGENT_CHANGED, "the configuration says something else of it: it began again");
+        change
+    }
+
+    /// Another doorman may still name these agents.
+    async fn give_leases_of(&self, agents: &[AgentId]) {
+        let given = join_all(agents.iter().map(|agent| self.around.ledger.give(agent.as_str())));
+        match timeout(GIVE_MAX, given).await {
+            Ok(given) => {
+                for error in given.into_iter().filter_map(Result::err) {
+                    debug!(%error, "a lease stays here until this doorman ends");
+                }
+            }
+            Err(_) => debug!("the database is away: leases are given once it is back"),
+        }
     }
 
     fn say(&self, agents: &[AgentId], event: &'static str, sentence: &'static str) {
@@ -82,45 +97,64 @@ impl SupervisorShared {
         }
     }
 
-    /// Loads what is not in use yet. Returns what is wrong with it.
-    async fn take_rules_of(&self, wanted: &[AgentSettings], shrunk: &Shrunk) -> Option<String> {
-        let now = self.around.clock.now().wall;
-        let start = Start { shadow: self.shadow, accept_shrunk: *shrunk == Shrunk::Accept, now };
-        let mut policies = self.policies.lock().await;
-        let problems = policies.add(wanted, start, LedgerAddress::from(&self.settings.ledger)).await;
-        match policies.look_at_heads(&self.around.ledger, now).await {
-            Ok(()) => problems,
-            Err(error) => Some(format!("{}pushed rules were not looked at: {error}\n", problems.unwrap_or_default())),
+    /// Loads every rules file again: those of the agents that are wanted, which may be new; all, if that is unknown.
+    pub(super) async fn reload_rules(&self, wanted: Option<&[AgentSettings]>, shrunk: Shrunk) -> Reloaded {
+        let (mut policies, now) = (self.policies.lock().await, self.around.clock.now().wall);
+        let start = Start { shadow: self.shadow, accept_shrunk: shrunk == Shrunk::Accept, now };
+        let used: Option<HashSet<&Path>> = wanted.map(|all| all.iter().map(|agent| agent.rules.as_path()).collect());
+        let ledger = LedgerAddress::from(&self.settings.ledger);
+        let added = policies.add(wanted.unwrap_or_default(), start, ledger).await;
+        // If the ledger cannot be read, that is reported already.
+        let looked = policies.look_at_heads(&self.around.ledger, now).await;
+        let again = |path: &Path| {
+            let fresh = added.as_ref().is_ok_and(|added| added.fresh.contains(path));
+            !fresh && used.as_ref().is_none_or(|used| used.contains(path))
+        };
+        let mut reloaded = policies.reload_those(shrunk, now, again).await;
+        let mut more = |ok: bool, said: &str| {
+            reloaded.ok &= ok;
+            reloaded.problems.get_or_insert_default().push_str(said);
+        };
+        match &added {
+            Ok(added) if added.said.is_empty() => {}
+            Ok(added) => more(added.ok, &added.said),
+            Err(error) => more(false, error),
         }
+        if let Err(error) = looked {
+            more(false, &format!("pushed rules were not looked at: {error}\n"));
+        }
+        reloaded
     }
 
-    async fn hide_new_keys(&self, before: &[Arc<SupervisedAgent>], wanted: &[AgentSettings]) {
-        let new = |agent: &&AgentSettings| !before.iter().any(|member| member.settings == **agent);
-        let new: Vec<AgentSettings> = wanted.iter().filter(new).cloned().collect();
+    async fn hide_keys_of(&self, agents: Vec<AgentSettings>) {
         let redact = self.around.rest.redact().clone();
         // A panic is in the log; each agent hides its key when it reads it.
-        let _ = tokio::task::spawn_blocking(move || hide_keys(&new, &redact)).await;
+        let _ = tokio::task::spawn_blocking(move || hide_keys(&agents, &redact)).await;
     }
 
     /// Starts those of these agents that have no task here. `before`: those that ended just now, whose counters go on.
     pub(super) async fn start_agents(&self, wanted: Vec<AgentSettings>, before: &[Arc<SupervisedAgent>]) {
         let rows = if self.page.is_some() { board::rows_of_each(wanted.len()) } else { 0 };
+        let all = self.members.all();
+        let here: HashMap<&AgentId, &Arc<SupervisedAgent>> = all.iter().map(|member| (&member.id, member)).collect();
+        let before: HashMap<&AgentId, &Counters> = before.iter().map(|member| (&member.id, &member.counters)).collect();
         let mut list = Vec::with_capacity(wanted.len());
         let mut starting = Vec::new();
+        let policies = self.policies.lock().await;
         for settings in wanted {
-            if let Some(member) = self.members.of(&settings.id) {
-                list.push(member);
+            if let Some(member) = here.get(&settings.id) {
+                list.push(Arc::clone(member));
                 continue;
             }
-            let Some(policy) = self.policies.lock().await.subscribe(&settings.rules) else { continue };
-            let counters = before.iter().find(|member| member.id == settings.id);
-            let counters = counters.map_or_else(Default::default, |member| member.counters.clone());
+            let Some(policy) = policies.subscribe(&settings.rules) else { continue };
+            let counters = before.get(&settings.id).map_or_else(Counters::default, |counters| (*counters).clone());
             let stand = self.fleet.stand_of(settings.id.as_str());
             let drain = self.drain.child_token();
             let member = Arc::new(SupervisedAgent::new(settings, counters, self.board.slot(rows), stand, drain));
             list.push(member.clone());
             starting.push((member, policy));
         }
+        drop(policies);
         self.members.replace(list);
         for (member, policy) in starting {
             let runner = runner::Runner {
@@ -144,27 +178,42 @@ impl SupervisorShared {
     }
 }
 
+/// Files that were not in use before.
+struct AddedRules {
+    /// Those that were read just now: pushed rules are looked at apart.
+    fresh: BTreeSet<PathBuf>,
+    /// Whether all of these can be used.
+    ok: bool,
+    /// Errors and warnings, rendered.
+    said: String,
+}
+
 impl Policies {
     /// Loads the files of these agents that are not in use yet, and compares their lists with the policy that was last in force for
-    /// them, according to the ledger. Returns what is wrong with them.
-    async fn add(&mut self, agents: &[AgentSettings], start: Start, ledger: LedgerAddress) -> Option<String> {
+    /// them, according to the ledger.
+    async fn add(
+        &mut self,
+        agents: &[AgentSettings],
+        start: Start,
+        ledger: LedgerAddress,
+    ) -> Result<AddedRules, String> {
         let new: BTreeSet<PathBuf> =
             agents.iter().map(|agent| agent.rules.clone()).filter(|path| !self.has(path)).collect();
+        let mut fresh = new.clone();
+        fresh.retain(|path| pushed_name(path).is_none());
         if new.is_empty() {
-            return None;
+            return Ok(AddedRules { fresh, ok: true, said: String::new() });
         }
         let agents = agents.to_vec();
         let load = move || {
             let reader = LedgerReader::open(&ledger).ok();
             Policies::load(new, start, &|path, policy| last_in_force(reader.as_ref()?, &agents, path, policy))
         };
-        match tokio::task::spawn_blocking(load).await {
-            Ok((more, said)) => {
-                self.take_over(more);
-                (!said.is_empty()).then_some(said)
-            }
-            Err(error) => Some(format!("loading the rules failed inside doorman: {error}\n")),
-        }
+        let loaded = tokio::task::spawn_blocking(load).await;
+        let (more, said) = loaded.map_err(|error| format!("loading the rules failed inside doorman: {error}\n"))?;
+        let ok = more.status().iter().all(|file| file.problem.is_none());
+        self.take_over(more);
+        Ok(AddedRules { fresh, ok, said })
     }
 }
 

@@ -129,7 +129,7 @@ pub async fn moved_by_a_person(database: &Database) {
     let is_at = async |name: &str| doormen.holders(database).await.get(name).is_some_and(|held| held.contains(&moved));
     assert!(is_at("b").await);
     let (_, out, _) = doormen.cli("b", &["fleet", "status", "--json"]).await;
-    assert!(out.contains(&format!("\"moved\":[{{\"agent\":\"{moved}\",\"to\":\"b\"}}]")), "{out}");
+    assert!(out.contains(&format!("\"moved\":[{{\"agent\":\"{moved}\",\"by\":\"person:")), "{out}");
     // Nobody there, and one that does not name it.
     for (name, why) in [("c", "no doorman `c` takes agents"), ("b", "does not name agent")] {
         if name == "b" {

@@ -328,8 +328,19 @@ pub struct FleetList {
     pub members: Vec<Member>,
     /// The leases that nobody alive holds.
     pub free: Vec<String>,
-    /// By lease: the doorman that a person wants to have it.
-    pub wishes: Vec<(String, String)>,
+    /// Where people want agents.
+    pub wishes: Vec<AgentWish>,
+}
+
+/// An agent that a person wants with one doorman.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentWish {
+    /// The agent's lease.
+    pub agent: String,
+    /// The doorman's name.
+    pub to: String,
+    /// `person:NAME`.
+    pub by: String,
 }
 
 /// See [`FleetList`].
@@ -359,8 +370,10 @@ pub fn list(address: &Address) -> Result<FleetList, LedgerError> {
         let mut wishes = Vec::new();
         if found >= 16 {
             wishes = connection
-                .prepare_cached("SELECT name, wanted FROM lease WHERE wanted IS NOT NULL ORDER BY name")?
-                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .prepare_cached(
+                    "SELECT name, wanted, coalesce(wanted_by, '') FROM lease WHERE wanted IS NOT NULL ORDER BY name",
+                )?
+                .query_map([], |row| Ok(AgentWish { agent: row.get(0)?, to: row.get(1)?, by: row.get(2)? }))?
                 .collect::<sql::Result<Vec<_>>>()?;
         }
         Ok(FleetList { members, free, wishes })

@@ -120,6 +120,11 @@ async fn an_agent_that_is_removed_is_answered_for_no_more_and_its_record_is_ther
     for (name, count) in before["counters"].as_object().unwrap() {
         assert!(now["counters"][name].as_u64() >= count.as_u64(), "{name} fell: {before}\n{now}");
     }
+    // Its rules may go with it: what nobody uses is not loaded.
+    two.both("strict.toml");
+    assert_eq!(two.reload().await.0, Some(1), "there is no such file");
+    two.configure(&two.alone);
+    assert_eq!(two.reload().await.0, Some(0), "and nobody needs it any more");
     // A person's word for it is refused, not lost.
     let output = two.site.command(&["approve", "@strangers/cid"]).output().await.unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
