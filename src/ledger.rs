@@ -150,9 +150,9 @@ pub enum HistoryReach {
 #[derive(Debug, Clone)]
 pub enum Ledger {
     /// In a file.
-    Sqlite(sqlite::Ledger),
+    Sqlite(sqlite::SqliteLedger),
     /// In a database of a server.
-    Postgres(postgres::Ledger),
+    Postgres(postgres::PostgresLedger),
 }
 
 impl Ledger {
@@ -164,8 +164,8 @@ impl Ledger {
     /// that was there has been changed then.
     pub fn open(at: impl Into<LedgerAddress>, options: LedgerOptions) -> Result<Self, LedgerError> {
         match at.into() {
-            LedgerAddress::File(path) => sqlite::Ledger::open(&path, options).map(Ledger::Sqlite),
-            LedgerAddress::Database(address) => postgres::Ledger::open(&address, options).map(Ledger::Postgres),
+            LedgerAddress::File(path) => sqlite::SqliteLedger::open(&path, options).map(Ledger::Sqlite),
+            LedgerAddress::Database(address) => postgres::PostgresLedger::open(&address, options).map(Ledger::Postgres),
         }
     }
 

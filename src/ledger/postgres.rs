@@ -43,7 +43,7 @@ use session::DatabaseFailure;
 
 /// A handle to the writers. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Ledger {
+pub struct PostgresLedger {
     inner: Arc<Inner>,
 }
 
@@ -68,7 +68,7 @@ struct Inner {
     outdated: Arc<Notify>,
 }
 
-impl Ledger {
+impl PostgresLedger {
     /// Connects, brings the schema up to date and starts the writers. Blocks, for some seconds where the database is slow.
     pub fn open(address: &Address, options: LedgerOptions) -> Result<Self, LedgerError> {
         let address = Arc::new(address.clone());

@@ -28,7 +28,7 @@ pub use reading::Reading;
 
 /// A handle to the writer of a file. Cheap to clone; the file is closed with the last one, or by [`Ledger::close`].
 #[derive(Debug, Clone)]
-pub struct Ledger {
+pub struct SqliteLedger {
     inner: Arc<Inner>,
 }
 
@@ -41,7 +41,7 @@ struct Inner {
     health: watch::Receiver<LedgerHealth>,
 }
 
-impl Ledger {
+impl SqliteLedger {
     /// See [`super::Ledger::open`].
     pub fn open(path: &Path, options: LedgerOptions) -> Result<Self, LedgerError> {
         let (named, path) = (path, &*file::real(path)?);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::Ledger;
+use super::PostgresLedger;
 use crate::ledger::commands::{CommandAdded, CommandProgress, KEPT, NewCommand, OPEN_MAX, OpenCommand};
 use crate::ledger::sql::{self, Connection, Optional as _, params};
 use crate::ledger::{LedgerError, columns};
@@ -14,14 +14,14 @@ const NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigin
 
 /// See the module. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Commands(Ledger);
+pub struct Commands(PostgresLedger);
 
 fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl Commands {
-    pub(super) fn new(ledger: Ledger) -> Self {
+    pub(super) fn new(ledger: PostgresLedger) -> Self {
         Self(ledger)
     }
 
