@@ -35,7 +35,7 @@ struct Watched {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Core {
+pub struct FleetCore {
     ttl: Duration,
     let_go_after: Duration,
     trusted_until: Mono,
@@ -46,7 +46,7 @@ pub struct Core {
     steady_since: Mono,
 }
 
-impl Core {
+impl FleetCore {
     /// A member that nobody believes in yet.
     pub fn new(ttl: Duration, let_go_after: Duration) -> Self {
         Self {
@@ -188,8 +188,8 @@ pub(super) mod tests {
         }
     }
 
-    fn core() -> Core {
-        Core::new(TTL, Duration::from_secs(30))
+    fn core() -> FleetCore {
+        FleetCore::new(TTL, Duration::from_secs(30))
     }
 
     #[test]
@@ -210,7 +210,7 @@ pub(super) mod tests {
     }
 
     /// Looks every two seconds, from one moment to another; who was found dead at the last.
-    fn look(core: &mut Core, from: u64, to: u64, members: impl Fn(u64) -> Vec<Member>) -> Vec<(String, i64)> {
+    fn look(core: &mut FleetCore, from: u64, to: u64, members: impl Fn(u64) -> Vec<Member>) -> Vec<(String, i64)> {
         let mut dead = Vec::new();
         for ms in (from..=to).step_by(2_000) {
             dead = core.looked(&members(ms), "me", at(ms));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use super::core::{Core, TrustPhase};
+use super::core::{FleetCore, TrustPhase};
 use super::stands::{Looked, Stands};
 use super::{FleetShared, InstanceLock, Stand, Ways};
 use crate::clock::{Clock, Mono};
@@ -37,7 +37,7 @@ pub enum KeeperOrder {
 pub struct Keeper {
     members: Members,
     place: InstanceLock,
-    core: Core,
+    core: FleetCore,
     clock: Clock,
     shared: Arc<FleetShared>,
     counts: Arc<LeaseCounts>,
@@ -81,7 +81,7 @@ impl Keeper {
         Self {
             members,
             place,
-            core: Core::new(ways.ttl, ways.let_go_after),
+            core: FleetCore::new(ways.ttl, ways.let_go_after),
             clock,
             shared,
             counts,

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Stand;
-use super::core::Core;
+use super::core::FleetCore;
 use super::share::{FleetView, Plan};
 use crate::clock::Mono;
 use crate::ledger::MESSAGES;
@@ -47,7 +47,7 @@ impl Stands {
     pub fn look<'n>(
         &mut self,
         looked: &Looked<'_>,
-        core: &Core,
+        core: &FleetCore,
         names: impl Iterator<Item = &'n str> + Clone,
     ) -> Vec<(&'n str, Stand)> {
         let Looked { members, leases, rosters, me, now } = *looked;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use doorman::clock::Mono;
 use doorman::fleet::Stand;
-use doorman::fleet::core::{Core, TrustPhase};
+use doorman::fleet::core::{FleetCore, TrustPhase};
 use doorman::fleet::stands::{Looked, Stands};
 use doorman::ledger::members::{BeatOutcome, LeaseHolder, Member, MemberState};
 use jiff::SignedDuration;
@@ -56,7 +56,7 @@ pub struct Doorman {
     faster: i64,
     /// As whom it takes leases.
     pub me: String,
-    pub core: Core,
+    pub core: FleetCore,
     stands: Stands,
     busy: bool,
     lost: bool,
@@ -96,7 +96,7 @@ impl Doorman {
             origin_us: rng.u64(1_000_000..1_000_000_000_000),
             faster: rng.i64(-500..500),
             me: String::new(),
-            core: Core::new(TTL, LET_GO_AFTER),
+            core: FleetCore::new(TTL, LET_GO_AFTER),
             stands: Stands::default(),
             busy: false,
             lost: false,
@@ -155,7 +155,7 @@ impl Evening {
         let process = &mut self.doormen[doorman];
         let before = Some(std::mem::take(&mut process.me)).filter(|before| !before.is_empty());
         (process.down, process.leaving, process.busy, process.lost) = (false, false, false, false);
-        process.core = Core::new(TTL, LET_GO_AFTER);
+        process.core = FleetCore::new(TTL, LET_GO_AFTER);
         process.stands = Stands::default();
         (process.beat_at, process.look_at, process.phase) = (now, now, TrustPhase::LetGo);
         (process.moves, process.trusted, process.version) = (None, false, head);
