@@ -6,4 +6,4 @@ pub(crate) mod backoff;
 pub mod frame;
 pub mod session;
 
-pub use session::{Input, Note, NoteLevel, NoteName, Output, PhoenixSession, SessionConfig};
+pub use session::{Note, NoteLevel, NoteName, PhoenixSession, SessionConfig, SessionInput, SessionOutput};

@@ -245,7 +245,7 @@ impl Core {
 
     fn start(&mut self, now: Now) {
         self.record_policy(now);
-        self.session_input(crate::phoenix::Input::Start, now);
+        self.session_input(crate::phoenix::SessionInput::Start, now);
     }
 
     /// Does everything that follows without further input, in a fixed order: answers come after all checks.
@@ -267,7 +267,7 @@ impl Core {
 
     fn stop(&mut self, now: Now) {
         self.stopping = true;
-        self.session_input(crate::phoenix::Input::Stop, now);
+        self.session_input(crate::phoenix::SessionInput::Stop, now);
         for tokens in std::mem::take(&mut self.waiting).into_values() {
             for token in tokens {
                 self.act(Action::Reply {

@@ -57,7 +57,7 @@ pub struct SessionConfig {
 
 /// An input: what happened. The driver numbers its sockets and must not pass on frames of an older socket.
 #[derive(Debug)]
-pub enum Input<'a> {
+pub enum SessionInput<'a> {
     /// The agent's task begins.
     Start,
     /// The upgrade succeeded.
@@ -92,7 +92,7 @@ pub enum Input<'a> {
 
 /// The outputs, to be carried out in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
+pub enum SessionOutput {
     /// Open a socket.
     Connect(ConnectPlan),
     /// Send a text frame.
@@ -122,7 +122,7 @@ pub enum Output {
 pub struct PhoenixSession {
     config: SessionConfig,
     rng: Rng,
-    outputs: VecDeque<Output>,
+    outputs: VecDeque<SessionOutput>,
     state: AgentState,
     why: String,
     phase: SocketPhase,
@@ -191,38 +191,38 @@ impl PhoenixSession {
     }
 
     /// Takes an input, and then does everything that is due: a busy stream starves no timer.
-    pub fn handle(&mut self, input: Input<'_>, now: Now) {
+    pub fn handle(&mut self, input: SessionInput<'_>, now: Now) {
         self.seen = self.seen.max(now.mono);
         let now = self.seen;
         match (&self.phase, input) {
             (SocketPhase::Stopped, _) => return,
-            (_, Input::Stop) => return self.stop(),
-            (SocketPhase::Idle, Input::Start) => self.start(now),
-            (SocketPhase::Idle, _) | (_, Input::Start | Input::Tick) => {}
-            (_, Input::Opened) => self.opened(now),
-            (_, Input::NotOpened(refusal)) => self.not_opened(refusal, now),
-            (_, Input::Text(text)) => self.text(text, now),
-            (_, Input::Binary(length)) => {
+            (_, SessionInput::Stop) => return self.stop(),
+            (SocketPhase::Idle, SessionInput::Start) => self.start(now),
+            (SocketPhase::Idle, _) | (_, SessionInput::Start | SessionInput::Tick) => {}
+            (_, SessionInput::Opened) => self.opened(now),
+            (_, SessionInput::NotOpened(refusal)) => self.not_opened(refusal, now),
+            (_, SessionInput::Text(text)) => self.text(text, now),
+            (_, SessionInput::Binary(length)) => {
                 self.note(
                     NoteLevel::Debug,
                     NoteName::FrameBinary,
                     format!("a binary frame of {length} bytes was ignored"),
                 );
             }
-            (_, Input::Closed(ended)) => self.closed(&ended, now),
-            (_, Input::Listed) => self.listed(now),
-            (_, Input::KeyAccepted(whose)) => self.key_accepted(whose, now),
-            (_, Input::KeyRefused(why)) => self.key_refused(why, now),
-            (_, Input::IdentityUnknown) => self.identity_unknown(),
-            (_, Input::Blocked(why)) => self.blocked(why, now),
-            (_, Input::KeyChanged) => self.key.changed(),
-            (_, Input::KeyRenewed) => self.key_renewed(now),
+            (_, SessionInput::Closed(ended)) => self.closed(&ended, now),
+            (_, SessionInput::Listed) => self.listed(now),
+            (_, SessionInput::KeyAccepted(whose)) => self.key_accepted(whose, now),
+            (_, SessionInput::KeyRefused(why)) => self.key_refused(why, now),
+            (_, SessionInput::IdentityUnknown) => self.identity_unknown(),
+            (_, SessionInput::Blocked(why)) => self.blocked(why, now),
+            (_, SessionInput::KeyChanged) => self.key.changed(),
+            (_, SessionInput::KeyRenewed) => self.key_renewed(now),
         }
         self.fire_timers(now);
     }
 
     /// The next output; call until `None` after each `handle`.
-    pub fn poll(&mut self) -> Option<Output> {
+    pub fn poll(&mut self) -> Option<SessionOutput> {
         self.outputs.pop_front()
     }
 
@@ -255,9 +255,9 @@ impl PhoenixSession {
 
     fn stop(&mut self) {
         if let SocketPhase::Open(socket) = &mut self.phase {
-            self.outputs.extend(socket.leave().map(Output::Send));
+            self.outputs.extend(socket.leave().map(SessionOutput::Send));
         }
-        self.outputs.push_back(Output::Close);
+        self.outputs.push_back(SessionOutput::Close);
         self.phase = SocketPhase::Stopped;
     }
 
@@ -316,11 +316,11 @@ impl PhoenixSession {
         if (self.state, &self.why) != (state, &why) {
             self.state = state;
             self.why = why;
-            self.outputs.push_back(Output::State(self.state, self.why.clone()));
+            self.outputs.push_back(SessionOutput::State(self.state, self.why.clone()));
         }
     }
 
     fn note(&mut self, level: NoteLevel, name: NoteName, detail: String) {
-        self.outputs.push_back(Output::Note(Note { level, name, detail }));
+        self.outputs.push_back(SessionOutput::Note(Note { level, name, detail }));
     }
 }

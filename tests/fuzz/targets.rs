@@ -9,7 +9,7 @@ use doorman::config::settings::{ConnectionMode, CredentialsMode, Timing};
 use doorman::config::{self, Env, Overrides};
 use doorman::diagnostics::Report;
 use doorman::model::{AgentId, ContactRequest, Outcome, Verdict};
-use doorman::phoenix::{Input, PhoenixSession, SessionConfig, frame};
+use doorman::phoenix::{PhoenixSession, SessionConfig, SessionInput, frame};
 use doorman::platform::{bodies, payload};
 use doorman::policy::rules::SourceText;
 use doorman::policy::state::SavedState;
@@ -72,29 +72,29 @@ pub fn session(bytes: &[u8]) {
     };
     let mut session = PhoenixSession::new(config, 7);
     let mut seconds = 0;
-    tell(&mut session, Input::Start, seconds);
-    tell(&mut session, Input::Opened, seconds);
+    tell(&mut session, SessionInput::Start, seconds);
+    tell(&mut session, SessionInput::Opened, seconds);
     for line in text.lines().take(200) {
         let number = || line[1..].trim().parse::<u16>().ok();
         match line.as_bytes().first() {
             Some(b'!') => {
-                tell(&mut session, Input::Closed(number().into()), seconds);
+                tell(&mut session, SessionInput::Closed(number().into()), seconds);
                 seconds += 120;
-                tell(&mut session, Input::Tick, seconds);
-                tell(&mut session, Input::Opened, seconds);
+                tell(&mut session, SessionInput::Tick, seconds);
+                tell(&mut session, SessionInput::Opened, seconds);
             }
             Some(b'~') => {
                 seconds += u64::from(number().unwrap_or(1));
-                tell(&mut session, Input::Tick, seconds);
+                tell(&mut session, SessionInput::Tick, seconds);
             }
-            _ => tell(&mut session, Input::Text(line), seconds),
+            _ => tell(&mut session, SessionInput::Text(line), seconds),
         }
     }
-    tell(&mut session, Input::Stop, seconds);
+    tell(&mut session, SessionInput::Stop, seconds);
 }
 
-fn tell(session: &mut PhoenixSession, input: Input<'_>, seconds: u64) {
-    let stops = matches!(input, Input::Stop);
+fn tell(session: &mut PhoenixSession, input: SessionInput<'_>, seconds: u64) {
+    let stops = matches!(input, SessionInput::Stop);
     let now = Now { mono: Mono::from_origin(Duration::from_secs(seconds)), wall: Timestamp::UNIX_EPOCH };
     session.handle(input, now);
     let outputs = std::iter::from_fn(|| session.poll()).count();

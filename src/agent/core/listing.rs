@@ -10,7 +10,7 @@ use crate::clock::{Mono, Now};
 use crate::inbox::{Fetch, PassEnd};
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, ContactRequest, Outcome, RequestId};
-use crate::phoenix::Input;
+use crate::phoenix::SessionInput;
 use crate::platform::{CallError, CallFault, Page, Reply};
 use crate::policy::Policy;
 
@@ -124,10 +124,10 @@ impl Core {
         self.count(Counter::Listings);
         if self.joined.is_some_and(|joined| joined < end.mark) {
             self.joined = None;
-            self.session_input(Input::Listed, now);
+            self.session_input(SessionInput::Listed, now);
         } else if self.joined.is_none() && self.session.state() == AgentState::Away {
             // The connection was fine; only REST was out of reach.
-            self.session_input(Input::Listed, now);
+            self.session_input(SessionInput::Listed, now);
         }
         let mark = self.inbox.mark();
         if let Some(fetch) = self.inbox.listing.again(end, open, mark, now.mono) {

@@ -10,13 +10,13 @@ use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::AgentState;
 use crate::model::{ConnectFailure, Ended};
-use crate::phoenix::{Input, NoteName, Output};
+use crate::phoenix::{NoteName, SessionInput, SessionOutput};
 use crate::platform::{CallError, CallFault, ChannelEvent, Me, Reply};
 
 impl Core {
     pub(super) fn opened(&mut self, conn: u64, now: Now) {
         if conn == self.conn && self.connected {
-            self.session_input(Input::Opened, now);
+            self.session_input(SessionInput::Opened, now);
         } else {
             self.act(Action::Close { conn });
         }
@@ -25,7 +25,7 @@ impl Core {
     pub(super) fn not_opened(&mut self, conn: u64, refusal: ConnectFailure, now: Now) {
         if conn == self.conn && self.connected {
             self.connected = false;
-            self.session_input(Input::NotOpened(refusal), now);
+            self.session_input(SessionInput::NotOpened(refusal), now);
         }
     }
 
@@ -33,13 +33,13 @@ impl Core {
         if conn != self.conn || !self.connected {
             return;
         }
-        self.session.handle(Input::Text(text), now);
+        self.session.handle(SessionInput::Text(text), now);
         self.pump(Some(received), now);
     }
 
     pub(super) fn binary(&mut self, conn: u64, len: usize, now: Now) {
         if conn == self.conn && self.connected {
-            self.session_input(Input::Binary(len), now);
+            self.session_input(SessionInput::Binary(len), now);
         }
     }
 
@@ -47,7 +47,7 @@ impl Core {
         if conn == self.conn && self.connected {
             self.connected = false;
             self.joined = None;
-            self.session_input(Input::Closed(ended), now);
+            self.session_input(SessionInput::Closed(ended), now);
         }
     }
 
@@ -58,12 +58,12 @@ impl Core {
         }
         self.refusals_told.clear();
         self.wake_forbidden();
-        self.session_input(Input::KeyRenewed, now);
+        self.session_input(SessionInput::KeyRenewed, now);
     }
 
     fn key_changed(&mut self, now: Now) {
         self.identity_lost();
-        self.session_input(Input::KeyChanged, now);
+        self.session_input(SessionInput::KeyChanged, now);
         // Pages that are still to arrive may be those of another agent.
         self.inbox.listing.restart("the key changed", now.mono);
         self.inbox.release_held();
@@ -85,7 +85,7 @@ impl Core {
                 if first && self.is_us() {
                     self.tell(Notice::Identified { handle: self.handle.clone() });
                 }
-                self.session_input(Input::KeyAccepted(Some(me.id)), now);
+                self.session_input(SessionInput::KeyAccepted(Some(me.id)), now);
             }
             Err(error) => {
                 self.throttle(&error, now);
@@ -106,7 +106,7 @@ impl Core {
                             self.count(Counter::IdentityUnknown);
                             self.tell(Notice::IdentityUnknown { error });
                         }
-                        self.session_input(Input::IdentityUnknown, now);
+                        self.session_input(SessionInput::IdentityUnknown, now);
                     }
                 }
             }
@@ -119,7 +119,7 @@ impl Core {
             self.tell(Notice::KeyRefused { error: error.clone() });
         }
         self.identity_lost();
-        self.session_input(Input::KeyRefused(error.to_string()), now);
+        self.session_input(SessionInput::KeyRefused(error.to_string()), now);
     }
 
     /// A system between us and the platform answered in its place. Such a system does not know our keys, so the key
@@ -129,17 +129,17 @@ impl Core {
         let again = self.between.as_ref() == Some(error);
         self.tell(Notice::InBetween { error: error.clone(), again });
         self.between = Some(error.clone());
-        self.session_input(Input::Blocked(error.to_string()), now);
+        self.session_input(SessionInput::Blocked(error.to_string()), now);
     }
 
     /// A REST call succeeded: a refused agent is no longer refused.
     pub(super) fn key_works(&mut self, now: Now) {
         if self.session.state() == AgentState::Refused {
-            self.session_input(Input::KeyAccepted(None), now);
+            self.session_input(SessionInput::KeyAccepted(None), now);
         }
     }
 
-    pub(super) fn session_input(&mut self, input: Input<'_>, now: Now) {
+    pub(super) fn session_input(&mut self, input: SessionInput<'_>, now: Now) {
         self.session.handle(input, now);
         self.pump_session(now);
     }
@@ -151,35 +151,35 @@ impl Core {
     fn pump(&mut self, received: Option<Mono>, now: Now) {
         while let Some(output) = self.session.poll() {
             match output {
-                Output::Connect(plan) => {
+                SessionOutput::Connect(plan) => {
                     self.conn += 1;
                     self.connected = true;
                     self.count(Counter::Connects);
                     self.act(Action::Connect { conn: self.conn, plan });
                 }
-                Output::Send(text) => self.act(Action::Send { conn: self.conn, text }),
-                Output::Close => {
+                SessionOutput::Send(text) => self.act(Action::Send { conn: self.conn, text }),
+                SessionOutput::Close => {
                     self.connected = false;
                     self.joined = None;
                     self.act(Action::Close { conn: self.conn });
                 }
-                Output::Identify => self.ask_me(now),
-                Output::List(why) => {
+                SessionOutput::Identify => self.ask_me(now),
+                SessionOutput::List(why) => {
                     self.joined = Some(self.inbox.mark());
                     self.inbox.listing.restart(why, now.mono);
                     self.contacts.want(now.mono);
                     self.contacts_unwatched(now);
                     self.requests_unwatched(self.unwatched_since(now));
                 }
-                Output::ContactEventUnread => self.contacts_unwatched(now),
-                Output::Relist(why) => self.inbox.listing.want(why, now.mono),
-                Output::Event(event) => self.event(event, received, now),
-                Output::Superseded(supersede) => {
+                SessionOutput::ContactEventUnread => self.contacts_unwatched(now),
+                SessionOutput::Relist(why) => self.inbox.listing.want(why, now.mono),
+                SessionOutput::Event(event) => self.event(event, received, now),
+                SessionOutput::Superseded(supersede) => {
                     self.count(Counter::Superseded);
                     self.tell(Notice::Superseded(supersede));
                 }
-                Output::State(state, why) => self.state_changed(state, why, now),
-                Output::Note(note) => {
+                SessionOutput::State(state, why) => self.state_changed(state, why, now),
+                SessionOutput::Note(note) => {
                     // What arrived while the connection was dead but not yet noticed is only in the list.
                     if note.name == NoteName::ConnectionDead {
                         self.inbox.listing.want("the connection was dead", now.mono);

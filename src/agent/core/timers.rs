@@ -74,7 +74,7 @@ impl Core {
     fn fire(&mut self, timer: Timer, now: Now) {
         match timer {
             Timer::Session => {
-                self.session_input(phoenix::Input::Tick, now);
+                self.session_input(phoenix::SessionInput::Tick, now);
                 self.watch_contacts(now);
             }
             Timer::Identify => self.ask_me(now),

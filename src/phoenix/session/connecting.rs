@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::conflict::Ruling;
 use super::socket::SocketRefs;
-use super::{ConnectionMode, DIAL_PHASES_MAX, NoteLevel, NoteName, Output, PhoenixSession, SocketPhase};
+use super::{ConnectionMode, DIAL_PHASES_MAX, NoteLevel, NoteName, PhoenixSession, SessionOutput, SocketPhase};
 use crate::clock::Mono;
 use crate::config::settings::Timing;
 use crate::model::{AgentState, ConnectFailure, ConnectPlan, Ended, RefusedBy};
@@ -37,7 +37,7 @@ pub(super) enum Floor {
 impl PhoenixSession {
     pub(super) fn connect(&mut self, now: Mono) {
         let take = self.config.connection == ConnectionMode::Take;
-        self.outputs.push_back(Output::Connect(ConnectPlan { take, key_in_query: self.key.ask() }));
+        self.outputs.push_back(SessionOutput::Connect(ConnectPlan { take, key_in_query: self.key.ask() }));
         self.unreached = false;
         self.phase = SocketPhase::Dialling { give_up: now + self.config.timing.join_timeout * DIAL_PHASES_MAX };
     }
@@ -48,7 +48,7 @@ impl PhoenixSession {
                 self.key.upgraded();
                 self.between = None;
                 let (socket, joins) = SocketRefs::open(&self.config.agent, &self.config.timing, &mut self.rng, now);
-                self.outputs.extend(joins.map(Output::Send));
+                self.outputs.extend(joins.map(SessionOutput::Send));
                 self.phase = SocketPhase::Open(Box::new(socket));
             }
             SocketPhase::Open(_) => {}
@@ -58,7 +58,7 @@ impl PhoenixSession {
             | SocketPhase::Waiting { .. }
             | SocketPhase::Refused { .. }
             | SocketPhase::Stopped => {
-                self.outputs.push_back(Output::Close);
+                self.outputs.push_back(SessionOutput::Close);
             }
         }
     }
@@ -157,7 +157,7 @@ impl PhoenixSession {
 
     pub(super) fn superseded(&mut self, now: Mono) {
         self.leave_live(now);
-        self.outputs.push_back(Output::Close);
+        self.outputs.push_back(SessionOutput::Close);
         let ruling = self.conflict.superseded(now);
         self.wait(ruling, Floor::None, "another connection took this agent's place".to_owned(), now);
     }
@@ -181,7 +181,7 @@ impl PhoenixSession {
         match self.phase {
             SocketPhase::Open(_) | SocketPhase::Dialling { .. } => {
                 self.conflict.dropped(now);
-                self.outputs.push_back(Output::Close);
+                self.outputs.push_back(SessionOutput::Close);
             }
             SocketPhase::Idle
             | SocketPhase::Polling

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::socket::ChannelKind;
-use super::{AgentState, NoteLevel, NoteName, Output, PhoenixSession, SocketPhase};
+use super::{AgentState, NoteLevel, NoteName, PhoenixSession, SessionOutput, SocketPhase};
 use crate::clock::Mono;
 use crate::phoenix::frame::{self, Frame, FrameProblem, PushReply, Ref};
 use crate::platform::payload;
@@ -80,7 +80,7 @@ impl PhoenixSession {
                 socket.joined_at.get_or_insert(now);
                 self.conflict.found_free(now);
                 self.relist.due = None;
-                self.outputs.push_back(Output::List("joined"));
+                self.outputs.push_back(SessionOutput::List("joined"));
             }
             // This channel announces the client that takes the connection.
             ChannelKind::Control => self.conflict.knows(),
@@ -178,13 +178,13 @@ impl PhoenixSession {
 
     fn contacts_event(&mut self, event: &str, payload: &Value, now: Mono) {
         match payload::channel_event(event, payload) {
-            Some(Ok(event)) => self.outputs.push_back(Output::Event(event)),
+            Some(Ok(event)) => self.outputs.push_back(SessionOutput::Event(event)),
             Some(Err(problem)) => {
                 let detail = format!("the payload of `{event}` was dropped: {problem}");
                 self.note(NoteLevel::Warn, NoteName::PayloadMalformed, detail);
                 self.ask_listing(now);
                 if matches!(event, "contact_added" | "contact_removed") {
-                    self.outputs.push_back(Output::ContactEventUnread);
+                    self.outputs.push_back(SessionOutput::ContactEventUnread);
                 }
             }
             None => self.debug(NoteName::EventUnknown, format!("the event `{}` was ignored", self.shown(event))),
@@ -193,7 +193,7 @@ impl PhoenixSession {
 
     fn control_event(&mut self, event: &str, payload: &Value, now: Mono) {
         if event == "supersede" {
-            self.outputs.push_back(Output::Superseded(payload::supersede(payload, &self.config.redact)));
+            self.outputs.push_back(SessionOutput::Superseded(payload::supersede(payload, &self.config.redact)));
             self.superseded(now);
         } else {
             // `agent.control` steers the agent's own runs, which are none of ours \[sdk\].

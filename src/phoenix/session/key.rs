@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use super::{AgentState, ConnectionMode, CredentialsMode, NoteLevel, NoteName, Output, PhoenixSession, SocketPhase};
+use super::{
+    AgentState, ConnectionMode, CredentialsMode, NoteLevel, NoteName, PhoenixSession, SessionOutput, SocketPhase,
+};
 use crate::clock::Mono;
 use crate::config::settings::Timing;
 use crate::model::AgentId;
@@ -149,7 +151,7 @@ impl PhoenixSession {
 
     fn ask_identity(&mut self, now: Mono) {
         self.key.asked_at = Some(now);
-        self.outputs.push_back(Output::Identify);
+        self.outputs.push_back(SessionOutput::Identify);
     }
 
     /// Some call was accepted. Only `GET /agent/me` shows whose the key is, so only that ends a refusal: a foreign key

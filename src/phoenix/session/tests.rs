@@ -33,7 +33,7 @@ fn refusal(status: Option<u16>) -> ConnectFailure {
 struct Stage {
     session: PhoenixSession,
     now: Mono,
-    out: Vec<Output>,
+    out: Vec<SessionOutput>,
     /// Whether heartbeats are answered at once.
     answers_beats: bool,
     /// The platform knows neither `on_conflict` nor the control channel.
@@ -60,7 +60,7 @@ impl Stage {
     /// A session that has started and has requested a socket.
     fn dialling(connection: ConnectionMode) -> Self {
         let mut stage = Self::of(connection);
-        stage.give(Input::Start);
+        stage.give(SessionInput::Start);
         assert!(stage.connects(), "{:?}", stage.out);
         stage.out.clear();
         stage
@@ -75,13 +75,13 @@ impl Stage {
 
     fn go_live(&mut self) {
         self.go_joined();
-        self.give(Input::Listed);
+        self.give(SessionInput::Listed);
         assert_eq!(self.state(), AgentState::Live);
         self.out.clear();
     }
 
     fn go_joined(&mut self) {
-        self.give(Input::Opened);
+        self.give(SessionInput::Opened);
         self.answer_joins();
         assert!(self.session.joined());
     }
@@ -101,7 +101,7 @@ impl Stage {
         }
     }
 
-    fn give(&mut self, input: Input<'_>) {
+    fn give(&mut self, input: SessionInput<'_>) {
         let wall = jiff::Timestamp::UNIX_EPOCH;
         self.session.handle(input, Now { mono: self.now, wall });
         while let Some(output) = self.session.poll() {
@@ -110,7 +110,7 @@ impl Stage {
     }
 
     fn frame(&mut self, frame: Value) {
-        self.give(Input::Text(&frame.to_string()));
+        self.give(SessionInput::Text(&frame.to_string()));
     }
 
     fn event(&mut self, join_ref: Value, topic: &str, event: &str, payload: Value) {
@@ -120,7 +120,7 @@ impl Stage {
     /// Jumps by this time at once, like a suspended machine.
     fn jump(&mut self, by: Duration) {
         self.now = self.now + by;
-        self.give(Input::Tick);
+        self.give(SessionInput::Tick);
     }
 
     /// Lets this much time pass, from deadline to deadline.
@@ -133,7 +133,7 @@ impl Stage {
                 return;
             }
             self.now = self.now.max(deadline);
-            self.give(Input::Tick);
+            self.give(SessionInput::Tick);
             self.answer_beats();
         }
         panic!("time does not pass");
@@ -147,7 +147,7 @@ impl Stage {
         for reference in beats.collect::<Vec<_>>() {
             self.frame(json!([null, reference, "phoenix", "phx_reply", {"status": "ok", "response": {}}]));
         }
-        self.out.retain(|output| !matches!(output, Output::Send(text) if text.contains("heartbeat")));
+        self.out.retain(|output| !matches!(output, SessionOutput::Send(text) if text.contains("heartbeat")));
     }
 
     /// Lets time pass until the next connect, and returns how long that took.
@@ -156,7 +156,7 @@ impl Stage {
         self.out.clear();
         for _ in 0..1000 {
             self.now = self.now.max(self.session.deadline().expect("a live session has a deadline"));
-            self.give(Input::Tick);
+            self.give(SessionInput::Tick);
             if self.connects() {
                 self.out.clear();
                 return self.now.since(from);
@@ -171,7 +171,7 @@ impl Stage {
 
     fn sent(&self) -> Vec<Value> {
         let texts = self.out.iter().filter_map(|output| match output {
-            Output::Send(text) => Some(serde_json::from_str(text).unwrap()),
+            SessionOutput::Send(text) => Some(serde_json::from_str(text).unwrap()),
             _ => None,
         });
         texts.collect()
@@ -179,11 +179,11 @@ impl Stage {
 
     fn take_sent(&mut self) -> Vec<Value> {
         let sent = self.sent();
-        self.out.retain(|output| !matches!(output, Output::Send(_)));
+        self.out.retain(|output| !matches!(output, SessionOutput::Send(_)));
         sent
     }
 
-    fn has(&self, wanted: &Output) -> bool {
+    fn has(&self, wanted: &SessionOutput) -> bool {
         self.out.contains(wanted)
     }
 
@@ -193,27 +193,27 @@ impl Stage {
 
     fn plan(&self) -> Option<ConnectPlan> {
         self.out.iter().rev().find_map(|output| match output {
-            Output::Connect(plan) => Some(*plan),
+            SessionOutput::Connect(plan) => Some(*plan),
             _ => None,
         })
     }
 
     fn closes(&self) -> bool {
-        self.has(&Output::Close)
+        self.has(&SessionOutput::Close)
     }
 
     fn lists(&self) -> usize {
-        self.out.iter().filter(|output| matches!(output, Output::List(_) | Output::Relist(_))).count()
+        self.out.iter().filter(|output| matches!(output, SessionOutput::List(_) | SessionOutput::Relist(_))).count()
     }
 
     fn notes(&self, name: NoteName) -> usize {
-        self.out.iter().filter(|output| matches!(output, Output::Note(note) if note.name == name)).count()
+        self.out.iter().filter(|output| matches!(output, SessionOutput::Note(note) if note.name == name)).count()
     }
 
     /// The ids of requests that came in, in order.
     fn received(&self) -> Vec<String> {
         let ids = self.out.iter().filter_map(|output| match output {
-            Output::Event(ChannelEvent::RequestReceived(request)) => Some(request.id.as_str().to_owned()),
+            SessionOutput::Event(ChannelEvent::RequestReceived(request)) => Some(request.id.as_str().to_owned()),
             _ => None,
         });
         ids.collect()
@@ -221,7 +221,7 @@ impl Stage {
 
     fn states(&self) -> Vec<AgentState> {
         let states = self.out.iter().filter_map(|output| match output {
-            Output::State(state, _) => Some(*state),
+            SessionOutput::State(state, _) => Some(*state),
             _ => None,
         });
         states.collect()

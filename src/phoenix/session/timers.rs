@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::socket::{ChannelKind, SocketRefs};
-use super::{NoteLevel, NoteName, Output, PhoenixSession, Relist, SocketPhase};
+use super::{NoteLevel, NoteName, PhoenixSession, Relist, SessionOutput, SocketPhase};
 use crate::clock::Mono;
 use crate::variants::with_all;
 
@@ -96,7 +96,7 @@ impl PhoenixSession {
             }
             Timer::Heartbeat => {
                 if let SocketPhase::Open(socket) = &mut self.phase {
-                    self.outputs.push_back(Output::Send(socket.beat(&self.config.timing, &mut self.rng, now)));
+                    self.outputs.push_back(SessionOutput::Send(socket.beat(&self.config.timing, &mut self.rng, now)));
                 }
             }
             Timer::JoinContacts => self.join_due(ChannelKind::Contacts, now),
@@ -107,7 +107,7 @@ impl PhoenixSession {
     fn relist(&mut self, now: Mono) {
         self.relist = Relist { last: Some(now), due: None };
         if self.joined() {
-            self.outputs.push_back(Output::Relist("an event could not be read"));
+            self.outputs.push_back(SessionOutput::Relist("an event could not be read"));
         }
     }
 
@@ -115,7 +115,7 @@ impl PhoenixSession {
         let SocketPhase::Open(socket) = &mut self.phase else { return };
         if !socket.channel(which).is_requested() {
             let join = SocketRefs::join(socket, which, now);
-            self.outputs.push_back(Output::Send(join));
+            self.outputs.push_back(SessionOutput::Send(join));
             return;
         }
         let in_a_row = socket.channel(which).late(&self.config.timing, &mut self.rng, now);

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn conflict() -> Input<'static> {
-    Input::NotOpened(ConnectFailure { code: Some("connection_conflict".to_owned()), ..refusal(Some(409)) })
+fn conflict() -> SessionInput<'static> {
+    SessionInput::NotOpened(ConnectFailure { code: Some("connection_conflict".to_owned()), ..refusal(Some(409)) })
 }
 
 fn supersede(stage: &mut Stage) {
@@ -14,10 +14,10 @@ fn supersede(stage: &mut Stage) {
 fn every_connect_of_yield_rejects_and_of_take_supersedes() {
     for (mode, take) in [(ConnectionMode::Yield, false), (ConnectionMode::Take, true)] {
         let mut stage = Stage::of(mode);
-        stage.give(Input::Start);
+        stage.give(SessionInput::Start);
         for _ in 0..10 {
             assert_eq!(stage.plan().unwrap().take, take);
-            stage.give(Input::NotOpened(refusal(None)));
+            stage.give(SessionInput::NotOpened(refusal(None)));
             stage.out.clear();
             stage.jump(seconds(60));
         }
@@ -33,22 +33,22 @@ fn a_conflict_yields_and_is_tried_every_5_min() {
         assert_eq!(stage.states().len(), usize::from(count == 0), "said once");
         assert_eq!(stage.until_connect(), seconds(300));
     }
-    stage.give(Input::Opened);
+    stage.give(SessionInput::Opened);
     stage.answer_joins();
     assert_eq!(stage.state(), AgentState::Yielded, "until it is live");
-    stage.give(Input::Listed);
+    stage.give(SessionInput::Listed);
     assert_eq!(stage.state(), AgentState::Live);
 }
 
 #[test]
 fn a_conflict_soon_after_our_own_drop_may_be_our_ghost() {
     let drops: [fn(&mut Stage); 3] = [
-        |stage| stage.give(Input::Closed(None.into())),
+        |stage| stage.give(SessionInput::Closed(None.into())),
         |stage| {
             // The platform accepts the next attempt, but its reply is lost.
-            stage.give(Input::Closed(Some(1012).into()));
+            stage.give(SessionInput::Closed(Some(1012).into()));
             stage.until_connect();
-            stage.give(Input::NotOpened(ConnectFailure { asked: true, ..refusal(None) }));
+            stage.give(SessionInput::NotOpened(ConnectFailure { asked: true, ..refusal(None) }));
         },
         |stage| {
             stage.answers_beats = false;
@@ -77,7 +77,7 @@ fn a_conflict_soon_after_our_own_drop_may_be_our_ghost() {
 #[test]
 fn a_conflict_after_a_clean_end_is_no_ghost() {
     let mut stage = Stage::live(ConnectionMode::Yield);
-    stage.give(Input::Closed(Some(1012).into()));
+    stage.give(SessionInput::Closed(Some(1012).into()));
     stage.until_connect();
     stage.give(conflict());
     assert_eq!(stage.state(), AgentState::Yielded);
@@ -89,7 +89,7 @@ fn a_supersede_yields_at_once() {
     supersede(&mut stage);
     assert!(stage.closes());
     assert_eq!(stage.states(), [AgentState::Yielded]);
-    stage.give(Input::Closed(Some(1000).into()));
+    stage.give(SessionInput::Closed(Some(1000).into()));
     assert_eq!(stage.states(), [AgentState::Yielded], "the close that follows means nothing more");
     assert_eq!(stage.until_connect(), seconds(300));
 }
@@ -102,7 +102,7 @@ fn three_short_connections_within_10_min_are_somebody_elses_doing() {
         for count in 1..=3 {
             stage.go_joined();
             stage.pass(seconds(59));
-            stage.give(Input::Closed(Some(code).into()));
+            stage.give(SessionInput::Closed(Some(code).into()));
             let wanted = if count < 3 { AgentState::Away } else { AgentState::Yielded };
             assert_eq!(stage.state(), wanted, "{code}: {count}");
             let wait = stage.until_connect();
@@ -112,17 +112,17 @@ fn three_short_connections_within_10_min_are_somebody_elses_doing() {
         // disconnects the other client, attempts become rarer.
         for wait in [600, 1200, 2400, 4800, 4800] {
             stage.go_joined();
-            stage.give(Input::Closed(Some(code).into()));
+            stage.give(SessionInput::Closed(Some(code).into()));
             assert_eq!(stage.state(), AgentState::Yielded);
             assert_eq!(stage.until_connect(), seconds(wait));
         }
         // Until a connection lasts.
         stage.go_live();
         stage.pass(seconds(61));
-        stage.give(Input::Closed(Some(1012).into()));
+        stage.give(SessionInput::Closed(Some(1012).into()));
         stage.until_connect();
         stage.go_joined();
-        stage.give(Input::Closed(Some(code).into()));
+        stage.give(SessionInput::Closed(Some(code).into()));
         assert_eq!(stage.state(), AgentState::Away);
     }
 }
@@ -135,16 +135,16 @@ fn ends_that_are_long_apart_late_or_of_another_kind_are_not() {
         for _ in 0..12 {
             match joined {
                 true => stage.go_joined(),
-                false => stage.give(Input::Opened),
+                false => stage.give(SessionInput::Opened),
             }
             stage.pass(seconds(lives));
-            stage.give(Input::Closed(code.into()));
+            stage.give(SessionInput::Closed(code.into()));
             assert_eq!(stage.state(), AgentState::Away, "{code:?} {joined} {lives} {pause}");
             stage.until_connect();
             // Connecting is slow here.
             for _ in 0..pause / 30 {
                 stage.pass(seconds(30));
-                stage.give(Input::NotOpened(refusal(None)));
+                stage.give(SessionInput::NotOpened(refusal(None)));
                 stage.until_connect();
             }
         }
@@ -163,11 +163,11 @@ fn what_proves_a_connection_tells_a_short_one_too() {
         let mut stage = Stage::of(ConnectionMode::Yield);
         stage.session.config.timing.proven_after = seconds(5);
         stage.older = true;
-        stage.give(Input::Start);
+        stage.give(SessionInput::Start);
         for _ in 0..3 {
             stage.go_joined();
             stage.pass(seconds(lives));
-            stage.give(Input::Closed(Some(1000).into()));
+            stage.give(SessionInput::Closed(Some(1000).into()));
             stage.until_connect();
         }
         assert_eq!(stage.state(), state, "{lives} s");
@@ -183,7 +183,7 @@ fn take_fights_twice_and_then_yields_for_10_min() {
         },
         |stage| {
             stage.go_live();
-            stage.give(Input::Closed(Some(1000).into()));
+            stage.give(SessionInput::Closed(Some(1000).into()));
         },
         |stage| stage.give(conflict()),
     ];
@@ -239,7 +239,7 @@ fn a_platform_that_says_who_took_the_place_is_believed_when_it_says_nothing() {
             for _ in 0..6 {
                 stage.go_joined();
                 stage.pass(seconds(5));
-                stage.give(Input::Closed(Some(1001).into()));
+                stage.give(SessionInput::Closed(Some(1001).into()));
                 assert_eq!(stage.state(), AgentState::Away, "{mode:?}");
                 assert!(stage.until_connect() <= seconds(60));
             }
@@ -255,7 +255,7 @@ fn take_does_not_count_the_end_of_a_connection_that_was_proven() {
     for _ in 0..6 {
         stage.go_live();
         stage.pass(seconds(61));
-        stage.give(Input::Closed(Some(1000).into()));
+        stage.give(SessionInput::Closed(Some(1000).into()));
         assert_eq!(stage.state(), AgentState::Away);
         stage.until_connect();
     }
@@ -270,7 +270,7 @@ fn an_agent_that_comes_and_goes_is_a_case_for_poll() {
         stage.until_connect();
         stage.go_live();
         stage.pass(seconds(3600));
-        stage.give(Input::Closed(Some(1012).into()));
+        stage.give(SessionInput::Closed(Some(1012).into()));
         stage.until_connect();
     }
     let [remark] = &stage.session.remarks()[..] else { panic!() };

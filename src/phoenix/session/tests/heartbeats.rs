@@ -9,7 +9,7 @@ fn beats_every_25_s_give_or_take_a_tenth() {
     let mut last = stage.now;
     for _ in 0..200 {
         stage.now = stage.session.deadline().unwrap();
-        stage.give(Input::Tick);
+        stage.give(SessionInput::Tick);
         assert_eq!(stage.sent().len(), 1);
         stage.answer_beats();
         gaps.push(stage.now.since(last));

@@ -93,21 +93,22 @@ struct Watch {
 }
 
 impl Watch {
-    fn give(&mut self, input: Input<'_>) {
+    fn give(&mut self, input: SessionInput<'_>) {
         // What the driver itself can see ends before the session gets the input.
         match (&input, self.world) {
-            (Input::Opened, World::Dialling) => {
+            (SessionInput::Opened, World::Dialling) => {
                 self.world = World::Open;
                 self.refs.clear();
             }
-            (Input::NotOpened(_), World::Dialling) | (Input::Closed(_), World::Dialling | World::Open) => {
+            (SessionInput::NotOpened(_), World::Dialling)
+            | (SessionInput::Closed(_), World::Dialling | World::Open) => {
                 self.world = World::Nothing;
             }
             _ => {}
         }
-        self.started |= matches!(input, Input::Start);
+        self.started |= matches!(input, SessionInput::Start);
         let silent = self.stopped;
-        self.stopped |= matches!(input, Input::Stop);
+        self.stopped |= matches!(input, SessionInput::Stop);
         self.stage.out.clear();
         self.stage.give(input);
         assert!(!silent || self.stage.out.is_empty(), "after stop: {:?}", self.stage.out);
@@ -118,33 +119,33 @@ impl Watch {
         self.check_standing();
     }
 
-    fn check(&mut self, output: &Output) {
+    fn check(&mut self, output: &SessionOutput) {
         match output {
-            Output::Connect(plan) => {
+            SessionOutput::Connect(plan) => {
                 assert_eq!(self.world, World::Nothing, "a second socket");
                 assert!(!plan.take || self.stage.session.config.connection == ConnectionMode::Take);
                 assert_ne!(self.stage.session.config.connection, ConnectionMode::Poll);
                 self.world = World::Dialling;
             }
-            Output::Close => self.world = World::Nothing,
-            Output::Send(text) => {
+            SessionOutput::Close => self.world = World::Nothing,
+            SessionOutput::Send(text) => {
                 assert_eq!(self.world, World::Open, "nobody hears {text}");
                 let frame: Value = serde_json::from_str(text).unwrap();
                 let reference = frame[1].as_str().unwrap().parse().unwrap();
                 assert!(!self.refs.contains(&reference), "a ref twice: {text}");
                 self.refs.push(reference);
             }
-            Output::State(state, why) => {
+            SessionOutput::State(state, why) => {
                 assert!(!why.is_empty(), "{state} for no reason");
                 assert!(*state != AgentState::Starting, "it does not start twice");
             }
-            Output::Identify
-            | Output::List(_)
-            | Output::Relist(_)
-            | Output::ContactEventUnread
-            | Output::Event(_)
-            | Output::Superseded(_)
-            | Output::Note(_) => {}
+            SessionOutput::Identify
+            | SessionOutput::List(_)
+            | SessionOutput::Relist(_)
+            | SessionOutput::ContactEventUnread
+            | SessionOutput::Event(_)
+            | SessionOutput::Superseded(_)
+            | SessionOutput::Note(_) => {}
         }
     }
 
@@ -167,34 +168,34 @@ impl Watch {
 
     fn take(&mut self, step: &Step) {
         match step {
-            Step::Start => self.give(Input::Start),
+            Step::Start => self.give(SessionInput::Start),
             // A driver usually reports nothing about a socket that it was told to forget.
             Step::Opened => match self.world {
-                World::Dialling => self.give(Input::Opened),
+                World::Dialling => self.give(SessionInput::Opened),
                 World::Nothing | World::Open => {}
             },
             Step::NotOpened { status, retry_after } => {
                 let retry_after = retry_after.map(seconds);
-                self.give(Input::NotOpened(ConnectFailure { retry_after, ..refusal(*status) }));
+                self.give(SessionInput::NotOpened(ConnectFailure { retry_after, ..refusal(*status) }));
             }
-            Step::Closed(code) => self.give(Input::Closed((*code).into())),
-            Step::Listed => self.give(Input::Listed),
+            Step::Closed(code) => self.give(SessionInput::Closed((*code).into())),
+            Step::Listed => self.give(SessionInput::Listed),
             Step::KeyAccepted(whose) => {
                 let whose = whose.map(|ours| agent(if ours { "agent-1" } else { "agent-2" }));
-                self.give(Input::KeyAccepted(whose));
+                self.give(SessionInput::KeyAccepted(whose));
             }
-            Step::KeyRefused => self.give(Input::KeyRefused("http 401".to_owned())),
-            Step::IdentityUnknown => self.give(Input::IdentityUnknown),
-            Step::KeyRenewed => self.give(Input::KeyRenewed),
-            Step::Stop => self.give(Input::Stop),
-            Step::Binary => self.give(Input::Binary(7)),
-            Step::Malformed(text) => self.give(Input::Text(text)),
+            Step::KeyRefused => self.give(SessionInput::KeyRefused("http 401".to_owned())),
+            Step::IdentityUnknown => self.give(SessionInput::IdentityUnknown),
+            Step::KeyRenewed => self.give(SessionInput::KeyRenewed),
+            Step::Stop => self.give(SessionInput::Stop),
+            Step::Binary => self.give(SessionInput::Binary(7)),
+            Step::Malformed(text) => self.give(SessionInput::Text(text)),
             Step::Reply { back, ok, reason } => {
                 let reference = self.reference(*back).map(|reference| reference.to_string());
                 let status = if *ok { "ok" } else { "error" };
                 let payload = json!({"status": status, "response": {"reason": reason}});
                 let frame = json!([null, reference, CONTACTS, "phx_reply", payload]);
-                self.give(Input::Text(&frame.to_string()));
+                self.give(SessionInput::Text(&frame.to_string()));
             }
             Step::Said { topic, event, back, payload } => {
                 let join_ref = back.and_then(|back| self.reference(back));
@@ -203,17 +204,17 @@ impl Watch {
                     false => json!({}),
                 };
                 let frame = json!([join_ref, null, topic, event, payload]);
-                self.give(Input::Text(&frame.to_string()));
+                self.give(SessionInput::Text(&frame.to_string()));
             }
             Step::ToDeadline => {
                 if let Some(deadline) = self.stage.session.deadline() {
                     self.stage.now = self.stage.now.max(deadline);
                 }
-                self.give(Input::Tick);
+                self.give(SessionInput::Tick);
             }
             Step::Jump(by) => {
                 self.stage.now = self.stage.now + Duration::from_millis(*by);
-                self.give(Input::Tick);
+                self.give(SessionInput::Tick);
             }
         }
     }
@@ -237,13 +238,13 @@ impl Watch {
             match self.world {
                 World::Dialling => {
                     answered.clear();
-                    self.give(Input::Opened);
+                    self.give(SessionInput::Opened);
                 }
-                World::Open if self.stage.session.joined() => self.give(Input::Listed),
+                World::Open if self.stage.session.joined() => self.give(SessionInput::Listed),
                 World::Open => match self.refs.iter().copied().find(|&reference| answered.insert(reference)) {
                     Some(reference) => {
                         let frame = json!([null, reference.to_string(), "any", "phx_reply", {"status": "ok"}]);
-                        self.give(Input::Text(&frame.to_string()));
+                        self.give(SessionInput::Text(&frame.to_string()));
                     }
                     None => self.take(&Step::ToDeadline),
                 },

@@ -19,7 +19,7 @@ fn until_join(stage: &mut Stage, topic: &str) -> Value {
             return join_ref(stage, topic);
         }
         stage.now = stage.now.max(stage.session.deadline().unwrap());
-        stage.give(Input::Tick);
+        stage.give(SessionInput::Tick);
         stage.answer_beats();
     }
     panic!("it does not join again");
@@ -29,38 +29,38 @@ fn until_join(stage: &mut Stage, topic: &str) -> Value {
 fn starting_until_something_is_known() {
     let mut stage = Stage::of(ConnectionMode::Yield);
     assert_eq!(stage.state(), AgentState::Starting);
-    stage.give(Input::Start);
-    assert_eq!(stage.out, [Output::Connect(ConnectPlan { take: false, key_in_query: false })], "at once");
-    stage.give(Input::Start);
+    stage.give(SessionInput::Start);
+    assert_eq!(stage.out, [SessionOutput::Connect(ConnectPlan { take: false, key_in_query: false })], "at once");
+    stage.give(SessionInput::Start);
     assert_eq!(stage.out.len(), 1, "once");
-    stage.give(Input::Opened);
+    stage.give(SessionInput::Opened);
     assert_eq!(stage.state(), AgentState::Starting);
     stage.answer_joins();
     assert_eq!(stage.state(), AgentState::Starting, "joined is not yet live");
-    stage.give(Input::Listed);
+    stage.give(SessionInput::Listed);
     assert_eq!(stage.states(), [AgentState::Live]);
 }
 
 #[test]
 fn joined_means_list_and_listed_means_live() {
     let mut stage = Stage::dialling(ConnectionMode::Yield);
-    stage.give(Input::Listed);
-    stage.give(Input::Opened);
-    stage.give(Input::Listed);
+    stage.give(SessionInput::Listed);
+    stage.give(SessionInput::Opened);
+    stage.give(SessionInput::Listed);
     assert_eq!((stage.state(), stage.session.joined()), (AgentState::Starting, false), "a listing before the join");
     stage.answer_joins();
     assert!(stage.session.joined());
     assert_eq!(stage.lists(), 1);
-    stage.give(Input::Listed);
+    stage.give(SessionInput::Listed);
     assert_eq!(stage.state(), AgentState::Live);
 }
 
 #[test]
 fn a_machine_that_slept_while_waiting_connects_once() {
     let mut stage = Stage::dialling(ConnectionMode::Yield);
-    stage.give(Input::NotOpened(refusal(Some(503))));
+    stage.give(SessionInput::NotOpened(refusal(Some(503))));
     stage.jump(seconds(8 * 3600));
-    assert_eq!(stage.out.iter().filter(|output| matches!(output, Output::Connect(_))).count(), 1);
+    assert_eq!(stage.out.iter().filter(|output| matches!(output, SessionOutput::Connect(_))).count(), 1);
     stage.jump(seconds(8 * 3600));
     assert!(stage.closes(), "a dial without an end is given up");
     stage.until_connect();
@@ -69,7 +69,7 @@ fn a_machine_that_slept_while_waiting_connects_once() {
 #[test]
 fn an_unanswered_join_is_late_after_15_s_and_asked_again_after_30() {
     let mut stage = Stage::dialling(ConnectionMode::Yield);
-    stage.give(Input::Opened);
+    stage.give(SessionInput::Opened);
     let first = join_ref(&mut stage, CONTACTS);
     stage.pass(Duration::from_millis(14_999));
     assert_eq!(stage.notes(NoteName::JoinTimeout), 0);
@@ -87,7 +87,7 @@ fn an_unanswered_join_is_late_after_15_s_and_asked_again_after_30() {
 #[test]
 fn the_late_reply_to_a_join_is_taken() {
     let mut stage = Stage::dialling(ConnectionMode::Yield);
-    stage.give(Input::Opened);
+    stage.give(SessionInput::Opened);
     let join = join_ref(&mut stage, CONTACTS);
     stage.pass(seconds(16));
     assert_eq!(stage.notes(NoteName::JoinTimeout), 2);
@@ -108,7 +108,7 @@ fn the_late_reply_to_a_join_is_taken() {
 fn five_failed_joins_in_a_row_and_it_is_a_new_socket() {
     for end in ["refused", "crashed in the join", "error", "close", "unanswered"] {
         let mut stage = Stage::dialling(ConnectionMode::Yield);
-        stage.give(Input::Opened);
+        stage.give(SessionInput::Opened);
         let mut join = join_ref(&mut stage, CONTACTS);
         for count in 1..=5 {
             let refused = |reason| json!([join, join, CONTACTS, "phx_reply", {"status": "error", "response": {"reason": reason}}]);
@@ -119,7 +119,7 @@ fn five_failed_joins_in_a_row_and_it_is_a_new_socket() {
                 "error" => crash(&mut stage, &join),
                 "close" => {
                     stage.frame(json!([join, join, CONTACTS, "phx_reply", {"status": "ok", "response": {}}]));
-                    stage.give(Input::Listed);
+                    stage.give(SessionInput::Listed);
                     stage.frame(json!([join, join, CONTACTS, "phx_close", {}]));
                     assert_eq!(stage.state(), AgentState::Away);
                 }
@@ -143,7 +143,7 @@ fn five_failed_joins_in_a_row_and_it_is_a_new_socket() {
 #[test]
 fn a_join_that_lasted_ends_the_row() {
     let mut stage = Stage::dialling(ConnectionMode::Yield);
-    stage.give(Input::Opened);
+    stage.give(SessionInput::Opened);
     for _ in 0..12 {
         let join = until_join(&mut stage, CONTACTS);
         stage.frame(json!([join, join, CONTACTS, "phx_reply", {"status": "ok", "response": {}}]));
@@ -167,7 +167,7 @@ fn the_end_of_the_channel_is_the_end_of_live_and_another_joins_end_is_not() {
     }
     stage.frame(json!([null, null, CONTACTS, "phx_error", {}]));
     assert_eq!((stage.state(), stage.session.joined()), (AgentState::Away, false), "without a join_ref it may be ours");
-    stage.give(Input::Listed);
+    stage.give(SessionInput::Listed);
     assert_eq!(stage.state(), AgentState::Away, "a listing without a join is not live");
 }
 
@@ -203,19 +203,19 @@ fn the_control_channel_never_costs_the_socket() {
 #[test]
 fn every_end_is_away_and_waits_within_the_backoff() {
     let ends: [fn(&mut Stage); 6] = [
-        |stage| stage.give(Input::Closed(None.into())),
-        |stage| stage.give(Input::Closed(Some(1011).into())),
-        |stage| stage.give(Input::Closed(Some(4000).into())),
-        |stage| stage.give(Input::NotOpened(refusal(None))),
-        |stage| stage.give(Input::NotOpened(refusal(Some(404)))),
-        |stage| stage.give(Input::NotOpened(refusal(Some(502)))),
+        |stage| stage.give(SessionInput::Closed(None.into())),
+        |stage| stage.give(SessionInput::Closed(Some(1011).into())),
+        |stage| stage.give(SessionInput::Closed(Some(4000).into())),
+        |stage| stage.give(SessionInput::NotOpened(refusal(None))),
+        |stage| stage.give(SessionInput::NotOpened(refusal(Some(404)))),
+        |stage| stage.give(SessionInput::NotOpened(refusal(Some(502)))),
     ];
     for (which, end) in ends.into_iter().enumerate() {
         let mut stage = Stage::dialling(ConnectionMode::Yield);
         let mut longest = Duration::ZERO;
         for count in 0..300 {
             if which < 3 {
-                stage.give(Input::Opened);
+                stage.give(SessionInput::Opened);
             }
             end(&mut stage);
             assert_eq!(stage.state(), AgentState::Away, "{which}");
@@ -231,29 +231,29 @@ fn every_end_is_away_and_waits_within_the_backoff() {
 #[test]
 fn a_listing_that_is_through_pulls_the_redial_of_a_platform_that_was_out_of_reach() {
     let mut stage = Stage::live(ConnectionMode::Yield);
-    stage.give(Input::Closed(None.into()));
+    stage.give(SessionInput::Closed(None.into()));
     for status in [None, Some(503)] {
         let mut longest = Duration::ZERO;
         for _ in 0..50 {
             longest = longest.max(stage.until_connect());
-            stage.give(Input::NotOpened(refusal(status)));
+            stage.give(SessionInput::NotOpened(refusal(status)));
         }
         assert!(longest > seconds(45), "{longest:?}");
         let mut waits = Vec::new();
         for _ in 0..50 {
-            stage.give(Input::Listed);
+            stage.give(SessionInput::Listed);
             assert_eq!(stage.state(), AgentState::Away, "there is no channel");
             waits.push(stage.until_connect());
-            stage.give(Input::NotOpened(refusal(status)));
+            stage.give(SessionInput::NotOpened(refusal(status)));
         }
         let soon = waits.iter().all(|wait| *wait <= stage.session.config.timing.backoff_min);
         assert_eq!(soon, status.is_none(), "an answer, even a bad one, is the socket's own word: {waits:?}");
     }
     // One listing causes one attempt: the next attempt is as far away as before.
-    stage.give(Input::NotOpened(refusal(None)));
+    stage.give(SessionInput::NotOpened(refusal(None)));
     let waits: Vec<_> = (0..50)
         .map(|_| {
-            stage.give(Input::NotOpened(refusal(None)));
+            stage.give(SessionInput::NotOpened(refusal(None)));
             stage.until_connect()
         })
         .collect();
@@ -265,15 +265,15 @@ fn the_backoff_is_back_at_its_base_after_60_s_live_and_not_before() {
     for (live, back) in [(59, false), (60, true)] {
         let mut stage = Stage::dialling(ConnectionMode::Yield);
         for _ in 0..20 {
-            stage.give(Input::NotOpened(refusal(None)));
+            stage.give(SessionInput::NotOpened(refusal(None)));
             stage.until_connect();
         }
         stage.go_live();
         stage.pass(seconds(live));
-        stage.give(Input::Closed(None.into()));
+        stage.give(SessionInput::Closed(None.into()));
         let mut longest = stage.until_connect();
         for _ in 0..6 {
-            stage.give(Input::NotOpened(refusal(None)));
+            stage.give(SessionInput::NotOpened(refusal(None)));
             longest = longest.max(stage.until_connect());
         }
         assert_eq!(longest <= seconds(32), back, "{live}: {longest:?}");
@@ -287,7 +287,7 @@ fn joined_without_being_listed_proves_nothing() {
     for _ in 0..12 {
         stage.go_joined();
         stage.pass(seconds(3600));
-        stage.give(Input::Closed(None.into()));
+        stage.give(SessionInput::Closed(None.into()));
         waits.push(stage.until_connect());
     }
     assert!(waits[4..].iter().any(|wait| *wait > seconds(8)), "{waits:?}");
@@ -297,10 +297,10 @@ fn joined_without_being_listed_proves_nothing() {
 fn what_the_platform_asks_for_raises_the_floor() {
     for seed in 0..50 {
         let mut stage = Stage::new(ConnectionMode::Yield, CredentialsMode::Auto, seed);
-        stage.give(Input::Start);
+        stage.give(SessionInput::Start);
         let mut between = |input, from, to| {
-            if matches!(input, Input::Closed(_)) {
-                stage.give(Input::Opened);
+            if matches!(input, SessionInput::Closed(_)) {
+                stage.give(SessionInput::Opened);
             }
             stage.give(input);
             let wait = stage.until_connect();
@@ -308,16 +308,16 @@ fn what_the_platform_asks_for_raises_the_floor() {
             // Back to the base.
             stage.go_live();
             stage.pass(seconds(60));
-            stage.give(Input::Closed(None.into()));
+            stage.give(SessionInput::Closed(None.into()));
             stage.until_connect();
         };
         let told = |status, after| {
-            Input::NotOpened(ConnectFailure { retry_after: Some(seconds(after)), ..refusal(Some(status)) })
+            SessionInput::NotOpened(ConnectFailure { retry_after: Some(seconds(after)), ..refusal(Some(status)) })
         };
-        between(Input::Closed(Some(1012).into()), 1, 5);
-        between(Input::Closed(Some(1013).into()), 30, 60);
+        between(SessionInput::Closed(Some(1012).into()), 1, 5);
+        between(SessionInput::Closed(Some(1013).into()), 30, 60);
         // A bare 429 waits for the brake that all agents share, and for plain backoff.
-        between(Input::NotOpened(refusal(Some(429))), 0, 1);
+        between(SessionInput::NotOpened(refusal(Some(429))), 0, 1);
         between(told(429, 120), 120, 121);
         between(told(503, 7), 7, 8);
         between(told(503, u64::MAX), 900, 901);
@@ -327,9 +327,9 @@ fn what_the_platform_asks_for_raises_the_floor() {
 #[test]
 fn poll_never_opens_a_socket() {
     let mut stage = Stage::of(ConnectionMode::Poll);
-    stage.give(Input::Start);
+    stage.give(SessionInput::Start);
     assert_eq!(stage.states(), [AgentState::Polling]);
-    stage.give(Input::Listed);
+    stage.give(SessionInput::Listed);
     stage.pass(seconds(7 * 86_400));
     assert_eq!(stage.states(), [AgentState::Polling]);
     assert!(!stage.connects());
@@ -338,19 +338,19 @@ fn poll_never_opens_a_socket() {
 #[test]
 fn stop_leaves_closes_and_is_silent() {
     let mut stage = Stage::live(ConnectionMode::Yield);
-    stage.give(Input::Stop);
+    stage.give(SessionInput::Stop);
     let events: Vec<_> = stage.sent().into_iter().map(|frame| (frame[2].clone(), frame[3].clone())).collect();
     assert_eq!(events, [(json!(CONTACTS), json!("phx_leave")), (json!(CONTROL), json!("phx_leave"))]);
-    assert_eq!(stage.out.last(), Some(&Output::Close));
+    assert_eq!(stage.out.last(), Some(&SessionOutput::Close));
     stage.out.clear();
     for input in [
-        Input::Tick,
-        Input::Start,
-        Input::Opened,
-        Input::Listed,
-        Input::KeyRenewed,
-        Input::Closed(None.into()),
-        Input::Stop,
+        SessionInput::Tick,
+        SessionInput::Start,
+        SessionInput::Opened,
+        SessionInput::Listed,
+        SessionInput::KeyRenewed,
+        SessionInput::Closed(None.into()),
+        SessionInput::Stop,
     ] {
         stage.give(input);
     }
@@ -361,8 +361,8 @@ fn stop_leaves_closes_and_is_silent() {
 #[test]
 fn a_socket_that_nobody_asked_for_is_closed() {
     let mut stage = Stage::dialling(ConnectionMode::Yield);
-    stage.give(Input::NotOpened(refusal(None)));
-    stage.give(Input::Opened);
+    stage.give(SessionInput::NotOpened(refusal(None)));
+    stage.give(SessionInput::Opened);
     assert!(stage.closes());
     assert_eq!(stage.sent(), Vec::<Value>::new());
 }
@@ -378,7 +378,7 @@ fn unreadable_events_ask_for_one_listing_at_a_time() {
     assert_eq!(stage.lists(), 1);
     stage.pass(seconds(1));
     assert_eq!(stage.lists(), 2, "what came after the first is not forgotten");
-    let again = |output: &&Output| matches!(output, Output::List(_));
+    let again = |output: &&SessionOutput| matches!(output, SessionOutput::List(_));
     assert_eq!(stage.out.iter().filter(again).count(), 0, "what is being read is read on");
     stage.pass(seconds(3600));
     assert_eq!(stage.lists(), 2);
@@ -388,7 +388,7 @@ fn unreadable_events_ask_for_one_listing_at_a_time() {
 fn an_enormous_frame_is_refused_and_survived() {
     let mut stage = Stage::live(ConnectionMode::Yield);
     let enormous = format!(r#"["1",null,"{CONTACTS}","contact_removed",{{"id":"{}"}}]"#, "x".repeat(1 << 20));
-    stage.give(Input::Text(&enormous));
+    stage.give(SessionInput::Text(&enormous));
     assert_eq!((stage.notes(NoteName::FrameTooLong), stage.lists()), (1, 1));
     assert_eq!(stage.state(), AgentState::Live);
 }

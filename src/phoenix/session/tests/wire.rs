@@ -31,7 +31,7 @@ fn play(name: &str) -> Player {
     let stage = Stage::of(ConnectionMode::Yield);
     let waiting_since = stage.now;
     let mut player = Player { stage, acts: VecDeque::new(), waits: Vec::new(), waiting_since };
-    player.give(Input::Start);
+    player.give(SessionInput::Start);
     let lines = transcript::read(&text).unwrap_or_else(|error| panic!("{name}.jsonl: {error}"));
     assert_eq!(lines.len(), text.lines().count());
     for (count, line) in lines.iter().enumerate() {
@@ -47,13 +47,13 @@ fn play(name: &str) -> Player {
 }
 
 impl Player {
-    fn give(&mut self, input: Input<'_>) {
+    fn give(&mut self, input: SessionInput<'_>) {
         let from = self.stage.out.len();
         self.stage.give(input);
         let acts = self.stage.out[from..].iter().filter_map(|output| match output {
-            Output::Connect(plan) => Some(Act::Connect(*plan)),
-            Output::Send(text) => Some(Act::Send(serde_json::from_str(text).unwrap())),
-            Output::Close => Some(Act::Close),
+            SessionOutput::Connect(plan) => Some(Act::Connect(*plan)),
+            SessionOutput::Send(text) => Some(Act::Send(serde_json::from_str(text).unwrap())),
+            SessionOutput::Close => Some(Act::Close),
             _ => None,
         });
         self.acts.extend(acts);
@@ -61,12 +61,12 @@ impl Player {
 
     fn want(&mut self, line: &TranscriptLine, place: &str) {
         if line.stop == Some(true) {
-            return self.give(Input::Stop);
+            return self.give(SessionInput::Stop);
         }
         for _ in 0..20 {
             if self.acts.is_empty() {
                 self.stage.now = self.stage.now.max(self.stage.session.deadline().expect("a deadline"));
-                self.give(Input::Tick);
+                self.give(SessionInput::Tick);
             }
         }
         let act = self.acts.pop_front().unwrap_or_else(|| panic!("{place}: the client does nothing"));
@@ -90,18 +90,18 @@ impl Player {
     fn say(&mut self, line: &TranscriptLine, place: &str) {
         if let Some(frame) = &line.frame {
             let text = frame.as_str().map_or_else(|| frame.to_string(), str::to_owned);
-            self.give(Input::Text(&text));
+            self.give(SessionInput::Text(&text));
         } else if let Some(length) = line.binary {
-            self.give(Input::Binary(length as usize));
+            self.give(SessionInput::Binary(length as usize));
         } else if let Some(code) = line.close {
             self.waiting_since = self.stage.now;
-            self.give(Input::Closed(code.into()));
+            self.give(SessionInput::Closed(code.into()));
         } else if let Some(upgrade) = &line.upgrade {
             if upgrade.status == Some(101) {
-                return self.give(Input::Opened);
+                return self.give(SessionInput::Opened);
             }
             self.waiting_since = self.stage.now;
-            self.give(Input::NotOpened(ConnectFailure {
+            self.give(SessionInput::NotOpened(ConnectFailure {
                 status: upgrade.status,
                 code: upgrade.code.clone(),
                 by: if upgrade.code.is_some() { RefusedBy::Platform } else { RefusedBy::Empty },
@@ -130,7 +130,7 @@ fn a_join_is_answered_and_listed_after() {
 fn the_join_of_anothers_topic_asks_whose_the_key_is() {
     let played = play("join_foreign_topic");
     assert!(!played.joined());
-    assert!(played.stage.has(&Output::Identify));
+    assert!(played.stage.has(&SessionOutput::Identify));
     assert_eq!(played.stage.notes(NoteName::JoinRefused), 1);
 }
 
@@ -246,7 +246,7 @@ fn what_is_malformed_is_counted_and_survived() {
 fn a_supersede_is_told_and_obeyed() {
     let played = play("control_events");
     let supersede = played.stage.out.iter().find_map(|output| match output {
-        Output::Superseded(Supersede { reason, .. }) => reason.clone(),
+        SessionOutput::Superseded(Supersede { reason, .. }) => reason.clone(),
         _ => None,
     });
     assert_eq!(supersede.unwrap().raw(), "new_connection");
@@ -281,7 +281,7 @@ fn every_refused_upgrade_is_tried_again() {
     ] {
         let played = play(name);
         assert!((seconds(from)..=seconds(to)).contains(&played.waits[1]), "{name}: {:?}", played.waits);
-        assert_eq!(played.stage.has(&Output::Identify), name == "upgrade_403", "{name}");
+        assert_eq!(played.stage.has(&SessionOutput::Identify), name == "upgrade_403", "{name}");
         assert_ne!(played.stage.state(), AgentState::Refused, "{name}: only REST says so");
     }
 }
@@ -295,8 +295,9 @@ fn the_older_serializer_is_no_panic() {
 #[test]
 fn events_flow_while_the_list_is_read() {
     let played = play("join_then_list");
-    let order = played.stage.out.iter().filter(|output| matches!(output, Output::List(_) | Output::Event(_)));
-    let order: Vec<_> = order.map(|output| matches!(output, Output::List(_))).collect();
+    let order =
+        played.stage.out.iter().filter(|output| matches!(output, SessionOutput::List(_) | SessionOutput::Event(_)));
+    let order: Vec<_> = order.map(|output| matches!(output, SessionOutput::List(_))).collect();
     assert_eq!(order, [true, false, false, false, false, false], "listed after the reply, events at once");
     assert_eq!(played.stage.received(), ["r1", "r2"]);
     assert_ne!(played.stage.state(), AgentState::Live, "not before the list is through");
