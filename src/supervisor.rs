@@ -41,7 +41,7 @@ pub use policies::{Policies, Start};
 pub use roster::last_in_force;
 pub use settings_watch::{ConfigNow, Reread};
 
-use members::Members;
+use members::SupervisedAgents;
 use roster::RosterChange;
 
 /// Interval between texts for `systemctl status`.
@@ -110,7 +110,7 @@ pub(crate) struct SupervisorShared {
     around: AgentContext,
     notifier: Notifier,
     watchdog: Watchdog,
-    members: Members,
+    members: SupervisedAgents,
     /// Held by a reload.
     reloading: Mutex<()>,
     /// Ends all agents.
@@ -263,7 +263,7 @@ pub async fn run(
         around,
         notifier,
         watchdog,
-        members: Members::default(),
+        members: SupervisedAgents::default(),
         reloading: Mutex::default(),
         drain: CancellationToken::new(),
         pace: runner::StartPace::default(),

@@ -81,7 +81,7 @@ impl SupervisedAgent {
 
 /// All agents, in the order of the configuration.
 #[derive(Debug, Default)]
-pub(super) struct Members {
+pub(super) struct SupervisedAgents {
     list: ArcSwap<Vec<Arc<SupervisedAgent>>>,
     rules: ArcSwap<Vec<(AgentId, PathBuf)>>,
     tasks: TaskTracker,
@@ -89,7 +89,7 @@ pub(super) struct Members {
     left: Mutex<BTreeMap<&'static str, u64>>,
 }
 
-impl Members {
+impl SupervisedAgents {
     /// All of them, now.
     pub(super) fn all(&self) -> Arc<Vec<Arc<SupervisedAgent>>> {
         self.list.load_full()
