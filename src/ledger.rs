@@ -41,8 +41,8 @@ use deliveries::{Delivery, DeliveryMark, WaitingRequests, WantedRequests};
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
 use members::{LeaseCounts, NewMember};
 pub use postgres::{
-    Address, AgentWish, Commands, FleetList, Members, Older, PushOutcome, Pushing, Server, drain, holder, list, look,
-    wish,
+    Address, AgentWish, Commands, FleetList, Membership, Older, PushOutcome, Pushing, Server, drain, holder, list,
+    look, wish,
 };
 pub use read::{Filter, LedgerReader, RecordedRequest};
 pub use restore::HISTORY_ROWS_MAX;
@@ -264,7 +264,7 @@ impl Ledger {
     }
 
     /// This process among those that share the database; `None`: nobody else has the record.
-    pub fn members(&self) -> Option<Members> {
+    pub fn members(&self) -> Option<Membership> {
         match self {
             Ledger::Sqlite(_) => None,
             Ledger::Postgres(database) => Some(database.members()),

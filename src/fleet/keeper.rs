@@ -14,7 +14,7 @@ use super::stands::{Looked, Stands};
 use super::{FleetShared, InstanceLock, Stand, Ways};
 use crate::clock::{Clock, Mono};
 use crate::ledger::members::{BeatOutcome, LeaseCounts, LeaseHolder, Member, MemberState};
-use crate::ledger::{LedgerError, MESSAGES, Members};
+use crate::ledger::{LedgerError, MESSAGES, Membership};
 use crate::ops::board::FleetBoard;
 use crate::ops::log::events;
 
@@ -35,7 +35,7 @@ pub enum KeeperOrder {
 
 /// See the module.
 pub struct Keeper {
-    members: Members,
+    members: Membership,
     place: InstanceLock,
     core: FleetCore,
     clock: Clock,
@@ -59,7 +59,7 @@ pub struct Keeper {
 
 impl Keeper {
     pub fn new(
-        members: Members,
+        members: Membership,
         place: InstanceLock,
         ways: Ways,
         name: String,

@@ -35,7 +35,7 @@ pub use address::Address;
 pub use address::ConnectionPurpose;
 pub use commands::Commands;
 pub(super) use members::take_all;
-pub use members::{AgentWish, FleetList, Members, drain, holder, list, wish};
+pub use members::{AgentWish, FleetList, Membership, drain, holder, list, wish};
 pub use preflight::{Server, look};
 pub use pushing::{Older, PushOutcome, Pushing};
 pub use reading::Reading;
@@ -127,9 +127,9 @@ impl PostgresLedger {
     }
 
     /// This process among those that share the database.
-    pub fn members(&self) -> Members {
+    pub fn members(&self) -> Membership {
         let inner = &self.inner;
-        Members::new(Arc::clone(&inner.address), Arc::clone(&inner.me), inner.joining.clone(), inner.loses.clone())
+        Membership::new(Arc::clone(&inner.address), Arc::clone(&inner.me), inner.joining.clone(), inner.loses.clone())
     }
 
     /// People's commands for agents that other doormen hold, and theirs for this one's.

@@ -22,7 +22,7 @@ const COPY: &str = "ledger copy";
 const FORGOTTEN_AFTER_DAYS: i64 = 7;
 
 /// This process among the others. See the module.
-pub struct Members {
+pub struct Membership {
     address: Arc<Address>,
     session: Option<DatabaseSession>,
     /// How often it was made.
@@ -34,13 +34,13 @@ pub struct Members {
     loses: Option<String>,
 }
 
-impl std::fmt::Debug for Members {
+impl std::fmt::Debug for Membership {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Members").field("me", &self.me).finish_non_exhaustive()
     }
 }
 
-impl Members {
+impl Membership {
     pub(super) fn new(
         address: Arc<Address>,
         me: Arc<ArcSwap<String>>,

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::address::ConnectionPurpose;
 use super::lease::{self, Fence, Taken};
-use super::members::{self, Members, drain};
+use super::members::{self, Membership, drain};
 use super::session::DatabaseSession;
 use super::{Address, prepare};
 use crate::ledger::LedgerAddress;
@@ -28,7 +28,7 @@ const TTL: Duration = Duration::from_secs(15);
 struct Both {
     address: Arc<Address>,
     writer: DatabaseSession,
-    members: Vec<Members>,
+    members: Vec<Membership>,
     model: Leases,
     /// All ids that ever were.
     ids: Vec<String>,
@@ -74,7 +74,7 @@ impl Both {
         };
         members::join(&self.writer, &self.address, &joining).unwrap();
         let me = Arc::new(ArcSwap::from_pointee(id.clone()));
-        let joined = Members::new(Arc::clone(&self.address), me, joining, None);
+        let joined = Membership::new(Arc::clone(&self.address), me, joining, None);
         if doorman < self.members.len() {
             self.members[doorman] = joined;
         } else {

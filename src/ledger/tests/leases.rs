@@ -14,7 +14,7 @@ fn on(at: &LedgerAddress) -> Ledger {
     Ledger::open(at, LedgerOptions { retry: Duration::from_millis(1), ..LedgerOptions::default() }).unwrap()
 }
 
-fn members(ledger: &Ledger) -> Members {
+fn members(ledger: &Ledger) -> Membership {
     ledger.members().unwrap()
 }
 
