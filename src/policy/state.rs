@@ -15,7 +15,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use charges::{Charges, LimitUse};
-pub use saved::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, PauseRecord, SavedState};
+pub use saved::{ApprovalRow, ChargeRow, HistoryKind, OwnerHistoryRow, PauseRecord, SavedState};
 
 use super::ask::DeciderVerdict;
 use super::conditions::ReceivingAgent;

@@ -13,7 +13,7 @@ use crate::ledger::sql::{self, Connection, Optional as _, TextColumn as _, param
 use crate::ledger::{HistoryReach, MemoryReach};
 use crate::model::{AgentId, Handle, RequestId, Verdict};
 use crate::policy::doubts::{Basis, Doubt, Fact};
-use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, PauseRecord, SavedState};
+use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, OwnerHistoryRow, PauseRecord, SavedState};
 use crate::policy::{By, Charge, DeciderVerdict, RuleName};
 
 /// An answer that was given up after the moment had taken its places then. None is open for longer than this.
@@ -348,7 +348,7 @@ impl Past<'_> {
     }
 
     /// This owner's history. Outcomes and removals come before decisions of the same step.
-    fn history(&self, owner: &str, since: Timestamp) -> sql::Result<Vec<HistoryRow>> {
+    fn history(&self, owner: &str, since: Timestamp) -> sql::Result<Vec<OwnerHistoryRow>> {
         let mut history = Vec::new();
         let mut take = |sql: &str, kind: Option<HistoryKind>| -> sql::Result<()> {
             let mut statement = self.connection.prepare_cached(sql)?;
@@ -365,7 +365,7 @@ impl Past<'_> {
                 let request = row.get::<_, Option<Parsed<_>>>(0)?.map(|Parsed(id)| id);
                 let Micros(at) = row.get(1)?;
                 let handle = row.get_ref(3)?.text_or_null()?.and_then(|text| Handle::parse(text).ok());
-                history.push(HistoryRow { owner: owner.into(), handle, request, kind, at });
+                history.push(OwnerHistoryRow { owner: owner.into(), handle, request, kind, at });
             }
             Ok(())
         };

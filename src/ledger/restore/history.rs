@@ -10,7 +10,7 @@ use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::sql::{self, TextColumn as _, params};
 use crate::model::Handle;
 use crate::policy::RuleName;
-use crate::policy::state::{ApprovalRow, HistoryKind, HistoryRow};
+use crate::policy::state::{ApprovalRow, HistoryKind, OwnerHistoryRow};
 
 /// Most rows of history, of each kind, that are loaded. Where there are more, the newest are, and history counts as
 /// incomplete.
@@ -19,7 +19,7 @@ pub const HISTORY_ROWS_MAX: usize = 500_000;
 /// What an owner did and met.
 #[derive(Debug, Default)]
 pub(super) struct HistoryRead {
-    pub(super) rows: Vec<HistoryRow>,
+    pub(super) rows: Vec<OwnerHistoryRow>,
     /// Nothing was left out because there was too much.
     pub(super) complete: bool,
     /// The numbers of answers that rejected only presumably.
@@ -55,7 +55,7 @@ impl Load<'_> {
                 };
                 let request = row.get::<_, Option<Parsed<_>>>(1)?.map(|Parsed(id)| id);
                 let handle = row.get_ref(4)?.text_or_null()?.and_then(|text| Handle::parse(text).ok());
-                history.push(HistoryRow {
+                history.push(OwnerHistoryRow {
                     owner: row.get::<_, Arc<str>>(0)?,
                     handle,
                     request,

@@ -4,7 +4,7 @@ use super::*;
 use crate::ledger::read::RowMoment;
 use crate::model::SenderId;
 use crate::policy::doubts::{Basis, DoubtSettlement, Fact, SeenIdentity};
-use crate::policy::state::{HistoryKind, HistoryRow};
+use crate::policy::state::{HistoryKind, OwnerHistoryRow};
 
 fn settled(name: &str, status: Option<RequestStatus>, second: i64) -> Record {
     Record::Settled { agent: agent(), request: id(name), status, at: at(second) }
@@ -78,7 +78,7 @@ async fn what_ended_and_nobody_said_how_is_in_doubt_until_something_says_it() {
     // A contact from before the request, or one that our answer to another request made, proves nothing about it.
     assert_eq!(doubted(&ledger).await, ["r2", "r3"]);
     let memory = load(&ledger, 100).await;
-    let rejected = |row: &&HistoryRow| row.kind == HistoryKind::Rejected;
+    let rejected = |row: &&OwnerHistoryRow| row.kind == HistoryKind::Rejected;
     assert_eq!(memory.policy_state.history.iter().find(rejected).unwrap().owner.as_ref(), "gus");
     assert!(memory.pending.iter().any(|one| one.id == id("r6")));
     // Nothing is read further back than requested.

@@ -186,7 +186,7 @@ async fn what_a_person_removed_under_schema_4_is_on_record_still() {
 
 /// When a contact of this owner was removed, of what counts: as an agent loads it, and as it was known at a later moment.
 async fn removals(ledger: &Ledger, world: &World, owner: &str) -> [Vec<Timestamp>; 2] {
-    let removed = |history: Vec<crate::policy::state::HistoryRow>| {
+    let removed = |history: Vec<crate::policy::state::OwnerHistoryRow>| {
         let rows = history.into_iter().filter(|row| row.kind == HistoryKind::Removed && &*row.owner == owner);
         rows.map(|row| row.at).collect::<Vec<_>>()
     };

@@ -46,7 +46,7 @@ pub enum HistoryKind {
 
 /// One row of history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HistoryRow {
+pub struct OwnerHistoryRow {
     /// The owner.
     pub owner: Arc<str>,
     /// The handle, if it is known.
@@ -87,7 +87,7 @@ pub struct SavedState {
     /// Current charges.
     pub charges: Vec<ChargeRow>,
     /// History, as far back as the policy asks.
-    pub history: Vec<HistoryRow>,
+    pub history: Vec<OwnerHistoryRow>,
     /// Whether `history` is all there is that far back; `false` makes history unknown.
     pub history_complete: bool,
     /// Approvals by rule since the last resume.

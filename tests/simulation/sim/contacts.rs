@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use doorman::model::{Contact, ContactId, Handle};
 use doorman::policy::doubts::OpenContact;
-use doorman::policy::state::{HistoryKind, HistoryRow};
+use doorman::policy::state::{HistoryKind, OwnerHistoryRow};
 use jiff::Timestamp;
 
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ impl Contacts {
     }
 
     /// The removals since then.
-    pub fn history(&self, since: Timestamp) -> Vec<HistoryRow> {
+    pub fn history(&self, since: Timestamp) -> Vec<OwnerHistoryRow> {
         let times = |row: &'_ Row| {
             let before = row.before.iter().map(|at| (*at, None));
             before.chain(row.removed.filter(|_| !row.expired).map(|at| (at, row.handle.clone()))).collect::<Vec<_>>()
@@ -114,7 +114,7 @@ impl Contacts {
         let gone = self.0.values().flat_map(|row| times(row).into_iter().map(move |one| (row, one)));
         let gone = gone.filter(|(_, (at, _))| *at >= since);
         let rows = gone.flat_map(|(row, (at, handle))| {
-            let removed = move |owner: &Arc<str>| HistoryRow {
+            let removed = move |owner: &Arc<str>| OwnerHistoryRow {
                 owner: owner.clone(),
                 handle: handle.clone(),
                 request: None,

@@ -7,7 +7,7 @@ use crate::ledger::{HistoryReach, MemoryReach};
 use crate::policy::conditions::HistoryCondition;
 use crate::policy::rules::Policy;
 use crate::policy::rules::Quota;
-use crate::policy::state::{ApprovalRow, HistoryKind, HistoryRow, SavedState};
+use crate::policy::state::{ApprovalRow, HistoryKind, OwnerHistoryRow, SavedState};
 use crate::policy::testkit::{a_pause, approve, by_handle, hours, policy};
 
 /// Lets ann in unless she was rejected within this many hours; 0 drops that condition.
@@ -57,8 +57,8 @@ fn nothing() -> Option<Box<SavedState>> {
 }
 
 /// A rejection at this time.
-fn rejected_before(at: jiff::Timestamp) -> HistoryRow {
-    HistoryRow { owner: "ann".into(), handle: None, request: None, kind: HistoryKind::Rejected, at }
+fn rejected_before(at: jiff::Timestamp) -> OwnerHistoryRow {
+    OwnerHistoryRow { owner: "ann".into(), handle: None, request: None, kind: HistoryKind::Rejected, at }
 }
 
 fn let_in(held: &Held, id: &str) -> bool {

@@ -4,7 +4,7 @@ use crate::model::{Answer, ContactRequest, Outcome, Sender, Verdict};
 use crate::policy::conditions::*;
 use crate::policy::rules::{LimitBy, OverdueThen, Quota, Rule, When};
 use crate::policy::state::EndedAnswer;
-use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
+use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, OwnerHistoryRow, SavedState};
 use crate::policy::testkit::*;
 use crate::policy::{By, Circumstances, Mode, Policy, PolicyState};
 
@@ -168,14 +168,14 @@ fn history_is_by_owner_and_unknown_where_the_record_cannot_tell() {
     let asking = |history| policy(vec![reject("r", history)]);
     let before = asking(HistoryCondition { approved_before: Some(false), ..HistoryCondition::default() });
     let rejected = asking(HistoryCondition { rejected_within: Some(hours(1)), ..HistoryCondition::default() });
-    let row = |kind| HistoryRow {
+    let row = |kind| OwnerHistoryRow {
         owner: "ann".into(),
         handle: None,
         request: Some(id("old")),
         kind,
         at: noon() - minutes(30),
     };
-    let policy_state = |history: Vec<HistoryRow>, complete| {
+    let policy_state = |history: Vec<OwnerHistoryRow>, complete| {
         PolicyState::restore(SavedState { history, history_complete: complete, ..SavedState::default() })
     };
     let ask = |policy: &Policy, policy_state: &PolicyState, later| {

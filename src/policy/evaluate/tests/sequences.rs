@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::model::{Handle, Outcome, RequestId, Verdict};
 use crate::policy::conditions::HistoryCondition;
 use crate::policy::rules::{LimitBy, Quota, When};
-use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow, SavedState};
+use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, OwnerHistoryRow, SavedState};
 use crate::policy::testkit::*;
 use crate::policy::{Charge, Policy, PolicyState};
 
@@ -245,7 +245,7 @@ proptest! {
             pruned.seen(&request, Some(&who), at);
             pruned.prune(&needs, at);
             let owner = who.owner().into();
-            rows.push(HistoryRow { owner, handle: None, request: Some(request), kind: HistoryKind::Requested, at });
+            rows.push(OwnerHistoryRow { owner, handle: None, request: Some(request), kind: HistoryKind::Requested, at });
         }
         let memory = SavedState { history: rows, history_complete: true, ..SavedState::default() };
         let read = PolicyState::restore_for(memory, &needs, now);

@@ -10,7 +10,7 @@ use crate::model::{ContactRequest, Outcome, Sender, StrangerText, Verdict};
 use crate::policy::conditions::*;
 use crate::policy::lookalike::Protect;
 use crate::policy::rules::{Folded, LimitBy, Overdue, OverdueThen, Quota, RegexPattern, Rule, Table, When};
-use crate::policy::state::{EndedAnswer, HistoryKind, HistoryRow, SavedState};
+use crate::policy::state::{EndedAnswer, HistoryKind, OwnerHistoryRow, SavedState};
 use crate::policy::testkit::*;
 use crate::policy::{Ask, By, Circumstances, ClockHealth, DeciderVerdict, Mode, Policy, PolicyState, ReceivingAgent};
 
@@ -263,9 +263,9 @@ impl Scene {
         policy_state
     }
 
-    fn removal(&self, (from, _, ago): &(usize, u8, i64)) -> HistoryRow {
+    fn removal(&self, (from, _, ago): &(usize, u8, i64)) -> OwnerHistoryRow {
         let owner: Arc<str> = handle(HANDLES[*from]).owner().into();
-        HistoryRow { owner, handle: None, request: None, kind: HistoryKind::Removed, at: self.now - minutes(*ago) }
+        OwnerHistoryRow { owner, handle: None, request: None, kind: HistoryKind::Removed, at: self.now - minutes(*ago) }
     }
 }
 

@@ -8,7 +8,7 @@ use doorman::ledger::{HistoryReach, MemoryReach};
 use doorman::model::{Answer, ContactRequest, Outcome, RequestId, Sender};
 use doorman::policy::By;
 use doorman::policy::doubts::{Basis, Doubt, DoubtSettlement as SaidOfDoubt, Fact};
-use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind, HistoryRow};
+use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind, OwnerHistoryRow};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{LedgerModel, Row, original};
@@ -210,7 +210,7 @@ impl LedgerModel {
     }
 
     /// What the owners did and met since then, oldest first.
-    pub fn history(&self, since: Timestamp) -> Vec<HistoryRow> {
+    pub fn history(&self, since: Timestamp) -> Vec<OwnerHistoryRow> {
         let asked = self.seen.iter().map(|(id, (at, _))| (id, HistoryKind::Requested, *at));
         let known = |id: &RequestId| (original(id) == *id).then(|| id.clone());
         let presumed = |id: &RequestId| {
@@ -227,12 +227,12 @@ impl LedgerModel {
             let owner: Arc<str> = self.seen.get(id)?.1.as_deref()?.into();
             let handle =
                 self.senders.get(id).and_then(Sender::handle).filter(|handle| handle.owner() == &*owner).cloned();
-            (at >= since).then(|| HistoryRow { owner, handle, request: known(id), kind, at })
+            (at >= since).then(|| OwnerHistoryRow { owner, handle, request: known(id), kind, at })
         };
-        let mut rows: Vec<HistoryRow> = asked.chain(met).filter_map(row).collect();
+        let mut rows: Vec<OwnerHistoryRow> = asked.chain(met).filter_map(row).collect();
         rows.extend(self.contacts.history(since));
         let said = self.settlements.iter().filter(|(_, _, said, at)| said.happened() && *at >= since);
-        rows.extend(said.map(|(owner, request, said, at)| HistoryRow {
+        rows.extend(said.map(|(owner, request, said, at)| OwnerHistoryRow {
             owner: owner.clone(),
             handle: None,
             request: request.as_ref().and_then(known),
