@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::wire::{AnswerAttempt, SandboxStatus};
 use super::world::{Party, World};
 use crate::clock::{Mono, Now};
-use contacts::ContactRow;
+use contacts::ContactRecord;
 pub use lists::{PageRows, PageWanted};
 use rooms::Room;
 
@@ -166,7 +166,7 @@ pub struct Store {
     received: Vec<BTreeSet<(Timestamp, usize)>>,
     /// Pending requests from each party, by time.
     sent: Vec<BTreeSet<(Timestamp, usize)>>,
-    contacts: Vec<BTreeMap<u64, ContactRow>>,
+    contacts: Vec<BTreeMap<u64, ContactRecord>>,
     contact_by_handle: HashMap<(PartyIndex, String), u64>,
     next_contact: u64,
     /// Of each party.

@@ -10,7 +10,7 @@ use crate::sandbox::world::PartyKind;
 
 /// One side of a relation.
 #[derive(Debug)]
-pub(super) struct ContactRow {
+pub(super) struct ContactRecord {
     id: String,
     /// The other side, where it is of this world.
     other: Option<PartyIndex>,
@@ -25,7 +25,7 @@ pub(super) struct ContactRow {
     owner_id: Option<String>,
 }
 
-impl ContactRow {
+impl ContactRecord {
     fn add_ids(&self, row: &mut serde_json::Value) {
         for (key, id) in [("sender_id", &self.sender_id), ("owner_id", &self.owner_id)] {
             if let Some(id) = id {
@@ -85,7 +85,7 @@ impl Store {
         }
         let number = self.next_contact;
         self.next_contact += 1;
-        let row = ContactRow {
+        let row = ContactRecord {
             id: self.uuid(2, number),
             other,
             handle,
@@ -124,7 +124,7 @@ impl Store {
         online: impl Fn(PartyIndex) -> bool,
     ) -> PageRows {
         let all = &self.contacts[party];
-        let show = |row: &ContactRow| {
+        let show = |row: &ContactRecord| {
             let mut shown = json!({
                 "id": row.id, "handle": row.listed.as_ref().unwrap_or(&row.handle), "name": row.name,
                 "type": row.kind.as_str(), "inserted_at": row.inserted_at, "online": row.other.map(&online),
@@ -168,7 +168,7 @@ impl Store {
         Ok(())
     }
 
-    fn take_contact(&mut self, party: PartyIndex, number: u64, pushed: &mut Vec<PushedEvent>) -> Option<ContactRow> {
+    fn take_contact(&mut self, party: PartyIndex, number: u64, pushed: &mut Vec<PushedEvent>) -> Option<ContactRecord> {
         let row = self.contacts[party].remove(&number)?;
         if let Some(handle) = &row.handle {
             self.contact_by_handle.remove(&(party, plain(handle)));
@@ -180,7 +180,7 @@ impl Store {
 
     /// All contacts, for the control's state.
     pub(crate) fn contact_states(&self) -> Vec<ContactState> {
-        let of = |(party, rows): (usize, &std::collections::BTreeMap<u64, ContactRow>)| {
+        let of = |(party, rows): (usize, &std::collections::BTreeMap<u64, ContactRecord>)| {
             let owner = self.parties[party].id.clone();
             let rows: Vec<ContactState> = rows
                 .values()
