@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::agents::{self, AgentArg};
 use super::contacts::ContactPrinter;
-use super::contacts::select::{Narrowed, Rules};
+use super::contacts::select::{ContactRules, Narrowed};
 use super::ledger::{fault, path};
 use super::{CliError, Global, output};
 use crate::ledger::LedgerReader;
@@ -50,7 +50,7 @@ pub struct Args {
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let reader = LedgerReader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
-    let mut rules = Rules::new(&reader, args.rules.as_ref(), global)?;
+    let mut rules = ContactRules::new(&reader, args.rules.as_ref(), global)?;
     let now = output::now();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut out = ContactPrinter::new(args.json);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::agents::{self, AgentArg};
 use super::confirm::confirmed;
-use super::contacts::select::{Behind, Named, Narrowed, Rules};
+use super::contacts::select::{Behind, ContactRules, Named, Narrowed};
 use super::contacts::{as_json, page};
 use super::history::moment;
 use super::ledger::{fault, path};
@@ -124,7 +124,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let since = moment::option("since", args.since.as_deref())?;
     let reader = LedgerReader::open(&path(args.ledger.clone(), global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;
-    let mut rules = Rules::new(&reader, args.rules.as_ref(), global)?;
+    let mut rules = ContactRules::new(&reader, args.rules.as_ref(), global)?;
     let narrowed = Narrowed { agent: agent.as_ref(), since, rule: args.rule.as_deref(), named: &args.named };
     let choice = choose(&args, &narrowed, &mut rules, &reader)?;
     for nobody in &choice.nobody {
@@ -197,7 +197,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 fn choose(
     args: &Args,
     narrowed: &Narrowed<'_>,
-    rules: &mut Rules<'_>,
+    rules: &mut ContactRules<'_>,
     reader: &LedgerReader,
 ) -> Result<Choice, CliError> {
     let now = output::now();

@@ -28,12 +28,12 @@ pub(super) const HOURS: i64 = 24;
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     by_hour: Option<(Mono, Arc<ByHour>)>,
-    rules: Option<(Mono, Vec<PolicyStatus>, Arc<Rules>)>,
+    rules: Option<(Mono, Vec<PolicyStatus>, Arc<RulesInForce>)>,
 }
 
 /// The rules in force, and how often each matched.
 #[derive(Debug, Default)]
-pub(super) struct Rules {
+pub(super) struct RulesInForce {
     pub(super) files: Vec<RulesFileView>,
     pub(super) matches: Matches,
 }
@@ -126,7 +126,7 @@ impl RunningPage {
     }
 
     /// The rules in force with their matches.
-    pub(super) async fn rules(self: &Arc<Self>) -> Result<Arc<Rules>, Response> {
+    pub(super) async fn rules(self: &Arc<Self>) -> Result<Arc<RulesInForce>, Response> {
         let (now, policies) = (self.clock.now().mono, self.board.borrow().policies.clone());
         if let Some((at, of, found)) = &locked(&self.cache).rules
             && now.since(*at) < KEPT
@@ -139,7 +139,7 @@ impl RunningPage {
             .read(move |page, reader| {
                 let matches = reader.rule_matches().map_err(|error| error.to_string())?;
                 let files = of.into_iter().map(|status| file(page, reader, &matches, status)).collect();
-                Ok(Rules { files, matches })
+                Ok(RulesInForce { files, matches })
             })
             .await?;
         let found = Arc::new(found);

@@ -231,7 +231,7 @@ impl<'a> Narrowed<'a> {
 }
 
 /// The rules that contacts are judged by: those of a file, or for each agent those in force according to the ledger.
-pub(in crate::cli) struct Rules<'a> {
+pub(in crate::cli) struct ContactRules<'a> {
     reader: &'a LedgerReader,
     given: Option<Arc<Policy>>,
     in_force: HashMap<AgentId, Arc<Policy>>,
@@ -240,7 +240,7 @@ pub(in crate::cli) struct Rules<'a> {
     global: &'a Global,
 }
 
-impl<'a> Rules<'a> {
+impl<'a> ContactRules<'a> {
     /// # Errors
     /// Exit code 78 where the file is refused.
     pub(in crate::cli) fn new(
