@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use super::core::{FleetCore, TrustPhase};
-use super::stands::{Looked, Stands};
+use super::stands::{FleetSnapshot, Stands};
 use super::{FleetShared, InstanceLock, Stand, Ways};
 use crate::clock::{Clock, Mono};
 use crate::ledger::members::{BeatOutcome, LeaseCounts, LeaseHolder, Member, MemberState};
@@ -237,7 +237,7 @@ impl Keeper {
 
     /// Says of each lease whose it is.
     fn share(&mut self, members: &[Member], me: &str, now: Mono) {
-        let looked = Looked { members, leases: &self.leases, rosters: &self.rosters, me, now };
+        let looked = FleetSnapshot { members, leases: &self.leases, rosters: &self.rosters, me, now };
         let stands = self.shared.stands();
         let names = stands.keys().map(String::as_str);
         for (name, stand) in self.stands.look(&looked, &self.core, names) {

@@ -16,7 +16,7 @@ pub const NOBODYS: &str = "nobody has it at the moment";
 
 /// What was read from the database, just before `now`.
 #[derive(Debug)]
-pub struct Looked<'a> {
+pub struct FleetSnapshot<'a> {
     /// All members that are not dead.
     pub members: &'a [Member],
     /// All leases.
@@ -46,11 +46,11 @@ impl Stands {
     /// Whose each of these leases is, in their order.
     pub fn look<'n>(
         &mut self,
-        looked: &Looked<'_>,
+        looked: &FleetSnapshot<'_>,
         core: &FleetCore,
         names: impl Iterator<Item = &'n str> + Clone,
     ) -> Vec<(&'n str, Stand)> {
-        let Looked { members, leases, rosters, me, now } = *looked;
+        let FleetSnapshot { members, leases, rosters, me, now } = *looked;
         let by_id: HashMap<&str, &Member> = members.iter().map(|member| (member.id.as_str(), member)).collect();
         let held = leases.iter().filter_map(|lease| {
             let holder = lease.holder.as_ref().filter(|holder| by_id.contains_key(holder.as_str()))?;

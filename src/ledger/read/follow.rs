@@ -31,9 +31,9 @@ pub struct Follow {
     /// Changes with each commit; at the last look.
     version: Option<i64>,
     /// What was looked at of each of [`TABLES`].
-    looked: [Looked<i64>; 4],
+    looked: [SeenRows<i64>; 4],
     /// The same of contacts that were removed.
-    removed: Looked<Removal>,
+    removed: SeenRows<Removal>,
     /// Requests that may still change, by row, with what was last shown of them.
     watched: BTreeMap<i64, Shown>,
 }
@@ -48,12 +48,12 @@ const TABLES: [(&str, &str); 4] =
 /// Rows that were looked at: all up to a key, and some after it. Where several write, or where the key is a time, a row may come to be
 /// seen after one with a greater key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Looked<K> {
+struct SeenRows<K> {
     all_to: K,
     after: BTreeSet<K>,
 }
 
-impl<K: Copy + Ord> Looked<K> {
+impl<K: Copy + Ord> SeenRows<K> {
     /// Whether it was not looked at before; it counts as looked at from now on.
     fn is_new(&mut self, key: K, most: usize) -> bool {
         let new = key > self.all_to && self.after.insert(key);
@@ -79,7 +79,7 @@ impl Follow {
             reader,
             version: None,
             looked: Default::default(),
-            removed: Looked::default(),
+            removed: SeenRows::default(),
             watched: BTreeMap::new(),
         };
         follow.version = Some(follow.version_now()?);
@@ -124,7 +124,7 @@ impl Follow {
         if newest < self.looked[0].after.last().copied().unwrap_or(self.looked[0].all_to) {
             // This is another ledger, started from empty.
             self.looked = Default::default();
-            self.removed = Looked::default();
+            self.removed = SeenRows::default();
             self.watched.clear();
         }
         for n in self.look()? {
@@ -205,8 +205,8 @@ fn shown(request: &RecordedRequest) -> Shown {
 }
 
 /// The last removals that were there before.
-fn removed_before(connection: Connection<'_>) -> sql::Result<Looked<Removal>> {
-    let mut looked: Looked<Removal> = Looked::default();
+fn removed_before(connection: Connection<'_>) -> sql::Result<SeenRows<Removal>> {
+    let mut looked: SeenRows<Removal> = SeenRows::default();
     let most = i64::try_from(REMOVED_MAX).unwrap_or(i64::MAX);
     // An agent at a time, since the index begins with that.
     for agent in numbers(connection, "SELECT n FROM agent WHERE n >= ?1 AND n > ?2 ORDER BY n", [0, 0])? {

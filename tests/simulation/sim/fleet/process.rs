@@ -7,7 +7,7 @@ use std::time::Duration;
 use doorman::clock::Mono;
 use doorman::fleet::Stand;
 use doorman::fleet::core::{FleetCore, TrustPhase};
-use doorman::fleet::stands::{Looked, Stands};
+use doorman::fleet::stands::{FleetSnapshot, Stands};
 use doorman::ledger::members::{BeatOutcome, LeaseHolder, Member, MemberState};
 use jiff::SignedDuration;
 
@@ -337,7 +337,8 @@ impl Evening {
             (process.moves, process.leases) = (Some(moves), held);
         }
         let (members, now) = std::mem::take(&mut process.looked);
-        let looked = Looked { members: &members, leases: &process.leases, rosters: &rosters, me: &process.me, now };
+        let looked =
+            FleetSnapshot { members: &members, leases: &process.leases, rosters: &rosters, me: &process.me, now };
         let stands = process.stands.look(&looked, &process.core, names.iter().map(String::as_str));
         let ended = self.now(doorman).mono;
         let process = &mut self.doormen[doorman];
