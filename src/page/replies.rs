@@ -23,7 +23,7 @@ use crate::model::{AgentId, RequestId, Verdict};
 use crate::ops::log::events;
 
 use kept::Offers;
-pub(super) use kept::{Offer, Problem};
+pub(super) use kept::{LinkProblem, Offer};
 
 /// The file's name, beside the ledger.
 const FILE: &str = "page-replies.json";
@@ -94,22 +94,22 @@ impl Replies {
     }
 
     /// What a link allows. Looking does not use it up.
-    pub(super) fn look(&self, link: &str) -> Result<(Offer, Rights), Problem> {
+    pub(super) fn look(&self, link: &str) -> Result<(Offer, Rights), LinkProblem> {
         let found = self.0.kept.look(|kept| kept.find(link, self.0.clock.now().wall));
-        if found == Err(Problem::Unknown) {
+        if found == Err(LinkProblem::Unknown) {
             self.tried()?;
         }
         let offer = found?;
         // The current configuration says what a target may answer.
-        let rights = self.0.targets.get(&offer.target).cloned().ok_or(Problem::Unknown)?;
+        let rights = self.0.targets.get(&offer.target).cloned().ok_or(LinkProblem::Unknown)?;
         Ok((offer, rights))
     }
 
     /// Uses a link up for this answer. That is in the file before the answer leaves.
-    pub(super) async fn take(&self, link: &str, verdict: Verdict) -> Result<(Offer, Rights), Problem> {
+    pub(super) async fn take(&self, link: &str, verdict: Verdict) -> Result<(Offer, Rights), LinkProblem> {
         let (_, rights) = self.look(link)?;
         if !rights.may.contains(&verdict) {
-            return Err(Problem::NotAllowed);
+            return Err(LinkProblem::NotAllowed);
         }
         let (link, now) = (link.to_owned(), self.0.clock.now().wall);
         let taken = self.0.kept.change(
@@ -120,7 +120,7 @@ impl Replies {
                 }
             },
         );
-        let offer = taken.await.map_err(|_| Problem::NotNow)??;
+        let offer = taken.await.map_err(|_| LinkProblem::NotNow)??;
         let (by, notify) = (format!("person:link.{}", offer.target), &offer.target);
         info!(event = events::REPLY_USED, by, notify, verdict = verdict.as_str(), "a link of a message was used");
         Ok((offer, rights))
@@ -135,14 +135,14 @@ impl Replies {
     }
 
     /// Counts an invalid link. Links cannot be guessed; after too many tries each further one is refused.
-    fn tried(&self) -> Result<(), Problem> {
+    fn tried(&self) -> Result<(), LinkProblem> {
         let now = self.0.clock.now().mono;
         let mut tries = locked(&self.0.tries);
         if now.since(tries.0) >= MINUTE {
             *tries = (now, 0);
         }
         tries.1 += 1;
-        if tries.1 > TRIES_MAX { Err(Problem::TooMany) } else { Ok(()) }
+        if tries.1 > TRIES_MAX { Err(LinkProblem::TooMany) } else { Ok(()) }
     }
 }
 

@@ -10,30 +10,30 @@ use axum::response::Response;
 
 use super::acting::{ask_as, fields};
 use super::door::{self, Denied, Visitor};
-use super::replies::{Offer, Problem, Rights};
+use super::replies::{LinkProblem, Offer, Rights};
 use super::views::{self, ReplyView};
 use super::{RunningPage, views::rows};
 use crate::config::settings::NotifyText;
 use crate::model::{RequestId, Verdict};
 
-fn not_taken(page: &RunningPage, problem: Problem) -> Response {
+fn not_taken(page: &RunningPage, problem: LinkProblem) -> Response {
     let gone = |why| door::turned_away(page, Denied { status: StatusCode::GONE, why });
     match problem {
-        Problem::Unknown => gone("there is no such link, or its message is too old"),
-        Problem::Old => gone("this link is older than a day: `doorman pending` and the page show who waits"),
-        Problem::NotAllowed => door::turned_away(
+        LinkProblem::Unknown => gone("there is no such link, or its message is too old"),
+        LinkProblem::Old => gone("this link is older than a day: `doorman pending` and the page show who waits"),
+        LinkProblem::NotAllowed => door::turned_away(
             page,
             Denied { status: StatusCode::FORBIDDEN, why: "this link is not good for that answer" },
         ),
-        Problem::TooMany => {
+        LinkProblem::TooMany => {
             let why = "too many links were tried that nobody was given: wait a minute";
             door::turned_away(page, Denied { status: StatusCode::TOO_MANY_REQUESTS, why })
         }
-        Problem::NotNow => {
+        LinkProblem::NotNow => {
             let why = "it cannot be written down just now that this link is used, so nothing was done: try again";
             door::turned_away(page, Denied { status: StatusCode::SERVICE_UNAVAILABLE, why })
         }
-        Problem::Used(verdict, at) => {
+        LinkProblem::Used(verdict, at) => {
             let text = format!("this link was used at {}, to {}", rows::clock(at), word(verdict));
             views::outside(StatusCode::GONE, "Used", &text)
         }
@@ -63,7 +63,7 @@ pub(super) async fn look(State(page): State<Arc<RunningPage>>, Path(link): Path<
 /// What is shown of the request: no more than the message may contain. If the request is settled, the page says so.
 async fn view(page: &Arc<RunningPage>, offer: &Offer, rights: &Rights, link: &str) -> Result<ReplyView, Response> {
     let now = page.clock.now().wall;
-    let Ok(id) = RequestId::parse(&offer.request) else { return Err(not_taken(page, Problem::Unknown)) };
+    let Ok(id) = RequestId::parse(&offer.request) else { return Err(not_taken(page, LinkProblem::Unknown)) };
     let card = match views::pending_card(page, Some(&offer.agent), &id).await? {
         Some(card) => card,
         None => {
@@ -120,7 +120,7 @@ pub(super) async fn act(
         Ok(taken) => taken,
         Err(problem) => return not_taken(&page, problem),
     };
-    let Ok(id) = RequestId::parse(&offer.request) else { return not_taken(&page, Problem::Unknown) };
+    let Ok(id) = RequestId::parse(&offer.request) else { return not_taken(&page, LinkProblem::Unknown) };
     // The person is unknown, unless a proxy or a login names them.
     let person = match &visitor.name {
         Some(name) => format!("{name} via link.{}", offer.target),

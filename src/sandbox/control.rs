@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::fault::{Fault, is_close_code};
 use super::hub::ConnectionOrder;
 use super::shared::{Inner, SandboxShared};
-use super::store::{COUNT_MAX, PartyIndex, Problem, RequestRecord, micros};
+use super::store::{COUNT_MAX, PartyIndex, RequestRecord, StoreError, micros};
 use super::wire::{NewRequest, RequestCounts, RequestState, SandboxState, SandboxStatus, WaitingFault};
 
 /// A burst makes this many requests under one lock; between two such chunks calls and sockets go on.
@@ -26,13 +26,13 @@ pub enum ControlError {
     Invalid(String),
 }
 
-impl From<Problem> for ControlError {
-    fn from(problem: Problem) -> Self {
+impl From<StoreError> for ControlError {
+    fn from(problem: StoreError) -> Self {
         match problem {
-            Problem::NotFound(message) => ControlError::NotFound(message.into()),
-            Problem::Conflict(_, message) => ControlError::Conflict(message.into()),
-            Problem::Malformed(pointer, message) => ControlError::Invalid(format!("`{pointer}` {message}")),
-            Problem::Invalid(message) => ControlError::Invalid(message),
+            StoreError::NotFound(message) => ControlError::NotFound(message.into()),
+            StoreError::Conflict(_, message) => ControlError::Conflict(message.into()),
+            StoreError::Malformed(pointer, message) => ControlError::Invalid(format!("`{pointer}` {message}")),
+            StoreError::Invalid(message) => ControlError::Invalid(message),
         }
     }
 }

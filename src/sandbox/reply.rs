@@ -6,7 +6,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::fault::Fault;
-use super::store::Problem;
+use super::store::StoreError;
 
 /// An answer.
 pub(super) type HttpReply = Response<Full<Bytes>>;
@@ -62,12 +62,12 @@ fn field_error(status: u16, field: &str, message: &str, request: u64) -> HttpRep
 }
 
 /// The answer to a problem of the store.
-pub(super) fn problem(problem: &Problem, request: u64) -> HttpReply {
+pub(super) fn problem(problem: &StoreError, request: u64) -> HttpReply {
     match problem {
-        Problem::NotFound(message) => error(404, "not_found", message, Some(request)),
-        Problem::Conflict(code, message) => error(409, code, message, Some(request)),
-        Problem::Malformed(pointer, message) => malformed(pointer, message, request),
-        Problem::Invalid(message) => error(422, "validation_error", message, Some(request)),
+        StoreError::NotFound(message) => error(404, "not_found", message, Some(request)),
+        StoreError::Conflict(code, message) => error(409, code, message, Some(request)),
+        StoreError::Malformed(pointer, message) => malformed(pointer, message, request),
+        StoreError::Invalid(message) => error(422, "validation_error", message, Some(request)),
     }
 }
 

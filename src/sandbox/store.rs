@@ -44,7 +44,7 @@ pub struct PushedEvent {
 
 /// Why something was not done; each is one HTTP status.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Problem {
+pub enum StoreError {
     /// 404.
     NotFound(&'static str),
     /// 409.
@@ -259,20 +259,20 @@ impl Store {
         index: usize,
         now: Now,
         pushed: &mut Vec<PushedEvent>,
-    ) -> Result<SandboxStatus, Problem> {
+    ) -> Result<SandboxStatus, StoreError> {
         let row = &self.requests[index];
         let party = if action == AnswerAction::Cancel { row.from } else { Some(row.to) };
         let result = match row.status {
-            _ if party != Some(by) => Err(Problem::NotFound("no such contact request")),
+            _ if party != Some(by) => Err(StoreError::NotFound("no such contact request")),
             SandboxStatus::Pending => Ok(action.status()),
             SandboxStatus::Approved | SandboxStatus::Rejected => {
-                Err(Problem::Conflict("already_responded", "this contact request was answered already"))
+                Err(StoreError::Conflict("already_responded", "this contact request was answered already"))
             }
-            SandboxStatus::Cancelled | SandboxStatus::Expired => Err(Problem::NotFound("no such contact request")),
+            SandboxStatus::Cancelled | SandboxStatus::Expired => Err(StoreError::NotFound("no such contact request")),
         };
         let http = match &result {
             Ok(_) => 200,
-            Err(Problem::Conflict(..)) => 409,
+            Err(StoreError::Conflict(..)) => 409,
             Err(_) => 404,
         };
         if let Ok(status) = result {

@@ -26,7 +26,7 @@ pub(in crate::page) struct Offer {
 
 /// Why a link is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::page) enum Problem {
+pub(in crate::page) enum LinkProblem {
     /// It was never given out, or it is forgotten.
     Unknown,
     /// Too many invalid links were tried.
@@ -61,17 +61,17 @@ impl Offers {
     }
 
     /// The entry of this link, if it is still valid.
-    pub(super) fn find(&self, link: &str, now: Timestamp) -> Result<Offer, Problem> {
-        let offer = &self.0[self.place(link).ok_or(Problem::Unknown)?];
+    pub(super) fn find(&self, link: &str, now: Timestamp) -> Result<Offer, LinkProblem> {
+        let offer = &self.0[self.place(link).ok_or(LinkProblem::Unknown)?];
         match offer.used {
-            Some((verdict, at)) => Err(Problem::Used(verdict, at)),
-            None if now >= offer.ends => Err(Problem::Old),
+            Some((verdict, at)) => Err(LinkProblem::Used(verdict, at)),
+            None if now >= offer.ends => Err(LinkProblem::Old),
             None => Ok(offer.clone()),
         }
     }
 
     /// Uses up the link.
-    pub(super) fn take(&mut self, link: &str, verdict: Verdict, now: Timestamp) -> Result<Offer, Problem> {
+    pub(super) fn take(&mut self, link: &str, verdict: Verdict, now: Timestamp) -> Result<Offer, LinkProblem> {
         let offer = self.find(link, now)?;
         if let Some(place) = self.place(link) {
             self.0[place].used = Some((verdict, now));
@@ -122,11 +122,11 @@ mod tests {
         kept.put(offer(&[1; 32]));
         let link = written(&[1; 32]);
         assert_eq!(kept.find(&link, at(23)).unwrap().request, "r-1");
-        assert_eq!(kept.find(&link, at(24)), Err(Problem::Old));
-        assert_eq!(kept.find(&written(&[2; 32]), at(0)), Err(Problem::Unknown));
+        assert_eq!(kept.find(&link, at(24)), Err(LinkProblem::Old));
+        assert_eq!(kept.find(&written(&[2; 32]), at(0)), Err(LinkProblem::Unknown));
         let taken = kept.take(&link, Verdict::Reject, at(1)).unwrap();
-        assert_eq!(kept.take(&link, Verdict::Defer, at(2)), Err(Problem::Used(Verdict::Reject, at(1))));
-        assert_eq!(kept.find(&link, at(2)), Err(Problem::Used(Verdict::Reject, at(1))));
+        assert_eq!(kept.take(&link, Verdict::Defer, at(2)), Err(LinkProblem::Used(Verdict::Reject, at(1))));
+        assert_eq!(kept.find(&link, at(2)), Err(LinkProblem::Used(Verdict::Reject, at(1))));
         kept.give_back(&taken);
         assert!(kept.find(&link, at(2)).is_ok());
     }
@@ -142,7 +142,7 @@ mod tests {
         for n in 0..=LINKS_MAX {
             kept.put(offer(&secret(n)));
         }
-        assert_eq!(kept.find(&written(&secret(0)), at(1)), Err(Problem::Unknown), "the oldest is forgotten");
+        assert_eq!(kept.find(&written(&secret(0)), at(1)), Err(LinkProblem::Unknown), "the oldest is forgotten");
         assert!(kept.find(&written(&secret(1)), at(1)).is_ok());
         assert!(!serde_json::to_string(&kept).unwrap().contains(&written(&secret(1))));
     }

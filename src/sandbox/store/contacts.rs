@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{PageRows, PageWanted, PartyIndex, Problem, PushedEvent, Store, plain};
+use super::{PageRows, PageWanted, PartyIndex, PushedEvent, Store, StoreError, plain};
 use crate::clock::Now;
 use crate::sandbox::wire::ContactState;
 use crate::sandbox::world::PartyKind;
@@ -136,10 +136,10 @@ impl Store {
     }
 
     /// Lists a contact with another handle, or with none.
-    pub fn rename_contact(&mut self, party: PartyIndex, handle: &str, to: Option<String>) -> Result<(), Problem> {
+    pub fn rename_contact(&mut self, party: PartyIndex, handle: &str, to: Option<String>) -> Result<(), StoreError> {
         let number = self.contact_by_handle.get(&(party, plain(handle)));
         let row = number.and_then(|number| self.contacts[party].get_mut(number));
-        row.ok_or(Problem::NotFound("no such contact"))?.listed = Some(to);
+        row.ok_or(StoreError::NotFound("no such contact"))?.listed = Some(to);
         Ok(())
     }
 
@@ -150,15 +150,15 @@ impl Store {
         handle: Option<&str>,
         id: Option<&str>,
         pushed: &mut Vec<PushedEvent>,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), StoreError> {
         let number = match (handle, id) {
             (Some(handle), _) => self.contact_by_handle.get(&(party, plain(handle))).copied(),
             (None, Some(id)) => self.contacts[party].iter().find(|(_, row)| row.id == id).map(|(number, _)| *number),
-            (None, None) => return Err(Problem::Invalid("`handle` or `contact_id` is required".into())),
+            (None, None) => return Err(StoreError::Invalid("`handle` or `contact_id` is required".into())),
         };
         let row = number
             .and_then(|number| self.take_contact(party, number, pushed))
-            .ok_or(Problem::NotFound("no such contact"))?;
+            .ok_or(StoreError::NotFound("no such contact"))?;
         if let Some(other) = row.other {
             let key = (other, self.parties[party].handle.clone());
             if let Some(number) = self.contact_by_handle.get(&key).copied() {

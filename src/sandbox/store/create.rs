@@ -4,7 +4,7 @@ use std::collections::hash_map;
 
 use jiff::Timestamp;
 
-use super::{PartyIndex, Problem, PushedEvent, REQUESTS_MAX, RequestRecord, Store, plain, wire_time};
+use super::{PartyIndex, PushedEvent, REQUESTS_MAX, RequestRecord, Store, StoreError, plain, wire_time};
 use crate::clock::Now;
 use crate::model::Handle;
 use crate::sandbox::wire::{NewRequest, SandboxStatus};
@@ -31,30 +31,30 @@ impl Store {
         numbers: std::ops::Range<u64>,
         now: Now,
         pushed: &mut Vec<PushedEvent>,
-    ) -> Result<Vec<String>, Problem> {
+    ) -> Result<Vec<String>, StoreError> {
         let to = match new.to.as_str() {
             "" => self.parties.iter().position(|party| party.kind == PartyKind::Agent),
             who => self.find(who),
         };
-        let to = to.ok_or(Problem::NotFound("nobody here has that id or handle"))?;
+        let to = to.ok_or(StoreError::NotFound("nobody here has that id or handle"))?;
         let many = new.count.unwrap_or(1) > 1;
         if many && new.id.as_deref().is_some_and(|id| !id.contains("{n}")) {
-            return Err(Problem::Invalid("with `count`, `id` must contain `{n}`".into()));
+            return Err(StoreError::Invalid("with `count`, `id` must contain `{n}`".into()));
         }
         let texts = [&new.from_handle, &new.from_name, &new.message].into_iter().flatten().flatten();
         if texts.chain([&new.from_id, &new.owner_id].into_iter().flatten()).any(|text| text.len() > TEXT_BYTES_MAX) {
-            return Err(Problem::Invalid(format!("a text has at most {TEXT_BYTES_MAX} bytes")));
+            return Err(StoreError::Invalid(format!("a text has at most {TEXT_BYTES_MAX} bytes")));
         }
         let inserted_at = match &new.inserted_at {
             None => wire_time(now),
             Some(text) => text
                 .parse()
-                .map_err(|_| Problem::Invalid("`inserted_at` is not a time such as 2026-01-31T12:00:00Z".into()))?,
+                .map_err(|_| StoreError::Invalid("`inserted_at` is not a time such as 2026-01-31T12:00:00Z".into()))?,
         };
         let mut ids = Vec::new();
         for number in numbers {
             if self.requests.len() >= REQUESTS_MAX {
-                return Err(Problem::Invalid(format!("a sandbox keeps at most {REQUESTS_MAX} requests")));
+                return Err(StoreError::Invalid(format!("a sandbox keeps at most {REQUESTS_MAX} requests")));
             }
             let fill = |text: &Option<Option<String>>| {
                 text.as_ref().map(|text| text.as_ref().map(|text| text.replace("{n}", &number.to_string())))
@@ -67,10 +67,10 @@ impl Store {
                 None => self.uuid(1, self.requests.len() as u64),
             };
             if crate::model::RequestId::parse(&id).is_err() {
-                return Err(Problem::Invalid("an id is visible ASCII, at most 128 bytes".into()));
+                return Err(StoreError::Invalid("an id is visible ASCII, at most 128 bytes".into()));
             }
             if from == Some(to) {
-                return Err(Problem::Invalid("nobody asks themselves".into()));
+                return Err(StoreError::Invalid("nobody asks themselves".into()));
             }
             let whose = (new.from_id.clone(), new.owner_id.clone());
             let message = fill(&new.message);
@@ -84,13 +84,13 @@ impl Store {
         Ok(ids)
     }
 
-    fn insert(&mut self, draft: Draft, now: Now) -> Result<usize, Problem> {
+    fn insert(&mut self, draft: Draft, now: Now) -> Result<usize, StoreError> {
         let Draft { id, to, from, from_handle, from_name, message, ids, inserted_at } = draft;
         let (from_id, owner_id) = ids;
         let index = self.requests.len();
         match self.by_request.entry(id.clone()) {
             hash_map::Entry::Occupied(_) => {
-                return Err(Problem::Conflict("already_exists", "a request with this id exists"));
+                return Err(StoreError::Conflict("already_exists", "a request with this id exists"));
             }
             hash_map::Entry::Vacant(entry) => entry.insert(index),
         };
@@ -135,26 +135,26 @@ impl Store {
         message: Option<String>,
         now: Now,
         pushed: &mut Vec<PushedEvent>,
-    ) -> Result<(String, SandboxStatus), Problem> {
+    ) -> Result<(String, SandboxStatus), StoreError> {
         if Handle::parse(handle).is_err() {
-            return Err(Problem::Malformed("/handle", "is not a valid handle"));
+            return Err(StoreError::Malformed("/handle", "is not a valid handle"));
         }
-        let to = *self.by_handle.get(&plain(handle)).ok_or(Problem::NotFound("no such handle"))?;
+        let to = *self.by_handle.get(&plain(handle)).ok_or(StoreError::NotFound("no such handle"))?;
         if to == by {
-            return Err(Problem::Conflict("cannot_add_self", "you cannot add yourself"));
+            return Err(StoreError::Conflict("cannot_add_self", "you cannot add yourself"));
         }
         if self.is_contact(by, to) {
-            return Err(Problem::Conflict("already_contacts", "you are contacts already"));
+            return Err(StoreError::Conflict("already_contacts", "you are contacts already"));
         }
         if self.pending_between(by, to).is_some() {
-            return Err(Problem::Conflict("already_pending", "your request is pending already"));
+            return Err(StoreError::Conflict("already_pending", "your request is pending already"));
         }
         if let Some(inverse) = self.pending_between(to, by) {
             self.settle(inverse, SandboxStatus::Approved, "inverse request", now, pushed);
             return Ok((self.requests[inverse].id.clone(), SandboxStatus::Approved));
         }
         if self.requests.len() >= REQUESTS_MAX {
-            return Err(Problem::Invalid("the sandbox is full".into()));
+            return Err(StoreError::Invalid("the sandbox is full".into()));
         }
         let id = self.uuid(1, self.requests.len() as u64);
         let (from_handle, from_name) = (self.parties[by].handle.clone(), self.parties[by].name.clone());

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{PageRows, PageWanted, PartyIndex, Problem, PushedEvent, Store};
+use super::{PageRows, PageWanted, PartyIndex, PushedEvent, Store, StoreError};
 use crate::clock::Now;
 
 /// Most rooms of one agent.
@@ -35,9 +35,9 @@ impl Store {
         task_id: Option<String>,
         now: Now,
         pushed: &mut Vec<PushedEvent>,
-    ) -> Result<Value, Problem> {
+    ) -> Result<Value, StoreError> {
         if self.rooms[agent].len() >= ROOMS_MAX {
-            return Err(Problem::Invalid(format!("an agent has at most {ROOMS_MAX} rooms")));
+            return Err(StoreError::Invalid(format!("an agent has at most {ROOMS_MAX} rooms")));
         }
         let number = self.next_room;
         self.next_room += 1;

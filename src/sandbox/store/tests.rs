@@ -33,11 +33,11 @@ fn a_request_is_answered_once() {
     pushed.clear();
     assert_eq!(
         store.respond(1, AnswerAction::Approve, 0, at(2), &mut pushed),
-        Err(Problem::NotFound("no such contact request"))
+        Err(StoreError::NotFound("no such contact request"))
     );
     assert_eq!(
         store.respond(0, AnswerAction::Cancel, 0, at(2), &mut pushed),
-        Err(Problem::NotFound("no such contact request"))
+        Err(StoreError::NotFound("no such contact request"))
     );
     assert_eq!(pushed.len(), 0);
     assert_eq!(store.respond(0, AnswerAction::Approve, 0, at(2), &mut pushed), Ok(SandboxStatus::Approved));
@@ -46,7 +46,7 @@ fn a_request_is_answered_once() {
         [(0, "contact_request_updated"), (1, "contact_request_updated"), (0, "contact_added"), (1, "contact_added")]
     );
     pushed.clear();
-    assert!(matches!(store.respond(0, AnswerAction::Reject, 0, at(3), &mut pushed), Err(Problem::Conflict(..))));
+    assert!(matches!(store.respond(0, AnswerAction::Reject, 0, at(3), &mut pushed), Err(StoreError::Conflict(..))));
     assert!(pushed.is_empty());
     let http: Vec<u16> = store.requests[0].answers.iter().map(|answer| answer.http).collect();
     assert_eq!(http, [404, 404, 200, 409]);
@@ -58,18 +58,27 @@ fn an_inverse_request_is_an_approval() {
     let (mut store, mut pushed) = (store(), Vec::new());
     let (id, status) = store.add(0, "@maria/b", None, at(1), &mut pushed).unwrap();
     assert_eq!(status, SandboxStatus::Pending);
-    assert!(matches!(store.add(0, "maria/b", None, at(1), &mut pushed), Err(Problem::Conflict("already_pending", _))));
-    assert!(matches!(store.add(0, "john/a", None, at(1), &mut pushed), Err(Problem::Conflict("cannot_add_self", _))));
-    assert!(matches!(store.add(0, "a b", None, at(1), &mut pushed), Err(Problem::Malformed("/handle", _))));
-    assert!(matches!(store.add(0, "nobody", None, at(1), &mut pushed), Err(Problem::NotFound(_))));
+    assert!(matches!(
+        store.add(0, "maria/b", None, at(1), &mut pushed),
+        Err(StoreError::Conflict("already_pending", _))
+    ));
+    assert!(matches!(
+        store.add(0, "john/a", None, at(1), &mut pushed),
+        Err(StoreError::Conflict("cannot_add_self", _))
+    ));
+    assert!(matches!(store.add(0, "a b", None, at(1), &mut pushed), Err(StoreError::Malformed("/handle", _))));
+    assert!(matches!(store.add(0, "nobody", None, at(1), &mut pushed), Err(StoreError::NotFound(_))));
     assert_eq!(store.add(1, "john/a", None, at(2), &mut pushed), Ok((id, SandboxStatus::Approved)));
-    assert!(matches!(store.add(1, "john/a", None, at(3), &mut pushed), Err(Problem::Conflict("already_contacts", _))));
+    assert!(matches!(
+        store.add(1, "john/a", None, at(3), &mut pushed),
+        Err(StoreError::Conflict("already_contacts", _))
+    ));
     assert_eq!(store.list_contacts(0, PAGE, |_| false).total, 1);
     pushed.clear();
     store.remove_contact(1, Some("john/a"), None, &mut pushed).unwrap();
     assert_eq!(events(&pushed), [(1, "contact_removed"), (0, "contact_removed")]);
     assert_eq!(store.list_contacts(0, PAGE, |_| false).total, 0);
-    assert!(matches!(store.remove_contact(0, Some("maria/b"), None, &mut pushed), Err(Problem::NotFound(_))));
+    assert!(matches!(store.remove_contact(0, Some("maria/b"), None, &mut pushed), Err(StoreError::NotFound(_))));
 }
 
 #[test]
@@ -79,7 +88,7 @@ fn what_was_cancelled_or_expired_is_not_found() {
     assert_eq!(store.by_other_handle(1, AnswerAction::Reject, "@John/A"), Some(0));
     let index = store.by_other_handle(0, AnswerAction::Cancel, "maria/b").unwrap();
     assert_eq!(store.respond(0, AnswerAction::Cancel, index, at(2), &mut pushed), Ok(SandboxStatus::Cancelled));
-    assert!(matches!(store.respond(1, AnswerAction::Approve, index, at(3), &mut pushed), Err(Problem::NotFound(_))));
+    assert!(matches!(store.respond(1, AnswerAction::Approve, index, at(3), &mut pushed), Err(StoreError::NotFound(_))));
     assert_eq!(store.list_received(1, PAGE, None).total, 0);
     assert_eq!(store.list_sent(0, PAGE, Some(SandboxStatus::Pending)).total, 0);
     assert_eq!(store.list_sent(0, PAGE, Some(SandboxStatus::Cancelled)).total, 1);
@@ -111,6 +120,6 @@ fn absent_and_null_are_told_apart() {
     assert!(pushed[0].payload.contains("\"from_handle\":null"));
     assert!(!pushed[0].payload.contains("from_name"));
     let burst = NewRequest::to("a").id("same").count(2);
-    assert!(matches!(store.create(&burst, 1..3, at(1), &mut pushed), Err(Problem::Invalid(_))));
+    assert!(matches!(store.create(&burst, 1..3, at(1), &mut pushed), Err(StoreError::Invalid(_))));
     assert!(uuid::Uuid::parse_str(&store.requests[0].id).is_ok_and(|id| id.get_version_num() == 4));
 }
