@@ -18,7 +18,7 @@ pub(super) struct Met {
 
 /// An answer that lets somebody in, from its intent until its contact is here.
 #[derive(Debug)]
-struct Approval {
+struct OpenApproval {
     /// `None`: another request has its id by now.
     request: Option<RequestId>,
     /// The platform carried it out.
@@ -34,7 +34,7 @@ struct Approval {
 pub(super) struct ContactAttribution {
     /// A tree, because a hash table that is filled and emptied often grows because of the slots that it marks as
     /// deleted.
-    by_handle: BTreeMap<Handle, Approval>,
+    by_handle: BTreeMap<Handle, OpenApproval>,
     /// Contacts that exist already while the outcome of the answer is not known. They are few, since such answers are
     /// in flight.
     met: BTreeMap<Handle, Met>,
@@ -167,7 +167,7 @@ impl ContactAttribution {
     fn put(&mut self, handle: &Handle, request: &RequestId, carried_out: bool) {
         self.age += 1;
         self.ages.insert(self.age, handle.clone());
-        let approval = Approval { request: Some(request.clone()), carried_out, age: self.age, missed: 0 };
+        let approval = OpenApproval { request: Some(request.clone()), carried_out, age: self.age, missed: 0 };
         self.by_handle.insert(handle.clone(), approval);
         self.unseen += usize::from(carried_out);
         if self.by_handle.len() > APPROVALS_MAX
@@ -178,7 +178,7 @@ impl ContactAttribution {
         }
     }
 
-    fn remove(&mut self, handle: &Handle) -> Option<Approval> {
+    fn remove(&mut self, handle: &Handle) -> Option<OpenApproval> {
         let approval = self.by_handle.remove(handle)?;
         self.ages.remove(&approval.age);
         self.unseen -= usize::from(approval.carried_out && approval.missed == 0);

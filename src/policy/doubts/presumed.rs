@@ -17,7 +17,7 @@ pub(super) const PRESUMED_MAX: usize = 100_000;
 const MISSED_MAX: u8 = 3;
 
 #[derive(Debug)]
-struct Approval {
+struct PresumedApproval {
     sender: Handle,
     /// When the request was sent.
     since: Timestamp,
@@ -31,7 +31,7 @@ struct Approval {
 #[derive(Debug, Default)]
 pub(super) struct Presumed {
     /// Several senders may have had one id.
-    by_request: BTreeMap<RequestId, Vec<Approval>>,
+    by_request: BTreeMap<RequestId, Vec<PresumedApproval>>,
     /// `None` is before all of an owner's.
     by_owner: BTreeSet<(Arc<str>, Option<RequestId>)>,
     len: usize,
@@ -54,7 +54,7 @@ impl Presumed {
             *self = Self::default();
             return None;
         }
-        approvals.push(Approval { sender: sender.clone(), since, reading, missed: 0 });
+        approvals.push(PresumedApproval { sender: sender.clone(), since, reading, missed: 0 });
         self.by_owner.insert((sender.owner().into(), Some(request.clone())));
         self.len += 1;
         Some(true)
