@@ -38,7 +38,7 @@ pub(super) use members::take_all;
 pub use members::{AgentWish, FleetList, Membership, drain, holder, list, wish};
 pub use preflight::{Server, look};
 pub use pushing::{Older, PushOutcome, Pushing};
-pub use reading::Reading;
+pub use reading::PostgresReading;
 use session::DatabaseFailure;
 
 /// A handle to the writers. Cheap to clone.
@@ -51,10 +51,10 @@ pub struct PostgresLedger {
 struct Inner {
     address: Arc<Address>,
     /// One for each thread that writes; an agent has always the same.
-    jobs: Vec<mpsc::Sender<writer::Job>>,
-    asking: readers::ReaderQueue,
+    jobs: Vec<mpsc::Sender<writer::PostgresJob>>,
+    asking: readers::PostgresReaderQueue,
     /// For people's commands.
-    commanding: readers::ReaderQueue,
+    commanding: readers::PostgresReaderQueue,
     room: Arc<Semaphore>,
     health: watch::Receiver<LedgerHealth>,
     /// As whom leases are taken.
@@ -107,7 +107,13 @@ impl PostgresLedger {
         let whose = writer::whose(&batch);
         self.send(
             &whose[0],
-            writer::Job::Commit(writer::Commit { batch, whose: whose.clone(), reply, unsure: None, _room: room }),
+            writer::PostgresJob::Commit(writer::PostgresCommit {
+                batch,
+                whose: whose.clone(),
+                reply,
+                unsure: None,
+                _room: room,
+            }),
         )?;
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
@@ -115,14 +121,14 @@ impl PostgresLedger {
     /// Takes a lease, if this process does not have it: from now on nobody else writes what it is for.
     async fn take(&self, name: &str) -> Result<writer::TakenLease, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.send(name, writer::Job::Take { name: name.to_owned(), reply })?;
+        self.send(name, writer::PostgresJob::Take { name: name.to_owned(), reply })?;
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 
     /// See [`super::Ledger::give`].
     pub async fn give(&self, name: &str) -> Result<(), LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.send(name, writer::Job::Give { name: name.to_owned(), reply })?;
+        self.send(name, writer::PostgresJob::Give { name: name.to_owned(), reply })?;
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 
@@ -145,7 +151,7 @@ impl PostgresLedger {
     /// See [`super::Ledger::blank_older_than`].
     pub async fn blank_older_than(&self, cutoff: Timestamp) -> Result<u64, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.inner.jobs[0].send(writer::Job::Blank { cutoff, reply }).map_err(|_| LedgerError::Closed)?;
+        self.inner.jobs[0].send(writer::PostgresJob::Blank { cutoff, reply }).map_err(|_| LedgerError::Closed)?;
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 
@@ -154,7 +160,7 @@ impl PostgresLedger {
         let mut closed = Ok(());
         for jobs in &self.inner.jobs {
             let (reply, answer) = oneshot::channel();
-            let one = match jobs.send(writer::Job::Close { reply }) {
+            let one = match jobs.send(writer::PostgresJob::Close { reply }) {
                 Ok(()) => answer.await.unwrap_or(Err(LedgerError::Closed)),
                 Err(_) => Err(LedgerError::Closed),
             };
@@ -208,7 +214,7 @@ impl PostgresLedger {
             Some(read) => Ok(read),
             None => {
                 // Or the server that writes has lost that the lease was taken.
-                self.send(lease, writer::Job::Forget { name: lease.to_owned(), epoch })?;
+                self.send(lease, writer::PostgresJob::Forget { name: lease.to_owned(), epoch })?;
                 let why =
                     "the lease is not there as it was taken: another server answers, or another doorman was faster";
                 Err(self.inner.address.unusable(&why))
@@ -216,7 +222,7 @@ impl PostgresLedger {
         }
     }
 
-    fn send(&self, name: &str, job: writer::Job) -> Result<(), LedgerError> {
+    fn send(&self, name: &str, job: writer::PostgresJob) -> Result<(), LedgerError> {
         let jobs = &self.inner.jobs;
         jobs[writer::place(name, jobs.len())].send(job).map_err(|_| LedgerError::Closed)
     }

@@ -48,8 +48,8 @@ pub struct LedgerReader {
 
 #[derive(Debug)]
 enum Engine {
-    Sqlite(sqlite::Reading),
-    Postgres(Box<postgres::Reading>),
+    Sqlite(sqlite::SqliteReading),
+    Postgres(Box<postgres::PostgresReading>),
 }
 
 impl LedgerReader {
@@ -62,8 +62,8 @@ impl LedgerReader {
     /// [`LedgerError::Newer`].
     pub fn open(at: impl Into<LedgerAddress>) -> Result<Self, LedgerError> {
         let engine = match at.into() {
-            LedgerAddress::File(path) => Engine::Sqlite(sqlite::Reading::open(&path)?),
-            LedgerAddress::Database(address) => Engine::Postgres(Box::new(postgres::Reading::open(&address)?)),
+            LedgerAddress::File(path) => Engine::Sqlite(sqlite::SqliteReading::open(&path)?),
+            LedgerAddress::Database(address) => Engine::Postgres(Box::new(postgres::PostgresReading::open(&address)?)),
         };
         Ok(Self { engine })
     }

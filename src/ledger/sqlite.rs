@@ -24,7 +24,7 @@ use super::{LedgerError, LedgerHealth, LedgerOptions, Record, WAITING_MAX, colum
 
 pub use backup::backup;
 pub use file::reset;
-pub use reading::Reading;
+pub use reading::SqliteReading;
 
 /// A handle to the writer of a file. Cheap to clone; the file is closed with the last one, or by [`Ledger::close`].
 #[derive(Debug, Clone)]
@@ -35,8 +35,8 @@ pub struct SqliteLedger {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    jobs: mpsc::Sender<writer::Job>,
-    asking: readers::ReaderQueue,
+    jobs: mpsc::Sender<writer::SqliteJob>,
+    asking: readers::SqliteReaderQueue,
     room: Arc<Semaphore>,
     health: watch::Receiver<LedgerHealth>,
 }
@@ -71,21 +71,21 @@ impl SqliteLedger {
             Err(_) => Arc::clone(&self.inner.room).acquire_owned().await.map_err(|_| LedgerError::Closed)?,
         };
         let (reply, answer) = oneshot::channel();
-        self.send(writer::Job::Commit(writer::Commit { batch, reply, _room: room }))?;
+        self.send(writer::SqliteJob::Commit(writer::SqliteCommit { batch, reply, _room: room }))?;
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 
     /// See [`super::Ledger::blank_older_than`].
     pub async fn blank_older_than(&self, cutoff: Timestamp) -> Result<u64, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.send(writer::Job::Blank { cutoff, reply })?;
+        self.send(writer::SqliteJob::Blank { cutoff, reply })?;
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 
     /// See [`super::Ledger::close`].
     pub async fn close(self) -> Result<(), LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.send(writer::Job::Close { reply })?;
+        self.send(writer::SqliteJob::Close { reply })?;
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 
@@ -103,7 +103,7 @@ impl SqliteLedger {
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 
-    fn send(&self, job: writer::Job) -> Result<(), LedgerError> {
+    fn send(&self, job: writer::SqliteJob) -> Result<(), LedgerError> {
         self.inner.jobs.send(job).map_err(|_| LedgerError::Closed)
     }
 }

@@ -71,7 +71,7 @@ impl TranscriptRecorder {
         file.set_permissions(Permissions::from_mode(0o600))?;
         let (lines, orders) = sync_channel(LINES_WAITING);
         let (waiting, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
-        let writer = Writer {
+        let writer = RecorderThread {
             file: BufWriter::new(file),
             identity: (about.dev(), about.ino()),
             looked: Instant::now(),
@@ -240,7 +240,7 @@ impl TranscriptRecorder {
     }
 }
 
-struct Writer {
+struct RecorderThread {
     file: BufWriter<File>,
     /// Device and inode of the open file.
     identity: (u64, u64),
@@ -252,7 +252,7 @@ struct Writer {
     dropped: Arc<AtomicU64>,
 }
 
-impl Writer {
+impl RecorderThread {
     fn run(mut self, orders: &Receiver<RecorderOrder>) {
         if let Err(error) = self.lines(orders) {
             tracing::warn!(

@@ -12,15 +12,15 @@ use crate::ledger::sql::Connection;
 const THREADS: usize = 2;
 
 /// A question, and who gets the answer; it gets an error where there is no connection.
-pub type Read = Box<dyn FnOnce(Result<Connection<'_>, DatabaseFailure>) + Send>;
+pub type PostgresQuestion = Box<dyn FnOnce(Result<Connection<'_>, DatabaseFailure>) + Send>;
 
 /// The asking side. The threads end when it is gone, or when [`Closing`] is.
 #[derive(Debug)]
-pub struct ReaderQueue(Arc<Mutex<Option<mpsc::Sender<Read>>>>);
+pub struct PostgresReaderQueue(Arc<Mutex<Option<mpsc::Sender<PostgresQuestion>>>>);
 
-impl ReaderQueue {
+impl PostgresReaderQueue {
     /// Queues a read; `Err` once the ledger is closed.
-    pub fn ask(&self, read: Read) -> Result<(), LedgerError> {
+    pub fn ask(&self, read: PostgresQuestion) -> Result<(), LedgerError> {
         let reads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         reads.as_ref().ok_or(LedgerError::Closed)?.send(read).map_err(|_| LedgerError::Closed)
     }
@@ -28,7 +28,7 @@ impl ReaderQueue {
 
 /// Takes no question more.
 #[derive(Debug, Clone)]
-pub struct Closing(Arc<Mutex<Option<mpsc::Sender<Read>>>>);
+pub struct Closing(Arc<Mutex<Option<mpsc::Sender<PostgresQuestion>>>>);
 
 impl Closing {
     /// Closes.
@@ -38,12 +38,12 @@ impl Closing {
 }
 
 /// Starts the threads that read. Each connects when it is first asked.
-pub fn start(address: &Arc<Address>) -> Result<(ReaderQueue, Closing), LedgerError> {
+pub fn start(address: &Arc<Address>) -> Result<(PostgresReaderQueue, Closing), LedgerError> {
     threads(address, ConnectionPurpose::Ask, THREADS, "ledger-read")
 }
 
 /// Starts the one thread that carries people's commands from doorman to doorman: neither an agent nor a beat waits for it.
-pub fn start_commands(address: &Arc<Address>) -> Result<ReaderQueue, LedgerError> {
+pub fn start_commands(address: &Arc<Address>) -> Result<PostgresReaderQueue, LedgerError> {
     threads(address, ConnectionPurpose::Write, 1, "ledger-command").map(|(asking, _)| asking)
 }
 
@@ -52,8 +52,8 @@ fn threads(
     purpose: ConnectionPurpose,
     number: usize,
     name: &str,
-) -> Result<(ReaderQueue, Closing), LedgerError> {
-    let (asking, reads) = mpsc::channel::<Read>();
+) -> Result<(PostgresReaderQueue, Closing), LedgerError> {
+    let (asking, reads) = mpsc::channel::<PostgresQuestion>();
     let reads = Arc::new(Mutex::new(reads));
     for _ in 0..number {
         let (address, reads) = (Arc::clone(address), Arc::clone(&reads));
@@ -64,10 +64,10 @@ fn threads(
             .map_err(|error| address.unusable(&format!("no thread to read it: {error}")))?;
     }
     let asking = Arc::new(Mutex::new(Some(asking)));
-    Ok((ReaderQueue(Arc::clone(&asking)), Closing(asking)))
+    Ok((PostgresReaderQueue(Arc::clone(&asking)), Closing(asking)))
 }
 
-fn serve(address: &Address, purpose: ConnectionPurpose, reads: &Mutex<mpsc::Receiver<Read>>) {
+fn serve(address: &Address, purpose: ConnectionPurpose, reads: &Mutex<mpsc::Receiver<PostgresQuestion>>) {
     let mut session: Option<DatabaseSession> = None;
     loop {
         // Whoever waits here holds the lock; the others wait for the lock.

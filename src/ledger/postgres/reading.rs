@@ -8,12 +8,12 @@ use crate::ledger::{LedgerError, columns, sql};
 
 /// See the module.
 #[derive(Debug)]
-pub struct Reading {
+pub struct PostgresReading {
     session: DatabaseSession,
     address: Address,
 }
 
-impl Reading {
+impl PostgresReading {
     /// Connects to a record that is there.
     pub fn open(address: &Address) -> Result<Self, LedgerError> {
         let session = address.connect(ConnectionPurpose::Read)?;

@@ -45,7 +45,7 @@ const COLLISIONS_MAX: u32 = 8;
 type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// A batch and who waits for it.
-pub struct Commit {
+pub struct PostgresCommit {
     pub batch: Vec<Record>,
     /// The leases that it needs; the first says which thread.
     pub whose: Vec<String>,
@@ -57,8 +57,8 @@ pub struct Commit {
 }
 
 /// What a writer is asked.
-pub enum Job {
-    Commit(Commit),
+pub enum PostgresJob {
+    Commit(PostgresCommit),
     Take {
         name: String,
         reply: Reply<TakenLease>,
@@ -107,7 +107,7 @@ pub fn place(name: &str, threads: usize) -> usize {
     usize::try_from(hasher.finish() % threads.max(1) as u64).unwrap_or(0)
 }
 
-struct Writer {
+struct PostgresWriter {
     number: usize,
     address: Arc<Address>,
     session: Option<DatabaseSession>,
@@ -117,9 +117,9 @@ struct Writer {
     keeps: Arc<AtomicBool>,
     leases: HashMap<String, Lease>,
     options: LedgerOptions,
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<PostgresJob>,
     board: Arc<WriterBoard>,
-    waiting: VecDeque<Job>,
+    waiting: VecDeque<PostgresJob>,
     /// While blocked: not before this.
     retry_at: Option<Mono>,
     looked_at: Mono,
@@ -138,7 +138,7 @@ pub fn start(
     options: &LedgerOptions,
     (me, keeps): (&Arc<ArcSwap<String>>, &Arc<AtomicBool>),
     outdated: &Arc<Notify>,
-) -> Result<(Vec<mpsc::Sender<Job>>, watch::Receiver<LedgerHealth>), LedgerError> {
+) -> Result<(Vec<mpsc::Sender<PostgresJob>>, watch::Receiver<LedgerHealth>), LedgerError> {
     let threads = address.connections().saturating_sub(READING).max(1);
     let (health, heard) = watch::channel(LedgerHealth::Ok);
     let board =
@@ -147,7 +147,7 @@ pub fn start(
     let mut all = Vec::new();
     for number in 0..threads {
         let (jobs, jobs_out) = mpsc::channel();
-        let writer = Writer {
+        let writer = PostgresWriter {
             number,
             address: Arc::clone(address),
             session: first.take(),
@@ -174,16 +174,16 @@ pub fn start(
     Ok((all, heard))
 }
 
-impl Writer {
+impl PostgresWriter {
     fn run(mut self) {
         loop {
             match self.next() {
-                Ok(Some(Job::Blank { cutoff, reply })) => {
+                Ok(Some(PostgresJob::Blank { cutoff, reply })) => {
                     if let Some((_, earlier)) = self.blanking.replace((Blanking::before(cutoff), reply)) {
                         let _ = earlier.send(Ok(0));
                     }
                 }
-                Ok(Some(Job::Close { reply })) => return self.close(Some(reply)),
+                Ok(Some(PostgresJob::Close { reply })) => return self.close(Some(reply)),
                 Ok(Some(job)) => self.waiting.push_back(job),
                 Ok(None) => {}
                 Err(AllGone) => return self.close(None),
@@ -206,7 +206,7 @@ impl Writer {
     }
 
     /// The next job; none where something else is due first.
-    fn next(&self) -> Result<Option<Job>, AllGone> {
+    fn next(&self) -> Result<Option<PostgresJob>, AllGone> {
         if self.blanking.is_some() {
             return match self.jobs.try_recv() {
                 Ok(job) => Ok(Some(job)),
@@ -225,18 +225,18 @@ impl Writer {
     fn write_waiting(&mut self) {
         while let Some(job) = self.waiting.pop_front() {
             match job {
-                Job::Commit(mut commit) => match self.commit(&mut commit) {
+                PostgresJob::Commit(mut commit) => match self.commit(&mut commit) {
                     Ok(result) => {
                         self.unblocked();
                         // Who asked may be gone; it is written all the same.
                         let _ = commit.reply.send(result);
                     }
                     Err(why) => {
-                        self.waiting.push_front(Job::Commit(commit));
+                        self.waiting.push_front(PostgresJob::Commit(commit));
                         return self.blocked(why);
                     }
                 },
-                Job::Take { name, reply } => match self.take(&name) {
+                PostgresJob::Take { name, reply } => match self.take(&name) {
                     Ok(held) => {
                         self.unblocked();
                         let _ = reply.send(Ok(held));
@@ -252,7 +252,7 @@ impl Writer {
                         return self.blocked(why);
                     }
                 },
-                Job::Give { name, reply } => match self.give(&name) {
+                PostgresJob::Give { name, reply } => match self.give(&name) {
                     Ok(()) => {
                         self.unblocked();
                         let _ = reply.send(Ok(()));
@@ -263,18 +263,18 @@ impl Writer {
                         return self.blocked(why);
                     }
                 },
-                Job::Forget { name, epoch: forgotten } => {
+                PostgresJob::Forget { name, epoch: forgotten } => {
                     if matches!(self.leases.get(&name), Some(Lease::Held { epoch, .. }) if *epoch == forgotten) {
                         self.leases.remove(&name);
                     }
                 }
-                Job::Blank { .. } | Job::Close { .. } => {}
+                PostgresJob::Blank { .. } | PostgresJob::Close { .. } => {}
             }
         }
     }
 
     /// Puts a batch on record. `Err`: not now.
-    fn commit(&mut self, commit: &mut Commit) -> Result<Result<(), LedgerError>, String> {
+    fn commit(&mut self, commit: &mut PostgresCommit) -> Result<Result<(), LedgerError>, String> {
         let begun = self.now();
         let mut apart = false;
         let mut collisions = 0;
@@ -305,7 +305,7 @@ impl Writer {
     }
 
     /// One transaction. `apart`: an entry that is refused takes only the intents of the batch with it, at the price of savepoints.
-    fn write(&mut self, commit: &mut Commit, apart: bool) -> Result<Result<(), LedgerError>, Trouble> {
+    fn write(&mut self, commit: &mut PostgresCommit, apart: bool) -> Result<Result<(), LedgerError>, Trouble> {
         let mut held = Vec::with_capacity(commit.whose.len());
         for name in &commit.whose {
             let (me, epoch, seq) = self.hold(name)?;
@@ -435,9 +435,11 @@ impl Writer {
             let Some(error) = unwritten.clone() else { continue };
             // Who asked may be gone.
             match job {
-                Job::Commit(Commit { reply, .. }) | Job::Give { reply, .. } => drop(reply.send(Err(error))),
-                Job::Take { reply, .. } => drop(reply.send(Err(error))),
-                Job::Forget { .. } | Job::Blank { .. } | Job::Close { .. } => {}
+                PostgresJob::Commit(PostgresCommit { reply, .. }) | PostgresJob::Give { reply, .. } => {
+                    drop(reply.send(Err(error)))
+                }
+                PostgresJob::Take { reply, .. } => drop(reply.send(Err(error))),
+                PostgresJob::Forget { .. } | PostgresJob::Blank { .. } | PostgresJob::Close { .. } => {}
             }
         }
         if let Some(session) = self.session.as_ref().filter(|_| !self.keeps.load(Ordering::Relaxed)) {

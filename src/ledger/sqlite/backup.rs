@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use super::{LedgerError, Reading, file, lock};
+use super::{LedgerError, SqliteReading, file, lock};
 
 /// Copies the ledger at `path` to a new private file, as one snapshot: everything that was committed when the copy
 /// began. Returns its size. Blocks meanwhile, some seconds for a gigabyte; the daemon's log grows in that time.
@@ -14,7 +14,7 @@ use super::{LedgerError, Reading, file, lock};
 /// already or cannot be written. Nothing is left of a copy that is not whole.
 pub fn backup(path: &Path, copy: &Path) -> Result<u64, LedgerError> {
     let unusable = |why: String| LedgerError::Unusable { path: copy.display().to_string(), why };
-    let reader = Reading::open(path)?;
+    let reader = SqliteReading::open(path)?;
     if fs::symlink_metadata(copy).is_ok() {
         return Err(unusable("it is there already, and is not replaced".to_owned()));
     }

@@ -15,15 +15,15 @@ use super::{LedgerError, file};
 const THREADS: usize = 2;
 
 /// A question to the file.
-pub type Read = Box<dyn FnOnce(&Connection) + Send>;
+pub type SqliteQuestion = Box<dyn FnOnce(&Connection) + Send>;
 
 /// The side of the callers. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct ReaderQueue(mpsc::Sender<Read>);
+pub struct SqliteReaderQueue(mpsc::Sender<SqliteQuestion>);
 
-impl ReaderQueue {
+impl SqliteReaderQueue {
     /// Queues a read; `Err` once the ledger is closed.
-    pub fn ask(&self, read: Read) -> Result<(), LedgerError> {
+    pub fn ask(&self, read: SqliteQuestion) -> Result<(), LedgerError> {
         self.0.send(read).map_err(|_| LedgerError::Closed)
     }
 }
@@ -34,13 +34,13 @@ pub struct Readers {
     threads: Vec<JoinHandle<()>>,
     closing: Arc<AtomicBool>,
     /// Wakes a thread that waits for a read.
-    wake: Option<mpsc::Sender<Read>>,
+    wake: Option<mpsc::Sender<SqliteQuestion>>,
 }
 
 impl Readers {
     /// Opens the connections and starts the threads.
-    pub fn start(path: &Path, busy: Duration) -> Result<(Self, ReaderQueue), LedgerError> {
-        let (asking, reads) = mpsc::channel::<Read>();
+    pub fn start(path: &Path, busy: Duration) -> Result<(Self, SqliteReaderQueue), LedgerError> {
+        let (asking, reads) = mpsc::channel::<SqliteQuestion>();
         let reads = Arc::new(Mutex::new(reads));
         let closing = Arc::new(AtomicBool::new(false));
         let mut readers = Self { threads: Vec::new(), closing: closing.clone(), wake: Some(asking.clone()) };
@@ -56,7 +56,7 @@ impl Readers {
                 })?;
             readers.threads.push(thread);
         }
-        Ok((readers, ReaderQueue(asking)))
+        Ok((readers, SqliteReaderQueue(asking)))
     }
 
     /// Waits for the reads that are under way, and closes the connections.
@@ -81,7 +81,7 @@ impl Drop for Readers {
     }
 }
 
-fn serve(connection: &Connection, reads: &Mutex<mpsc::Receiver<Read>>, closing: &AtomicBool) {
+fn serve(connection: &Connection, reads: &Mutex<mpsc::Receiver<SqliteQuestion>>, closing: &AtomicBool) {
     while !closing.load(Ordering::Acquire) {
         // Whoever waits here holds the lock; the others wait for the lock.
         let read = reads.lock().unwrap_or_else(PoisonError::into_inner).recv();

@@ -11,14 +11,14 @@ use crate::ledger::{LedgerError, sql};
 
 /// See the module.
 #[derive(Debug)]
-pub struct Reading {
+pub struct SqliteReading {
     connection: Connection,
     path: PathBuf,
     /// Read as a file that nobody writes. A daemon that starts later is not seen.
     at_rest: bool,
 }
 
-impl Reading {
+impl SqliteReading {
     /// Opens an existing ledger.
     ///
     /// Without a write-ahead log beside it nobody has it open, so it is read without locks or helper files.

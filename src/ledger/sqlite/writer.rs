@@ -26,7 +26,7 @@ const GROUP_ENTRIES_MAX: usize = 4096;
 type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// A batch and who waits for it.
-pub struct Commit {
+pub struct SqliteCommit {
     pub batch: Vec<Record>,
     pub reply: Reply<()>,
     /// Released when the batch is done.
@@ -34,20 +34,20 @@ pub struct Commit {
 }
 
 /// A job for the writer.
-pub enum Job {
-    Commit(Commit),
+pub enum SqliteJob {
+    Commit(SqliteCommit),
     Blank { cutoff: Timestamp, reply: Reply<u64> },
     Close { reply: Reply<()> },
 }
 
-struct Writer {
+struct SqliteWriter {
     connection: Connection,
     path: PathBuf,
     place: LedgerFiles,
     options: LedgerOptions,
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<SqliteJob>,
     health: watch::Sender<LedgerHealth>,
-    waiting: VecDeque<Commit>,
+    waiting: VecDeque<SqliteCommit>,
     /// The next try while blocked.
     retry_at: Option<Mono>,
     numbers: Numbers,
@@ -66,12 +66,12 @@ pub fn start(
     readers: Readers,
     place: LedgerFiles,
     options: LedgerOptions,
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<SqliteJob>,
     health: watch::Sender<LedgerHealth>,
 ) -> Result<(), LedgerError> {
     let unusable = |why: String| LedgerError::Unusable { path: path.display().to_string(), why };
     let checkpoints = Checkpoints::start(path)?;
-    let writer = Writer {
+    let writer = SqliteWriter {
         connection,
         path: path.to_owned(),
         place,
@@ -93,7 +93,7 @@ pub fn start(
         .map_err(|error| unusable(format!("no thread for it: {error}")))
 }
 
-impl Writer {
+impl SqliteWriter {
     fn run(mut self) {
         loop {
             let mut job = match self.next() {
@@ -101,7 +101,7 @@ impl Writer {
                 Err(AllGone) => return self.close(None),
             };
             // Batches that came meanwhile share the transaction, up to the first job of another kind.
-            while let Some(Job::Commit(commit)) = job {
+            while let Some(SqliteJob::Commit(commit)) = job {
                 self.waiting.push_back(commit);
                 job = if self.waiting.len() < GROUP_BATCHES_MAX { self.jobs.try_recv().ok() } else { None };
             }
@@ -110,13 +110,13 @@ impl Writer {
                 self.look_while_idle();
             }
             match job {
-                None | Some(Job::Commit(_)) => {}
-                Some(Job::Blank { cutoff, reply }) => {
+                None | Some(SqliteJob::Commit(_)) => {}
+                Some(SqliteJob::Blank { cutoff, reply }) => {
                     if let Some((_, earlier)) = self.blanking.replace((Blanking::before(cutoff), reply)) {
                         let _ = earlier.send(Ok(0));
                     }
                 }
-                Some(Job::Close { reply }) => return self.close(Some(reply)),
+                Some(SqliteJob::Close { reply }) => return self.close(Some(reply)),
             }
             self.blank_a_little();
         }
@@ -127,7 +127,7 @@ impl Writer {
     }
 
     /// The next job; none where something else is due first.
-    fn next(&self) -> Result<Option<Job>, AllGone> {
+    fn next(&self) -> Result<Option<SqliteJob>, AllGone> {
         if self.blanking.is_some() {
             return match self.jobs.try_recv() {
                 Ok(job) => Ok(Some(job)),

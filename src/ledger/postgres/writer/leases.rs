@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Trouble, Writer, connected};
+use super::{PostgresWriter, Trouble, connected};
 use crate::ledger::postgres::DatabaseFailure;
 use crate::ledger::postgres::lease::{Lease, Taken, give, take};
 use crate::ledger::record::Numbers;
@@ -15,7 +15,7 @@ pub type TakenLease = (Arc<String>, i64);
 /// A lease that a batch counts up: its name, under which life, its epoch, and the number of the batch.
 pub(super) type LeaseUse = (String, Arc<String>, i64, i64);
 
-impl Writer {
+impl PostgresWriter {
     pub(super) fn counted(&mut self, held: &[LeaseUse]) {
         for (name, me, epoch, seq) in held {
             self.leases.insert(name.clone(), Lease::Held { me: Arc::clone(me), epoch: *epoch, seq: *seq });
