@@ -9,7 +9,7 @@ use super::agents::AgentArg;
 use super::remote::RemoteArgs;
 use super::who::WhoArgs;
 use super::{CliError, Global, output, table};
-use crate::ops::control::wire::{ControlOp, DoubtList, DoubtRow, Settled};
+use crate::ops::control::wire::{ControlOp, DoubtList, DoubtRow, DoubtSettled};
 use crate::policy::doubts::{DoubtSettlement, SHOWN_MAX};
 
 /// Arguments of `doubts`.
@@ -104,7 +104,7 @@ pub fn settle(args: SettleArgs, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open_as(&args.who, global)?;
     let agent = remote.agent(args.agent.given())?;
     let op = ControlOp::Settle { target: args.target, said: args.said, agent };
-    let Settled { ended } = remote.ask(&op)?;
+    let DoubtSettled { ended } = remote.ask(&op)?;
     for row in &ended {
         if args.json {
             output::print_json(row)?;

@@ -22,8 +22,8 @@ use crate::agent::{OpOutcome, PersonCommand};
 use crate::ledger::{LedgerAddress, LedgerHealth};
 use crate::model::{AgentId, AgentState, Person, PersonTarget, RequestId, StrangerText, Verdict};
 use crate::ops::control::wire::{
-    AgentStatus, AgentsDone, ControlCall, ControlOp, DaemonStatus, DoubtList, DoubtRow, LoggedOut, Notified, OpError,
-    OpReply, PageStatus, PendingList, PendingRow, RemovedEntries, Settled, UnknownAgent,
+    AgentStatus, AgentsDone, ControlCall, ControlOp, DaemonStatus, DoubtList, DoubtRow, DoubtSettled, LoggedOut,
+    Notified, OpError, OpReply, PageStatus, PendingList, PendingRow, RemovedEntries, UnknownAgent,
 };
 use crate::page::Logins;
 use crate::policy::Shrunk;
@@ -438,7 +438,7 @@ impl SupervisorShared {
         let (op, person) = (PersonCommand::Settle { target, said }, person.clone());
         match handle.ask(|reply| AgentCommand::Op { op, person, reply }).await {
             Some(OpOutcome::Settled(ended)) => {
-                Ok(OpReply::Settled(Settled { ended: ended.into_iter().map(Into::into).collect() }))
+                Ok(OpReply::Settled(DoubtSettled { ended: ended.into_iter().map(Into::into).collect() }))
             }
             Some(OpOutcome::Failed(why)) => Err(why.into()),
             Some(OpOutcome::Answered(_) | OpOutcome::Done) | None => Err(restarting()),

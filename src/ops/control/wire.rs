@@ -242,7 +242,7 @@ pub enum OpReply {
     /// To [`ControlOp::Doubts`].
     Doubts(DoubtList),
     /// To [`ControlOp::Settle`].
-    Settled(Settled),
+    Settled(DoubtSettled),
     /// To [`ControlOp::Pause`] and [`ControlOp::Resume`].
     Done(AgentsDone),
     /// To [`ControlOp::NotifyTest`] and [`ControlOp::NotifyRetry`].
@@ -271,7 +271,7 @@ macro_rules! replies {
 
 replies!(
     Doubts(DoubtList),
-    Settled(Settled),
+    Settled(DoubtSettled),
     Status(DaemonStatus),
     Pending(PendingList),
     Answered(AnswerDone),
@@ -318,7 +318,7 @@ pub struct DoubtList {
 
 /// To [`ControlOp::Settle`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settled {
+pub struct DoubtSettled {
     /// The doubts that this statement ended.
     pub ended: Vec<DoubtRow>,
 }
