@@ -11,7 +11,7 @@ with_all! {
     /// In the order in which they fire at one moment: deciding and removing come last, after everything that finds out
     /// more.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    enum Timer {
+    enum CoreTimer {
         /// The session's own timers: reconnects, heartbeats, joins, probes of a refused key.
         Session,
         /// Ask whose the key is.
@@ -39,12 +39,12 @@ impl Core {
         if self.done {
             return None;
         }
-        Some(Timer::ALL.iter().filter_map(|timer| self.due(*timer, now)).min().unwrap_or(now.mono + FAR))
+        Some(CoreTimer::ALL.iter().filter_map(|timer| self.due(*timer, now)).min().unwrap_or(now.mono + FAR))
     }
 
     /// Fires what is due.
     pub(super) fn fire_timers(&mut self, now: Now) {
-        for timer in Timer::ALL {
+        for timer in CoreTimer::ALL {
             if self.due(*timer, now).is_some_and(|due| due <= now.mono) {
                 self.fire(*timer, now);
             }
@@ -52,39 +52,41 @@ impl Core {
     }
 
     /// When this is to be done next; `None` where something else has to happen first.
-    fn due(&self, timer: Timer, now: Now) -> Option<Mono> {
-        if self.stopping && timer != Timer::Session {
+    fn due(&self, timer: CoreTimer, now: Now) -> Option<Mono> {
+        if self.stopping && timer != CoreTimer::Session {
             return None;
         }
         match timer {
-            Timer::Session => self.session.deadline(),
-            Timer::Identify => self.identity_due(now),
-            Timer::Restore => self.restore_due(),
-            Timer::Waits => self.inbox.deadline(now, self.clock.sound()),
-            Timer::Listing => {
+            CoreTimer::Session => self.session.deadline(),
+            CoreTimer::Identify => self.identity_due(now),
+            CoreTimer::Restore => self.restore_due(),
+            CoreTimer::Waits => self.inbox.deadline(now, self.clock.sound()),
+            CoreTimer::Listing => {
                 self.inbox.listing.due().filter(|_| self.may_list()).map(|due| self.after_quiet(due, now))
             }
-            Timer::Contacts => self.contacts_due(now).filter(|_| self.may_list()).map(|due| self.after_quiet(due, now)),
-            Timer::Ask => self.ask_due(now),
-            Timer::Decide => self.decide_due(now),
-            Timer::Guests => self.guests_due(now),
+            CoreTimer::Contacts => {
+                self.contacts_due(now).filter(|_| self.may_list()).map(|due| self.after_quiet(due, now))
+            }
+            CoreTimer::Ask => self.ask_due(now),
+            CoreTimer::Decide => self.decide_due(now),
+            CoreTimer::Guests => self.guests_due(now),
         }
     }
 
-    fn fire(&mut self, timer: Timer, now: Now) {
+    fn fire(&mut self, timer: CoreTimer, now: Now) {
         match timer {
-            Timer::Session => {
+            CoreTimer::Session => {
                 self.session_input(phoenix::SessionInput::Tick, now);
                 self.watch_contacts(now);
             }
-            Timer::Identify => self.ask_me(now),
-            Timer::Restore => self.begin_restore(),
-            Timer::Waits => self.inbox.wake(now, self.clock.sound()),
-            Timer::Listing => self.begin_listing(now),
-            Timer::Contacts => self.read_contacts(now),
-            Timer::Ask => self.ask_waiting(now),
-            Timer::Decide => self.decide_ready(now),
-            Timer::Guests => self.end_guest(now),
+            CoreTimer::Identify => self.ask_me(now),
+            CoreTimer::Restore => self.begin_restore(),
+            CoreTimer::Waits => self.inbox.wake(now, self.clock.sound()),
+            CoreTimer::Listing => self.begin_listing(now),
+            CoreTimer::Contacts => self.read_contacts(now),
+            CoreTimer::Ask => self.ask_waiting(now),
+            CoreTimer::Decide => self.decide_ready(now),
+            CoreTimer::Guests => self.end_guest(now),
         }
     }
 }

@@ -15,7 +15,7 @@ with_all! {
     /// In the order in which they fire at one moment. What ends a socket comes after what opens one, so that even a wait
     /// of nothing lasts until the next input.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    enum Timer {
+    enum SessionTimer {
         /// A listing that was requested.
         Relist,
         /// Connect again.
@@ -42,36 +42,36 @@ impl PhoenixSession {
             return None;
         }
         let idle = self.seen + IDLE;
-        Some(Timer::ALL.iter().filter_map(|timer| self.due(*timer)).fold(idle, Mono::min))
+        Some(SessionTimer::ALL.iter().filter_map(|timer| self.due(*timer)).fold(idle, Mono::min))
     }
 
     pub(super) fn fire_timers(&mut self, now: Mono) {
-        for timer in Timer::ALL {
+        for timer in SessionTimer::ALL {
             if self.due(*timer).is_some_and(|due| due <= now) {
                 self.fire(*timer, now);
             }
         }
     }
 
-    fn due(&self, timer: Timer) -> Option<Mono> {
+    fn due(&self, timer: SessionTimer) -> Option<Mono> {
         let timing = &self.config.timing;
         match (timer, &self.phase) {
-            (Timer::Relist, _) => self.relist.due,
-            (Timer::Connect, SocketPhase::Waiting { until }) => Some(*until),
-            (Timer::DialTimeout, SocketPhase::Dialling { give_up }) => Some(*give_up),
-            (Timer::Probe, SocketPhase::Refused { probe_at, .. }) => Some(*probe_at),
-            (Timer::Dead, SocketPhase::Open(socket)) => Some(socket.heartbeat.dead_at(timing)),
-            (Timer::Heartbeat, SocketPhase::Open(socket)) => Some(socket.heartbeat.next()),
-            (Timer::JoinContacts, SocketPhase::Open(socket)) => socket.contacts.due(timing),
-            (Timer::JoinControl, SocketPhase::Open(socket)) => socket.control.due(timing),
+            (SessionTimer::Relist, _) => self.relist.due,
+            (SessionTimer::Connect, SocketPhase::Waiting { until }) => Some(*until),
+            (SessionTimer::DialTimeout, SocketPhase::Dialling { give_up }) => Some(*give_up),
+            (SessionTimer::Probe, SocketPhase::Refused { probe_at, .. }) => Some(*probe_at),
+            (SessionTimer::Dead, SocketPhase::Open(socket)) => Some(socket.heartbeat.dead_at(timing)),
+            (SessionTimer::Heartbeat, SocketPhase::Open(socket)) => Some(socket.heartbeat.next()),
+            (SessionTimer::JoinContacts, SocketPhase::Open(socket)) => socket.contacts.due(timing),
+            (SessionTimer::JoinControl, SocketPhase::Open(socket)) => socket.control.due(timing),
             (
-                Timer::Connect
-                | Timer::DialTimeout
-                | Timer::Probe
-                | Timer::Dead
-                | Timer::Heartbeat
-                | Timer::JoinContacts
-                | Timer::JoinControl,
+                SessionTimer::Connect
+                | SessionTimer::DialTimeout
+                | SessionTimer::Probe
+                | SessionTimer::Dead
+                | SessionTimer::Heartbeat
+                | SessionTimer::JoinContacts
+                | SessionTimer::JoinControl,
                 SocketPhase::Idle
                 | SocketPhase::Polling
                 | SocketPhase::Waiting { .. }
@@ -83,24 +83,24 @@ impl PhoenixSession {
         }
     }
 
-    fn fire(&mut self, timer: Timer, now: Mono) {
+    fn fire(&mut self, timer: SessionTimer, now: Mono) {
         match timer {
-            Timer::Relist => self.relist(now),
-            Timer::Connect => self.connect(now),
-            Timer::DialTimeout => self.dial_timed_out(now),
-            Timer::Probe => self.probe(now),
-            Timer::Dead => {
+            SessionTimer::Relist => self.relist(now),
+            SessionTimer::Connect => self.connect(now),
+            SessionTimer::DialTimeout => self.dial_timed_out(now),
+            SessionTimer::Probe => self.probe(now),
+            SessionTimer::Dead => {
                 let why = format!("no heartbeat was answered for {} s", self.config.timing.dead_after.as_secs_f64());
                 self.note(NoteLevel::Warn, NoteName::ConnectionDead, why.clone());
                 self.give_up_socket(why, now);
             }
-            Timer::Heartbeat => {
+            SessionTimer::Heartbeat => {
                 if let SocketPhase::Open(socket) = &mut self.phase {
                     self.outputs.push_back(SessionOutput::Send(socket.beat(&self.config.timing, &mut self.rng, now)));
                 }
             }
-            Timer::JoinContacts => self.join_due(ChannelKind::Contacts, now),
-            Timer::JoinControl => self.join_due(ChannelKind::Control, now),
+            SessionTimer::JoinContacts => self.join_due(ChannelKind::Contacts, now),
+            SessionTimer::JoinControl => self.join_due(ChannelKind::Control, now),
         }
     }
 
