@@ -12,6 +12,6 @@ mod secrets;
 mod values;
 
 pub(crate) use problems::{Problems, WithSpan, nearest, shown};
-pub(crate) use read::{TableReader, Value, syntax};
+pub(crate) use read::{KeyValue, TableReader, syntax};
 pub(crate) use secrets::{hide_in, hide_in_broken};
 pub(crate) use values::{DateOrMoment, duration, in_words};

@@ -13,7 +13,7 @@ use crate::ledger::entry::Via;
 use crate::ledger::read::RecordedContact;
 use crate::model::{AgentId, ContactId, ContactRequest, RequestId, Sender, StrangerText, Verdict, columns};
 use crate::ops::control::wire::{DoubtRow, PendingRow};
-use crate::ops::log::fields::{LogFields, Value, clean};
+use crate::ops::log::fields::{FieldValue, LogFields, clean};
 use crate::ops::log::folded::folded;
 use crate::ops::log::format::{LogLine, Look};
 use crate::policy::{Circumstances, ClockHealth, Mode, PolicyState};
@@ -218,9 +218,9 @@ fn explain_shows_no_line_of_a_strangers() {
 fn the_log_shows_no_line_of_a_strangers() {
     for text in hostile() {
         let mut fields = LogFields::default();
-        fields.set("agent", Value::Text(agent().to_string()));
+        fields.set("agent", FieldValue::Text(agent().to_string()));
         for name in ["handle", "name"] {
-            fields.set(name, Value::Text(clean(name, &text, &Redact::default())));
+            fields.set(name, FieldValue::Text(clean(name, &text, &Redact::default())));
         }
         let line = LogLine {
             ts: now(),

@@ -68,12 +68,12 @@ pub(crate) struct TableReader<'t, 'd> {
     pub(crate) span: Range<usize>,
     /// How many keys there are, unknown ones included.
     pub(crate) written: usize,
-    entries: Vec<Value<'t, 'd>>,
+    entries: Vec<KeyValue<'t, 'd>>,
 }
 
 /// The value of a known key.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Value<'t, 'd> {
+pub(crate) struct KeyValue<'t, 'd> {
     pub(crate) key: &'static DocumentKey,
     pub(crate) key_span: (usize, usize),
     pub(crate) node: &'t Spanned<DeValue<'d>>,
@@ -97,7 +97,7 @@ impl<'t, 'd> TableReader<'t, 'd> {
             match section.keys.iter().find(|known| known.name == written) {
                 Some(known) => {
                     let span = moved(key.span(), offset);
-                    entries.push(Value { key: known, key_span: (span.start, span.end), node, offset });
+                    entries.push(KeyValue { key: known, key_span: (span.start, span.end), node, offset });
                 }
                 None => {
                     if secrets::seems(written) && misplaced(written, section).is_none() {
@@ -123,7 +123,7 @@ impl<'t, 'd> TableReader<'t, 'd> {
     }
 
     /// The value of a key, if it is there.
-    pub(crate) fn get(&self, key: &str) -> Option<Value<'t, 'd>> {
+    pub(crate) fn get(&self, key: &str) -> Option<KeyValue<'t, 'd>> {
         debug_assert!(
             self.section.keys.iter().any(|known| known.name == key),
             "{key} is not a key of {}",
@@ -133,7 +133,7 @@ impl<'t, 'd> TableReader<'t, 'd> {
     }
 
     /// All of them, in alphabetical order.
-    pub(crate) fn entries(&self) -> &[Value<'t, 'd>] {
+    pub(crate) fn entries(&self) -> &[KeyValue<'t, 'd>] {
         &self.entries
     }
 }
@@ -162,7 +162,7 @@ fn misplaced(written: &str, section: &Section) -> Option<String> {
     section.elsewhere.iter().find(|(other, _)| has(other)).map(|(_, advice)| advice.replace("{}", written))
 }
 
-impl<'t, 'd> Value<'t, 'd> {
+impl<'t, 'd> KeyValue<'t, 'd> {
     /// The value's position.
     pub(crate) fn span(&self) -> Range<usize> {
         self.at(self.node.span())

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, SpanRelativeTo, Timestamp, Unit};
 use toml::de::DeValue;
 
 use super::problems::{Problems, WithSpan, shown};
-use super::read::Value;
+use super::read::KeyValue;
 
 /// A day, or a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ fn time_of_day(text: &str) -> Option<(Time, bool)> {
     }
 }
 
-impl Value<'_, '_> {
+impl KeyValue<'_, '_> {
     /// A duration, positive.
     pub(crate) fn duration(&self, problems: &mut Problems) -> Option<WithSpan<SignedDuration>> {
         let length = self.duration_or_zero(problems)?;

@@ -21,7 +21,7 @@ use tracing::{Event, Span, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 
-use self::fields::{Collect, LogFields, Value};
+use self::fields::{Collect, FieldValue, LogFields};
 use self::folded::stderr_width;
 use self::format::{LogLine, Look};
 use self::writer::{LogQueue, LogTarget, QUEUE_BYTES_MAX, Sink};
@@ -187,7 +187,7 @@ where
         event.record(&mut Collect::new(&mut fields, &self.redact));
         let message = fields.take("message").unwrap_or_default();
         let name = fields.take("event").unwrap_or_else(|| {
-            fields.set("target", Value::Text(event.metadata().target().to_owned()));
+            fields.set("target", FieldValue::Text(event.metadata().target().to_owned()));
             events::LOG.to_owned()
         });
         fields.0.retain(|(name, _)| !matches!(*name, "ts" | "level"));

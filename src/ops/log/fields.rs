@@ -21,7 +21,7 @@ const RAW_BYTES_MAX: usize = 64 * 1024;
 
 /// One value, ready to be shown.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub enum FieldValue {
     /// Escaped and cut.
     Text(String),
     /// An integer.
@@ -34,25 +34,25 @@ pub enum Value {
     Truth(bool),
 }
 
-impl fmt::Display for Value {
+impl fmt::Display for FieldValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Value::Text(text) => f.write_str(text),
-            Value::Whole(number) => write!(f, "{number}"),
-            Value::Natural(number) => write!(f, "{number}"),
-            Value::Fraction(number) => write!(f, "{number}"),
-            Value::Truth(truth) => write!(f, "{truth}"),
+            FieldValue::Text(text) => f.write_str(text),
+            FieldValue::Whole(number) => write!(f, "{number}"),
+            FieldValue::Natural(number) => write!(f, "{number}"),
+            FieldValue::Fraction(number) => write!(f, "{number}"),
+            FieldValue::Truth(truth) => write!(f, "{truth}"),
         }
     }
 }
 
 /// Values by name, in the order they were first given. The last value of a name wins.
 #[derive(Debug, Clone, Default)]
-pub struct LogFields(pub Vec<(&'static str, Value)>);
+pub struct LogFields(pub Vec<(&'static str, FieldValue)>);
 
 impl LogFields {
     /// Adds a value or replaces it.
-    pub fn set(&mut self, name: &'static str, value: Value) {
+    pub fn set(&mut self, name: &'static str, value: FieldValue) {
         match self.0.iter().position(|(known, _)| *known == name) {
             Some(at) => self.0[at].1 = value,
             None if self.0.len() < FIELDS_MAX => self.0.push((name, value)),
@@ -80,7 +80,7 @@ impl<'a> Collect<'a> {
     }
 
     fn text(&mut self, field: &Field, text: &str) {
-        let value = Value::Text(clean(field.name(), text, self.redact));
+        let value = FieldValue::Text(clean(field.name(), text, self.redact));
         self.fields.set(field.name(), value);
     }
 }
@@ -90,20 +90,20 @@ impl Visit for Collect<'_> {
         // Six decimals: a microsecond as a part of a second. That keeps lines short.
         let rounded = (value * 1e6).round() / 1e6;
         if rounded.is_finite() {
-            self.fields.set(field.name(), Value::Fraction(rounded));
+            self.fields.set(field.name(), FieldValue::Fraction(rounded));
         }
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.fields.set(field.name(), Value::Whole(value));
+        self.fields.set(field.name(), FieldValue::Whole(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.fields.set(field.name(), Value::Natural(value));
+        self.fields.set(field.name(), FieldValue::Natural(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.fields.set(field.name(), Value::Truth(value));
+        self.fields.set(field.name(), FieldValue::Truth(value));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
@@ -202,11 +202,11 @@ mod tests {
     #[test]
     fn the_last_value_of_a_name_wins_and_fields_are_bounded() {
         let mut fields = LogFields::default();
-        fields.set("state", Value::Whole(1));
-        fields.set("state", Value::Whole(2));
-        assert_eq!(fields.0, [("state", Value::Whole(2))]);
+        fields.set("state", FieldValue::Whole(1));
+        fields.set("state", FieldValue::Whole(2));
+        assert_eq!(fields.0, [("state", FieldValue::Whole(2))]);
         for event in super::super::events::EVENTS {
-            fields.set(event.name, Value::Truth(true));
+            fields.set(event.name, FieldValue::Truth(true));
         }
         assert_eq!(fields.0.len(), FIELDS_MAX);
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tracing::Level;
 
 use super::events::word;
-use super::fields::{LogFields, PROBLEMS, Value};
+use super::fields::{FieldValue, LogFields, PROBLEMS};
 
 /// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl LogLine {
         for (name, value) in self.fields.0.iter().filter(|(name, _)| *name != PROBLEMS) {
             let _ = write!(out, "  {}{name}={:#}", dim.0, dim.1);
             match value {
-                Value::Text(text) if !plain(text) => {
+                FieldValue::Text(text) if !plain(text) => {
                     let _ = write!(out, "\"{}\"", text.replace('"', "\\u{22}"));
                 }
                 value => {
@@ -93,7 +93,7 @@ impl LogLine {
             quote(name, &mut out);
             out.push(':');
             match value {
-                Value::Text(text) => quote(text, &mut out),
+                FieldValue::Text(text) => quote(text, &mut out),
                 value => {
                     let _ = write!(out, "{value}");
                 }
@@ -178,9 +178,9 @@ mod tests {
 
     fn line() -> LogLine {
         let mut fields = LogFields::default();
-        fields.set("agent", Value::Text("a-1".to_owned()));
-        fields.set("name", Value::Text("x verdict=approve \"y\" \\u{1b}".to_owned()));
-        fields.set("latency_ms", Value::Fraction(1.25));
+        fields.set("agent", FieldValue::Text("a-1".to_owned()));
+        fields.set("name", FieldValue::Text("x verdict=approve \"y\" \\u{1b}".to_owned()));
+        fields.set("latency_ms", FieldValue::Fraction(1.25));
         LogLine {
             ts: "2026-11-23T18:13:02.123456Z".parse().unwrap(),
             level: Level::INFO,
@@ -244,7 +244,7 @@ mod tests {
     fn problems_stand_below_their_line() {
         let mut line = line();
         line.fields = LogFields::default();
-        line.fields.set(PROBLEMS, Value::Text("error: x\n  ^ here".to_owned()));
+        line.fields.set(PROBLEMS, FieldValue::Text("error: x\n  ^ here".to_owned()));
         assert!(line.human(false).ends_with("`friends`\n    | error: x\n    |   ^ here\n"));
         assert_eq!(line.json().matches('\n').count(), 1);
     }

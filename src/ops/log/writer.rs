@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tracing::Level;
 
-use super::fields::{LogFields, Value};
+use super::fields::{FieldValue, LogFields};
 use super::folded::folded;
 use super::format::{LogLine, Look};
 use crate::clock::Clock;
@@ -205,7 +205,7 @@ impl QueueShared {
 /// The line that says how many lines were lost.
 fn report(dropped: u64, clock: &Clock) -> LogLine {
     let mut fields = LogFields::default();
-    fields.set("lines", Value::Natural(dropped));
+    fields.set("lines", FieldValue::Natural(dropped));
     LogLine {
         ts: clock.now().wall,
         level: Level::WARN,

@@ -10,8 +10,8 @@ use super::{
     RawTest, RawTestHistory, RawValue, RawWhen, RawWindow, narrow,
 };
 use crate::document::keys::{Section, Takes};
+use crate::document::{KeyValue, TableReader};
 use crate::document::{Problems, WithSpan, shown};
-use crate::document::{TableReader, Value};
 use crate::model::Verdict;
 use crate::policy::RuleName;
 use crate::policy::decision::Mode;
@@ -161,7 +161,7 @@ fn policy(reader: &TableReader<'_, '_>, problems: &mut Problems) -> RawPolicy {
     }
 }
 
-fn protect(value: &Value<'_, '_>, problems: &mut Problems) -> Option<RawProtect> {
+fn protect(value: &KeyValue<'_, '_>, problems: &mut Problems) -> Option<RawProtect> {
     let DeValue::Table(_) = value.node.get_ref() else {
         return Some(RawProtect { names: value.texts(problems)?, ..RawProtect::default() });
     };
@@ -174,7 +174,7 @@ fn protect(value: &Value<'_, '_>, problems: &mut Problems) -> Option<RawProtect>
     Some(RawProtect { names: names?, prefixes: also.contains(&"prefix"), suffixes: also.contains(&"suffix") })
 }
 
-fn quota(value: &Value<'_, '_>, problems: &mut Problems) -> Option<Quota> {
+fn quota(value: &KeyValue<'_, '_>, problems: &mut Problems) -> Option<Quota> {
     let reader = value.table(&format!("`{}`", value.key.name), problems)?;
     let count = reader.get("count").and_then(|value| value.count(problems));
     let per = reader.get("per").and_then(|value| value.duration(problems));
@@ -296,12 +296,12 @@ fn rule(reader: &TableReader<'_, '_>, what: &str, problems: &mut Problems) -> Op
     })
 }
 
-fn verdict(value: &Value<'_, '_>, problems: &mut Problems) -> Option<WithSpan<Verdict>> {
+fn verdict(value: &KeyValue<'_, '_>, problems: &mut Problems) -> Option<WithSpan<Verdict>> {
     let word = value.word(problems)?;
     Some(WithSpan { value: Verdict::parse(word.value)?, span: word.span })
 }
 
-fn limit(value: &Value<'_, '_>, problems: &mut Problems) -> Option<WithSpan<Limit>> {
+fn limit(value: &KeyValue<'_, '_>, problems: &mut Problems) -> Option<WithSpan<Limit>> {
     let reader = value.table("`limit`", problems)?;
     let count = reader.get("count").and_then(|value| value.count(problems));
     let per = reader.get("per").and_then(|value| value.duration(problems));
@@ -317,7 +317,7 @@ fn limit(value: &Value<'_, '_>, problems: &mut Problems) -> Option<WithSpan<Limi
     Some(WithSpan { value: Limit { quota, by, then }, span: value.span() })
 }
 
-fn when(value: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<WithSpan<RawWhen>> {
+fn when(value: &KeyValue<'_, '_>, what: &str, problems: &mut Problems) -> Option<WithSpan<RawWhen>> {
     let span = value.span();
     match value.node.get_ref() {
         DeValue::String(text) if text == "everyone" => Some(WithSpan { value: RawWhen::Everyone, span }),
@@ -373,7 +373,7 @@ fn all_conditions(reader: &TableReader<'_, '_>, what: &str, problems: &mut Probl
 }
 
 /// One key with its value, in the type that the key table names: a condition, or a key that belongs to one.
-fn condition(entry: &Value<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawCondition> {
+fn condition(entry: &KeyValue<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawCondition> {
     let value = match entry.key.takes {
         Takes::Texts => RawValue::Texts(entry.texts(problems)?),
         Takes::Text => RawValue::Text(entry.text(problems)?),
