@@ -455,7 +455,7 @@ pub(super) struct ReplyView {
     pub(super) name: String,
     pub(super) message: String,
     pub(super) agent: String,
-    pub(super) since: rows::When,
+    pub(super) since: rows::ShownTime,
     pub(super) why: String,
     /// What deciders said of it.
     pub(super) told: Vec<String>,

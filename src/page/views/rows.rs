@@ -25,13 +25,13 @@ const MESSAGE_CHARS_SHORT: usize = 90;
 const AGENT_CHARS: usize = 60;
 
 /// A moment, for people and for machines.
-pub(in crate::page) struct When {
+pub(in crate::page) struct ShownTime {
     pub(in crate::page) ago: String,
     pub(in crate::page) at: String,
     pub(in crate::page) iso: String,
 }
 
-impl When {
+impl ShownTime {
     pub(super) fn new(at: Timestamp, now: Timestamp) -> Self {
         let iso = Timestamp::from_second(at.as_second()).unwrap_or(at).to_string();
         Self { ago: ago(at, now), at: clock(at), iso }
@@ -111,10 +111,10 @@ pub(in crate::page) struct AgentRow {
     pub(in crate::page) bad: bool,
     pub(in crate::page) marks: Vec<&'static str>,
     pub(in crate::page) why: String,
-    pub(in crate::page) since: When,
+    pub(in crate::page) since: ShownTime,
     pub(in crate::page) pending: u64,
     pub(in crate::page) waiting: u64,
-    pub(in crate::page) listed: Option<When>,
+    pub(in crate::page) listed: Option<ShownTime>,
     pub(in crate::page) remarks: Vec<String>,
 }
 
@@ -134,10 +134,10 @@ impl AgentRow {
             bad: matches!(status.state, AgentState::Refused | AgentState::Away) || !marks.is_empty(),
             marks,
             why: status.why.clone(),
-            since: When::new(status.since, now),
+            since: ShownTime::new(status.since, now),
             pending: status.pending,
             waiting: status.deferred,
-            listed: status.last_listing.map(|at| When::new(at, now)),
+            listed: status.last_listing.map(|at| ShownTime::new(at, now)),
             remarks: paused_by(status).into_iter().chain(status.remarks.iter().cloned()).collect(),
         }
     }
@@ -162,7 +162,7 @@ pub(in crate::page) struct PendingCard {
     pub(in crate::page) handle: String,
     pub(in crate::page) name: String,
     pub(in crate::page) message: String,
-    pub(in crate::page) since: When,
+    pub(in crate::page) since: ShownTime,
     pub(in crate::page) why: String,
     /// The stage, if it waits for something other than a person.
     pub(in crate::page) stage: Option<String>,
@@ -193,7 +193,7 @@ impl PendingCard {
                 .map_or_else(|| "no handle".to_owned(), |handle| shown(Some(handle), HANDLE_CHARS)),
             name: shown(row.name.as_deref(), NAME_CHARS),
             message: shown(row.message.as_deref(), MESSAGE_CHARS),
-            since: When::new(row.inserted_at.unwrap_or(row.first_seen), now),
+            since: ShownTime::new(row.inserted_at.unwrap_or(row.first_seen), now),
             why: why(row.by.as_deref()),
             stage,
             held: row.by.as_deref().is_some_and(|by| by.starts_with("hold:")),
@@ -207,7 +207,7 @@ impl PendingCard {
 /// A request on record.
 pub(in crate::page) struct HistoryRow {
     pub(in crate::page) path: String,
-    pub(in crate::page) at: When,
+    pub(in crate::page) at: ShownTime,
     pub(in crate::page) agent: String,
     pub(in crate::page) handle: String,
     pub(in crate::page) message: String,
@@ -228,7 +228,7 @@ impl HistoryRow {
         let outcome = one.outcome.map(|outcome| outcome.as_str().to_owned());
         Self {
             path: path_of(one.request.id.as_str()),
-            at: When::new(one.happened_at, now),
+            at: ShownTime::new(one.happened_at, now),
             agent: name_of(names, &one.agent),
             handle,
             message,
@@ -258,7 +258,7 @@ pub(in crate::page) struct RequestPage {
     pub(in crate::page) handle: String,
     pub(in crate::page) name: String,
     pub(in crate::page) message: String,
-    pub(in crate::page) received: Option<When>,
+    pub(in crate::page) received: Option<ShownTime>,
     pub(in crate::page) sentence: String,
     pub(in crate::page) note: Option<String>,
     pub(in crate::page) remark: Option<String>,
@@ -274,7 +274,7 @@ pub(in crate::page) struct RequestPage {
 /// The reasons of one time: then or now.
 pub(in crate::page) struct Side {
     pub(in crate::page) said: String,
-    pub(in crate::page) at: When,
+    pub(in crate::page) at: ShownTime,
     pub(in crate::page) policy: String,
     /// The rules that had a say or may have had one.
     pub(in crate::page) spoke: Vec<ReasonRow>,
@@ -332,7 +332,7 @@ impl Side {
         let (spoke, silent): (Vec<&Reason>, Vec<&Reason>) = explanation.reasons.iter().partition(spoke);
         let rows = |reasons: Vec<&Reason>| reasons.into_iter().map(ReasonRow::new).collect();
         let policy = policy.chars().take(12).collect();
-        Self { said, at: When::new(at, now), policy, spoke: rows(spoke), silent: rows(silent) }
+        Self { said, at: ShownTime::new(at, now), policy, spoke: rows(spoke), silent: rows(silent) }
     }
 }
 
@@ -382,7 +382,7 @@ fn shown_of(
         handle,
         name,
         message,
-        received: Some(When::new(recorded.first_seen, now)),
+        received: Some(ShownTime::new(recorded.first_seen, now)),
         sentence,
         note: recorded.note.as_deref().map(|note| shown(Some(note), 500)),
         remark: remark.map(|remark| shown(Some(&remark), 500)),
@@ -416,7 +416,7 @@ pub(in crate::page) struct RulesCard {
     pub(in crate::page) path: String,
     pub(in crate::page) policy: String,
     pub(in crate::page) mode: String,
-    pub(in crate::page) since: Option<When>,
+    pub(in crate::page) since: Option<ShownTime>,
     pub(in crate::page) problem: bool,
     pub(in crate::page) why: Option<String>,
     pub(in crate::page) rows: Vec<RuleView>,
@@ -428,7 +428,7 @@ pub(in crate::page) struct RuleView {
     pub(in crate::page) then: &'static str,
     pub(in crate::page) shadow: bool,
     pub(in crate::page) matched: u64,
-    pub(in crate::page) last: Option<When>,
+    pub(in crate::page) last: Option<ShownTime>,
 }
 
 impl RulesCard {
@@ -439,13 +439,13 @@ impl RulesCard {
             then: rule.then.as_str(),
             shadow: rule.shadow,
             matched: rule.matched,
-            last: rule.last.map(|at| When::new(at, now)),
+            last: rule.last.map(|at| ShownTime::new(at, now)),
         });
         Self {
             path: status.path.clone(),
             policy: status.hash.as_deref().unwrap_or_default().chars().take(12).collect(),
             mode: status.mode.clone().unwrap_or_else(|| "none in force".to_owned()),
-            since: status.since.map(|at| When::new(at, now)),
+            since: status.since.map(|at| ShownTime::new(at, now)),
             problem: status.problem.is_some(),
             why: file.why.clone(),
             rows: rows.collect(),
@@ -459,7 +459,7 @@ pub(in crate::page) struct ContactRow {
     pub(in crate::page) name: String,
     pub(in crate::page) kind: &'static str,
     pub(in crate::page) agent: String,
-    pub(in crate::page) since: Option<When>,
+    pub(in crate::page) since: Option<ShownTime>,
     pub(in crate::page) by: String,
     /// The request that made it.
     pub(in crate::page) path: Option<String>,
@@ -481,7 +481,7 @@ impl ContactRow {
                 None => "",
             },
             agent: name_of(names, &one.agent),
-            since: one.since.map(|at| When::new(at, now)),
+            since: one.since.map(|at| ShownTime::new(at, now)),
             by: match &one.by {
                 Some(By::Person(person)) => shown(Some(person.name()), 80),
                 Some(by) => why(Some(&by.to_string())),
