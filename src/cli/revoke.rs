@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::agents::{self, AgentArg};
 use super::confirm::confirmed;
-use super::contacts::select::{Behind, ContactRules, Named, Narrowed};
+use super::contacts::select::{Behind, ContactRules, NamedContacts, Narrowed};
 use super::contacts::{as_json, page};
 use super::history::moment;
 use super::ledger::{fault, path};
@@ -52,8 +52,8 @@ daemon.")]
 #[group(id = "who", required = true, multiple = true, args = ["named", "rule", "since", "list", "audit"])]
 pub struct Args {
     /// Whose contact: handles, patterns such as 'acme/*', or ids (of contacts, or of the requests behind them)
-    #[arg(value_name = "HANDLE|PATTERN", value_parser = Named::parse, add = super::completions::contacts())]
-    named: Vec<Named>,
+    #[arg(value_name = "HANDLE|PATTERN", value_parser = NamedContacts::parse, add = super::completions::contacts())]
+    named: Vec<NamedContacts>,
     /// Contacts that this rule let in
     #[arg(long, value_name = "NAME", add = super::completions::rules())]
     rule: Option<String>,

@@ -90,16 +90,20 @@ pub(in crate::cli) fn fits(patterns: &PatternSet, contact: &RecordedContact) -> 
 
 /// One contact, or all of a pattern, as somebody named them.
 #[derive(Debug, Clone)]
-pub(in crate::cli) enum Named {
+pub(in crate::cli) enum NamedContacts {
     /// One contact: its handle, its contact id, or the id of the request behind it, read as [`PersonTarget`] says.
     One(String),
     /// All whose handles match.
     Pattern(Arc<PatternSet>),
 }
 
-impl Named {
+impl NamedContacts {
     pub(in crate::cli) fn parse(text: &str) -> Result<Self, String> {
-        if text.contains('*') { pattern(text).map(Named::Pattern) } else { Ok(Named::One(text.to_owned())) }
+        if text.contains('*') {
+            pattern(text).map(NamedContacts::Pattern)
+        } else {
+            Ok(NamedContacts::One(text.to_owned()))
+        }
     }
 
     /// Calls `take` with each contact that it names, and with whether it names exactly that one. Returns whether there
@@ -114,13 +118,13 @@ impl Named {
         mut take: impl FnMut(RecordedContact, bool) -> ControlFlow<()>,
     ) -> Result<bool, CliError> {
         let text = match self {
-            Named::Pattern(patterns) => {
+            NamedContacts::Pattern(patterns) => {
                 let matches = |handle: Option<&str>| fits_handle(patterns, handle);
                 let owner = owner(patterns);
                 let wanted = WantedContacts { owner: owner.as_deref(), fits: Some(&matches), ..narrowed.wanted() };
                 return narrowed.read(reader, &wanted, |contact| take(contact, false));
             }
-            Named::One(text) => text,
+            NamedContacts::One(text) => text,
         };
         let target = PersonTarget::parse(text);
         let mut any = false;
@@ -174,7 +178,7 @@ pub(in crate::cli) struct Narrowed<'a> {
     /// Only contacts that this rule let in.
     pub(in crate::cli) rule: Option<&'a str>,
     /// Only these; empty: everybody.
-    pub(in crate::cli) named: &'a [Named],
+    pub(in crate::cli) named: &'a [NamedContacts],
 }
 
 impl<'a> Narrowed<'a> {
@@ -222,7 +226,7 @@ impl<'a> Narrowed<'a> {
         }
         for one in self.named {
             let found = one.each(self, reader, &mut take)?;
-            if let (false, Named::One(text)) = (found, one) {
+            if let (false, NamedContacts::One(text)) = (found, one) {
                 nobody.push(text.clone());
             }
         }
