@@ -20,7 +20,7 @@ pub(crate) const READ_BYTES_MAX: usize = 256 << 20;
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Dir {
+pub enum Direction {
     /// The client: doorman.
     Out,
     /// The platform.
@@ -45,7 +45,7 @@ pub struct TranscriptLine {
     pub conn: Option<u64>,
     /// Who sends.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dir: Option<Dir>,
+    pub dir: Option<Direction>,
     /// A sentence for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

@@ -36,7 +36,7 @@ use crate::platform::rest::{AgentRest, Rest};
 use crate::platform::socket::{Dialer, SocketCommand, SocketEvent};
 use crate::policy::Policy;
 use crate::secret::Key;
-use crate::transcript::{Dir, TranscriptRecorder};
+use crate::transcript::{Direction, TranscriptRecorder};
 
 pub use calls::CallDone;
 pub use handle::{AgentCommand, AgentHandle};
@@ -265,7 +265,7 @@ impl Agent {
             let now = self.now();
             match event {
                 SocketEvent::Text(text, received) => {
-                    self.record(|recorder, agent| recorder.frame(agent, conn, Dir::In, &text));
+                    self.record(|recorder, agent| recorder.frame(agent, conn, Direction::In, &text));
                     let received = self.around.clock.mono_of(received);
                     self.core.handle(Input::Frame { conn, text: &text, received }, now);
                 }
@@ -274,7 +274,7 @@ impl Agent {
                     self.core.handle(Input::Binary { conn, len }, now);
                 }
                 SocketEvent::Closed(ended) => {
-                    self.record(|recorder, agent| recorder.closed(agent, conn, Dir::In, ended.code));
+                    self.record(|recorder, agent| recorder.closed(agent, conn, Direction::In, ended.code));
                     self.conn = None;
                     self.core.handle(Input::Closed { conn, ended }, now);
                 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::pseudonymize::Pseudonyms;
-use super::{Dir, RestLine, TranscriptLine, Upgrade, VERSION};
+use super::{Direction, RestLine, TranscriptLine, Upgrade, VERSION};
 use crate::clock::{Clock, Mono};
 use crate::files;
 use crate::model::AgentId;
@@ -130,13 +130,13 @@ impl TranscriptRecorder {
             key: Some(if plan.key_in_query { "query" } else { "header" }.to_owned()),
             ..Upgrade::default()
         };
-        self.socket(agent, conn, Dir::Out, |line| line.upgrade = Some(upgrade));
+        self.socket(agent, conn, Direction::Out, |line| line.upgrade = Some(upgrade));
     }
 
     /// The socket is open.
     pub fn opened(&self, agent: &AgentId, conn: u64) {
         let upgrade = Upgrade { status: Some(101), ..Upgrade::default() };
-        self.socket(agent, conn, Dir::In, |line| line.upgrade = Some(upgrade));
+        self.socket(agent, conn, Direction::In, |line| line.upgrade = Some(upgrade));
     }
 
     /// The socket was refused.
@@ -148,11 +148,11 @@ impl TranscriptRecorder {
             error: refusal.status.is_none().then(|| refusal.why.clone()),
             ..Upgrade::default()
         };
-        self.socket(agent, conn, Dir::In, |line| line.upgrade = Some(upgrade));
+        self.socket(agent, conn, Direction::In, |line| line.upgrade = Some(upgrade));
     }
 
     /// A text frame.
-    pub fn frame(&self, agent: &AgentId, conn: u64, dir: Dir, text: &str) {
+    pub fn frame(&self, agent: &AgentId, conn: u64, dir: Direction, text: &str) {
         let (frame, garbled) = match serde_json::from_str::<Value>(text) {
             // A JSON string would be read back as the frame's exact text.
             Ok(frame) if !frame.is_string() => match &self.0.pseudonyms {
@@ -167,11 +167,11 @@ impl TranscriptRecorder {
 
     /// A binary frame of this length.
     pub fn binary(&self, agent: &AgentId, conn: u64, bytes: usize) {
-        self.socket(agent, conn, Dir::In, |line| line.binary = Some(bytes as u64));
+        self.socket(agent, conn, Direction::In, |line| line.binary = Some(bytes as u64));
     }
 
     /// The socket ended: the platform closed it, or (out) doorman did.
-    pub fn closed(&self, agent: &AgentId, conn: u64, dir: Dir, code: Option<u16>) {
+    pub fn closed(&self, agent: &AgentId, conn: u64, dir: Direction, code: Option<u16>) {
         self.socket(agent, conn, dir, |line| line.close = Some(code));
     }
 
@@ -182,7 +182,7 @@ impl TranscriptRecorder {
         let (method, path) = (Some(method.to_owned()), Some(path.to_owned()));
         let query = query.map(str::to_owned);
         let rest = RestLine { call, method, path, query, body, garbled, ..RestLine::default() };
-        self.line(agent, Dir::Out, |line| line.rest = Some(rest));
+        self.line(agent, Direction::Out, |line| line.rest = Some(rest));
         call
     }
 
@@ -191,13 +191,13 @@ impl TranscriptRecorder {
         let (body, garbled) = self.body(body);
         let retry_after = retry_after.map(|text| text.chars().take(64).collect());
         let rest = RestLine { call, status: Some(status), retry_after, body, garbled, ..RestLine::default() };
-        self.line(agent, Dir::In, |line| line.rest = Some(rest));
+        self.line(agent, Direction::In, |line| line.rest = Some(rest));
     }
 
     /// A REST call got no reply.
     pub fn unanswered(&self, agent: &AgentId, call: u64, why: &str) {
         let rest = RestLine { call, error: Some(why.to_owned()), ..RestLine::default() };
-        self.line(agent, Dir::In, |line| line.rest = Some(rest));
+        self.line(agent, Direction::In, |line| line.rest = Some(rest));
     }
 
     /// The recorded form of a body, or its length.
@@ -209,14 +209,14 @@ impl TranscriptRecorder {
         }
     }
 
-    fn socket(&self, agent: &AgentId, conn: u64, dir: Dir, fill: impl FnOnce(&mut TranscriptLine)) {
+    fn socket(&self, agent: &AgentId, conn: u64, dir: Direction, fill: impl FnOnce(&mut TranscriptLine)) {
         self.line(agent, dir, |line| {
             line.conn = Some(conn);
             fill(line);
         });
     }
 
-    fn line(&self, agent: &AgentId, dir: Dir, fill: impl FnOnce(&mut TranscriptLine)) {
+    fn line(&self, agent: &AgentId, dir: Direction, fill: impl FnOnce(&mut TranscriptLine)) {
         let at = u64::try_from(self.0.clock.now().mono.since(self.0.began).as_millis()).unwrap_or(u64::MAX);
         let mut line = TranscriptLine {
             at: Some(at),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use doorman::sandbox::replay::{RunningReplay, Script};
 use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, World};
-use doorman::transcript::{Dir, TranscriptLine, read};
+use doorman::transcript::{Direction, TranscriptLine, read};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout};
 use tokio::sync::mpsc;
@@ -51,7 +51,7 @@ async fn evening(arguments: &[&str]) -> (String, BTreeMap<String, String>) {
     (std::fs::read_to_string(&file).unwrap(), verdicts)
 }
 
-fn requests(lines: &[TranscriptLine], dir: Dir) -> impl Iterator<Item = &doorman::transcript::RestLine> {
+fn requests(lines: &[TranscriptLine], dir: Direction) -> impl Iterator<Item = &doorman::transcript::RestLine> {
     lines.iter().filter(move |line| line.dir == Some(dir)).filter_map(|line| line.rest.as_ref())
 }
 
@@ -65,18 +65,18 @@ async fn a_transcript_holds_what_happened_and_neither_key_nor_strangers_text() {
     let lines = read(&text).unwrap();
     let upgrades: Vec<_> = lines.iter().filter_map(|line| line.upgrade.as_ref()?.status).collect();
     assert_eq!(upgrades, [101, 101]);
-    assert!(lines.iter().any(|line| line.close == Some(Some(1012)) && line.dir == Some(Dir::In)));
+    assert!(lines.iter().any(|line| line.close == Some(Some(1012)) && line.dir == Some(Direction::In)));
     let events = |name: &str| {
         let name = name.to_owned();
         lines.iter().filter(move |line| line.frame.as_ref().is_some_and(|frame| frame[3] == name.as_str())).count()
     };
     assert_eq!((events("phx_join"), events("contact_request_received")), (4, 3));
-    let answers: Vec<_> = requests(&lines, Dir::Out)
+    let answers: Vec<_> = requests(&lines, Direction::Out)
         .filter_map(|rest| Some((rest.body.as_ref()?["request_id"].as_str()?, rest.body.as_ref()?["action"].as_str()?)))
         .collect();
     assert_eq!(answers, [("r-listed", "reject"), ("r-friend", "approve"), ("r-foe", "reject")]);
-    let calls = requests(&lines, Dir::Out).count();
-    assert!(calls > 4 && requests(&lines, Dir::In).count() == calls, "every call has its answer");
+    let calls = requests(&lines, Direction::Out).count();
+    assert!(calls > 4 && requests(&lines, Direction::In).count() == calls, "every call has its answer");
     assert!(lines.iter().skip(1).all(|line| line.at.is_some() && line.agent.as_deref() == Some(AGENT)));
 }
 

@@ -20,7 +20,7 @@ use crate::policy::ask::{AskFailure, DeciderWord};
 use crate::policy::state::SavedState;
 use crate::policy::{Circumstances, Question};
 use crate::secret::{self, Key};
-use crate::transcript::Dir;
+use crate::transcript::Direction;
 
 /// Frames that wait between the socket and the agent's task; a full channel slows the socket down.
 const FRAMES_WAITING: usize = 1024;
@@ -202,7 +202,7 @@ impl Agent {
 
     pub(super) fn send(&mut self, number: u64, text: String) {
         let Some(conn) = self.conn.as_ref().filter(|conn| conn.number == number) else { return };
-        self.record(|recorder, agent| recorder.frame(agent, number, Dir::Out, &text));
+        self.record(|recorder, agent| recorder.frame(agent, number, Direction::Out, &text));
         if conn.commands.try_send(SocketCommand::Send(text)).is_err() {
             // Sixteen frames are waiting and none is taken: the connection is probably dead, and its events will show
             // it.
@@ -214,7 +214,7 @@ impl Agent {
 
     pub(super) fn close(&mut self, number: u64) {
         let Some(conn) = self.conn.take_if(|conn| conn.number == number) else { return };
-        self.record(|recorder, agent| recorder.closed(agent, number, Dir::Out, Some(1000)));
+        self.record(|recorder, agent| recorder.closed(agent, number, Direction::Out, Some(1000)));
         if conn.ends.is_none() && conn.commands.try_send(SocketCommand::Close).is_ok() {
             // The socket's task closes the connection by itself, within a time limit of its own.
             conn.let_go();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::transcript::{Dir, RestLine, TranscriptLine, Upgrade};
+use crate::transcript::{Direction, RestLine, TranscriptLine, Upgrade};
 
 /// A longer recorded pause is shortened to this when it is played.
 const PAUSE_MAX: Duration = Duration::from_secs(600);
@@ -137,7 +137,7 @@ impl Maker {
             return self.call(line, rest);
         }
         let (Some(dir), number) = (line.dir, line.conn.unwrap_or(0)) else { return };
-        if let (Dir::Out, Some(_)) = (dir, &line.upgrade) {
+        if let (Direction::Out, Some(_)) = (dir, &line.upgrade) {
             self.places.insert((self.run, number), self.conns.len());
             self.conns.push(RecordedConnection { last: line.at, ..RecordedConnection::default() });
             return;
@@ -154,7 +154,7 @@ impl Maker {
 
     fn call(&mut self, line: &TranscriptLine, rest: &RestLine) {
         let (key, at) = ((self.run, rest.call), line.at.unwrap_or(0));
-        if line.dir == Some(Dir::Out) {
+        if line.dir == Some(Direction::Out) {
             self.answers += usize::from(rest.path.as_deref() == Some(RESPOND));
             self.open.insert(key, (rest.clone(), at));
         } else if let Some((call, sent)) = self.open.remove(&key) {
@@ -165,10 +165,10 @@ impl Maker {
 }
 
 impl RecordedConnection {
-    fn take(&mut self, dir: Dir, line: &TranscriptLine) -> Option<PlatformStep> {
+    fn take(&mut self, dir: Direction, line: &TranscriptLine) -> Option<PlatformStep> {
         match dir {
-            Dir::Out => self.heard(line.frame.as_ref()?.as_array()?),
-            Dir::In => self.said(line),
+            Direction::Out => self.heard(line.frame.as_ref()?.as_array()?),
+            Direction::In => self.said(line),
         }
     }
 

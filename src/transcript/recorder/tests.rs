@@ -21,8 +21,8 @@ fn a_key_is_not_written_even_where_the_platform_repeats_it_and_text_was_asked_fo
         let (written, mode) = recorded(text, RECORD_BYTES_MAX, |recorder, agent| {
             let plan = ConnectPlan { take: false, key_in_query: true };
             recorder.upgrade(agent, 1, plan);
-            recorder.frame(agent, 1, Dir::In, r#"["1",null,"t","e",{"id":"band-key-of-the-porter"}]"#);
-            recorder.frame(agent, 1, Dir::In, "no JSON: band-key-of-the-porter");
+            recorder.frame(agent, 1, Direction::In, r#"["1",null,"t","e",{"id":"band-key-of-the-porter"}]"#);
+            recorder.frame(agent, 1, Direction::In, "no JSON: band-key-of-the-porter");
             let call = recorder.call(agent, "GET", "agent/me", None, None);
             recorder.answered(agent, call, 401, None, br#"{"error":{"code":"band-key-of-the-porter"}}"#);
             recorder.unanswered(agent, call, "band-key-of-the-porter");
@@ -35,8 +35,8 @@ fn a_key_is_not_written_even_where_the_platform_repeats_it_and_text_was_asked_fo
 #[test]
 fn text_is_kept_only_where_that_was_asked_for() {
     let say = |recorder: &TranscriptRecorder, agent: &AgentId| {
-        recorder.frame(agent, 1, Dir::In, r#"["1",null,"t","e",{"from_handle":"ann","message":"hello"}]"#);
-        recorder.frame(agent, 1, Dir::In, "hello ann");
+        recorder.frame(agent, 1, Direction::In, r#"["1",null,"t","e",{"from_handle":"ann","message":"hello"}]"#);
+        recorder.frame(agent, 1, Direction::In, "hello ann");
     };
     let (with, _) = recorded(true, RECORD_BYTES_MAX, say);
     assert!(with.contains(r#""from_handle":"ann""#) && with.contains(r#""frame":"hello ann""#), "{with}");

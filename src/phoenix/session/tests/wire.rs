@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::platform::Supersede;
-use crate::transcript::{self, Dir, TranscriptLine};
+use crate::transcript::{self, Direction, TranscriptLine};
 
 /// Plays a transcript against a session. Where it wants the client to act, time passes until it does.
 struct Player {
@@ -37,8 +37,8 @@ fn play(name: &str) -> Player {
     for (count, line) in lines.iter().enumerate() {
         let place = format!("{name}.jsonl:{}", count + 1);
         match line.dir {
-            Some(Dir::Out) => player.want(line, &place),
-            Some(Dir::In) => player.say(line, &place),
+            Some(Direction::Out) => player.want(line, &place),
+            Some(Direction::In) => player.say(line, &place),
             None => assert!(line.note.is_some(), "{place}: a line without `dir` is a note"),
         }
     }
