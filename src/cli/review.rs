@@ -42,22 +42,22 @@ pub struct Args {
 
 /// What the person chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Choice {
+enum ReviewChoice {
     Say(Verdict),
     Skip,
     Undo,
     Quit,
 }
 
-impl Choice {
+impl ReviewChoice {
     fn parse(line: &str) -> Option<Self> {
         match line.trim().to_ascii_lowercase().as_str() {
-            "a" | "approve" => Some(Choice::Say(Verdict::Approve)),
-            "r" | "reject" => Some(Choice::Say(Verdict::Reject)),
-            "h" | "hold" => Some(Choice::Say(Verdict::Defer)),
-            "s" | "skip" => Some(Choice::Skip),
-            "u" | "undo" => Some(Choice::Undo),
-            "q" | "quit" => Some(Choice::Quit),
+            "a" | "approve" => Some(ReviewChoice::Say(Verdict::Approve)),
+            "r" | "reject" => Some(ReviewChoice::Say(Verdict::Reject)),
+            "h" | "hold" => Some(ReviewChoice::Say(Verdict::Defer)),
+            "s" | "skip" => Some(ReviewChoice::Skip),
+            "u" | "undo" => Some(ReviewChoice::Undo),
+            "q" | "quit" => Some(ReviewChoice::Quit),
             _ => None,
         }
     }
@@ -134,14 +134,14 @@ fn go_through(
         }
         let mut line = String::new();
         let read = lines.read_line(&mut line).map_err(|error| CliError::new(1, error.to_string()))?;
-        let choice = match Choice::parse(&line) {
+        let choice = match ReviewChoice::parse(&line) {
             // The end of the input ends the review.
-            _ if read == 0 => Choice::Quit,
-            Some(choice) if at < requests.len() || matches!(choice, Choice::Undo | Choice::Quit) => choice,
-            None if at == requests.len() && line.trim().is_empty() => Choice::Quit,
+            _ if read == 0 => ReviewChoice::Quit,
+            Some(choice) if at < requests.len() || matches!(choice, ReviewChoice::Undo | ReviewChoice::Quit) => choice,
+            None if at == requests.len() && line.trim().is_empty() => ReviewChoice::Quit,
             Some(_) | None => continue,
         };
-        if choice == Choice::Undo {
+        if choice == ReviewChoice::Undo {
             if let Some((before, _)) = last.take() {
                 at = before;
             }
@@ -151,9 +151,9 @@ fn go_through(
             send(&requests[before], verdict)?;
         }
         match choice {
-            Choice::Say(verdict) => last = Some((at, Some(verdict))),
-            Choice::Skip => last = Some((at, None)),
-            Choice::Undo | Choice::Quit => return Ok(()),
+            ReviewChoice::Say(verdict) => last = Some((at, Some(verdict))),
+            ReviewChoice::Skip => last = Some((at, None)),
+            ReviewChoice::Undo | ReviewChoice::Quit => return Ok(()),
         }
         at += 1;
     }

@@ -103,7 +103,7 @@ pub struct Args {
 
 /// The contacts that the options mean, and how many they leave out.
 #[derive(Debug, Default)]
-struct Choice {
+struct RevokeChoice {
     /// Names from the command line that match no contact.
     nobody: Vec<String>,
     chosen: Vec<RecordedContact>,
@@ -199,9 +199,9 @@ fn choose(
     narrowed: &Narrowed<'_>,
     rules: &mut ContactRules<'_>,
     reader: &LedgerReader,
-) -> Result<Choice, CliError> {
+) -> Result<RevokeChoice, CliError> {
     let now = output::now();
-    let mut choice = Choice::default();
+    let mut choice = RevokeChoice::default();
     // Several names may mean one contact; it counts as named exactly if one of them names it exactly.
     let mut named: HashMap<(AgentId, ContactId), bool> = HashMap::new();
     if narrowed.named.len() > 1 {
