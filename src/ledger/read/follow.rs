@@ -33,13 +33,13 @@ pub struct Follow {
     /// What was looked at of each of [`TABLES`].
     looked: [SeenRows<i64>; 4],
     /// The same of contacts that were removed.
-    removed: SeenRows<Removal>,
+    removed: SeenRows<RemovalKey>,
     /// Requests that may still change, by row, with what was last shown of them.
     watched: BTreeMap<i64, Shown>,
 }
 
 /// When a contact was removed, and its row: by time first, since the row was there before.
-type Removal = (i64, i64);
+type RemovalKey = (i64, i64);
 
 /// Where news is, by the row of its request.
 const TABLES: [(&str, &str); 4] =
@@ -205,8 +205,8 @@ fn shown(request: &RecordedRequest) -> Shown {
 }
 
 /// The last removals that were there before.
-fn removed_before(connection: Connection<'_>) -> sql::Result<SeenRows<Removal>> {
-    let mut looked: SeenRows<Removal> = SeenRows::default();
+fn removed_before(connection: Connection<'_>) -> sql::Result<SeenRows<RemovalKey>> {
+    let mut looked: SeenRows<RemovalKey> = SeenRows::default();
     let most = i64::try_from(REMOVED_MAX).unwrap_or(i64::MAX);
     // An agent at a time, since the index begins with that.
     for agent in numbers(connection, "SELECT n FROM agent WHERE n >= ?1 AND n > ?2 ORDER BY n", [0, 0])? {
@@ -215,7 +215,7 @@ fn removed_before(connection: Connection<'_>) -> sql::Result<SeenRows<Removal>> 
                 "SELECT removed_at, n FROM contact WHERE agent = ?1 AND removed_at >= ?2 ORDER BY removed_at DESC LIMIT ?3",
             )?
             .query_map(params![agent, looked.all_to.0, most], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect::<sql::Result<Vec<Removal>>>()?;
+            .collect::<sql::Result<Vec<RemovalKey>>>()?;
         for key in rows {
             looked.is_new(key, REMOVED_MAX);
         }
@@ -224,7 +224,7 @@ fn removed_before(connection: Connection<'_>) -> sql::Result<SeenRows<Removal>> 
 }
 
 /// The contacts that were removed then or later, and the requests that they came of.
-fn removed_since(connection: Connection<'_>, (at, _): Removal) -> sql::Result<Vec<(Removal, Option<i64>)>> {
+fn removed_since(connection: Connection<'_>, (at, _): RemovalKey) -> sql::Result<Vec<(RemovalKey, Option<i64>)>> {
     connection
         .prepare_cached(
             "SELECT c.removed_at, c.n, c.request FROM agent a CROSS JOIN contact c ON c.agent = a.n AND c.removed_at >= ?1
