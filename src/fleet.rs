@@ -31,7 +31,7 @@ pub use place::InstanceLock;
 
 /// Who answers for an agent, as far as this doorman knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stand {
+pub enum AgentHolder {
     /// This doorman: it takes the lease if it does not have it yet.
     Ours,
     /// This doorman, until it has finished what it began; then others.
@@ -86,14 +86,14 @@ impl LeaseTrust {
 struct FleetShared {
     trust: LeaseTrust,
     /// By name of the lease.
-    stands: RwLock<HashMap<String, watch::Sender<Stand>>>,
+    stands: RwLock<HashMap<String, watch::Sender<AgentHolder>>>,
     /// Agents that have the platform.
     reached: AtomicU64,
     board: ArcSwapOption<FleetBoard>,
 }
 
 impl FleetShared {
-    fn stands(&self) -> RwLockReadGuard<'_, HashMap<String, watch::Sender<Stand>>> {
+    fn stands(&self) -> RwLockReadGuard<'_, HashMap<String, watch::Sender<AgentHolder>>> {
         // A poisoned lock is fine: each entry is whole at any moment.
         self.stands.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -105,7 +105,7 @@ pub struct Fleet {
     shared: Arc<FleetShared>,
     orders: Option<mpsc::Sender<keeper::KeeperOrder>>,
     /// Where nothing is shared with anybody.
-    alone: Arc<watch::Sender<Stand>>,
+    alone: Arc<watch::Sender<AgentHolder>>,
 }
 
 /// What the settings say of it.
@@ -135,7 +135,7 @@ impl Fleet {
         clock: &Clock,
         counts: &Arc<LeaseCounts>,
     ) -> std::io::Result<Self> {
-        let alone = Arc::new(watch::Sender::new(Stand::Ours));
+        let alone = Arc::new(watch::Sender::new(AgentHolder::Ours));
         let (Some(members), Some(place)) = (ledger.members(), place) else {
             let trust = LeaseTrust::new(clock.clone(), true);
             let shared = FleetShared {
@@ -146,7 +146,7 @@ impl Fleet {
             };
             return Ok(Self { shared: Arc::new(shared), orders: None, alone });
         };
-        let nobody = |name: &String| (name.clone(), watch::Sender::new(Stand::Nobody(NOT_YET)));
+        let nobody = |name: &String| (name.clone(), watch::Sender::new(AgentHolder::Nobody(NOT_YET)));
         let shared = Arc::new(FleetShared {
             trust: LeaseTrust::new(clock.clone(), false),
             stands: RwLock::new(names.iter().map(nobody).collect()),
@@ -161,7 +161,7 @@ impl Fleet {
     }
 
     /// Who has the lease of this name, now and later.
-    pub fn stand_of(&self, name: &str) -> watch::Receiver<Stand> {
+    pub fn stand_of(&self, name: &str) -> watch::Receiver<AgentHolder> {
         self.shared.stands().get(name).unwrap_or(&self.alone).subscribe()
     }
 
@@ -173,7 +173,7 @@ impl Fleet {
             let wanted: HashSet<&String> = names.iter().collect();
             stands.retain(|name, _| wanted.contains(name));
             for name in names.iter() {
-                stands.entry(name.clone()).or_insert_with(|| watch::Sender::new(Stand::Nobody(NOT_YET)));
+                stands.entry(name.clone()).or_insert_with(|| watch::Sender::new(AgentHolder::Nobody(NOT_YET)));
             }
         }
         // Where the thread has ended, so does the process.

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use super::core::{FleetCore, TrustPhase};
-use super::stands::{FleetSnapshot, Stands};
-use super::{FleetShared, InstanceLock, Stand, Ways};
+use super::stands::{AgentHolders, FleetSnapshot};
+use super::{AgentHolder, FleetShared, InstanceLock, Ways};
 use crate::clock::{Clock, Mono};
 use crate::ledger::members::{BeatOutcome, LeaseCounts, LeaseHolder, Member, MemberState};
 use crate::ledger::{LedgerError, MESSAGES, Membership};
@@ -52,7 +52,7 @@ pub struct Keeper {
     moves: Option<(u64, i64, i64)>,
     leases: Vec<LeaseHolder>,
     rosters: HashMap<String, HashSet<String>>,
-    stands: Stands,
+    stands: AgentHolders,
     /// The leases that this doorman may hold, until that is on record.
     names: Option<Arc<[String]>>,
 }
@@ -94,7 +94,7 @@ impl Keeper {
             moves: None,
             leases: Vec::new(),
             rosters: HashMap::new(),
-            stands: Stands::default(),
+            stands: AgentHolders::default(),
             names: None,
         }
     }
@@ -182,7 +182,7 @@ impl Keeper {
     /// Nobody's, until the next look.
     fn all_are(&self, why: &'static str) {
         for stand in self.shared.stands().values() {
-            say(stand, Stand::Nobody(why));
+            say(stand, AgentHolder::Nobody(why));
         }
     }
 
@@ -286,7 +286,7 @@ impl Keeper {
     }
 }
 
-fn say(to: &tokio::sync::watch::Sender<Stand>, stand: Stand) {
+fn say(to: &tokio::sync::watch::Sender<AgentHolder>, stand: AgentHolder) {
     to.send_if_modified(|before| {
         let changed = *before != stand;
         *before = stand;

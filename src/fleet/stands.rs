@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Stand;
+use super::AgentHolder;
 use super::core::FleetCore;
 use super::share::{FleetView, Plan};
 use crate::clock::Mono;
@@ -31,13 +31,13 @@ pub struct FleetSnapshot<'a> {
 
 /// What is remembered from one look to the next.
 #[derive(Debug, Default)]
-pub struct Stands {
+pub struct AgentHolders {
     free_since: HashMap<String, Mono>,
     /// Leases that were to be given, and are not yet.
     giving: HashSet<String>,
 }
 
-impl Stands {
+impl AgentHolders {
     /// The others declared this member dead: it gives nothing any more.
     pub fn died(&mut self) {
         self.giving.clear();
@@ -49,7 +49,7 @@ impl Stands {
         looked: &FleetSnapshot<'_>,
         core: &FleetCore,
         names: impl Iterator<Item = &'n str> + Clone,
-    ) -> Vec<(&'n str, Stand)> {
+    ) -> Vec<(&'n str, AgentHolder)> {
         let FleetSnapshot { members, leases, rosters, me, now } = *looked;
         let by_id: HashMap<&str, &Member> = members.iter().map(|member| (member.id.as_str(), member)).collect();
         let held = leases.iter().filter_map(|lease| {
@@ -76,11 +76,11 @@ impl Stands {
         self.giving.extend(give);
         let take: HashSet<String> = take.into_iter().collect();
         let stand = |name: &'n str| match holders.get(name) {
-            Some(holder) if holder == me && self.giving.contains(name) => Stand::Give,
-            Some(holder) if holder == me => Stand::Ours,
-            Some(holder) => Stand::Theirs(by_id.get(holder.as_str()).map_or("", |member| &member.name).into()),
-            None if take.contains(name) => Stand::Ours,
-            None => Stand::Nobody(NOBODYS),
+            Some(holder) if holder == me && self.giving.contains(name) => AgentHolder::Give,
+            Some(holder) if holder == me => AgentHolder::Ours,
+            Some(holder) => AgentHolder::Theirs(by_id.get(holder.as_str()).map_or("", |member| &member.name).into()),
+            None if take.contains(name) => AgentHolder::Ours,
+            None => AgentHolder::Nobody(NOBODYS),
         };
         names.map(|name| (name, stand(name))).collect()
     }

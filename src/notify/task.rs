@@ -17,7 +17,7 @@ use super::pacing::{GIVE_UP_AFTER, Pacing, WAIT_LONGEST, wait_after};
 use super::ways::{self, Undelivered};
 use super::{NotifyContext, Targets};
 use crate::config::settings::{NotifyEvent, NotifyTarget};
-use crate::fleet::Stand;
+use crate::fleet::AgentHolder;
 use crate::ledger::deliveries::{DeliveryEnd, DeliveryMark, OpenMessage, WaitingRequests, WantedRequests};
 use crate::ledger::{LedgerError, MESSAGES, Record};
 use crate::model::{AgentId, RequestId};
@@ -54,7 +54,7 @@ pub(super) struct Task {
     /// The other end said that it does not exist any more.
     stopped: bool,
     /// Which doorman sends messages.
-    stand: watch::Receiver<Stand>,
+    stand: watch::Receiver<AgentHolder>,
     /// Whether this task gives the lease of all messages back.
     first: bool,
 }
@@ -133,13 +133,13 @@ impl Task {
     async fn is_ours(&mut self) {
         loop {
             let stand = self.stand.borrow_and_update().clone();
-            if stand == Stand::Ours {
+            if stand == AgentHolder::Ours {
                 return;
             }
             // Another doorman delivers what is under way, and shows how it went.
             (self.open, self.looked) = (None, None);
             self.show_open();
-            let gives = self.first && stand == Stand::Give;
+            let gives = self.first && stand == AgentHolder::Give;
             if gives && let Err(error) = self.around.ledger.give(MESSAGES).await {
                 debug!(%error, "the lease of messages stays here");
             }
@@ -172,7 +172,7 @@ impl Task {
         };
         tokio::select! {
             () = sending => None,
-            _ = stand.wait_for(|stand| *stand != Stand::Ours) => Some(()),
+            _ = stand.wait_for(|stand| *stand != AgentHolder::Ours) => Some(()),
         }
     }
 

@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::agent::{AgentHandle, Counters};
 use crate::config::settings::AgentSettings;
-use crate::fleet::Stand;
+use crate::fleet::AgentHolder;
 use crate::model::AgentId;
 use crate::ops::board::AgentSlot;
 use crate::ops::log::{agent_span, events};
@@ -34,7 +34,7 @@ pub(super) struct SupervisedAgent {
     /// What the agent last published, which also outlives the task.
     pub(super) board: AgentSlot,
     /// Which doorman answers for it.
-    pub(super) stand: watch::Receiver<Stand>,
+    pub(super) stand: watch::Receiver<AgentHolder>,
     /// Ends its task once what was begun is finished.
     pub(super) drain: CancellationToken,
     task: Mutex<Option<AbortHandle>>,
@@ -47,7 +47,7 @@ impl SupervisedAgent {
         settings: AgentSettings,
         counters: Counters,
         board: AgentSlot,
-        stand: watch::Receiver<Stand>,
+        stand: watch::Receiver<AgentHolder>,
         drain: CancellationToken,
     ) -> Self {
         Self {

@@ -15,7 +15,7 @@ use crate::agent::core::reach_of;
 use crate::agent::shell::AgentContext;
 use crate::agent::{Agent, AgentHandle, BATCH_MAX, Core, CoreConfig, Counters};
 use crate::config::settings::{AgentSettings, Answers, CredentialsMode};
-use crate::fleet::Stand;
+use crate::fleet::AgentHolder;
 use crate::inbox::ENTRIES_MAX;
 use crate::ledger::LedgerError;
 use crate::ledger::entry::SavedAgent;
@@ -41,7 +41,7 @@ enum TaskFailure {
     Panicked,
     Unreadable(LedgerError),
     /// Another doorman answers for it, or may do so by now: this one let go of everything at once.
-    NotOurs(Stand),
+    NotOurs(AgentHolder),
 }
 
 /// Agents that start at once start one after the other, at the pace at which they dial. Cheap to clone.
@@ -79,7 +79,7 @@ pub(super) struct Runner {
     pub(super) watchdog: Watchdog,
     pub(super) drain: CancellationToken,
     /// Which doorman answers for the agent.
-    pub(super) stand: watch::Receiver<Stand>,
+    pub(super) stand: watch::Receiver<AgentHolder>,
     pub(super) shadow: bool,
     pub(super) seed: u64,
     /// Agents start one after the other.
@@ -118,7 +118,7 @@ impl Runner {
                 }
                 // Another doorman was faster: soon it is known which.
                 TaskFailure::Unreadable(LedgerError::Fenced { holder }) => {
-                    self.is_elsewhere(&Stand::Theirs(holder.as_str().into()));
+                    self.is_elsewhere(&AgentHolder::Theirs(holder.as_str().into()));
                 }
                 TaskFailure::Unreadable(error) => {
                     error!(event = events::LEDGER_UNREADABLE, why = %error, in_ms, "the agent cannot start yet");
@@ -144,11 +144,11 @@ impl Runner {
                 return false;
             }
             let stand = self.stand.borrow_and_update().clone();
-            if stand == Stand::Ours {
+            if stand == AgentHolder::Ours {
                 return true;
             }
             self.is_elsewhere(&stand);
-            let gives = stand == Stand::Give;
+            let gives = stand == AgentHolder::Give;
             if gives {
                 // It may never have run since the lease is here, or giving it did not work.
                 self.give().await;
@@ -163,11 +163,11 @@ impl Runner {
     }
 
     /// Shows that the agent is not this doorman's.
-    fn is_elsewhere(&self, stand: &Stand) {
+    fn is_elsewhere(&self, stand: &AgentHolder) {
         let why = match stand {
-            Stand::Theirs(by) => format!("held by the doorman `{by}`"),
-            Stand::Nobody(why) => (*why).to_owned(),
-            Stand::Give | Stand::Ours => "given to the other doormen".to_owned(),
+            AgentHolder::Theirs(by) => format!("held by the doorman `{by}`"),
+            AgentHolder::Nobody(why) => (*why).to_owned(),
+            AgentHolder::Give | AgentHolder::Ours => "given to the other doormen".to_owned(),
         };
         let before = self.board.latest();
         if before
@@ -184,8 +184,8 @@ impl Runner {
             state: AgentState::Elsewhere,
             why,
             held_by: match stand {
-                Stand::Theirs(by) => Some(by.to_string()),
-                Stand::Nobody(_) | Stand::Give | Stand::Ours => None,
+                AgentHolder::Theirs(by) => Some(by.to_string()),
+                AgentHolder::Nobody(_) | AgentHolder::Give | AgentHolder::Ours => None,
             },
             handle: before.and_then(|before| before.status.handle.clone()),
             ..AgentStatus::starting(self.settings.id.clone(), since)
@@ -237,10 +237,10 @@ impl Runner {
         let ended = loop {
             let stand = self.stand.borrow_and_update().clone();
             match stand {
-                Stand::Ours => {}
-                Stand::Give => drain.cancel(),
+                AgentHolder::Ours => {}
+                AgentHolder::Give => drain.cancel(),
                 // As `kill -9`: whoever has it finds out what became of everything.
-                stand @ (Stand::Theirs(_) | Stand::Nobody(_)) => {
+                stand @ (AgentHolder::Theirs(_) | AgentHolder::Nobody(_)) => {
                     task.0.abort();
                     let _ = (&mut task.0).await;
                     return Err(TaskFailure::NotOurs(stand));
@@ -262,7 +262,7 @@ impl Runner {
 }
 
 /// Waits for a change; for ever where nothing changes any more.
-async fn changed(stand: &mut watch::Receiver<Stand>) {
+async fn changed(stand: &mut watch::Receiver<AgentHolder>) {
     if stand.changed().await.is_err() {
         std::future::pending::<()>().await;
     }

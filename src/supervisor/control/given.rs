@@ -12,7 +12,7 @@ use tracing::{debug, info};
 use super::super::SupervisorShared;
 use super::{ANSWER_MAX, RESTARTING, error};
 use crate::agent::shell::AgentCommand;
-use crate::fleet::Stand;
+use crate::fleet::AgentHolder;
 use crate::ledger::commands::{OpenCommand, REPLY_MAX};
 use crate::ledger::{Commands, LedgerAddress, LedgerError, LedgerReader};
 use crate::model::{AgentId, Outcome, Person, RequestId, Verdict};
@@ -108,7 +108,7 @@ impl SupervisorShared {
 
     /// Whether this doorman holds the agent, and does not give it away just now.
     fn is_ours(&self, agent: &AgentId) -> bool {
-        self.members.of(agent).is_some_and(|member| *member.stand.borrow() == Stand::Ours)
+        self.members.of(agent).is_some_and(|member| *member.stand.borrow() == AgentHolder::Ours)
     }
 
     /// Takes it, does it, and replies. `false`: it was not done, or not whole, and may be taken again.

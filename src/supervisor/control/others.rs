@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{ANSWER_MAX, error};
 use crate::agent::AgentHandle;
-use crate::fleet::Stand;
+use crate::fleet::AgentHolder;
 use crate::ledger::Commands;
 use crate::ledger::commands::{CommandAdded, CommandProgress, NewCommand};
 use crate::ledger::read::{OpenRequest, WantedOpen};
@@ -60,7 +60,7 @@ impl SupervisorShared {
     pub(super) fn is_elsewhere(&self, member: &SupervisedAgent) -> bool {
         self.fleet.is_shared()
             && member.handle.load().is_none()
-            && matches!(&*member.stand.borrow(), Stand::Theirs(_) | Stand::Nobody(_) | Stand::Give)
+            && matches!(&*member.stand.borrow(), AgentHolder::Theirs(_) | AgentHolder::Nobody(_) | AgentHolder::Give)
     }
 
     /// The agent that was named, if it is elsewhere.
@@ -86,8 +86,8 @@ impl SupervisorShared {
         let row = |one: OpenRequest| {
             let holder = others.iter().find(|member| member.id == one.agent);
             let by = holder.and_then(|member| match &*member.stand.borrow() {
-                Stand::Theirs(by) => Some(by.clone()),
-                Stand::Nobody(_) | Stand::Give | Stand::Ours => None,
+                AgentHolder::Theirs(by) => Some(by.clone()),
+                AgentHolder::Nobody(_) | AgentHolder::Give | AgentHolder::Ours => None,
             });
             one.into_row(by.as_deref())
         };

@@ -7,7 +7,7 @@ use doorman::agent::core::reach_of;
 use doorman::agent::{Action, BATCH_MAX, Core, CoreConfig, Input};
 use doorman::clock::Now;
 use doorman::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
-use doorman::fleet::Stand;
+use doorman::fleet::AgentHolder;
 use doorman::ledger::entry::SavedAgent;
 use doorman::ledger::{LedgerError, MemoryReach};
 use doorman::model::{AgentId, Answer, ConnectFailure, RefusedBy, RequestId};
@@ -34,7 +34,7 @@ enum Load {
 /// One agent of a doorman.
 #[derive(Debug)]
 pub struct Run {
-    stand: Stand,
+    stand: AgentHolder,
     pub task: Option<Task>,
     /// The task that is about to begin, how far it is, and what was read.
     loading: Option<(u64, usize, Option<SavedAgent>)>,
@@ -45,7 +45,7 @@ pub struct Run {
 
 impl Default for Run {
     fn default() -> Self {
-        Self { stand: Stand::Nobody("not yet"), task: None, loading: None, waits: false, failures: 0 }
+        Self { stand: AgentHolder::Nobody("not yet"), task: None, loading: None, waits: false, failures: 0 }
     }
 }
 
@@ -81,7 +81,7 @@ pub fn failed<T>(fault: CallFault) -> Reply<T> {
 
 impl Evening {
     /// The keeper says whose an agent is.
-    pub fn stands(&mut self, doorman: usize, agent: usize, stand: Stand) {
+    pub fn stands(&mut self, doorman: usize, agent: usize, stand: AgentHolder) {
         if self.run_of(doorman, agent).stand != stand {
             self.note(|| format!("{doorman}: agent {agent} is {stand:?}"));
             self.run_of(doorman, agent).stand = stand;
@@ -94,7 +94,7 @@ impl Evening {
         let leaving = self.doormen[doorman].leaving;
         let run = self.run_of(doorman, agent);
         if run.waits {
-            if matches!(run.stand, Stand::Theirs(_) | Stand::Nobody(_)) {
+            if matches!(run.stand, AgentHolder::Theirs(_) | AgentHolder::Nobody(_)) {
                 self.drops(doorman, agent);
             }
             return;
@@ -104,22 +104,22 @@ impl Evening {
                 run.loading = None;
                 self.asks_to_stop(doorman, agent);
             }
-            Stand::Ours if run.task.is_none() && run.loading.is_none() => {
+            AgentHolder::Ours if run.task.is_none() && run.loading.is_none() => {
                 self.tasks += 1;
                 let task = self.tasks;
                 self.run_of(doorman, agent).loading = Some((task, 0, None));
                 self.load(doorman, agent);
             }
-            Stand::Ours => {}
-            Stand::Give if run.task.is_some() => self.asks_to_stop(doorman, agent),
-            Stand::Give if run.loading.is_some() => {}
-            Stand::Give => {
+            AgentHolder::Ours => {}
+            AgentHolder::Give if run.task.is_some() => self.asks_to_stop(doorman, agent),
+            AgentHolder::Give if run.loading.is_some() => {}
+            AgentHolder::Give => {
                 run.waits = true;
                 self.hands_in(doorman, agent, Job::Give);
                 self.steps_in(doorman, RESTART_MIN, Step::Again(agent));
             }
             // As `kill -9`: whoever has it finds out what became of everything.
-            Stand::Theirs(_) | Stand::Nobody(_) => {
+            AgentHolder::Theirs(_) | AgentHolder::Nobody(_) => {
                 run.loading = None;
                 self.drops(doorman, agent);
             }
@@ -202,7 +202,9 @@ impl Evening {
         let Some((number, _, Some(saved))) = self.run_of(doorman, agent).loading.take() else {
             self.fail("a task begins without its memory");
         };
-        if !matches!(self.run_of(doorman, agent).stand, Stand::Ours | Stand::Give) || self.doormen[doorman].leaving {
+        if !matches!(self.run_of(doorman, agent).stand, AgentHolder::Ours | AgentHolder::Give)
+            || self.doormen[doorman].leaving
+        {
             return self.drives(doorman, agent);
         }
         let config = CoreConfig {

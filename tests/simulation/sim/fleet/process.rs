@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use doorman::clock::Mono;
-use doorman::fleet::Stand;
+use doorman::fleet::AgentHolder;
 use doorman::fleet::core::{FleetCore, TrustPhase};
-use doorman::fleet::stands::{FleetSnapshot, Stands};
+use doorman::fleet::stands::{AgentHolders, FleetSnapshot};
 use doorman::ledger::members::{BeatOutcome, LeaseHolder, Member, MemberState};
 use jiff::SignedDuration;
 
@@ -57,7 +57,7 @@ pub struct Doorman {
     /// As whom it takes leases.
     pub me: String,
     pub core: FleetCore,
-    stands: Stands,
+    stands: AgentHolders,
     busy: bool,
     lost: bool,
     beat_at: Mono,
@@ -97,7 +97,7 @@ impl Doorman {
             faster: rng.i64(-500..500),
             me: String::new(),
             core: FleetCore::new(TTL, LET_GO_AFTER),
-            stands: Stands::default(),
+            stands: AgentHolders::default(),
             busy: false,
             lost: false,
             beat_at: Mono::ZERO,
@@ -156,7 +156,7 @@ impl Evening {
         let before = Some(std::mem::take(&mut process.me)).filter(|before| !before.is_empty());
         (process.down, process.leaving, process.busy, process.lost) = (false, false, false, false);
         process.core = FleetCore::new(TTL, LET_GO_AFTER);
-        process.stands = Stands::default();
+        process.stands = AgentHolders::default();
         (process.beat_at, process.look_at, process.phase) = (now, now, TrustPhase::LetGo);
         (process.moves, process.trusted, process.version) = (None, false, head);
         process.blocked.clear();
@@ -351,7 +351,7 @@ impl Evening {
 
     fn all_are_nobodys(&mut self, doorman: usize) {
         for agent in 0..self.agents.len() {
-            self.stands(doorman, agent, Stand::Nobody("nobody knows"));
+            self.stands(doorman, agent, AgentHolder::Nobody("nobody knows"));
         }
     }
 
