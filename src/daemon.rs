@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::config::settings::{ControlSettings, KeySource};
 use crate::decider::Deciders;
-use crate::fleet::{Fleet, InstanceLock, Ways};
+use crate::fleet::{Fleet, FleetTiming, InstanceLock};
 use crate::ledger::members::NewMember;
 use crate::ledger::{self, Ledger, LedgerError, LedgerReader};
 use crate::notify;
@@ -182,7 +182,7 @@ fn shared(settings: &Settings, clock: Clock, committed: ledger::Committed) -> Re
     let options = ledger::LedgerOptions { clock: clock.clone(), committed, member, ..ledger::LedgerOptions::default() };
     let counts = options.leases.clone();
     let ledger = Ledger::open(&settings.ledger, options)?;
-    let ways = Ways { ttl: ways.ttl, let_go_after: ways.let_go_after };
+    let ways = FleetTiming { ttl: ways.ttl, let_go_after: ways.let_go_after };
     let fleet = Fleet::start(&ledger, place, ways, (&name, &names), &clock, &counts);
     let fleet = fleet.map_err(|error| StartError::Setup(format!("no thread for the fleet: {error}")))?;
     Ok((ledger, fleet))

@@ -110,7 +110,7 @@ pub struct Fleet {
 
 /// What the settings say of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ways {
+pub struct FleetTiming {
     /// How long a doorman counts as alive after its last beat.
     pub ttl: Duration,
     /// How long agents keep their connections after that.
@@ -130,7 +130,7 @@ impl Fleet {
     pub fn start(
         ledger: &Ledger,
         place: Option<InstanceLock>,
-        ways: Ways,
+        ways: FleetTiming,
         (name, names): (&str, &[String]),
         clock: &Clock,
         counts: &Arc<LeaseCounts>,

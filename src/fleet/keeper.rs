@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::core::{FleetCore, TrustPhase};
 use super::stands::{AgentHolders, FleetSnapshot};
-use super::{AgentHolder, FleetShared, InstanceLock, Ways};
+use super::{AgentHolder, FleetShared, FleetTiming, InstanceLock};
 use crate::clock::{Clock, Mono};
 use crate::ledger::members::{BeatOutcome, LeaseCounts, LeaseHolder, Member, MemberState};
 use crate::ledger::{LedgerError, MESSAGES, Membership};
@@ -61,7 +61,7 @@ impl Keeper {
     pub fn new(
         members: Membership,
         place: InstanceLock,
-        ways: Ways,
+        ways: FleetTiming,
         name: String,
         clock: Clock,
         shared: Arc<FleetShared>,
