@@ -82,15 +82,15 @@ pub enum PostgresJob {
 }
 
 /// What is in the way of a transaction.
-enum Trouble {
+enum TransactionFailure {
     /// The lease is somebody else's.
     Fenced(String),
     Fault(EntryFault),
 }
 
-impl<T: Into<EntryFault>> From<T> for Trouble {
+impl<T: Into<EntryFault>> From<T> for TransactionFailure {
     fn from(fault: T) -> Self {
-        Trouble::Fault(fault.into())
+        TransactionFailure::Fault(fault.into())
     }
 }
 
@@ -241,12 +241,12 @@ impl PostgresWriter {
                         self.unblocked();
                         let _ = reply.send(Ok(held));
                     }
-                    Err(Trouble::Fenced(holder)) => {
+                    Err(TransactionFailure::Fenced(holder)) => {
                         self.unblocked();
                         let _ = reply.send(Err(LedgerError::Fenced { holder }));
                     }
                     // Whoever starts an agent tries again by itself.
-                    Err(Trouble::Fault(fault)) => {
+                    Err(TransactionFailure::Fault(fault)) => {
                         let why = why(fault);
                         let _ = reply.send(Err(self.address.unusable(&why)));
                         return self.blocked(why);
@@ -291,9 +291,11 @@ impl PostgresWriter {
                 session.rollback();
             }
             match trouble {
-                Trouble::Fenced(holder) => return Ok(Err(LedgerError::Fenced { holder })),
-                Trouble::Fault(EntryFault::Refused(_) | EntryFault::Answered { .. }) if !apart => apart = true,
-                Trouble::Fault(fault) => {
+                TransactionFailure::Fenced(holder) => return Ok(Err(LedgerError::Fenced { holder })),
+                TransactionFailure::Fault(EntryFault::Refused(_) | EntryFault::Answered { .. }) if !apart => {
+                    apart = true
+                }
+                TransactionFailure::Fault(fault) => {
                     let collided = self.session.as_ref().is_some_and(DatabaseSession::collided);
                     if !collided || collisions == COLLISIONS_MAX {
                         return Err(why(fault));
@@ -305,7 +307,11 @@ impl PostgresWriter {
     }
 
     /// One transaction. `apart`: an entry that is refused takes only the intents of the batch with it, at the price of savepoints.
-    fn write(&mut self, commit: &mut PostgresCommit, apart: bool) -> Result<Result<(), LedgerError>, Trouble> {
+    fn write(
+        &mut self,
+        commit: &mut PostgresCommit,
+        apart: bool,
+    ) -> Result<Result<(), LedgerError>, TransactionFailure> {
         let mut held = Vec::with_capacity(commit.whose.len());
         for name in &commit.whose {
             let (me, epoch, seq) = self.hold(name)?;
@@ -339,7 +345,7 @@ impl PostgresWriter {
                     );
                     self.options.leases.fenced.fetch_add(1, Ordering::Relaxed);
                     self.leases.insert(name.clone(), Lease::Gone { holder: by.clone() });
-                    return Err(Trouble::Fenced(by));
+                    return Err(TransactionFailure::Fenced(by));
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{PostgresWriter, Trouble, connected};
+use super::{PostgresWriter, TransactionFailure, connected};
 use crate::ledger::postgres::DatabaseFailure;
 use crate::ledger::postgres::lease::{Lease, Taken, give, take};
 use crate::ledger::record::Numbers;
@@ -24,23 +24,23 @@ impl PostgresWriter {
 
     /// The lease of a name: under which life it was taken, its epoch, and how many batches are on record in it. What nobody asked for
     /// before is taken; what was lost or given is not.
-    pub(super) fn hold(&mut self, name: &str) -> Result<(Arc<String>, i64, i64), Trouble> {
+    pub(super) fn hold(&mut self, name: &str) -> Result<(Arc<String>, i64, i64), TransactionFailure> {
         match self.leases.get(name) {
             Some(Lease::Held { me, epoch, seq }) => Ok((Arc::clone(me), *epoch, *seq)),
-            Some(Lease::Gone { holder }) => Err(Trouble::Fenced(holder.clone())),
+            Some(Lease::Gone { holder }) => Err(TransactionFailure::Fenced(holder.clone())),
             None => self.take_now(name),
         }
     }
 
     /// Has the lease under the present life.
-    pub(super) fn take(&mut self, name: &str) -> Result<TakenLease, Trouble> {
+    pub(super) fn take(&mut self, name: &str) -> Result<TakenLease, TransactionFailure> {
         match self.leases.get(name) {
             Some(Lease::Held { me, epoch, .. }) if **me == **self.me.load() => Ok((Arc::clone(me), *epoch)),
             _ => self.take_now(name).map(|(me, epoch, _)| (me, epoch)),
         }
     }
 
-    pub(super) fn take_now(&mut self, name: &str) -> Result<(Arc<String>, i64, i64), Trouble> {
+    pub(super) fn take_now(&mut self, name: &str) -> Result<(Arc<String>, i64, i64), TransactionFailure> {
         let me = self.me.load_full();
         let session = connected(&mut self.session, &self.address, &mut self.numbers)?;
         let taken = take(session, &me, name);
@@ -64,7 +64,7 @@ impl PostgresWriter {
             }
             Taken::Theirs(holder) => {
                 self.leases.insert(name.to_owned(), Lease::Gone { holder: holder.clone() });
-                Err(Trouble::Fenced(holder))
+                Err(TransactionFailure::Fenced(holder))
             }
         }
     }
