@@ -31,7 +31,7 @@ use crate::ops::service_manager::Notifier;
 use crate::ops::watchdog::Watchdog;
 use crate::page::{self, Logins, Replies};
 use crate::platform::net::Net;
-use crate::platform::rest::{CallCount, Leave, Rest};
+use crate::platform::rest::{CallCheck, CallCount, Rest};
 use crate::platform::socket::Dialer;
 use crate::platform::tls;
 use crate::policy::Policy;
@@ -318,7 +318,7 @@ impl Daemon {
             })
             .allowed({
                 let trust = fleet.trust();
-                Leave::new(move || trust.is_held())
+                CallCheck::new(move || trust.is_held())
             });
         let authorities = settings.platform.needs_tls().then(tls::authorities).flatten();
         let rest_proxy = rest.proxy().map(str::to_owned);

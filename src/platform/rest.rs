@@ -67,27 +67,27 @@ pub struct Rest {
     redact: Redact,
     recorder: Option<TranscriptRecorder>,
     count: CallCount,
-    leave: Leave,
+    leave: CallCheck,
 }
 
 /// Is asked right before each call that changes something whether it may go out.
 #[derive(Clone)]
-pub struct Leave(Arc<dyn Fn() -> bool + Send + Sync>);
+pub struct CallCheck(Arc<dyn Fn() -> bool + Send + Sync>);
 
-impl Leave {
+impl CallCheck {
     /// Asks this function.
     pub fn new(may: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(may))
     }
 }
 
-impl Default for Leave {
+impl Default for CallCheck {
     fn default() -> Self {
         Self::new(|| true)
     }
 }
 
-impl std::fmt::Debug for Leave {
+impl std::fmt::Debug for CallCheck {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Leave")
     }
@@ -158,7 +158,7 @@ impl Rest {
             redact: Redact::default(),
             recorder: None,
             count: CallCount::default(),
-            leave: Leave::default(),
+            leave: CallCheck::default(),
         })
     }
 
@@ -175,7 +175,7 @@ impl Rest {
 
     /// Asks `leave` right before each call that changes something.
     #[must_use]
-    pub fn allowed(self, leave: Leave) -> Self {
+    pub fn allowed(self, leave: CallCheck) -> Self {
         Self { leave, ..self }
     }
 
