@@ -53,7 +53,7 @@ pub enum SocketPurpose {
 
 /// The socket that a call came through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Door {
+struct CallSocket {
     purpose: SocketPurpose,
     /// The file's mode says who may use it.
     shared: bool,
@@ -74,7 +74,7 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let Some(listener) = socket.take_listener() else { return Ok(()) };
     let mut listener = UnixListener::from_std(listener)?;
-    let door = Door { purpose, shared: socket.shared() };
+    let door = CallSocket { purpose, shared: socket.shared() };
     let router = router(calls, readings).layer(Extension(door)).layer(Extension(redact.clone()));
     let router = router.layer(axum::middleware::map_response_with_state(redact, without_keys));
     let (made, mut again) = mpsc::channel(1);
@@ -160,7 +160,7 @@ async fn connection(stream: UnixStream, router: Router) {
     }
 }
 
-impl Door {
+impl CallSocket {
     /// Refuses a peer that is not allowed, and logs that.
     fn check(self, peer: Peer) -> Result<(), Refused> {
         if self.shared || peer.is_ours() {
@@ -208,7 +208,7 @@ fn router(calls: mpsc::Sender<ControlCall>, readings: Readings) -> Router {
 /// The routes that only read the board are open to the same accounts as everything else here.
 async fn only_allowed(
     Extension(peer): Extension<Peer>,
-    Extension(door): Extension<Door>,
+    Extension(door): Extension<CallSocket>,
     request: axum::extract::Request,
     next: Next,
 ) -> Result<Response, Refused> {
@@ -230,7 +230,7 @@ fn yes() -> bool {
 async fn operate(
     State(calls): CallSender,
     Extension(peer): Extension<Peer>,
-    Extension(door): Extension<Door>,
+    Extension(door): Extension<CallSocket>,
     Extension(redact): Extension<Redact>,
     Query(manner): Query<Manner>,
     body: Body,
@@ -255,7 +255,7 @@ async fn operate(
 async fn status(
     State(calls): CallSender,
     Extension(peer): Extension<Peer>,
-    Extension(door): Extension<Door>,
+    Extension(door): Extension<CallSocket>,
 ) -> Result<Response, Refused> {
     match answer(call(&calls, (peer, door), ControlOp::Status, Claim::default()).await?).await? {
         OpReply::Status(status) => Ok(json(&status)),
@@ -294,7 +294,7 @@ async fn without_keys(State(redact): State<Redact>, response: Response) -> Respo
 /// Hands the operation to the supervisor.
 async fn call(
     calls: &mpsc::Sender<ControlCall>,
-    (peer, door): (Peer, Door),
+    (peer, door): (Peer, CallSocket),
     op: ControlOp,
     who: Claim,
 ) -> Result<OpReplyReceiver, Refused> {
@@ -389,7 +389,7 @@ mod tests {
     async fn a_stranger_is_refused_before_the_supervisor_hears_of_it() {
         let (calls, mut heard) = mpsc::channel(1);
         let ask = async |shared, purpose, op| {
-            let door = Door { purpose, shared };
+            let door = CallSocket { purpose, shared };
             call(&calls, (peer(64_321), door), op, Claim::default()).await.err().map(|refused| refused.0.code)
         };
         let pause = || ControlOp::Pause { agent: None };
