@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use control::{Control, ControlError};
-pub use fault::{Do, Fault, FaultPlace};
+pub use fault::{Fault, FaultAction, FaultPlace};
 pub use wire::{NewRequest, RequestState, SandboxState, SandboxStatus};
 pub use world::World;
 

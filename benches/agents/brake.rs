@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use doorman::sandbox::{Do, Fault, FaultPlace, Sandbox, SandboxOptions, World};
+use doorman::sandbox::{Fault, FaultAction, FaultPlace, Sandbox, SandboxOptions, World};
 use tokio::process::Command;
 
 use crate::place::{configure, id, start};
@@ -37,7 +37,7 @@ pub async fn run(dir: &Path, rounds: usize) {
         }
         let sandbox = Sandbox::start(([127, 0, 0, 1], 0).into(), world, SandboxOptions::default()).await.unwrap();
         let control = sandbox.control();
-        control.fault(Fault::new(FaultPlace::Any, Do::Throttle).per_second(PER_SECOND)).unwrap();
+        control.fault(Fault::new(FaultPlace::Any, FaultAction::Throttle).per_second(PER_SECOND)).unwrap();
         let dir = dir.join(format!("brake-{round}"));
         configure(&dir, &sandbox.url(), AGENTS, false);
         let begun = Instant::now();

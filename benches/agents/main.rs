@@ -24,7 +24,9 @@ mod place;
 
 use std::time::{Duration, Instant};
 
-use doorman::sandbox::{Control, Do, Fault, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
+use doorman::sandbox::{
+    Control, Fault, FaultAction, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus, World,
+};
 use jiff::Timestamp;
 use place::{certificate, configure, id, start, usage};
 
@@ -214,8 +216,8 @@ async fn run(args: &Args) {
 
     spell(&control, args.agents, FIRST_WELL, "calm").await;
     row(&format!("{RATE} requests/s, nothing wrong"), quantiles(&latencies(&control, origin, "calm")));
-    control.fault(Fault::new(FaultPlace::Respond, Do::Stall).ms(14_000).count(0).agent(&id(1))).unwrap();
-    control.fault(Fault::new(FaultPlace::Push, Do::Malformed).count(0).agent(&id(2))).unwrap();
+    control.fault(Fault::new(FaultPlace::Respond, FaultAction::Stall).ms(14_000).count(0).agent(&id(1))).unwrap();
+    control.fault(Fault::new(FaultPlace::Push, FaultAction::Malformed).count(0).agent(&id(2))).unwrap();
     for agent in [1, 2] {
         let slow = NewRequest::to(&id(agent)).from("friends/{n}").id(&format!("slow-{agent}-{{n}}")).count(100);
         control.request(&slow).unwrap();

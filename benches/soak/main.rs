@@ -28,7 +28,9 @@ use std::time::{Duration, Instant};
 
 use daemon::{Daemon, Sample, quantile};
 use doorman::sandbox::wire::RequestState;
-use doorman::sandbox::{Control, Do, Fault, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
+use doorman::sandbox::{
+    Control, Fault, FaultAction, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus, World,
+};
 use fastrand::Rng;
 use nix::sys::signal::{Signal, kill};
 
@@ -89,42 +91,42 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
 fn fault(rng: &mut Rng) -> Fault {
     let (at, what) = rng
         .choice([
-            (FaultPlace::Push, Do::Drop),
-            (FaultPlace::Push, Do::Malformed),
-            (FaultPlace::Push, Do::Duplicate),
-            (FaultPlace::Push, Do::Reorder),
-            (FaultPlace::Push, Do::Delay),
-            (FaultPlace::Push, Do::Close),
-            (FaultPlace::Push, Do::CrashChannel),
-            (FaultPlace::Respond, Do::Status),
-            (FaultPlace::Respond, Do::Drop),
-            (FaultPlace::Respond, Do::Malformed),
-            (FaultPlace::Respond, Do::Delay),
-            (FaultPlace::Respond, Do::ApplyThenFail),
-            (FaultPlace::Respond, Do::Close),
-            (FaultPlace::List, Do::Status),
-            (FaultPlace::List, Do::Drop),
-            (FaultPlace::List, Do::Malformed),
-            (FaultPlace::List, Do::Reorder),
-            (FaultPlace::List, Do::Duplicate),
-            (FaultPlace::Join, Do::Drop),
-            (FaultPlace::Join, Do::Status),
-            (FaultPlace::Join, Do::Malformed),
-            (FaultPlace::Join, Do::ApplyThenFail),
-            (FaultPlace::Upgrade, Do::Status),
-            (FaultPlace::Upgrade, Do::Drop),
-            (FaultPlace::Heartbeat, Do::Drop),
-            (FaultPlace::Heartbeat, Do::Malformed),
-            (FaultPlace::Any, Do::Supersede),
-            (FaultPlace::Any, Do::Ghost),
-            (FaultPlace::Any, Do::Stall),
+            (FaultPlace::Push, FaultAction::Drop),
+            (FaultPlace::Push, FaultAction::Malformed),
+            (FaultPlace::Push, FaultAction::Duplicate),
+            (FaultPlace::Push, FaultAction::Reorder),
+            (FaultPlace::Push, FaultAction::Delay),
+            (FaultPlace::Push, FaultAction::Close),
+            (FaultPlace::Push, FaultAction::CrashChannel),
+            (FaultPlace::Respond, FaultAction::Status),
+            (FaultPlace::Respond, FaultAction::Drop),
+            (FaultPlace::Respond, FaultAction::Malformed),
+            (FaultPlace::Respond, FaultAction::Delay),
+            (FaultPlace::Respond, FaultAction::ApplyThenFail),
+            (FaultPlace::Respond, FaultAction::Close),
+            (FaultPlace::List, FaultAction::Status),
+            (FaultPlace::List, FaultAction::Drop),
+            (FaultPlace::List, FaultAction::Malformed),
+            (FaultPlace::List, FaultAction::Reorder),
+            (FaultPlace::List, FaultAction::Duplicate),
+            (FaultPlace::Join, FaultAction::Drop),
+            (FaultPlace::Join, FaultAction::Status),
+            (FaultPlace::Join, FaultAction::Malformed),
+            (FaultPlace::Join, FaultAction::ApplyThenFail),
+            (FaultPlace::Upgrade, FaultAction::Status),
+            (FaultPlace::Upgrade, FaultAction::Drop),
+            (FaultPlace::Heartbeat, FaultAction::Drop),
+            (FaultPlace::Heartbeat, FaultAction::Malformed),
+            (FaultPlace::Any, FaultAction::Supersede),
+            (FaultPlace::Any, FaultAction::Ghost),
+            (FaultPlace::Any, FaultAction::Stall),
         ])
         .unwrap();
     let fault = Fault::new(at, what).count(rng.u64(1..6));
     match what {
-        Do::Status if at != FaultPlace::Join => fault.code(rng.choice([429, 500, 502, 503]).unwrap()).ms(1000),
-        Do::Ghost | Do::Stall => fault.count(1).ms(3000),
-        Do::Delay => fault.ms(rng.u64(50..1500)),
+        FaultAction::Status if at != FaultPlace::Join => fault.code(rng.choice([429, 500, 502, 503]).unwrap()).ms(1000),
+        FaultAction::Ghost | FaultAction::Stall => fault.count(1).ms(3000),
+        FaultAction::Delay => fault.ms(rng.u64(50..1500)),
         _ => fault,
     }
 }

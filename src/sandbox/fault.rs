@@ -38,7 +38,7 @@ pub enum FaultPlace {
 /// What a fault does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Do {
+pub enum FaultAction {
     /// The agent's socket is closed with `code` (default 1000; 0: without a close frame).
     Close,
     /// What was about to happen is left out: a frame is not sent or read, an HTTP connection is cut without a reply.
@@ -84,7 +84,7 @@ pub struct Fault {
     pub at: FaultPlace,
     /// What.
     #[serde(rename = "do")]
-    pub what: Do,
+    pub what: FaultAction,
     /// How often (default 1); 0: until the faults are cleared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
@@ -117,7 +117,7 @@ pub(crate) const REASON_BYTES_MAX: usize = 123;
 
 impl Fault {
     /// A fault that happens once, for any agent.
-    pub fn new(at: FaultPlace, what: Do) -> Self {
+    pub fn new(at: FaultPlace, what: FaultAction) -> Self {
         Self {
             at,
             what,
@@ -212,19 +212,21 @@ impl Fault {
         if self.event.is_some() && self.at != FaultPlace::Push {
             return Err("`event` needs `at` to be `push`".into());
         }
-        let speaks = matches!(self.what, Do::Close | Do::Status);
+        let speaks = matches!(self.what, FaultAction::Close | FaultAction::Status);
         if self.reason.as_ref().is_some_and(|reason| !speaks || reason.len() > REASON_BYTES_MAX) {
             return Err(format!("`reason` is for `close` and `status`, and has at most {REASON_BYTES_MAX} bytes"));
         }
-        let throttles = self.what == Do::Throttle;
+        let throttles = self.what == FaultAction::Throttle;
         if throttles != self.per_second.is_some() || self.per_second == Some(0) || (self.shared.is_some() && !throttles)
         {
             return Err("`throttle` needs `per_second`, at least 1; nothing else takes it or `shared`".into());
         }
         let code = self.code.unwrap_or(1000);
         let status = match self.what {
-            Do::Status | Do::ApplyThenFail | Do::EdgePage => self.code.is_none() || (200..=599).contains(&code),
-            Do::Close => is_close_code(code),
+            FaultAction::Status | FaultAction::ApplyThenFail | FaultAction::EdgePage => {
+                self.code.is_none() || (200..=599).contains(&code)
+            }
+            FaultAction::Close => is_close_code(code),
             _ => true,
         };
         if status { Ok(()) } else { Err(format!("`{code}` is not a valid code for `{}`", word(&self.what))) }
@@ -233,16 +235,22 @@ impl Fault {
     fn can(&self, point: FaultPlace) -> bool {
         let http = matches!(point, FaultPlace::Upgrade | FaultPlace::Me | FaultPlace::List | FaultPlace::Respond);
         match self.what {
-            Do::Close | Do::Drop | Do::Stall | Do::Malformed | Do::Delay | Do::Supersede | Do::Ghost => true,
-            Do::Status => http || matches!(point, FaultPlace::Join | FaultPlace::Heartbeat),
-            Do::Duplicate => !matches!(point, FaultPlace::Upgrade | FaultPlace::Me),
-            Do::Reorder => {
+            FaultAction::Close
+            | FaultAction::Drop
+            | FaultAction::Stall
+            | FaultAction::Malformed
+            | FaultAction::Delay
+            | FaultAction::Supersede
+            | FaultAction::Ghost => true,
+            FaultAction::Status => http || matches!(point, FaultPlace::Join | FaultPlace::Heartbeat),
+            FaultAction::Duplicate => !matches!(point, FaultPlace::Upgrade | FaultPlace::Me),
+            FaultAction::Reorder => {
                 matches!(point, FaultPlace::Join | FaultPlace::Heartbeat | FaultPlace::Push | FaultPlace::List)
             }
-            Do::ApplyThenFail => matches!(point, FaultPlace::Respond | FaultPlace::Join),
-            Do::CrashChannel => point != FaultPlace::Upgrade,
-            Do::StaleList | Do::BadRow => point == FaultPlace::List,
-            Do::EdgePage | Do::Throttle => http,
+            FaultAction::ApplyThenFail => matches!(point, FaultPlace::Respond | FaultPlace::Join),
+            FaultAction::CrashChannel => point != FaultPlace::Upgrade,
+            FaultAction::StaleList | FaultAction::BadRow => point == FaultPlace::List,
+            FaultAction::EdgePage | FaultAction::Throttle => http,
         }
     }
 }
@@ -284,7 +292,7 @@ impl Faults {
         if self.waiting.len() + self.throttles.len() >= FAULTS_MAX {
             return Err(format!("at most {FAULTS_MAX} faults wait at once"));
         }
-        if fault.what == Do::Throttle {
+        if fault.what == FaultAction::Throttle {
             self.throttles.push(Throttled { fault, taken: HashMap::new() });
             return Ok(());
         }
@@ -356,36 +364,40 @@ mod tests {
     #[test]
     fn the_oldest_fitting_fault_strikes_as_often_as_told() {
         let mut faults = Faults::default();
-        faults.add(Fault::new(FaultPlace::Push, Do::Drop).event("contact_added")).unwrap();
-        faults.add(Fault::new(FaultPlace::Any, Do::StaleList)).unwrap();
-        faults.add(Fault::new(FaultPlace::Push, Do::Duplicate).count(2).agent("o/b")).unwrap();
+        faults.add(Fault::new(FaultPlace::Push, FaultAction::Drop).event("contact_added")).unwrap();
+        faults.add(Fault::new(FaultPlace::Any, FaultAction::StaleList)).unwrap();
+        faults.add(Fault::new(FaultPlace::Push, FaultAction::Duplicate).count(2).agent("o/b")).unwrap();
         let mut take = |point, event| faults.take(point, ["a", "o/b"], event).map(|fault| fault.what);
-        assert_eq!(take(FaultPlace::Push, "x"), Some(Do::Duplicate), "any does not mean where it cannot be done");
-        assert_eq!(take(FaultPlace::Push, "contact_added"), Some(Do::Drop));
-        assert_eq!(take(FaultPlace::Push, "contact_added"), Some(Do::Duplicate));
+        assert_eq!(
+            take(FaultPlace::Push, "x"),
+            Some(FaultAction::Duplicate),
+            "any does not mean where it cannot be done"
+        );
+        assert_eq!(take(FaultPlace::Push, "contact_added"), Some(FaultAction::Drop));
+        assert_eq!(take(FaultPlace::Push, "contact_added"), Some(FaultAction::Duplicate));
         assert_eq!(take(FaultPlace::Push, "contact_added"), None);
-        assert_eq!(take(FaultPlace::List, ""), Some(Do::StaleList));
+        assert_eq!(take(FaultPlace::List, ""), Some(FaultAction::StaleList));
         assert!(faults.is_empty());
     }
 
     #[test]
     fn what_means_nothing_is_refused() {
         for (fault, why) in [
-            (Fault::new(FaultPlace::Push, Do::Status), "`status` cannot be done at `push`"),
-            (Fault::new(FaultPlace::Respond, Do::StaleList), "`stale-list` cannot be done at `respond`"),
-            (Fault::new(FaultPlace::Join, Do::Close).code(1005), "`1005` is not a valid code for `close`"),
-            (Fault::new(FaultPlace::List, Do::Status).code(99), "`99` is not a valid code for `status`"),
-            (Fault::new(FaultPlace::List, Do::Delay).ms(FAULT_MS_MAX + 1), "`ms` is at most 3600000"),
-            (Fault::new(FaultPlace::Push, Do::EdgePage), "`edge-page` cannot be done at `push`"),
+            (Fault::new(FaultPlace::Push, FaultAction::Status), "`status` cannot be done at `push`"),
+            (Fault::new(FaultPlace::Respond, FaultAction::StaleList), "`stale-list` cannot be done at `respond`"),
+            (Fault::new(FaultPlace::Join, FaultAction::Close).code(1005), "`1005` is not a valid code for `close`"),
+            (Fault::new(FaultPlace::List, FaultAction::Status).code(99), "`99` is not a valid code for `status`"),
+            (Fault::new(FaultPlace::List, FaultAction::Delay).ms(FAULT_MS_MAX + 1), "`ms` is at most 3600000"),
+            (Fault::new(FaultPlace::Push, FaultAction::EdgePage), "`edge-page` cannot be done at `push`"),
             (
-                Fault::new(FaultPlace::Any, Do::Throttle),
+                Fault::new(FaultPlace::Any, FaultAction::Throttle),
                 "`throttle` needs `per_second`, at least 1; nothing else takes it or `shared`",
             ),
             (
-                Fault::new(FaultPlace::List, Do::Drop).reason("x"),
+                Fault::new(FaultPlace::List, FaultAction::Drop).reason("x"),
                 "`reason` is for `close` and `status`, and has at most 123 bytes",
             ),
-            (Fault::new(FaultPlace::List, Do::Delay).event("x"), "`event` needs `at` to be `push`"),
+            (Fault::new(FaultPlace::List, FaultAction::Delay).event("x"), "`event` needs `at` to be `push`"),
         ] {
             assert_eq!(fault.check(), Err(why.to_owned()));
         }

@@ -9,7 +9,7 @@ use http::request::Parts;
 use http::{Method, header};
 use serde_json::{Value, json};
 
-use super::fault::{Do, Fault, FaultPlace};
+use super::fault::{Fault, FaultAction, FaultPlace};
 use super::malformed;
 use super::reply::{
     CloseWithoutReply, HttpReply, error, fault_status, invalid, json_text, json_value, malformed, problem,
@@ -148,7 +148,7 @@ impl ApiCall<'_> {
             Err(refusal) => return Ok(*refusal),
         };
         let now = self.shared.clock.now();
-        let stale = fault.as_ref().filter(|fault| fault.what == Do::StaleList).map(|fault| {
+        let stale = fault.as_ref().filter(|fault| fault.what == FaultAction::StaleList).map(|fault| {
             let age = fault.wait(10_000);
             crate::clock::Mono::from_origin(now.mono.since_origin().saturating_sub(age))
         });
@@ -166,16 +166,16 @@ impl ApiCall<'_> {
             note(&mut inner.journal.lists, listing);
             (received, sent)
         };
-        if let Some(fault) = fault.as_ref().filter(|fault| fault.what == Do::BadRow)
+        if let Some(fault) = fault.as_ref().filter(|fault| fault.what == FaultAction::BadRow)
             && let Some(row) = received.rows.first_mut()
         {
             *row = malformed::row(row, fault.code.unwrap_or(0));
         }
         match fault.map(|fault| fault.what) {
-            Some(Do::Duplicate) => {
+            Some(FaultAction::Duplicate) => {
                 received.rows = received.rows.iter().flat_map(|row| [row.clone(), row.clone()]).collect()
             }
-            Some(Do::Reorder) => received.rows.reverse(),
+            Some(FaultAction::Reorder) => received.rows.reverse(),
             _ => {}
         }
         let metadata = json!({
@@ -225,11 +225,11 @@ impl ApiCall<'_> {
         }
         let reply = self.answer().unwrap_or_else(|refusal| *refusal);
         match fault {
-            Some(fault) if fault.what == Do::ApplyThenFail => match fault.code {
+            Some(fault) if fault.what == FaultAction::ApplyThenFail => match fault.code {
                 Some(_) => Ok(fault_status(&fault, Some(self.number))),
                 None => Err(CloseWithoutReply),
             },
-            Some(fault) if fault.what == Do::Duplicate => Ok(self.answer().unwrap_or_else(|refusal| *refusal)),
+            Some(fault) if fault.what == FaultAction::Duplicate => Ok(self.answer().unwrap_or_else(|refusal| *refusal)),
             _ => Ok(reply),
         }
     }
@@ -293,23 +293,28 @@ impl ApiCall<'_> {
     async fn before(&self, fault: Option<&Fault>) -> Option<Result<HttpReply, CloseWithoutReply>> {
         let fault = fault?;
         match fault.what {
-            Do::Drop => Some(Err(CloseWithoutReply)),
-            Do::Stall => {
+            FaultAction::Drop => Some(Err(CloseWithoutReply)),
+            FaultAction::Stall => {
                 tokio::time::sleep(fault.ms.map_or(STALL, std::time::Duration::from_millis)).await;
                 Some(Err(CloseWithoutReply))
             }
-            Do::Status => Some(Ok(fault_status(fault, Some(self.number)))),
-            Do::Malformed => Some(Ok(malformed::body(fault.code, self.number))),
-            Do::EdgePage => Some(Ok(malformed::edge_page(fault.code.unwrap_or(403)))),
-            Do::Delay => {
+            FaultAction::Status => Some(Ok(fault_status(fault, Some(self.number)))),
+            FaultAction::Malformed => Some(Ok(malformed::body(fault.code, self.number))),
+            FaultAction::EdgePage => Some(Ok(malformed::edge_page(fault.code.unwrap_or(403)))),
+            FaultAction::Delay => {
                 SandboxShared::pause(fault, 1000).await;
                 None
             }
-            Do::Close | Do::Supersede | Do::Ghost | Do::CrashChannel => {
+            FaultAction::Close | FaultAction::Supersede | FaultAction::Ghost | FaultAction::CrashChannel => {
                 self.shared.strike_socket(fault, self.agent);
                 None
             }
-            Do::Duplicate | Do::Reorder | Do::ApplyThenFail | Do::StaleList | Do::BadRow | Do::Throttle => None,
+            FaultAction::Duplicate
+            | FaultAction::Reorder
+            | FaultAction::ApplyThenFail
+            | FaultAction::StaleList
+            | FaultAction::BadRow
+            | FaultAction::Throttle => None,
         }
     }
 }

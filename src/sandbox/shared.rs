@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::SandboxOptions;
-use super::fault::{Do, Fault, FaultPlace, Faults};
+use super::fault::{Fault, FaultAction, FaultPlace, Faults};
 use super::hub::{ConnectionOrder, GHOST, Hub};
 use super::store::{PartyIndex, PushedEvent, Store, micros};
 use super::wire::{Connect, ConnectionEnd, SeenJoin, SeenListing};
@@ -130,14 +130,14 @@ impl SandboxShared {
     pub(super) fn strike_socket(&self, fault: &Fault, agent: PartyIndex) -> bool {
         let mut inner = self.lock();
         match fault.what {
-            Do::Close => {
+            FaultAction::Close => {
                 inner.hub.order(agent, close(fault));
             }
-            Do::Supersede => {
+            FaultAction::Supersede => {
                 inner.hub.order(agent, ConnectionOrder::Supersede);
             }
-            Do::CrashChannel => inner.hub.crash(agent),
-            Do::Ghost => {
+            FaultAction::CrashChannel => inner.hub.crash(agent),
+            FaultAction::Ghost => {
                 let for_ms = fault.wait(u64::try_from(GHOST.as_millis()).unwrap_or(60_000));
                 inner.hub.make_ghost(agent, self.clock.now().mono + for_ms);
             }

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::CancellationToken;
 
-use super::fault::{Do, Fault, FaultPlace};
+use super::fault::{Fault, FaultAction, FaultPlace};
 use super::hub::{ConnectionOrder, Ends, OutgoingEvent, SandboxTopic};
 use super::shared::{SandboxShared, note};
 use super::store::PartyIndex;
@@ -77,7 +77,9 @@ pub(super) async fn run<I>(
         Link { socket, shared, agent, number, id, orders, stop, joined, rooms: HashMap::new(), late: Vec::new() };
     let first = match &fault {
         _ if old_vsn => Some(ConnectionOrder::Close(1011, "protocol")),
-        Some(fault) if matches!(fault.what, Do::Close | Do::Supersede | Do::Ghost) => link.strike_self(fault),
+        Some(fault) if matches!(fault.what, FaultAction::Close | FaultAction::Supersede | FaultAction::Ghost) => {
+            link.strike_self(fault)
+        }
         _ => None,
     };
     let why = match first {
@@ -177,7 +179,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         let Some(frame) = Incoming::parse(text) else { return Err(ConnectionOrder::Close(1011, "protocol")) };
         if frame.topic == "phoenix" && frame.event == "heartbeat" {
             let fault = self.shared.strike(FaultPlace::Heartbeat, self.agent, "");
-            let failed = fault.as_ref().is_some_and(|fault| fault.what == Do::Status);
+            let failed = fault.as_ref().is_some_and(|fault| fault.what == FaultAction::Status);
             let body = if failed { Err("unavailable") } else { Ok(()) };
             return self.deliver(fault, reply_frame(NULL, &frame.r#ref, "phoenix", body), "phoenix").await;
         }
@@ -235,16 +237,17 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     async fn join(&mut self, frame: &Incoming, channel: Option<SandboxTopic>) -> Result<(), ConnectionOrder> {
         let fault = self.shared.strike(FaultPlace::Join, self.agent, "");
         let known = frame.topic.split(':').next().is_some_and(|prefix| self.named(prefix).is_some());
-        let said = fault.as_ref().filter(|fault| fault.what == Do::Status).and_then(|fault| fault.reason.clone());
+        let said =
+            fault.as_ref().filter(|fault| fault.what == FaultAction::Status).and_then(|fault| fault.reason.clone());
         let refusal = match (&fault, channel) {
             (_, None) if known => Some("unauthorized"),
             (_, None) => Some("unmatched topic"),
-            (Some(Fault { what: Do::Status, .. }), _) if said.is_some() => said.as_deref(),
-            (Some(Fault { what: Do::Status, code: Some(401 | 403), .. }), _) => Some("unauthorized"),
-            (Some(Fault { what: Do::Status | Do::CrashChannel, .. }), _) => Some("join crashed"),
+            (Some(Fault { what: FaultAction::Status, .. }), _) if said.is_some() => said.as_deref(),
+            (Some(Fault { what: FaultAction::Status, code: Some(401 | 403), .. }), _) => Some("unauthorized"),
+            (Some(Fault { what: FaultAction::Status | FaultAction::CrashChannel, .. }), _) => Some("join crashed"),
             _ => None,
         };
-        let swallowed = fault.as_ref().is_some_and(|fault| fault.what == Do::Drop);
+        let swallowed = fault.as_ref().is_some_and(|fault| fault.what == FaultAction::Drop);
         let mut older = None;
         if let (Some(channel), Some(agent), None, false) = (channel, self.agent, refusal, swallowed) {
             let join_ref: Arc<str> = frame.join_ref.as_str().into();
@@ -254,13 +257,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         self.note_join(&frame.topic, if swallowed { "dropped" } else { refusal.unwrap_or("ok") });
         let join_ref = if refusal == Some("unmatched topic") { NULL } else { &frame.join_ref };
         let reply = match (&fault, refusal) {
-            (Some(Fault { what: Do::ApplyThenFail, code: None, .. }), None) => None,
-            (Some(Fault { what: Do::ApplyThenFail, .. }), None) => Some(Err("join crashed")),
+            (Some(Fault { what: FaultAction::ApplyThenFail, code: None, .. }), None) => None,
+            (Some(Fault { what: FaultAction::ApplyThenFail, .. }), None) => Some(Err("join crashed")),
             (_, Some(reason)) => Some(Err(reason)),
             (_, None) => Some(Ok(())),
         };
         if let Some(body) = reply {
-            let crashed = |fault: &Fault| fault.what == Do::CrashChannel;
+            let crashed = |fault: &Fault| fault.what == FaultAction::CrashChannel;
             let fault = fault.filter(|fault| !crashed(fault));
             self.deliver(fault, reply_frame(join_ref, &frame.r#ref, &frame.topic, body), &frame.topic).await?;
         }
@@ -311,15 +314,23 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         let Some(fault) = self.shared.strike(FaultPlace::Push, self.agent, event.name) else {
             return self.write(Message::text(frame)).await;
         };
-        if matches!(fault.what, Do::Drop | Do::Malformed | Do::CrashChannel | Do::Close | Do::Supersede | Do::Ghost) {
+        if matches!(
+            fault.what,
+            FaultAction::Drop
+                | FaultAction::Malformed
+                | FaultAction::CrashChannel
+                | FaultAction::Close
+                | FaultAction::Supersede
+                | FaultAction::Ghost
+        ) {
             self.unpushed(event);
         }
         match fault.what {
-            Do::Delay => {
+            FaultAction::Delay => {
                 self.hold(fault.wait(HELD_MS), false, Message::text(frame));
                 Ok(())
             }
-            Do::CrashChannel => self.crash(SandboxTopic::Contacts).await,
+            FaultAction::CrashChannel => self.crash(SandboxTopic::Contacts).await,
             _ => self.deliver(Some(fault), frame, topic).await,
         }
     }

@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::task::TaskTracker;
 
-use super::fault::{Do, Fault, FaultPlace};
+use super::fault::{Fault, FaultAction, FaultPlace};
 use super::reply::{CloseWithoutReply, HttpReply, error, fault_status, raw};
 use super::rest::empty;
 use super::server::{header as header_text, query};
@@ -157,23 +157,27 @@ fn who(parts: &Parts, shared: &SandboxShared) -> Result<UpgradeRequest, Box<Http
 async fn before(fault: Option<&Fault>, shared: &SandboxShared) -> Option<Result<HttpReply, CloseWithoutReply>> {
     let fault = fault?;
     match fault.what {
-        Do::Drop => Some(Err(CloseWithoutReply)),
-        Do::Stall => {
+        FaultAction::Drop => Some(Err(CloseWithoutReply)),
+        FaultAction::Stall => {
             tokio::time::sleep(fault.ms.map_or(STALL, std::time::Duration::from_millis)).await;
             Some(Err(CloseWithoutReply))
         }
-        Do::Status => Some(Ok(match (fault.code, fault.ms, &fault.reason) {
+        FaultAction::Status => Some(Ok(match (fault.code, fault.ms, &fault.reason) {
             (Some(403), None, None) => empty(403),
             _ => fault_status(fault, None),
         })),
-        Do::Malformed => Some(Ok(malformed::body(fault.code, shared.next()))),
-        Do::EdgePage => Some(Ok(malformed::edge_page(fault.code.unwrap_or(403)))),
-        Do::Delay => {
+        FaultAction::Malformed => Some(Ok(malformed::body(fault.code, shared.next()))),
+        FaultAction::EdgePage => Some(Ok(malformed::edge_page(fault.code.unwrap_or(403)))),
+        FaultAction::Delay => {
             SandboxShared::pause(fault, 1000).await;
             None
         }
-        Do::Close | Do::Supersede | Do::Ghost => None,
-        Do::Duplicate | Do::Reorder | Do::ApplyThenFail | Do::CrashChannel | Do::StaleList => None,
-        Do::BadRow | Do::Throttle => None,
+        FaultAction::Close | FaultAction::Supersede | FaultAction::Ghost => None,
+        FaultAction::Duplicate
+        | FaultAction::Reorder
+        | FaultAction::ApplyThenFail
+        | FaultAction::CrashChannel
+        | FaultAction::StaleList => None,
+        FaultAction::BadRow | FaultAction::Throttle => None,
     }
 }

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use doorman::ops::control::server::{self, SocketPurpose};
 use doorman::ops::control::socket::BoundSocket;
-use doorman::sandbox::{Do, Fault, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
+use doorman::sandbox::{Fault, FaultAction, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
 
 use crate::faults::site::Site;
 use crate::terminal::Terminal;
@@ -218,7 +218,7 @@ async fn doctor_tells_a_page_in_between_from_the_platform() {
     for (at, code) in
         [(FaultPlace::Me, 403), (FaultPlace::Me, 200), (FaultPlace::List, 407), (FaultPlace::Upgrade, 403)]
     {
-        site.control.fault(Fault::new(at, Do::EdgePage).code(code)).unwrap();
+        site.control.fault(Fault::new(at, FaultAction::EdgePage).code(code)).unwrap();
         let output = site.command(&["doctor"]).output().await.unwrap();
         let told = text(&output);
         assert_eq!(output.status.code(), Some(69), "{told}");
@@ -229,7 +229,7 @@ async fn doctor_tells_a_page_in_between_from_the_platform() {
     assert_eq!(keys().last().map(String::as_str), Some("header"));
     assert!(keys().iter().all(|key| key == "header"), "no key in a URL: {:?}", keys());
     // Only an empty 403 of the platform itself leads to an attempt with the key in the query.
-    site.control.fault(Fault::new(FaultPlace::Upgrade, Do::Status).code(403)).unwrap();
+    site.control.fault(Fault::new(FaultPlace::Upgrade, FaultAction::Status).code(403)).unwrap();
     let told = text(&site.command(&["doctor"]).output().await.unwrap());
     assert!(told.contains("its socket opens, with the key in the query"), "{told}");
     // For an agent that polls the socket is not tried: its own client could not connect at that moment.

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use doorman::sandbox::wire::RequestState;
-use doorman::sandbox::{Do, Fault, FaultPlace, NewRequest, SandboxStatus};
+use doorman::sandbox::{Fault, FaultAction, FaultPlace, NewRequest, SandboxStatus};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -40,7 +40,7 @@ fn events<'a>(lines: &'a [Value], event: &'a str) -> impl Iterator<Item = &'a Va
 async fn drains(signal: Signal) -> Result<(), String> {
     let site = Site::start().await;
     site.configure(site.address, "", "drain = \"20s\"\njoin_timeout = \"20s\"");
-    site.control.fault(Fault::new(FaultPlace::Respond, Do::Delay).ms(300).count(0)).unwrap();
+    site.control.fault(Fault::new(FaultPlace::Respond, FaultAction::Delay).ms(300).count(0)).unwrap();
     site.ask("a", 200, true);
     let mut daemon = site.daemon();
     daemon.said("answered", 1).await?;
@@ -75,7 +75,7 @@ async fn a_drain_is_bounded_and_a_second_signal_ends_it_at_once() -> Result<(), 
     for (drain, signals) in [("1s", 1), ("10m", 2)] {
         let site = Site::start().await;
         site.configure(site.address, "", &format!("drain = \"{drain}\"\njoin_timeout = \"10m\""));
-        site.control.fault(Fault::new(FaultPlace::Respond, Do::Stall).count(0)).unwrap();
+        site.control.fault(Fault::new(FaultPlace::Respond, FaultAction::Stall).count(0)).unwrap();
         ask(&site, "friends/a", "a");
         let mut daemon = site.daemon();
         daemon.said("answering", 1).await?;

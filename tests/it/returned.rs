@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use doorman::sandbox::{Do, Fault, FaultPlace, NewRequest, SandboxOptions, SandboxStatus};
+use doorman::sandbox::{Fault, FaultAction, FaultPlace, NewRequest, SandboxOptions, SandboxStatus};
 use serde_json::Value;
 
 use crate::faults::daemon::Daemon;
@@ -97,7 +97,7 @@ async fn an_answer_that_may_have_been_carried_out_binds_the_rules_that_come_afte
     let daemon = site.daemon();
     daemon.stands("live").await?;
     // The platform reports a failure, but nobody can know whether that is true.
-    site.control.faults(vec![Fault::new(FaultPlace::Respond, Do::Status).code(503); 1_000]).unwrap();
+    site.control.faults(vec![Fault::new(FaultPlace::Respond, FaultAction::Status).code(503); 1_000]).unwrap();
     ask(&site, "acme", "r-1");
     site.until("its fate is unknown, and that is on record", |_| {
         let open = "SELECT count(*) FROM answer WHERE outcome = 'unknown' AND answer = 'approve'";

@@ -10,7 +10,7 @@ mod rest;
 
 use std::time::Duration;
 
-use doorman::sandbox::{Do, Fault, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus};
+use doorman::sandbox::{Fault, FaultAction, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus};
 use harness::{A, B, Client, T, TIME, TestSandbox, raw_http};
 use serde_json::json;
 
@@ -261,7 +261,7 @@ async fn the_last_connection_wins_unless_it_would_rather_not() {
         (Some(503), "vsn=2.0.0", 503, "tracking_failed"),
     ] {
         if let Some(status) = fault {
-            place.control.fault(Fault::new(FaultPlace::Upgrade, Do::Status).code(status)).unwrap();
+            place.control.fault(Fault::new(FaultPlace::Upgrade, FaultAction::Status).code(status)).unwrap();
         }
         let (got, body) = Client::connect(place.address, query, Some(A.key)).await.err().unwrap();
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();

@@ -9,7 +9,7 @@ mod seen;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 
-use doorman::sandbox::{Do, Fault, FaultPlace, NewRequest, SandboxOptions};
+use doorman::sandbox::{Fault, FaultAction, FaultPlace, NewRequest, SandboxOptions};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -83,14 +83,14 @@ async fn noise(site: &mut Site, daemon: &Daemon, panics: bool) -> Result<(), Str
     }
     // Every fault happens once.
     for fault in [
-        Fault::new(FaultPlace::Push, Do::Malformed),
-        Fault::new(FaultPlace::List, Do::Malformed),
-        Fault::new(FaultPlace::Respond, Do::Status).code(403),
-        Fault::new(FaultPlace::Respond, Do::Status).code(429).ms(100),
-        Fault::new(FaultPlace::Respond, Do::ApplyThenFail),
-        Fault::new(FaultPlace::Upgrade, Do::Status).code(403),
-        Fault::new(FaultPlace::Upgrade, Do::Status).code(503),
-        Fault::new(FaultPlace::Join, Do::CrashChannel),
+        Fault::new(FaultPlace::Push, FaultAction::Malformed),
+        Fault::new(FaultPlace::List, FaultAction::Malformed),
+        Fault::new(FaultPlace::Respond, FaultAction::Status).code(403),
+        Fault::new(FaultPlace::Respond, FaultAction::Status).code(429).ms(100),
+        Fault::new(FaultPlace::Respond, FaultAction::ApplyThenFail),
+        Fault::new(FaultPlace::Upgrade, FaultAction::Status).code(403),
+        Fault::new(FaultPlace::Upgrade, FaultAction::Status).code(503),
+        Fault::new(FaultPlace::Join, FaultAction::CrashChannel),
     ] {
         site.control.fault(fault).unwrap();
     }

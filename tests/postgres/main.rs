@@ -22,7 +22,7 @@ mod sharing;
 
 use std::time::Duration;
 
-use doorman::sandbox::{Do, Fault, FaultPlace};
+use doorman::sandbox::{Fault, FaultAction, FaultPlace};
 use faults::checks::{all_decided, live_again, nothing_twice};
 use faults::daemon::Daemon;
 use faults::site::Site;
@@ -172,7 +172,7 @@ impl Database {
 }
 
 fn slow() -> Fault {
-    Fault::new(FaultPlace::Respond, Do::Delay).ms(15).count(0)
+    Fault::new(FaultPlace::Respond, FaultAction::Delay).ms(15).count(0)
 }
 
 /// The daemon is killed, its connections are ended under it, and the server is stopped as in a power cut, all in bursts.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::Link;
-use crate::sandbox::fault::{Do, Fault};
+use crate::sandbox::fault::{Fault, FaultAction};
 use crate::sandbox::hub::{ConnectionOrder, SandboxTopic};
 use crate::sandbox::malformed;
 use crate::sandbox::shared::STALL;
@@ -28,31 +28,31 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
         if let Some(fault) = fault {
             let right = Message::text(frame.as_str());
             match fault.what {
-                Do::Drop => return Ok(()),
-                Do::Close | Do::Supersede | Do::Ghost => {
+                FaultAction::Drop => return Ok(()),
+                FaultAction::Close | FaultAction::Supersede | FaultAction::Ghost => {
                     if let Some(order) = self.strike_self(&fault) {
                         return Err(order);
                     }
                 }
-                Do::Malformed => {
+                FaultAction::Malformed => {
                     let message = malformed::frame(fault.code, self.shared.next(), topic, &frame);
                     self.write(message).await?;
                     return self.flush().await;
                 }
                 // A slow channel blocks the whole socket, heartbeats included.
-                Do::Delay => self.stall(fault.wait(1000)).await?,
-                Do::Stall => self.stall(fault.ms.map_or(STALL, Duration::from_millis)).await?,
-                Do::Duplicate => self.write(right).await?,
-                Do::Reorder => {
+                FaultAction::Delay => self.stall(fault.wait(1000)).await?,
+                FaultAction::Stall => self.stall(fault.ms.map_or(STALL, Duration::from_millis)).await?,
+                FaultAction::Duplicate => self.write(right).await?,
+                FaultAction::Reorder => {
                     self.hold(fault.wait(HELD_MS), true, right);
                     return Ok(());
                 }
-                Do::CrashChannel => {
+                FaultAction::CrashChannel => {
                     self.write(right).await?;
                     return self.crash(SandboxTopic::Contacts).await;
                 }
-                Do::Status | Do::ApplyThenFail | Do::StaleList => {}
-                Do::EdgePage | Do::BadRow | Do::Throttle => {}
+                FaultAction::Status | FaultAction::ApplyThenFail | FaultAction::StaleList => {}
+                FaultAction::EdgePage | FaultAction::BadRow | FaultAction::Throttle => {}
             }
         }
         self.write(Message::text(frame)).await?;
@@ -72,9 +72,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Link<'_, I> {
     /// What a fault does to this connection itself.
     pub(super) fn strike_self(&self, fault: &Fault) -> Option<ConnectionOrder> {
         match fault.what {
-            Do::Close => Some(crate::sandbox::shared::close(fault)),
-            Do::Supersede => Some(ConnectionOrder::Supersede),
-            Do::Ghost => {
+            FaultAction::Close => Some(crate::sandbox::shared::close(fault)),
+            FaultAction::Supersede => Some(ConnectionOrder::Supersede),
+            FaultAction::Ghost => {
                 if let Some(agent) = self.agent {
                     self.shared.strike_socket(fault, agent);
                 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use doorman::sandbox::Do;
+use doorman::sandbox::FaultAction;
 use doorman::sandbox::wire::RequestCounts;
 use fastrand::Rng;
 use nix::sys::signal::Signal;
@@ -25,7 +25,7 @@ async fn course(seed: u64) -> Result<RequestCounts, String> {
     let mut faults = super::matrix::faults();
     // A stale page may hide that an answer with an unknown outcome was not carried out; the daemon finds out a minute
     // later.
-    faults.retain(|fault| fault.what != Do::StaleList);
+    faults.retain(|fault| fault.what != FaultAction::StaleList);
     let mut daemon = site.daemon();
     for step in 0..STEPS {
         match rng.u8(0..16) {

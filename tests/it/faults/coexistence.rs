@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use doorman::sandbox::wire::Connect;
-use doorman::sandbox::{Control, Do, Fault, FaultPlace, SandboxOptions};
+use doorman::sandbox::{Control, Fault, FaultAction, FaultPlace, SandboxOptions};
 use tokio::task::JoinHandle;
 
 use super::checks::{all_decided, live_again, nothing_lost_nothing_twice, nothing_twice};
@@ -166,7 +166,7 @@ async fn its_own_ghost_is_outwaited() {
     site.configure(site.address, "", &format!("{PATIENT}{timing}"));
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
-    site.control.fault(Fault::new(FaultPlace::Heartbeat, Do::Ghost).ms(1500)).unwrap();
+    site.control.fault(Fault::new(FaultPlace::Heartbeat, FaultAction::Ghost).ms(1500)).unwrap();
     daemon.stands("away").await.unwrap();
     site.ask("meanwhile", 3, true);
     daemon.stands("live").await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorman::sandbox::{Control, Do, Fault, FaultPlace, SandboxStatus};
+use doorman::sandbox::{Control, Fault, FaultAction, FaultPlace, SandboxStatus};
 
 use super::checks::nothing_lost_nothing_twice;
 use super::site::Site;
@@ -13,7 +13,7 @@ use super::site::Site;
 async fn a_page_in_between_is_not_taken_for_the_platform() {
     for at in [FaultPlace::Me, FaultPlace::Upgrade, FaultPlace::List] {
         let site = Site::start().await;
-        site.control.fault(Fault::new(at, Do::EdgePage).count(0)).unwrap();
+        site.control.fault(Fault::new(at, FaultAction::EdgePage).count(0)).unwrap();
         let daemon = site.daemon();
         let said = daemon
             .until("blocked_in_between", |lines| lines.iter().any(|line| line["event"] == "blocked_in_between"))
@@ -46,7 +46,7 @@ async fn a_page_in_between_is_not_taken_for_the_platform() {
 async fn a_row_that_cannot_be_read_costs_no_other() {
     for code in 0..=3 {
         let site = Site::start().await;
-        site.control.fault(Fault::new(FaultPlace::List, Do::BadRow).count(0).code(code)).unwrap();
+        site.control.fault(Fault::new(FaultPlace::List, FaultAction::BadRow).count(0).code(code)).unwrap();
         site.ask("others", 3, false);
         let daemon = site.daemon();
         daemon.stands("live").await.unwrap();
@@ -68,7 +68,7 @@ async fn the_reason_of_a_close_is_shown_and_1008_is_no_end() {
     let site = Site::start().await;
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
-    let fault = Fault::new(FaultPlace::Heartbeat, Do::Close).code(1008).reason("agent is not allowed here");
+    let fault = Fault::new(FaultPlace::Heartbeat, FaultAction::Close).code(1008).reason("agent is not allowed here");
     site.control.fault(fault).unwrap();
     let told = |line: &serde_json::Value| {
         line["event"] == "policy_violation"
@@ -83,7 +83,7 @@ async fn the_reason_of_a_close_is_shown_and_1008_is_no_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_balancer_that_refuses_calls_is_met_with_one_brake() {
     let site = Site::start().await;
-    site.control.fault(Fault::new(FaultPlace::Any, Do::Throttle).per_second(2)).unwrap();
+    site.control.fault(Fault::new(FaultPlace::Any, FaultAction::Throttle).per_second(2)).unwrap();
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
     site.ask("slowly", 4, true);

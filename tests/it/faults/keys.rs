@@ -1,6 +1,6 @@
 //! The key of another agent: doorman must read nothing, and above all answer nothing, for that agent.
 
-use doorman::sandbox::{Do, Fault, FaultPlace, NewRequest, SandboxStatus};
+use doorman::sandbox::{Fault, FaultAction, FaultPlace, NewRequest, SandboxStatus};
 
 use super::checks::{all_decided, live_again};
 use super::site::{KEY, NEIGHBOUR, NEIGHBOURS_KEY, Site};
@@ -26,16 +26,16 @@ fn untouched(site: &Site) -> Result<(), String> {
 async fn a_foreign_key_from_the_start_opens_no_door_however_late_it_is_found_out() -> Result<(), String> {
     for connection in ["yield", "poll"] {
         for fault in [
-            Fault::new(FaultPlace::Me, Do::Delay).ms(1500),
-            Fault::new(FaultPlace::Me, Do::Status).code(503).count(4),
-            Fault::new(FaultPlace::Me, Do::Drop).count(4),
+            Fault::new(FaultPlace::Me, FaultAction::Delay).ms(1500),
+            Fault::new(FaultPlace::Me, FaultAction::Status).code(503).count(4),
+            Fault::new(FaultPlace::Me, FaultAction::Drop).count(4),
         ] {
             let site = Site::start().await;
             site.configure(site.address, &format!("connection = \"{connection}\""), "");
             std::fs::write(site.path("agent.key"), NEIGHBOURS_KEY).map_err(|error| error.to_string())?;
             ask_the_neighbour(&site, 5);
             // The upgrade does not show who owns the key.
-            site.control.fault(Fault::new(FaultPlace::Upgrade, Do::Status).code(503).count(0)).unwrap();
+            site.control.fault(Fault::new(FaultPlace::Upgrade, FaultAction::Status).code(503).count(0)).unwrap();
             site.control.fault(fault).unwrap();
             let daemon = site.daemon();
             daemon.stands("refused").await?;

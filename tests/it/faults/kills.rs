@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use doorman::sandbox::{Control, Do, Fault, FaultPlace, SandboxOptions};
+use doorman::sandbox::{Control, Fault, FaultAction, FaultPlace, SandboxOptions};
 use nix::sys::signal::Signal;
 
 use super::checks::{all_decided, contacts_are_ours, live_again, nothing_lost_nothing_twice, open_answers};
@@ -23,7 +23,7 @@ pub fn number(name: &str, default: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_of_a_burst() {
     let site = Site::start().await;
-    let slow = || Fault::new(FaultPlace::Respond, Do::Delay).ms(15).count(0);
+    let slow = || Fault::new(FaultPlace::Respond, FaultAction::Delay).ms(15).count(0);
     site.control.fault(slow()).unwrap();
     let seed = number("DOORMAN_SEED", SEED);
     let mut moments = fastrand::Rng::with_seed(seed);

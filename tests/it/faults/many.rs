@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use doorman::agent::Notice;
 use doorman::clock::Clock;
 use doorman::model::AgentState;
-use doorman::sandbox::{Control, Do, Fault, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
+use doorman::sandbox::{
+    Control, Fault, FaultAction, FaultPlace, NewRequest, Sandbox, SandboxOptions, SandboxStatus, World,
+};
 use doorman::supervisor::SupervisorOrder;
 use tokio::time::timeout;
 
@@ -82,7 +84,7 @@ async fn one_in_trouble_is_in_nobodys_way() {
     until(&mut notices, (0..AGENTS).filter(|agent| *agent != REFUSED).collect(), live).await;
 
     // All faults at the same time.
-    control.fault(Fault::new(FaultPlace::Respond, Do::Stall).ms(600_000).count(0).agent(&id(SLOW))).unwrap();
+    control.fault(Fault::new(FaultPlace::Respond, FaultAction::Stall).ms(600_000).count(0).agent(&id(SLOW))).unwrap();
     ask(&control, SLOW, "trouble");
     let flood = NewRequest::to(&id(FLOODED)).from("friends/{n}").id("flood-{n}").count(FLOOD);
     let flooding = control.clone();

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use doorman::sandbox::{Do, Fault, FaultPlace};
+use doorman::sandbox::{Fault, FaultAction, FaultPlace};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -25,20 +25,20 @@ const POINTS: [FaultPlace; 7] = [
     FaultPlace::List,
     FaultPlace::Respond,
 ];
-const DEEDS: [Do; 13] = [
-    Do::Close,
-    Do::Drop,
-    Do::Stall,
-    Do::Status,
-    Do::Malformed,
-    Do::Delay,
-    Do::Duplicate,
-    Do::Reorder,
-    Do::ApplyThenFail,
-    Do::CrashChannel,
-    Do::Supersede,
-    Do::Ghost,
-    Do::StaleList,
+const DEEDS: [FaultAction; 13] = [
+    FaultAction::Close,
+    FaultAction::Drop,
+    FaultAction::Stall,
+    FaultAction::Status,
+    FaultAction::Malformed,
+    FaultAction::Delay,
+    FaultAction::Duplicate,
+    FaultAction::Reorder,
+    FaultAction::ApplyThenFail,
+    FaultAction::CrashChannel,
+    FaultAction::Supersede,
+    FaultAction::Ghost,
+    FaultAction::StaleList,
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,20 +61,25 @@ pub fn faults() -> Vec<Fault> {
                 continue;
             }
             match (what, at) {
-                (Do::Close, _) => all.extend([0, 1000, 1012, 1013].map(|code| fault.clone().code(code))),
-                (Do::Stall, _) => all.push(fault.ms(1500)),
-                (Do::Delay, FaultPlace::Respond) => all.extend([100, 3500].map(|ms| fault.clone().ms(ms))),
-                (Do::Delay, _) => all.extend([100, 1500].map(|ms| fault.clone().ms(ms))),
-                (Do::Reorder, FaultPlace::Push | FaultPlace::Join | FaultPlace::Heartbeat) => all.push(fault.ms(200)),
-                (Do::Ghost, _) => all.push(fault.ms(600)),
-                (Do::StaleList, _) => all.push(fault.ms(3000)),
-                (Do::Status, FaultPlace::Upgrade | FaultPlace::Me | FaultPlace::List | FaultPlace::Respond) => {
+                (FaultAction::Close, _) => all.extend([0, 1000, 1012, 1013].map(|code| fault.clone().code(code))),
+                (FaultAction::Stall, _) => all.push(fault.ms(1500)),
+                (FaultAction::Delay, FaultPlace::Respond) => all.extend([100, 3500].map(|ms| fault.clone().ms(ms))),
+                (FaultAction::Delay, _) => all.extend([100, 1500].map(|ms| fault.clone().ms(ms))),
+                (FaultAction::Reorder, FaultPlace::Push | FaultPlace::Join | FaultPlace::Heartbeat) => {
+                    all.push(fault.ms(200))
+                }
+                (FaultAction::Ghost, _) => all.push(fault.ms(600)),
+                (FaultAction::StaleList, _) => all.push(fault.ms(3000)),
+                (
+                    FaultAction::Status,
+                    FaultPlace::Upgrade | FaultPlace::Me | FaultPlace::List | FaultPlace::Respond,
+                ) => {
                     all.extend([401, 429, 503].map(|code| fault.clone().code(code)));
                     if at != FaultPlace::Respond {
                         all.push(fault.code(403));
                     }
                 }
-                (Do::ApplyThenFail, FaultPlace::Respond) => all.extend([fault.clone(), fault.code(503)]),
+                (FaultAction::ApplyThenFail, FaultPlace::Respond) => all.extend([fault.clone(), fault.code(503)]),
                 _ => all.push(fault),
             }
         }
@@ -86,13 +91,13 @@ async fn case(fault: Fault, situation: Situation) -> Result<(), String> {
     let site = Site::start().await;
     // The daemon asks who owns the key until it gets a reply. A fault that does not prevent the reply happens only
     // once.
-    let asked_once =
-        fault.at == FaultPlace::Me && !matches!(fault.what, Do::Drop | Do::Stall | Do::Status | Do::Malformed);
+    let asked_once = fault.at == FaultPlace::Me
+        && !matches!(fault.what, FaultAction::Drop | FaultAction::Stall | FaultAction::Status | FaultAction::Malformed);
     let times = if situation == Situation::Idle || asked_once { 1 } else { 3 };
     let strike = || {
-        if fault.what == Do::ApplyThenFail && fault.at == FaultPlace::Respond {
+        if fault.what == FaultAction::ApplyThenFail && fault.at == FaultPlace::Respond {
             // The platform's statement is lost both ways: in the reply and in the event.
-            let silence = Fault::new(FaultPlace::Push, Do::Drop).event("contact_request_updated").count(0);
+            let silence = Fault::new(FaultPlace::Push, FaultAction::Drop).event("contact_request_updated").count(0);
             site.control.fault(silence).map_err(|error| error.to_string())?;
         }
         site.control.fault(fault.clone().count(times)).map_err(|error| error.to_string())
@@ -134,7 +139,7 @@ async fn case(fault: Fault, situation: Situation) -> Result<(), String> {
     if let Some(line) = lines.iter().find(|line| ["panic", "internal"].iter().any(|event| line["event"] == *event)) {
         return Err(format!("a fault of its own: {line}"));
     }
-    nothing_lost_nothing_twice(&site, fault.at == FaultPlace::Respond && fault.what == Do::Duplicate)
+    nothing_lost_nothing_twice(&site, fault.at == FaultPlace::Respond && fault.what == FaultAction::Duplicate)
 }
 
 async fn all(situation: Situation) {
@@ -174,7 +179,7 @@ async fn what_the_platform_does_not_allow_is_sent_again_after_a_reload() {
     let site = Site::start().await;
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
-    site.control.fault(Fault::new(FaultPlace::Respond, Do::Status).code(403).count(0)).unwrap();
+    site.control.fault(Fault::new(FaultPlace::Respond, FaultAction::Status).code(403).count(0)).unwrap();
     site.ask("quota", 3, true);
     // Both verdicts were tried, and several listings have shown the requests as pending since.
     site.until("tried", |control| control.overview().struck >= 6).await.unwrap();
@@ -197,7 +202,7 @@ async fn what_the_platform_cannot_read_is_not_repeated() {
         let site = Site::start().await;
         let daemon = site.daemon();
         daemon.stands("live").await.unwrap();
-        site.control.fault(Fault::new(FaultPlace::Respond, Do::Status).code(code).count(2)).unwrap();
+        site.control.fault(Fault::new(FaultPlace::Respond, FaultAction::Status).code(code).count(2)).unwrap();
         site.ask("unreadable", 1, true);
         site.until("both tried", |control| control.overview().struck == 2).await.unwrap();
         daemon.said("answer_refused", 2).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use doorman::sandbox::{Control, Do, Fault, FaultPlace};
+use doorman::sandbox::{Control, Fault, FaultAction, FaultPlace};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -69,7 +69,7 @@ async fn cut_without_a_reset() {
     let way = Way::to(site.address).await;
     site.configure(way.address, "", "ghost_window = \"10m\"\n");
     // Slow answers, so that some are in flight when the path is cut.
-    site.control.fault(Fault::new(FaultPlace::Respond, Do::Delay).ms(20).count(0)).unwrap();
+    site.control.fault(Fault::new(FaultPlace::Respond, FaultAction::Delay).ms(20).count(0)).unwrap();
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
     site.ask("before", 50, true);
@@ -92,7 +92,7 @@ async fn cut_without_a_reset() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_platform_goes_and_comes_back() {
     let mut site = Site::start().await;
-    site.control.fault(Fault::new(FaultPlace::Respond, Do::Delay).ms(20).count(0)).unwrap();
+    site.control.fault(Fault::new(FaultPlace::Respond, FaultAction::Delay).ms(20).count(0)).unwrap();
     let daemon = site.daemon();
     for turn in 0..6 {
         daemon.stands("live").await.unwrap();
@@ -120,7 +120,7 @@ async fn the_platform_goes_and_comes_back() {
 async fn what_an_old_page_hid_is_found_soon_after_a_join() {
     let site = Site::start().await;
     site.configure(site.address, "", "list_live = \"1h\"\nlist_away = \"500ms\"\n");
-    site.control.fault(Fault::new(FaultPlace::List, Do::StaleList).ms(60_000)).unwrap();
+    site.control.fault(Fault::new(FaultPlace::List, FaultAction::StaleList).ms(60_000)).unwrap();
     site.ask("before", 3, false);
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use doorman::sandbox::{Do, Fault, FaultPlace, SandboxStatus};
+use doorman::sandbox::{Fault, FaultAction, FaultPlace, SandboxStatus};
 use nix::sys::signal::Signal;
 
 use super::site::Site;
@@ -15,16 +15,18 @@ async fn a_mind_that_changes_says_nothing_twice() {
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
     // The platform's events are lost, too, so only listings show what happened.
-    site.control.fault(Fault::new(FaultPlace::Push, Do::Drop).event("contact_request_updated").count(0)).unwrap();
+    site.control
+        .fault(Fault::new(FaultPlace::Push, FaultAction::Drop).event("contact_request_updated").count(0))
+        .unwrap();
     let rules = std::fs::read_to_string(site.path("rules.toml")).unwrap();
     let turned = rules.replace("approve", "APPROVE").replace("reject", "approve").replace("APPROVE", "reject");
     for turn in 0..8 {
         site.control
             .faults(vec![
-                Fault::new(FaultPlace::Respond, Do::ApplyThenFail).count(5),
-                Fault::new(FaultPlace::Respond, Do::Stall).ms(150).count(5),
-                Fault::new(FaultPlace::Respond, Do::Drop).count(5),
-                Fault::new(FaultPlace::Respond, Do::Delay).ms(10).count(40),
+                Fault::new(FaultPlace::Respond, FaultAction::ApplyThenFail).count(5),
+                Fault::new(FaultPlace::Respond, FaultAction::Stall).ms(150).count(5),
+                Fault::new(FaultPlace::Respond, FaultAction::Drop).count(5),
+                Fault::new(FaultPlace::Respond, FaultAction::Delay).ms(10).count(40),
             ])
             .unwrap();
         site.ask(&format!("{turn}"), 30, turn % 2 == 0);

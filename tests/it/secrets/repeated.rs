@@ -1,6 +1,6 @@
 //! A platform that repeats the key: in refusals of every kind, in close reasons, and in what strangers are called.
 
-use doorman::sandbox::{Do, Fault, FaultPlace, NewRequest};
+use doorman::sandbox::{Fault, FaultAction, FaultPlace, NewRequest};
 
 use super::{files_are_clean, says};
 use crate::faults::site::{AGENT, KEY, Site};
@@ -57,10 +57,10 @@ async fn a_key_that_the_platform_repeats_is_shown_nowhere_and_kept_nowhere() -> 
         // A listing that is abandoned because of a join logs nothing, whatever its reply would have been.
         daemon.stands("live").await?;
         for (at, what, code) in [
-            (FaultPlace::Respond, Do::Status, 422),
-            (FaultPlace::List, Do::Status, 503),
-            (FaultPlace::Push, Do::Close, 1011),
-            (FaultPlace::Join, Do::Status, 500),
+            (FaultPlace::Respond, FaultAction::Status, 422),
+            (FaultPlace::List, FaultAction::Status, 503),
+            (FaultPlace::Push, FaultAction::Close, 1011),
+            (FaultPlace::Join, FaultAction::Status, 500),
         ] {
             let place = format!("{at:?} {number}");
             let heard = |lines: &[serde_json::Value]| lines.iter().filter(|line| says(line, "***")).count();
