@@ -15,7 +15,7 @@ use crate::model::{AgentId, ContactId, ContactRequest, RequestId, Sender, Strang
 use crate::ops::control::wire::{DoubtRow, PendingRow};
 use crate::ops::log::fields::{FieldValue, LogFields, clean};
 use crate::ops::log::folded::folded;
-use crate::ops::log::format::{LogLine, Look};
+use crate::ops::log::format::{LineFormat, LogLine};
 use crate::policy::{Circumstances, ClockHealth, Mode, PolicyState};
 use crate::secret::Redact;
 
@@ -229,7 +229,7 @@ fn the_log_shows_no_line_of_a_strangers() {
             message: "defer by no_match".to_owned(),
             fields,
         };
-        let shown = shown(&String::from_utf8(line.render(Look::Human { colour: false })).unwrap());
+        let shown = shown(&String::from_utf8(line.render(LineFormat::Human { colour: false })).unwrap());
         innocent("the log", &shown);
     }
 }

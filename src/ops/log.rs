@@ -23,7 +23,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use self::fields::{Collect, FieldValue, LogFields};
 use self::folded::stderr_width;
-use self::format::{LogLine, Look};
+use self::format::{LineFormat, LogLine};
 use self::writer::{LogQueue, LogTarget, QUEUE_BYTES_MAX, Sink};
 use crate::clock::Clock;
 use crate::config::settings::{LogFormat, LogSettings};
@@ -83,13 +83,13 @@ impl Drop for LogHandle {
 
 /// How lines look on this stderr with this setting: for `auto`, human on a terminal and JSON otherwise; colour where it
 /// is a terminal and `NO_COLOR` is not set.
-pub fn look(format: LogFormat, terminal: bool, no_color: bool) -> Look {
-    let human = Look::Human { colour: terminal && !no_color };
+pub fn look(format: LogFormat, terminal: bool, no_color: bool) -> LineFormat {
+    let human = LineFormat::Human { colour: terminal && !no_color };
     match format {
         LogFormat::Auto if terminal => human,
-        LogFormat::Auto | LogFormat::Json => Look::Json,
+        LogFormat::Auto | LogFormat::Json => LineFormat::Json,
         LogFormat::Human => human,
-        LogFormat::Journald => Look::Journald,
+        LogFormat::Journald => LineFormat::Journald,
     }
 }
 
@@ -110,9 +110,9 @@ pub fn init_at(settings: &LogSettings, clock: &Clock, redact: Redact, journald: 
     let look = look(settings.format, std::io::stderr().is_terminal(), no_color);
     let filter = filter(&settings.level)?;
     let target = match look {
-        Look::Journald => LogTarget::journald(journald).map_err(LogError::Journald)?,
-        Look::Human { .. } => LogTarget::Terminal { stream: Box::new(std::io::stderr()), width: stderr_width },
-        Look::Json => LogTarget::Stream(Box::new(std::io::stderr())),
+        LineFormat::Journald => LogTarget::journald(journald).map_err(LogError::Journald)?,
+        LineFormat::Human { .. } => LogTarget::Terminal { stream: Box::new(std::io::stderr()), width: stderr_width },
+        LineFormat::Json => LogTarget::Stream(Box::new(std::io::stderr())),
     };
     let queue = LogQueue::start(target, look, clock.clone(), QUEUE_BYTES_MAX).map_err(LogError::Writer)?;
     let layer = layer(look, queue.clone(), redact.clone(), clock.clone());
@@ -133,13 +133,13 @@ pub fn request_span(request: &RequestId) -> Span {
 }
 
 /// A layer that renders every event and gives it to `sink`; for [`init`], and for tests without a global subscriber.
-pub fn layer<K: Sink>(look: Look, sink: K, redact: Redact, clock: Clock) -> LineLayer<K> {
+pub fn layer<K: Sink>(look: LineFormat, sink: K, redact: Redact, clock: Clock) -> LineLayer<K> {
     LineLayer { look, sink, redact, clock }
 }
 
 /// See [`layer`].
 pub struct LineLayer<K> {
-    look: Look,
+    look: LineFormat,
     sink: K,
     redact: Redact,
     clock: Clock,
@@ -203,11 +203,11 @@ mod tests {
 
     #[test]
     fn a_terminal_gets_people_and_a_pipe_gets_machines() {
-        assert_eq!(look(LogFormat::Auto, true, false), Look::Human { colour: true });
-        assert_eq!(look(LogFormat::Auto, true, true), Look::Human { colour: false });
-        assert_eq!(look(LogFormat::Auto, false, false), Look::Json);
-        assert_eq!(look(LogFormat::Human, false, false), Look::Human { colour: false });
-        assert_eq!(look(LogFormat::Json, true, false), Look::Json);
-        assert_eq!(look(LogFormat::Journald, true, false), Look::Journald);
+        assert_eq!(look(LogFormat::Auto, true, false), LineFormat::Human { colour: true });
+        assert_eq!(look(LogFormat::Auto, true, true), LineFormat::Human { colour: false });
+        assert_eq!(look(LogFormat::Auto, false, false), LineFormat::Json);
+        assert_eq!(look(LogFormat::Human, false, false), LineFormat::Human { colour: false });
+        assert_eq!(look(LogFormat::Json, true, false), LineFormat::Json);
+        assert_eq!(look(LogFormat::Journald, true, false), LineFormat::Journald);
     }
 }

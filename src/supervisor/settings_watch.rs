@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::ops::log::format::Look;
+    use crate::ops::log::format::LineFormat;
     use crate::ops::log::layer;
     use crate::secret::Redact;
 
@@ -95,7 +95,7 @@ mod tests {
             move || if now.load(Ordering::Relaxed) { Ok(ConfigNow::default()) } else { Err("no such key".to_owned()) };
         let watch = SettingsWatch::new(Reread { from: "doorman.toml".to_owned(), read: Box::new(read) });
         let sink = Arc::new(Mutex::new(Vec::new()));
-        let look = layer(Look::Json, sink.clone(), Redact::default(), Clock::start());
+        let look = layer(LineFormat::Json, sink.clone(), Redact::default(), Clock::start());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(look), || {
             let said = || {
                 let text = String::from_utf8(std::mem::take(&mut *sink.lock().unwrap())).unwrap();

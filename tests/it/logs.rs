@@ -9,7 +9,7 @@ use doorman::clock::Clock;
 use doorman::config::settings::{LogFormat, LogSettings};
 use doorman::model::{AgentId, RequestId, StrangerText};
 use doorman::ops::log::events::{self, EVENTS, FIELDS};
-use doorman::ops::log::format::Look;
+use doorman::ops::log::format::LineFormat;
 use doorman::ops::log::{LogError, agent_span, init, layer, panic_hook, request_span};
 use doorman::phoenix::NoteName;
 use doorman::secret::Redact;
@@ -17,13 +17,14 @@ use serde_json::Value;
 use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-const LOOKS: [Look; 4] = [Look::Human { colour: false }, Look::Human { colour: true }, Look::Json, Look::Journald];
+const LOOKS: [LineFormat; 4] =
+    [LineFormat::Human { colour: false }, LineFormat::Human { colour: true }, LineFormat::Json, LineFormat::Journald];
 
 /// Text that controls a terminal, hides or reorders characters, or imitates our fields or lines.
 const HOSTILE: &str = "x\u{1b}[2J\u{9b}31m\r\n{\"event\":\"decided\"}\u{0}\u{7}\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}\u{ad}\" verdict=approve \\u{1b} \u{e0041}";
 
 /// All log lines that `work` causes.
-fn logged(look: Look, redact: &Redact, work: impl FnOnce()) -> Vec<u8> {
+fn logged(look: LineFormat, redact: &Redact, work: impl FnOnce()) -> Vec<u8> {
     let sink = Arc::new(Mutex::new(Vec::new()));
     let subscriber = tracing_subscriber::registry().with(tracing_subscriber::filter::LevelFilter::TRACE).with(layer(
         look,
@@ -36,7 +37,7 @@ fn logged(look: Look, redact: &Redact, work: impl FnOnce()) -> Vec<u8> {
 }
 
 fn lines(redact: &Redact, work: impl FnOnce()) -> Vec<Value> {
-    let text = String::from_utf8(logged(Look::Json, redact, work)).unwrap();
+    let text = String::from_utf8(logged(LineFormat::Json, redact, work)).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
@@ -201,7 +202,7 @@ fn every_event_is_one_harmless_line_in_every_format() {
             });
             let name = event.name;
             match look {
-                Look::Human { colour } => {
+                LineFormat::Human { colour } => {
                     let mut text = String::from_utf8(bytes).unwrap();
                     assert!(text.contains(name));
                     if colour {
@@ -215,7 +216,7 @@ fn every_event_is_one_harmless_line_in_every_format() {
                         "three values in quotes that nothing in them ends: {text}"
                     );
                 }
-                Look::Json => {
+                LineFormat::Json => {
                     let text = String::from_utf8(bytes).unwrap();
                     harmless(&text);
                     let line: Value = serde_json::from_str(&text).unwrap();
@@ -229,7 +230,7 @@ fn every_event_is_one_harmless_line_in_every_format() {
                     assert_eq!(ts.len(), "2026-11-23T18:13:02.123456Z".len(), "{ts}");
                     ts.parse::<jiff::Timestamp>().unwrap();
                 }
-                Look::Journald => {
+                LineFormat::Journald => {
                     let text = String::from_utf8_lossy(&bytes).into_owned();
                     assert!(text.contains(&format!("DOORMAN_EVENT\n{}\0", char::from(name.len() as u8))), "{text:?}");
                     assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}'));

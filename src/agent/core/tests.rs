@@ -373,11 +373,11 @@ fn what_comes_back_and_goes_again_has_its_outcome_on_record_already() {
 
 /// What the log says of the requests seen: `warn`, or `debug`, of each line.
 fn seen_in_the_log(told: &[Notice]) -> Vec<(String, String)> {
-    use crate::ops::log::{format::Look, layer};
+    use crate::ops::log::{format::LineFormat, layer};
     use crate::secret::Redact;
     use tracing_subscriber::layer::SubscriberExt as _;
     let sink = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    let layer = layer(Look::Json, sink.clone(), Redact::default(), crate::clock::Clock::start());
+    let layer = layer(LineFormat::Json, sink.clone(), Redact::default(), crate::clock::Clock::start());
     let key = crate::config::settings::KeySource::Env("KEY".to_owned());
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
         told.iter().for_each(|notice| crate::agent::notice_log::write(notice, &key));

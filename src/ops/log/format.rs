@@ -10,7 +10,7 @@ use super::fields::{FieldValue, LogFields, PROBLEMS};
 
 /// The format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum LineFormat {
     /// For people.
     Human {
         /// With colours.
@@ -39,11 +39,11 @@ pub struct LogLine {
 
 impl LogLine {
     /// The line in this format; it ends in a newline if the format has lines.
-    pub fn render(&self, look: Look) -> Vec<u8> {
+    pub fn render(&self, look: LineFormat) -> Vec<u8> {
         match look {
-            Look::Human { colour } => self.human(colour).into_bytes(),
-            Look::Json => self.json().into_bytes(),
-            Look::Journald => self.journald(),
+            LineFormat::Human { colour } => self.human(colour).into_bytes(),
+            LineFormat::Json => self.json().into_bytes(),
+            LineFormat::Journald => self.journald(),
         }
     }
 

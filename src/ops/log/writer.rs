@@ -14,7 +14,7 @@ use tracing::Level;
 
 use super::fields::{FieldValue, LogFields};
 use super::folded::folded;
-use super::format::{LogLine, Look};
+use super::format::{LineFormat, LogLine};
 use crate::clock::Clock;
 
 /// Most bytes waiting to be written. From a half on, debug and trace lines are dropped; warnings and errors may use a
@@ -122,7 +122,7 @@ impl LogQueue {
     ///
     /// # Errors
     /// The thread could not be started.
-    pub(super) fn start(target: LogTarget, look: Look, clock: Clock, max: usize) -> io::Result<Self> {
+    pub(super) fn start(target: LogTarget, look: LineFormat, clock: Clock, max: usize) -> io::Result<Self> {
         let shared = Arc::new(QueueShared { state: Mutex::default(), work: Condvar::new(), idle: Condvar::new(), max });
         let queue = Self { shared: Arc::clone(&shared) };
         thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_all(target, look, &clock))?;
@@ -175,7 +175,7 @@ impl QueueShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_all(&self, mut target: LogTarget, look: Look, clock: &Clock) {
+    fn write_all(&self, mut target: LogTarget, look: LineFormat, clock: &Clock) {
         loop {
             let mut state = self.lock();
             while state.lines.is_empty() && state.dropped == 0 && !state.closed {
@@ -251,7 +251,7 @@ mod tests {
         let (began, begun) = mpsc::channel();
         let got = Arc::new(Mutex::new(Vec::new()));
         let target = LogTarget::Stream(Box::new(Stalled { go: wait, began, got: Arc::clone(&got), free: false }));
-        let queue = LogQueue::start(target, Look::Json, Clock::start(), 10_000).unwrap();
+        let queue = LogQueue::start(target, LineFormat::Json, Clock::start(), 10_000).unwrap();
         queue.line(Level::INFO, b"first\n".to_vec());
         begun.recv().unwrap();
         for _ in 0..1_000 {
@@ -283,9 +283,13 @@ mod tests {
                 Ok(())
             }
         }
-        let queue =
-            LogQueue::start(LogTarget::Stream(Box::new(Pipe(sender))), Look::Json, Clock::start(), QUEUE_BYTES_MAX)
-                .unwrap();
+        let queue = LogQueue::start(
+            LogTarget::Stream(Box::new(Pipe(sender))),
+            LineFormat::Json,
+            Clock::start(),
+            QUEUE_BYTES_MAX,
+        )
+        .unwrap();
         queue.line(Level::INFO, b"last words\n".to_vec());
         queue.close();
         let all: Vec<u8> = receiver.iter().flatten().collect();
@@ -310,7 +314,7 @@ mod tests {
             let width: fn() -> Option<usize> = if width.is_some() { || Some(80) } else { || None };
             let target = LogTarget::Terminal { stream: Box::new(Screen(Arc::clone(&got))), width };
             let queue =
-                LogQueue::start(target, Look::Human { colour: false }, Clock::start(), QUEUE_BYTES_MAX).unwrap();
+                LogQueue::start(target, LineFormat::Human { colour: false }, Clock::start(), QUEUE_BYTES_MAX).unwrap();
             queue.line(Level::INFO, long("2026-11-23T18:13:02.123Z  INFO answered").into_bytes());
             assert!(queue.flush(Duration::from_secs(60)));
             let shown = String::from_utf8(got.lock().unwrap().clone()).unwrap();
@@ -326,7 +330,7 @@ mod tests {
         let path = dir.path().join("journal");
         let journald = UnixDatagram::bind(&path).unwrap();
         let target = LogTarget::journald(&path).unwrap();
-        let queue = LogQueue::start(target, Look::Journald, Clock::start(), QUEUE_BYTES_MAX).unwrap();
+        let queue = LogQueue::start(target, LineFormat::Journald, Clock::start(), QUEUE_BYTES_MAX).unwrap();
         queue.line(Level::INFO, b"PRIORITY=6\nMESSAGE=one\n".to_vec());
         queue.line(Level::INFO, b"PRIORITY=6\nMESSAGE=two\n".to_vec());
         let mut buffer = [0; 64];
