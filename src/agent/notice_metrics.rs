@@ -28,7 +28,7 @@ impl NoticeCounter {
         match notice {
             Notice::Decided { decision, .. } => {
                 self.metrics.decided(decision.verdict.as_str(), kind(&decision.by));
-                for voice in decision.voices.iter().filter(|voice| voice.truth == Truth::True) {
+                for voice in decision.rule_results.iter().filter(|voice| voice.truth == Truth::True) {
                     self.metrics.rule_matched(&self.rules, voice.rule.as_str());
                 }
             }

@@ -186,7 +186,7 @@ fn reasons(row: &PendingRow, reader: &LedgerReader) -> Vec<String> {
     let Ok(id) = RequestId::parse(&row.request) else { return Vec::new() };
     let decisions = reader.decisions_of(&id).unwrap_or_default();
     let Some(last) = decisions.into_iter().rfind(|one| one.agent == row.agent) else { return Vec::new() };
-    let voice = |voice: crate::policy::decision::Voice| {
+    let voice = |voice: crate::policy::decision::RuleResult| {
         let truth = match (voice.truth, &voice.unknown) {
             (Truth::True, _) => "matches".to_owned(),
             (Truth::Unknown, Some(key)) => format!("is unknown: `{key}`"),
@@ -196,7 +196,7 @@ fn reasons(row: &PendingRow, reader: &LedgerReader) -> Vec<String> {
         let shadow = if voice.shadow { ", in shadow" } else { "" };
         format!("{} rule `{}` {truth}{shadow}", voice.then, voice.rule)
     };
-    last.facts.voices.into_iter().map(voice).collect()
+    last.facts.rule_results.into_iter().map(voice).collect()
 }
 
 #[cfg(test)]

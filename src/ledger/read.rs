@@ -401,7 +401,7 @@ impl LedgerReader {
                 if agent.is_some_and(|agent| row.get_ref(2).is_ok_and(|id| id.as_str() != Ok(agent.as_str()))) {
                     continue;
                 }
-                let voices = reasons::from_json(row.get_ref(1)?.text()?).unwrap_or_default().voices;
+                let voices = reasons::from_json(row.get_ref(1)?.text()?).unwrap_or_default().rule_results;
                 for voice in voices.into_iter().filter(|voice| voice.truth == Truth::True) {
                     last.entry(voice.rule).or_insert(at);
                 }

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Verdict;
-use crate::policy::decision::Voice;
+use crate::policy::decision::RuleResult;
 use crate::policy::doubts::{Basis, Doubt, Fact};
 use crate::policy::{Charge, Circumstances, ClockHealth, Decision, RuleName, Truth};
 
@@ -13,7 +13,7 @@ use crate::policy::{Charge, Circumstances, ClockHealth, Decision, RuleName, Trut
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct ReasonsJson {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    voices: Vec<VoiceRow>,
+    voices: Vec<RuleResultRow>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     due: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,7 +59,7 @@ struct CircumstancesRow {
 
 /// The result of one rule.
 #[derive(Debug, Serialize, Deserialize)]
-struct VoiceRow {
+struct RuleResultRow {
     rule: String,
     then: Verdict,
     /// `true`, or `null` for unknown.
@@ -74,7 +74,7 @@ struct VoiceRow {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DecisionReasons {
     /// The rules that matched or were unknown.
-    pub voices: Vec<Voice>,
+    pub rule_results: Vec<RuleResult>,
     /// Approved, but not before this.
     pub due: Option<Timestamp>,
     /// When it would have been decided again.
@@ -96,7 +96,7 @@ pub struct DecisionReasons {
 /// The column's text.
 pub fn to_json(decision: &Decision, circumstances: &Circumstances) -> String {
     let facts = ReasonsJson {
-        voices: decision.voices.iter().map(row).collect(),
+        voices: decision.rule_results.iter().map(row).collect(),
         due: decision.due,
         reconsider_at: decision.reconsider_at,
         for_s: decision.lasts.map(|lasts| lasts.as_secs()),
@@ -129,7 +129,7 @@ pub fn from_json(text: &str) -> Option<DecisionReasons> {
         .into_iter()
         .map(|(rule, bucket)| Some(Charge { rule: RuleName::parse(&rule)?, bucket: bucket.into() }));
     Some(DecisionReasons {
-        voices,
+        rule_results: voices,
         due: facts.due,
         reconsider_at: facts.reconsider_at,
         lasts: facts.for_s.map(SignedDuration::from_secs),
@@ -172,8 +172,8 @@ fn doubt(row: RecordedDoubt) -> Option<Doubt> {
     })
 }
 
-fn row(voice: &Voice) -> VoiceRow {
-    VoiceRow {
+fn row(voice: &RuleResult) -> RuleResultRow {
+    RuleResultRow {
         rule: voice.rule.as_str().to_owned(),
         then: voice.then,
         matched: match voice.truth {
@@ -186,8 +186,8 @@ fn row(voice: &Voice) -> VoiceRow {
     }
 }
 
-fn voice(row: VoiceRow) -> Option<Voice> {
-    Some(Voice {
+fn voice(row: RuleResultRow) -> Option<RuleResult> {
+    Some(RuleResult {
         rule: RuleName::parse(&row.rule)?,
         then: row.then,
         truth: match row.matched {

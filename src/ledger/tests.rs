@@ -11,7 +11,7 @@ use super::*;
 use crate::ledger::read::{OutcomeFilter, TimeOf, WantedContacts};
 use crate::ledger::reasons::DecisionReasons;
 use crate::model::*;
-use crate::policy::decision::{By, Voice};
+use crate::policy::decision::{By, RuleResult};
 use crate::policy::{Charge, Circumstances, ClockHealth, Decision, Mode, PolicyHash, RuleName, Truth};
 
 mod commands;

@@ -307,7 +307,7 @@ pub struct Charge {
 
 /// A rule that matched or was unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Voice {
+pub struct RuleResult {
     /// Which rule.
     pub rule: RuleName,
     /// Its verdict.
@@ -332,7 +332,7 @@ pub struct Decision {
     /// Whether the answer would be sent.
     pub mode: Mode,
     /// The rules that matched or were unknown.
-    pub voices: Vec<Voice>,
+    pub rule_results: Vec<RuleResult>,
     /// Approved, but not before this moment (`wait`). Limits are judged now and charged at the intent.
     pub due: Option<Timestamp>,
     /// The first instant at which a condition that was used flips; decide again then.
@@ -360,7 +360,7 @@ impl Decision {
         self.verdict == other.verdict
             && self.by == other.by
             && self.mode == other.mode
-            && (self.policy == other.policy || self.voices == other.voices)
+            && (self.policy == other.policy || self.rule_results == other.rule_results)
     }
 
     /// The decision if an earlier answer to the same id may have been carried out: the same answer, or a person
@@ -387,7 +387,7 @@ impl Decision {
             by,
             policy,
             mode,
-            voices: Vec::new(),
+            rule_results: Vec::new(),
             due: None,
             reconsider_at: None,
             lasts: None,

@@ -16,7 +16,7 @@ use conditions::earlier;
 use inputs::{Inputs, after};
 
 use super::ask::{self, Question};
-use super::decision::Voice;
+use super::decision::RuleResult;
 use super::lookalike::{LookAlike, LookAlikes};
 use super::regexes;
 use super::rules::{Limit, Policy, Quota, Rule, RuleName, When};
@@ -94,7 +94,7 @@ impl Policy {
 
         let weighed = self.weigh(&heard, handle, wakes, inputs);
         let mut decision = Decision {
-            voices: heard.into_iter().map(Voice::from).collect(),
+            rule_results: heard.into_iter().map(RuleResult::from).collect(),
             due: weighed.due,
             lasts: weighed.lasts,
             reconsider_at: weighed.wakes,
@@ -116,7 +116,7 @@ impl Policy {
         if !inputs.clock_is_sound() {
             decision.reconsider_at = None;
         }
-        if decision.voices.iter().any(|voice| voice.truth == Truth::Unknown) {
+        if decision.rule_results.iter().any(|voice| voice.truth == Truth::Unknown) {
             decision.doubts =
                 inputs.policy_state.history.doubts.about(handle.owner(), &self.history_needs(), inputs.now);
         }
@@ -388,9 +388,9 @@ fn approvals_spent(quota: Quota, policy_state: &PolicyState, request: &RequestId
     policy_state.approvals_within(quota.per, request, now) >= quota.count as usize
 }
 
-impl From<Heard<'_>> for Voice {
+impl From<Heard<'_>> for RuleResult {
     fn from(heard: Heard<'_>) -> Self {
-        Voice {
+        RuleResult {
             rule: heard.rule.name.clone(),
             then: heard.rule.then,
             truth: heard.evaluation.truth,

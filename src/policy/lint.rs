@@ -150,7 +150,7 @@ fn twins(rules: &[Both<'_>], problems: &mut Problems) {
 fn untested(rules: &[Both<'_>], results: &[TestResult], problems: &mut Problems) {
     let mut spoke = HashSet::new();
     for result in results {
-        let voices = result.got.voices.iter().filter(|voice| voice.truth == Truth::True);
+        let voices = result.got.rule_results.iter().filter(|voice| voice.truth == Truth::True);
         spoke.extend(voices.map(|voice| voice.rule.clone()));
         if let By::Rule(name) | By::Limit(name) = &result.got.by {
             spoke.insert(name.clone());

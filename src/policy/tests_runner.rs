@@ -41,7 +41,7 @@ impl TestResult {
         }
         let voices: Vec<_> = self
             .got
-            .voices
+            .rule_results
             .iter()
             .map(|voice| {
                 let doubt = match (&voice.unknown, voice.truth) {

@@ -90,7 +90,7 @@ fn matches(connection: Connection<'_>) -> sql::Result<Matches> {
         let (Micros(at), Parsed(agent)) = (row.get(0)?, row.get::<_, Parsed<AgentId>>(2)?);
         found.decisions += 1;
         found.since = Some(at);
-        let voices = reasons::from_json(row.get_ref(1)?.text()?).unwrap_or_default().voices;
+        let voices = reasons::from_json(row.get_ref(1)?.text()?).unwrap_or_default().rule_results;
         for voice in voices.into_iter().filter(|voice| voice.truth == Truth::True) {
             found.rules.entry((agent.clone(), voice.rule)).or_insert((0, at)).0 += 1;
         }

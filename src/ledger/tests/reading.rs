@@ -17,9 +17,9 @@ async fn what_is_read_is_what_was_written() {
         ids: None,
     };
     let mut rich = decision(Verdict::Approve, By::Rule(rule("friends")));
-    rich.voices = vec![
-        Voice { rule: rule("friends"), then: Verdict::Approve, truth: Truth::True, shadow: false, unknown: None },
-        Voice {
+    rich.rule_results = vec![
+        RuleResult { rule: rule("friends"), then: Verdict::Approve, truth: Truth::True, shadow: false, unknown: None },
+        RuleResult {
             rule: rule("night"),
             then: Verdict::Reject,
             truth: Truth::Unknown,
@@ -81,7 +81,7 @@ async fn what_is_read_is_what_was_written() {
             decisions[0].facts,
             DecisionReasons {
                 lasts: None,
-                voices: rich.voices.clone(),
+                rule_results: rich.rule_results.clone(),
                 due: rich.due,
                 reconsider_at: rich.reconsider_at,
                 charges: rich.charges.clone(),

@@ -29,7 +29,7 @@ fn with(spec: &PolicySpec, rule: RuleSpec) -> PolicySpec {
 }
 
 fn is_unknown(rule: &RuleSpec, policy: &Policy, scene: &Scene) -> bool {
-    let voices = decide(policy, policy, scene).voices;
+    let voices = decide(policy, policy, scene).rule_results;
     voices.iter().any(|voice| voice.rule.as_str() == rule.name && voice.truth == Truth::Unknown)
 }
 
@@ -42,7 +42,7 @@ proptest! {
         let policy_state = scene.policy_state(&policy);
         let indexed = policy.decide(&scene.request, &scene.circumstances, &policy_state, scene.now);
         let naive = policy.decide_naive(&scene.request, &scene.circumstances, &policy_state, scene.now);
-        prop_assert_eq!(indexed.voices, naive.voices);
+        prop_assert_eq!(indexed.rule_results, naive.rule_results);
         prop_assert_eq!((indexed.verdict, indexed.by, indexed.due), (naive.verdict, naive.by, naive.due));
         prop_assert_eq!((indexed.reconsider_at, indexed.charges), (naive.reconsider_at, naive.charges));
     }
@@ -118,7 +118,7 @@ proptest! {
         prop_assert!(creates_no_approval(&before, &after), "{before:?} {after:?}");
         // Of every rule that let in, or that may have.
         let lets_in = |rule: &&Rule| {
-            let heard = after.voices.iter().any(|voice| voice.rule == rule.name && voice.truth != Truth::False);
+            let heard = after.rule_results.iter().any(|voice| voice.rule == rule.name && voice.truth != Truth::False);
             let by_word = after.by == By::Ask(rule.name.clone());
             heard && !rule.shadow && (rule.then == Verdict::Approve || by_word)
         };
@@ -164,8 +164,8 @@ proptest! {
         let shadowed = with(&spec, RuleSpec { shadow: true, ..rule }).real();
         let mut before = decide(&base, &base, &scene);
         let mut after = decide(&shadowed, &base, &scene);
-        before.voices.clear();
-        after.voices.clear();
+        before.rule_results.clear();
+        after.rule_results.clear();
         prop_assert_eq!(before, after);
     }
 
@@ -209,7 +209,7 @@ proptest! {
         prop_assert_eq!((told.verdict, &told.by, told.due), (decision.verdict, &decision.by, decision.due));
         for rule in &policy.rules {
             let reason = told.reasons.iter().find(|reason| reason.rule == rule.name.as_str()).unwrap();
-            let voice = decision.voices.iter().find(|voice| voice.rule == rule.name);
+            let voice = decision.rule_results.iter().find(|voice| voice.rule == rule.name);
             if let Some(voice) = voice {
                 prop_assert_eq!(reason.matched, voice.truth.known());
             }
@@ -222,7 +222,7 @@ proptest! {
         }
         let heard = told.reasons.iter().filter(|reason| !reason.rule.contains([':', '_']) && reason.rule != "paused");
         let heard = heard.filter(|reason| reason.matched != Some(false)).count();
-        prop_assert!(decision.voices.is_empty() || decision.voices.len() == heard);
+        prop_assert!(decision.rule_results.is_empty() || decision.rule_results.len() == heard);
         let shown = told.render(false, &|at| at.to_string());
         prop_assert!(shown.chars().all(|one| one == '\n' || !one.is_control()), "an escape");
     }

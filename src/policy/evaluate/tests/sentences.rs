@@ -44,7 +44,7 @@ fn a_rule_is_when_and_not_any_unless() {
     for (at, (when, unless, truth)) in cases.into_iter().enumerate() {
         let rule = unless.into_iter().fold(approve("a", when), |rule, one| rule.unless(one));
         let decision = ask(&policy(vec![rule]), "ann");
-        assert_eq!(decision.voices.first().map(|voice| voice.truth), truth, "case {at}");
+        assert_eq!(decision.rule_results.first().map(|voice| voice.truth), truth, "case {at}");
     }
 }
 
@@ -74,7 +74,7 @@ fn an_unknown_rule_never_decides() {
     assert_eq!(said(&ask(&policy(vec![defer("d", unknown())]), "ann")), "defer by d");
     let decision = ask(&policy(vec![approve("a", When::Everyone), reject("r", unknown())]), "ann");
     assert_eq!(said(&decision), "defer by r");
-    assert_eq!(decision.voices[1].unknown.as_deref(), Some("contacts_over"), "the reason is kept");
+    assert_eq!(decision.rule_results[1].unknown.as_deref(), Some("contacts_over"), "the reason is kept");
 
     let mut approving = policy(vec![approve("a", unknown())]);
     approving.no_match = Verdict::Reject;
@@ -186,7 +186,7 @@ fn shadow_rules_are_heard_and_change_nothing() {
     let plain = ask(&policy(vec![approve("a", by_owner(&["ann"]))]), "ann");
     let with = ask(&policy(vec![reject("r", When::Everyone).shadow(), approve("a", by_owner(&["ann"]))]), "ann");
     assert_eq!(said(&with), said(&plain));
-    assert!(with.voices.iter().any(|voice| voice.shadow && voice.truth == Truth::True));
+    assert!(with.rule_results.iter().any(|voice| voice.shadow && voice.truth == Truth::True));
 }
 
 #[test]
