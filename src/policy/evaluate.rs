@@ -25,14 +25,14 @@ use super::{By, Charge, Circumstances, Decision, ErrorKind, GuardKind, Mode, Pol
 use crate::model::{ContactRequest, Handle, RequestId, StrangerText, Verdict};
 
 /// A rule that matched or was unknown.
-struct Heard<'p> {
+struct EvaluatedRule<'p> {
     rule: &'p Rule,
     evaluation: Evaluation,
     unknown: Option<&'static str>,
 }
 
 /// The result of rules and guards together, before `overdue`.
-struct Weighed {
+struct CombinedResult {
     verdict: Verdict,
     by: By,
     due: Option<Timestamp>,
@@ -87,7 +87,7 @@ impl Policy {
                 wakes = earlier(wakes, evaluation.flips);
             }
             if evaluation.truth != Truth::False {
-                heard.push(Heard { rule, evaluation, unknown });
+                heard.push(EvaluatedRule { rule, evaluation, unknown });
             }
         }
         heard.sort_by(|one, other| one.rule.name.cmp(&other.rule.name));
@@ -128,12 +128,18 @@ impl Policy {
     }
 
     /// Combines the results of the rules. `heard` is in alphabetical order.
-    fn weigh(&self, heard: &[Heard<'_>], handle: &Handle, wakes: Option<Timestamp>, inputs: &Inputs<'_>) -> Weighed {
+    fn weigh(
+        &self,
+        heard: &[EvaluatedRule<'_>],
+        handle: &Handle,
+        wakes: Option<Timestamp>,
+        inputs: &Inputs<'_>,
+    ) -> CombinedResult {
         let loud = || heard.iter().filter(|one| !one.rule.shadow);
         let matching =
             |then: Verdict| loud().filter(move |one| one.rule.then == then && one.evaluation.truth == Truth::True);
         let approving = || loud().filter(|one| one.rule.then == Verdict::Approve);
-        let mut weighed = Weighed {
+        let mut weighed = CombinedResult {
             verdict: Verdict::Defer,
             by: By::NoMatch,
             due: None,
@@ -333,9 +339,9 @@ fn told(
     rule: &Rule,
     handle: &Handle,
     (waiting, due): (bool, Timestamp),
-    mut weighed: Weighed,
+    mut weighed: CombinedResult,
     inputs: &Inputs<'_>,
-) -> Weighed {
+) -> CombinedResult {
     weighed.by = By::Rule(rule.name.clone());
     if !inputs.clock_is_sound() {
         // The decider was not asked and its verdict is not used: it is not known when it was given.
@@ -388,8 +394,8 @@ fn approvals_spent(quota: Quota, policy_state: &PolicyState, request: &RequestId
     policy_state.approvals_within(quota.per, request, now) >= quota.count as usize
 }
 
-impl From<Heard<'_>> for RuleResult {
-    fn from(heard: Heard<'_>) -> Self {
+impl From<EvaluatedRule<'_>> for RuleResult {
+    fn from(heard: EvaluatedRule<'_>) -> Self {
         RuleResult {
             rule: heard.rule.name.clone(),
             then: heard.rule.then,

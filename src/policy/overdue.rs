@@ -10,7 +10,7 @@ use super::{RuleName, Truth};
 
 /// The combined result of the `overdue` rules.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Fate {
+pub(crate) struct OverdueResult {
     pub(crate) reject: Option<RuleName>,
     pub(crate) notify: Option<RuleName>,
     /// The first moment at which this may change.
@@ -35,8 +35,8 @@ impl OverdueEvaluation {
 }
 
 /// Judges all of them for one request. `certain`: the request would certainly not be approved now.
-pub(crate) fn judge(all: &[Overdue], certain: bool, inputs: &Inputs<'_>) -> Fate {
-    let mut fate = Fate::default();
+pub(crate) fn judge(all: &[Overdue], certain: bool, inputs: &Inputs<'_>) -> OverdueResult {
+    let mut fate = OverdueResult::default();
     let mut unsaid: Option<&RuleName> = None;
     for one in all {
         let evaluation = evaluate(one, inputs).now();
