@@ -39,12 +39,12 @@ pub(super) struct OpenQuestions {
     out: HashMap<RequestId, Question>,
     /// Questions that failed so far, and how often each was asked.
     tries: HashMap<RequestId, (Question, u32)>,
-    gates: BTreeMap<RuleName, Gate>,
+    gates: BTreeMap<RuleName, DeciderState>,
 }
 
 /// The state of one decider.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct DeciderState {
     /// Questions without a word, in a row.
     failures: u32,
     /// The same, where those that were out together are one: by these it is left alone.
@@ -70,7 +70,7 @@ impl OpenQuestions {
     }
 }
 
-impl Gate {
+impl DeciderState {
     pub(super) fn wait(&mut self, id: &RequestId) {
         if self.waiting.len() >= WAITING_MAX {
             self.more = true;

@@ -267,7 +267,7 @@ fn no_more_are_out_at_once_than_may_be_and_all_have_their_turn() {
 
 #[test]
 fn whoever_found_no_room_to_wait_is_asked_about_later() {
-    let mut gate = crate::agent::core::asking::Gate::default();
+    let mut gate = crate::agent::core::asking::DeciderState::default();
     for n in 0..=1_000 {
         gate.wait(&RequestId::parse(&format!("r{n}")).unwrap());
     }
