@@ -30,7 +30,7 @@ pub use answer::{AnswerState, Flight, GivenAnswer, Next};
 use entry::DecisionQueue;
 pub use entry::{EarlierRequest, Entry, QueuePosition, Stage};
 pub(crate) use listing::MISSED_ENOUGH;
-pub use listing::{Blind, Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd, fingerprint};
+pub use listing::{Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd, UnidentifiedRow, fingerprint};
 pub use subject::Subject;
 pub use tombstones::Tombstone;
 

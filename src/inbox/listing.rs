@@ -35,7 +35,7 @@ pub struct Fetch {
 
 /// The position of a row without a readable id: as long as there is one, no pass proves that a request is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Blind {
+pub struct UnidentifiedRow {
     /// Its page, from 1.
     pub page: u32,
     /// Rows a page.
@@ -129,7 +129,7 @@ pub(super) struct Pass {
     page: u32,
     size: u32,
     total: Option<u64>,
-    blind: Option<Blind>,
+    blind: Option<UnidentifiedRow>,
     /// Something was answered, or settled, while it was read.
     disturbed: bool,
     /// A page did not report the total.
@@ -154,7 +154,7 @@ pub struct Listing {
     failures: u32,
     rng: fastrand::Rng,
     away: Duration,
-    blind: Option<Blind>,
+    blind: Option<UnidentifiedRow>,
 }
 
 impl Listing {
@@ -174,7 +174,7 @@ impl Listing {
     }
 
     /// The first row without a readable id that the last whole reading met.
-    pub(crate) fn blind(&self) -> Option<Blind> {
+    pub(crate) fn blind(&self) -> Option<UnidentifiedRow> {
         self.blind
     }
 
@@ -276,7 +276,7 @@ impl Listing {
         pass.odd |= counted.total.is_none();
         let nameless = u32::try_from(counted.nameless.len()).unwrap_or(u32::MAX);
         if let Some(position) = counted.nameless.first() {
-            let first = Blind { page: pass.page, size: pass.size, position: *position, rows: 0 };
+            let first = UnidentifiedRow { page: pass.page, size: pass.size, position: *position, rows: 0 };
             pass.blind.get_or_insert(first).rows += nameless;
         }
         pass.moved |= pass.page > 1 && pass.total != counted.total;
