@@ -11,7 +11,7 @@ const APPROVALS_MAX: usize = 4_096;
 
 /// A contact, and whether it should be reported as new.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Met {
+pub(super) struct SeenContact {
     pub(super) contact: Contact,
     pub(super) news: bool,
 }
@@ -37,13 +37,13 @@ pub(super) struct ContactAttribution {
     by_handle: BTreeMap<Handle, OpenApproval>,
     /// Contacts that exist already while the outcome of the answer is not known. They are few, since such answers are
     /// in flight.
-    met: BTreeMap<Handle, Met>,
+    met: BTreeMap<Handle, SeenContact>,
     /// Oldest first.
     ages: BTreeMap<u64, Handle>,
     age: u64,
     /// How many were carried out since the last reading of all contacts began.
     unseen: usize,
-    made_way: Option<Met>,
+    made_way: Option<SeenContact>,
 }
 
 impl ContactAttribution {
@@ -59,7 +59,7 @@ impl ContactAttribution {
     }
 
     /// The approval was carried out. Returns the contact, if it exists already.
-    pub(super) fn carried_out(&mut self, request: &RequestId, handle: Option<&Handle>) -> Option<Met> {
+    pub(super) fn carried_out(&mut self, request: &RequestId, handle: Option<&Handle>) -> Option<SeenContact> {
         let handle = handle?;
         let met = self.met.remove(handle);
         self.remove(handle);
@@ -70,7 +70,7 @@ impl ContactAttribution {
     }
 
     /// The approval was not carried out, and will not be. A contact that appeared meanwhile was not made by us.
-    pub(super) fn dropped(&mut self, request: &RequestId, handle: Option<&Handle>) -> Option<Met> {
+    pub(super) fn dropped(&mut self, request: &RequestId, handle: Option<&Handle>) -> Option<SeenContact> {
         let handle = handle?;
         self.by_handle.get(handle).filter(|approval| approval.request.as_ref() == Some(request))?;
         self.remove(handle);
@@ -86,8 +86,8 @@ impl ContactAttribution {
 
     /// A contact appeared. Returns the request whose approval made it, or no request, as far as this is known now;
     /// `None` if only the outcome of an answer will show it.
-    pub(super) fn meet(&mut self, contact: Contact, news: bool) -> Option<(Met, Option<RequestId>)> {
-        let met = Met { contact, news };
+    pub(super) fn meet(&mut self, contact: Contact, news: bool) -> Option<(SeenContact, Option<RequestId>)> {
+        let met = SeenContact { contact, news };
         let Some(handle) = met.contact.sender.handle().cloned() else { return Some((met, None)) };
         match self.by_handle.get(&handle) {
             None => Some((met, None)),
@@ -154,12 +154,12 @@ impl ContactAttribution {
     }
 
     /// A contact that stopped waiting for the outcome of its answer, because others needed the room.
-    pub(super) fn made_way(&mut self) -> Option<Met> {
+    pub(super) fn made_way(&mut self) -> Option<SeenContact> {
         self.made_way.take()
     }
 
     /// A contact was removed before the outcome of its answer was known: it is treated as if it had never existed.
-    pub(super) fn parted(&mut self, contact: &ContactId) -> Option<Met> {
+    pub(super) fn parted(&mut self, contact: &ContactId) -> Option<SeenContact> {
         let (handle, _) = self.met.iter().find(|(_, met)| met.contact.id == *contact)?;
         self.met.remove(&handle.clone())
     }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     /// Who made a contact: `None` if that is still open, `Some(None)` if no request of ours did.
-    fn made_by(met: Option<(Met, Option<RequestId>)>) -> Option<Option<String>> {
+    fn made_by(met: Option<(SeenContact, Option<RequestId>)>) -> Option<Option<String>> {
         met.map(|(_, request)| request.map(|request| request.to_string()))
     }
 

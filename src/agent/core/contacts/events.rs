@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{ContactReading, FRESH, HELD_MAX, LEFT_MAX, MANY_WAITING, PAGES_MAX, RETRY};
-use crate::agent::core::contact_attribution::Met;
+use crate::agent::core::contact_attribution::SeenContact;
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::agent::core::{Action, Core};
@@ -423,8 +423,8 @@ impl Core {
         }
     }
 
-    fn met(&mut self, met: Met, request: Option<RequestId>, now: Now) {
-        let Met { contact, news } = met;
+    fn met(&mut self, met: SeenContact, request: Option<RequestId>, now: Now) {
+        let SeenContact { contact, news } = met;
         let guest = self.guest_met(request.as_ref(), &contact);
         self.policy_state.contact_made(&contact, request.as_ref(), now.wall);
         if request.is_some() || self.contacts.rows.takes(now.mono) {
