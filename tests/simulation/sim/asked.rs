@@ -10,7 +10,7 @@ use doorman::policy::Question;
 use doorman::policy::ask::{AskFailure, AskFault, DeciderWord};
 use jiff::{SignedDuration, Timestamp};
 
-use super::events::{Owned, What};
+use super::events::{Owned, SimEvent};
 use super::rules::{THIRD, allowed};
 use super::world::World;
 
@@ -99,7 +99,7 @@ impl World {
         let took = Duration::from_millis(if rng.bool() { rng.u64(1..500) } else { rng.u64(500..20_000) });
         let handle = request.sender.original().map(|text| text.raw().to_owned());
         let told = Owned::Told { request: id, question, result, took, handle, policy: self.in_force };
-        self.schedule(self.at + took, What::Core(told));
+        self.schedule(self.at + took, SimEvent::Core(told));
     }
 
     /// A question may only be about strangers whom only this rule defers, with few questions at once, and never about

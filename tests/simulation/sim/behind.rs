@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::platform::{Fellow, Version};
 use super::rules::{AGAIN, FICKLE, KINDS, KNOWN, MATE, RUDE, TWICE, UNNAMED, stranger};
-use super::schedule::Happening;
+use super::schedule::WorldEvent;
 use super::world::World;
 
 /// A change of which the daemon learns late, or never.
@@ -79,12 +79,12 @@ pub enum Name {
 }
 
 /// The additional events of such an evening, and the requests that depend on them.
-pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Happening)> {
+pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, WorldEvent)> {
     let mut list = Vec::new();
     let at = |rng: &mut fastrand::Rng| rough.mul_f64(rng.f64());
     for _ in 0..rng.usize(5..30) {
         let kind = rng.choice([KNOWN, KNOWN, KNOWN, FICKLE, MATE, AGAIN, UNNAMED]).unwrap_or(KNOWN);
-        list.push((at(rng), Happening::SentRequest { kind }));
+        list.push((at(rng), WorldEvent::SentRequest { kind }));
     }
     for _ in 0..rng.usize(2..16) {
         let (when, nth) = (at(rng), rng.usize(..40));
@@ -103,9 +103,9 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Hap
             _ => Behind::Returns { nth, another: rng.bool().then_some(kind) },
         };
         if matches!(behind, Behind::Garbles { .. }) {
-            list.push((when + Duration::from_secs(rng.u64(1..200)), Happening::Behind(Behind::Readable)));
+            list.push((when + Duration::from_secs(rng.u64(1..200)), WorldEvent::Behind(Behind::Readable)));
         }
-        list.push((when, Happening::Behind(behind)));
+        list.push((when, WorldEvent::Behind(behind)));
     }
     list
 }
@@ -127,9 +127,9 @@ impl World {
         let kinds: Vec<usize> =
             (0..rng.usize(1..6)).map(|_| rng.choice([KNOWN, KNOWN, AGAIN, MATE]).unwrap_or(KNOWN)).collect();
         for kind in kinds {
-            self.happens_in(after, Happening::SentRequest { kind });
+            self.happens_in(after, WorldEvent::SentRequest { kind });
         }
-        self.happens_in(during, Happening::Behind(behind));
+        self.happens_in(during, WorldEvent::Behind(behind));
     }
 
     /// A request was approved: the platform may hide the handle of the new contact.
@@ -157,7 +157,7 @@ impl World {
                 let Some(number) = self.platform.contacts.iter().position(|fellow| fellow.id == id) else { return };
                 self.part(number);
                 for seconds in 2..8 {
-                    self.happens_in(Duration::from_secs(seconds), Happening::SentRequest { kind: KNOWN });
+                    self.happens_in(Duration::from_secs(seconds), WorldEvent::SentRequest { kind: KNOWN });
                 }
             }
             Behind::Comes { nth, same } => {
@@ -191,7 +191,7 @@ impl World {
                 self.truth_makes(&fellow);
                 if let (Name::Anothers, Some(rng)) = (to, &mut self.behind) {
                     let wait = Duration::from_secs(rng.u64(20..400));
-                    self.happens_in(wait, Happening::Behind(Behind::Leaves { id: fellow.id }));
+                    self.happens_in(wait, WorldEvent::Behind(Behind::Leaves { id: fellow.id }));
                 }
                 self.saw("contact renamed");
             }

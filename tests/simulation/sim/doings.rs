@@ -8,10 +8,10 @@ use doorman::agent::{Core, Input, PersonCommand};
 use doorman::model::{AgentState, RequestId, Verdict};
 use jiff::SignedDuration;
 
-use super::events::What;
+use super::events::SimEvent;
 use super::platform::{Fellow, Holder, SentRequest, Version};
 use super::rules::{at_once, stranger};
-use super::schedule::Happening;
+use super::schedule::WorldEvent;
 use super::world::{Life, World, config};
 
 /// A dead connection is noticed within this time: `dead_after`, plus what was still in transit when it died.
@@ -22,94 +22,94 @@ const LISTED: Duration = Duration::from_secs(360);
 const DRAIN: Duration = Duration::from_secs(10);
 
 impl World {
-    pub fn world(&mut self, happening: Happening) {
+    pub fn world(&mut self, happening: WorldEvent) {
         self.note(|| format!("== {happening:?}"));
         match happening {
-            Happening::SentRequest { kind } => self.sent(kind),
-            Happening::Answered { id } => self.check_answered(&id),
-            Happening::End { nth, status } => self.end(nth, status),
-            Happening::Behind(behind) => self.behind(behind),
-            Happening::GuestParts { nth, again } => self.guest_parts(nth, again),
-            Happening::GuestsGone => self.check_guests_gone(),
-            Happening::Person { nth, verdict } => self.person_says(nth, verdict),
-            Happening::Drop { code, ghost } => self.end_socket(code, ghost),
-            Happening::HalfOpen => {
+            WorldEvent::SentRequest { kind } => self.sent(kind),
+            WorldEvent::Answered { id } => self.check_answered(&id),
+            WorldEvent::End { nth, status } => self.end(nth, status),
+            WorldEvent::Behind(behind) => self.behind(behind),
+            WorldEvent::GuestParts { nth, again } => self.guest_parts(nth, again),
+            WorldEvent::GuestsGone => self.check_guests_gone(),
+            WorldEvent::Person { nth, verdict } => self.person_says(nth, verdict),
+            WorldEvent::Drop { code, ghost } => self.end_socket(code, ghost),
+            WorldEvent::HalfOpen => {
                 if let (Some(Holder::Daemon(_)), Some(conn), false) =
                     (&self.platform.holder, self.life.socket, self.half_open)
                 {
                     self.half_open = true;
                     self.saw("half-open");
-                    self.happens_in(DEAD_NOTICED, Happening::Noticed { life: self.life.number, conn });
+                    self.happens_in(DEAD_NOTICED, WorldEvent::Noticed { life: self.life.number, conn });
                 }
             }
-            Happening::Noticed { life, conn } => {
+            WorldEvent::Noticed { life, conn } => {
                 if self.half_open && self.life.number == life && self.life.socket == Some(conn) {
                     self.fail("nobody has answered a heartbeat for so long, and the connection is taken for alive");
                 }
             }
-            Happening::Flap => self.flapping = true,
-            Happening::FlapEnds => self.flapping = false,
-            Happening::ChannelCrash => self.crash_channel(),
-            Happening::Kill => self.kill(),
-            Happening::Stop if self.life.down || self.life.stopping => {}
-            Happening::Stop => {
+            WorldEvent::Flap => self.flapping = true,
+            WorldEvent::FlapEnds => self.flapping = false,
+            WorldEvent::ChannelCrash => self.crash_channel(),
+            WorldEvent::Kill => self.kill(),
+            WorldEvent::Stop if self.life.down || self.life.stopping => {}
+            WorldEvent::Stop => {
                 self.saw("stopped");
                 self.life.stopping = true;
-                self.happens_in(DRAIN, Happening::DrainEnds { life: self.life.number });
+                self.happens_in(DRAIN, WorldEvent::DrainEnds { life: self.life.number });
                 self.input(Input::Stop);
             }
-            Happening::DrainEnds { life } => {
+            WorldEvent::DrainEnds { life } => {
                 if self.life.number == life {
                     self.saw("drained by force");
                     self.kill();
                 }
             }
-            Happening::Start => self.start(),
-            Happening::CorrectRules => self.reload(self.in_force),
-            Happening::Reload => {
+            WorldEvent::Start => self.start(),
+            WorldEvent::CorrectRules => self.reload(self.in_force),
+            WorldEvent::Reload => {
                 self.saw("reloaded");
                 let another = (self.in_force + self.rng.usize(1..3)) % 3;
                 self.reload(another);
                 if self.rng.u8(..) < 80 {
                     let wait = Duration::from_millis(self.rng.u64(1..500));
-                    self.happens_in(wait, Happening::Reload);
+                    self.happens_in(wait, WorldEvent::Reload);
                 }
             }
-            Happening::Pause => {
+            WorldEvent::Pause => {
                 self.saw("paused");
                 self.input(Input::Op { token: 2, op: PersonCommand::Pause, person: "alice".into() });
             }
-            Happening::Resume if self.calm_since.is_some() && (self.life.down || self.life.stopping) => {
-                self.happens_in(Duration::from_secs(1), Happening::Resume);
+            WorldEvent::Resume if self.calm_since.is_some() && (self.life.down || self.life.stopping) => {
+                self.happens_in(Duration::from_secs(1), WorldEvent::Resume);
             }
-            Happening::Resume => self.input(Input::Op { token: 3, op: PersonCommand::Resume, person: "alice".into() }),
-            Happening::Rival { stubborn } => {
+            WorldEvent::Resume => self.input(Input::Op { token: 3, op: PersonCommand::Resume, person: "alice".into() }),
+            WorldEvent::Rival { stubborn } => {
                 self.platform.rival = Some(stubborn);
                 self.rival_takes();
             }
-            Happening::RivalAgain => {
+            WorldEvent::RivalAgain => {
                 if self.platform.rival.is_some() {
                     self.rival_takes();
                 }
             }
-            Happening::RivalGoes => {
+            WorldEvent::RivalGoes => {
                 self.platform.rival = None;
                 if self.platform.holder == Some(Holder::Rival) {
                     self.platform.holder = None;
                 }
             }
-            Happening::ClockJump { seconds } => {
+            WorldEvent::ClockJump { seconds } => {
                 self.saw(if seconds > 0 { "clock ahead" } else { "clock behind" });
                 self.skew = SignedDuration::from_secs(seconds);
                 self.jumped = true;
             }
-            Happening::ClockRight => self.skew = SignedDuration::ZERO,
-            Happening::Photograph => self.platform.photograph(),
-            Happening::KeyBad => self.key_good = false,
-            Happening::KeyGood => self.key_good = true,
-            Happening::KeyForeign { told } => self.key_changes(true, told),
-            Happening::KeyOurs { .. } if self.calm_since.is_some() => self.key_is_right(),
-            Happening::KeyOurs { told } => self.key_changes(false, told),
+            WorldEvent::ClockRight => self.skew = SignedDuration::ZERO,
+            WorldEvent::Photograph => self.platform.photograph(),
+            WorldEvent::KeyBad => self.key_good = false,
+            WorldEvent::KeyGood => self.key_good = true,
+            WorldEvent::KeyForeign { told } => self.key_changes(true, told),
+            WorldEvent::KeyOurs { .. } if self.calm_since.is_some() => self.key_is_right(),
+            WorldEvent::KeyOurs { told } => self.key_changes(false, told),
         }
     }
 
@@ -141,7 +141,7 @@ impl World {
                 AgentState::Live => LISTED,
                 _ => Duration::from_secs(45),
             };
-            self.happens_in(wait, Happening::Answered { id });
+            self.happens_in(wait, WorldEvent::Answered { id });
         }
     }
 
@@ -207,7 +207,7 @@ impl World {
         self.saw("approvals_max reached");
         let most = if self.calm_since.is_some() { 2 } else { 120 };
         let wait = Duration::from_secs(self.rng.u64(1..=most));
-        self.happens_in(wait, Happening::Resume);
+        self.happens_in(wait, WorldEvent::Resume);
     }
 
     /// `kill -9`. A batch that was being recorded was either committed or not; nothing of it is committed later.
@@ -219,7 +219,7 @@ impl World {
         let queue = std::mem::take(&mut self.queue);
         for Reverse(event) in queue.into_sorted_vec().into_iter().rev() {
             match event.what {
-                What::Commit(batch) if event.life == life => {
+                SimEvent::Commit(batch) if event.life == life => {
                     if self.rng.bool() {
                         self.saw("crash with a batch under way, committed");
                         let _refused = self.commit(&batch);
@@ -227,7 +227,7 @@ impl World {
                         self.saw("crash with a batch under way, lost");
                     }
                 }
-                What::Core(_) if event.life == life => {}
+                SimEvent::Core(_) if event.life == life => {}
                 _ => self.queue.push(Reverse(event)),
             }
         }
@@ -255,7 +255,7 @@ impl World {
         if held {
             self.saw("start held");
             let wait = Duration::from_secs(self.rng.u64(1..100));
-            self.happens_in(wait, Happening::CorrectRules);
+            self.happens_in(wait, WorldEvent::CorrectRules);
         }
         let policy = (!held).then(|| self.policies[self.in_force].clone());
         let now = self.now();

@@ -12,7 +12,7 @@ use doorman::policy::Question;
 use doorman::policy::ask::AskFailure;
 use jiff::Timestamp;
 
-use super::schedule::Happening;
+use super::schedule::WorldEvent;
 
 /// Inputs to the core.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub enum Call {
 }
 
 #[derive(Debug)]
-pub enum What {
+pub enum SimEvent {
     Core(Owned),
     Server(Call),
     Commit(Vec<Record>),
@@ -74,14 +74,14 @@ pub enum What {
         reach: MemoryReach,
         now: Timestamp,
     },
-    World(Happening),
+    World(WorldEvent),
 }
 
 pub struct Scheduled {
     pub at: Duration,
     pub seq: u64,
     pub life: u64,
-    pub what: What,
+    pub what: SimEvent,
 }
 
 impl PartialEq for Scheduled {

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::platform::Fellow;
 use super::rules::{GUEST, STAYS};
-use super::schedule::Happening;
+use super::schedule::WorldEvent;
 use super::world::World;
 
 /// A clock that is off by at most this is trusted.
@@ -85,20 +85,20 @@ impl Guests {
 }
 
 /// The events of an evening with guests.
-pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Happening)> {
+pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, WorldEvent)> {
     let mut list = Vec::new();
     for _ in 0..rng.usize(4..16) {
-        list.push((rough.mul_f64(rng.f64()), Happening::SentRequest { kind: GUEST }));
+        list.push((rough.mul_f64(rng.f64()), WorldEvent::SentRequest { kind: GUEST }));
     }
     for _ in 0..rng.usize(..6) {
         let (nth, again) = (rng.usize(..16), rng.bool());
-        list.push((rough.mul_f64(rng.f64()), Happening::GuestParts { nth, again }));
+        list.push((rough.mul_f64(rng.f64()), WorldEvent::GuestParts { nth, again }));
     }
     // When all others were answered: one more guest, whose end comes while the agent is paused.
-    list.push((LAST, Happening::SentRequest { kind: GUEST }));
-    list.push((LAST + Duration::from_secs(120), Happening::Pause));
-    list.push((LAST + Duration::from_secs(540), Happening::GuestsGone));
-    list.push((LAST + Duration::from_secs(550), Happening::Resume));
+    list.push((LAST, WorldEvent::SentRequest { kind: GUEST }));
+    list.push((LAST + Duration::from_secs(120), WorldEvent::Pause));
+    list.push((LAST + Duration::from_secs(540), WorldEvent::GuestsGone));
+    list.push((LAST + Duration::from_secs(550), WorldEvent::Resume));
     list
 }
 

@@ -6,8 +6,8 @@ use doorman::agent::core::{Action, Input};
 use doorman::model::{AgentId, Sender};
 use doorman::platform::{Me, Reply};
 
-use super::events::{Call, Owned, What};
-use super::schedule::Happening;
+use super::events::{Call, Owned, SimEvent};
+use super::schedule::WorldEvent;
 use super::world::{AGENT, World};
 
 /// Whose key is in the file while it is not ours.
@@ -37,7 +37,7 @@ impl World {
     pub fn key_is_right(&mut self) {
         if self.life.down || self.life.stopping {
             self.key_foreign = false;
-            return self.happens_in(Duration::from_secs(1), Happening::KeyOurs { told: true });
+            return self.happens_in(Duration::from_secs(1), WorldEvent::KeyOurs { told: true });
         }
         self.key_changes(false, true);
     }
@@ -45,7 +45,7 @@ impl World {
     /// Asks the platform who owns the key that is in the file now.
     pub fn asks_me(&mut self) {
         self.life.questions += 1;
-        self.after(What::Server(Call::Me { question: self.life.questions, foreign: self.key_foreign }));
+        self.after(SimEvent::Server(Call::Me { question: self.life.questions, foreign: self.key_foreign }));
     }
 
     pub fn says_me(&mut self, question: u64, foreign: bool, life: u64) {

@@ -8,7 +8,7 @@ use super::behind::{Behind, kinds};
 
 /// The probability of each fault, each time it is possible. All zero: nothing goes wrong.
 #[derive(Debug, Clone, Default)]
-pub struct Rates {
+pub struct FaultRates {
     /// A REST call never reaches the platform.
     pub unreachable: f64,
     /// A call is carried out, and its reply is lost.
@@ -49,7 +49,7 @@ pub struct Rates {
     pub read_late: f64,
 }
 
-impl Rates {
+impl FaultRates {
     pub fn of(rng: &mut fastrand::Rng) -> Self {
         let mut rate = |often: f64| if rng.bool() { rng.f64() * often } else { 0.0 };
         Self {
@@ -80,7 +80,7 @@ impl Rates {
 
 /// An event of the schedule.
 #[derive(Debug, Clone)]
-pub enum Happening {
+pub enum WorldEvent {
     /// A stranger sends a request.
     SentRequest {
         kind: usize,
@@ -165,36 +165,41 @@ pub enum Happening {
 }
 
 /// The events of one seed. The rough part has the given length; requests in the calm part must be answered.
-pub fn programme(rng: &mut fastrand::Rng, rough: Duration, calm: Duration, behind: bool) -> Vec<(Duration, Happening)> {
+pub fn programme(
+    rng: &mut fastrand::Rng,
+    rough: Duration,
+    calm: Duration,
+    behind: bool,
+) -> Vec<(Duration, WorldEvent)> {
     let mut list = Vec::new();
     let at = |rng: &mut fastrand::Rng| rough.mul_f64(rng.f64());
     for _ in 0..rng.usize(12..64) {
         let when = at(rng);
         // Strangers send single requests, or bursts.
         for _ in 0..if rng.u8(..) < 40 { rng.usize(2..12) } else { 1 } {
-            list.push((when, Happening::SentRequest { kind: rng.usize(..kinds(behind)) }));
+            list.push((when, WorldEvent::SentRequest { kind: rng.usize(..kinds(behind)) }));
         }
     }
     for _ in 0..rng.usize(..10) {
         let status = rng.choice(["cancelled", "expired", "approved", "rejected"]).unwrap_or("cancelled");
-        list.push((at(rng), Happening::End { nth: rng.usize(..20), status }));
+        list.push((at(rng), WorldEvent::End { nth: rng.usize(..20), status }));
     }
     for _ in 0..rng.usize(..6) {
         let verdict = rng.choice([Verdict::Approve, Verdict::Reject, Verdict::Defer]).unwrap_or(Verdict::Defer);
-        list.push((at(rng), Happening::Person { nth: rng.usize(..20), verdict }));
+        list.push((at(rng), WorldEvent::Person { nth: rng.usize(..20), verdict }));
     }
     for _ in 0..rng.usize(..6) {
         let code =
             rng.choice([None, Some(1000), Some(1001), Some(1006), Some(1011), Some(1012), Some(1013)]).unwrap_or(None);
-        list.push((at(rng), Happening::Drop { code, ghost: rng.bool() }));
+        list.push((at(rng), WorldEvent::Drop { code, ghost: rng.bool() }));
     }
     for (happening, most) in [
-        (Happening::HalfOpen, 2),
-        (Happening::ChannelCrash, 3),
-        (Happening::Kill, 3),
-        (Happening::Stop, 2),
-        (Happening::Reload, 6),
-        (Happening::Photograph, 6),
+        (WorldEvent::HalfOpen, 2),
+        (WorldEvent::ChannelCrash, 3),
+        (WorldEvent::Kill, 3),
+        (WorldEvent::Stop, 2),
+        (WorldEvent::Reload, 6),
+        (WorldEvent::Photograph, 6),
     ] {
         for _ in 0..rng.usize(..=most) {
             list.push((at(rng), happening.clone()));
@@ -203,12 +208,12 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration, calm: Duration, behin
     let seconds = rng.choice([-86_400, -3_600, -400, 400, 3_600, 86_400]).unwrap_or(400);
     let stubborn = rng.bool();
     for (begin, end) in [
-        (Happening::Pause, Happening::Resume),
-        (Happening::Rival { stubborn }, Happening::RivalGoes),
-        (Happening::Flap, Happening::FlapEnds),
-        (Happening::KeyBad, Happening::KeyGood),
-        (Happening::KeyForeign { told: rng.bool() }, Happening::KeyOurs { told: rng.bool() }),
-        (Happening::ClockJump { seconds }, Happening::ClockRight),
+        (WorldEvent::Pause, WorldEvent::Resume),
+        (WorldEvent::Rival { stubborn }, WorldEvent::RivalGoes),
+        (WorldEvent::Flap, WorldEvent::FlapEnds),
+        (WorldEvent::KeyBad, WorldEvent::KeyGood),
+        (WorldEvent::KeyForeign { told: rng.bool() }, WorldEvent::KeyOurs { told: rng.bool() }),
+        (WorldEvent::ClockJump { seconds }, WorldEvent::ClockRight),
     ] {
         if rng.u8(..) < 80 {
             let from = at(rng);
@@ -218,7 +223,7 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration, calm: Duration, behin
     }
     for _ in 0..4 {
         let when = calm + Duration::from_secs(rng.u64(1_000..6_000));
-        list.push((when, Happening::SentRequest { kind: rng.usize(..kinds(behind)) }));
+        list.push((when, WorldEvent::SentRequest { kind: rng.usize(..kinds(behind)) }));
     }
     list.sort_by_key(|(at, _)| *at);
     list

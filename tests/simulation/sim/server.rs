@@ -6,9 +6,9 @@ use doorman::model::{Answer, ConnectFailure, ConnectPlan, RefusedBy, RequestId};
 use doorman::platform::{CallError, CallFault, Reply, Responded};
 use serde_json::{Value, json};
 
-use super::events::{Call, Owned, What};
+use super::events::{Call, Owned, SimEvent};
 use super::platform::{Holder, Socket};
-use super::schedule::Happening;
+use super::schedule::WorldEvent;
 use super::world::{AGENT, PAGE, World};
 
 fn error(fault: CallFault, retry_after: Option<Duration>) -> CallError {
@@ -157,7 +157,7 @@ impl World {
 
     fn later(&mut self, life: u64, wait: Duration, owned: Owned) {
         if life == self.life.number {
-            self.schedule(self.at + wait, What::Core(owned));
+            self.schedule(self.at + wait, SimEvent::Core(owned));
         }
     }
 
@@ -185,7 +185,7 @@ impl World {
         if rival && self.platform.rival == Some(true) {
             self.saw("clients fight");
             let wait = Duration::from_millis(self.rng.u64(500..30_000));
-            self.happens_in(wait, Happening::RivalAgain);
+            self.happens_in(wait, WorldEvent::RivalAgain);
         }
         self.half_open = false;
         self.platform.ghost_until = None;
@@ -198,7 +198,7 @@ impl World {
         let wait = Duration::from_micros(self.rng.u64(10..3_000));
         let at = self.last_push.max(self.at) + wait;
         self.last_push = at;
-        self.schedule(at, What::Core(owned));
+        self.schedule(at, SimEvent::Core(owned));
     }
 
     fn text(&mut self, conn: u64, text: &str, life: u64) {
@@ -301,7 +301,7 @@ impl World {
         if self.chance(rates.frame_late) {
             self.saw("frame late");
             let wait = Duration::from_millis(self.rng.u64(1..5_000));
-            self.schedule(self.at + wait, What::Core(Owned::Frame(conn, text, number)));
+            self.schedule(self.at + wait, SimEvent::Core(Owned::Frame(conn, text, number)));
         } else {
             self.back_in_order(Owned::Frame(conn, text, number));
         }

@@ -8,20 +8,20 @@ use doorman::model::{AgentState, RequestId};
 use doorman::platform::{CallError, CallFault, Responded};
 use jiff::Timestamp;
 
-use super::events::{Call, Owned, Scheduled, What};
-use super::schedule::Happening;
+use super::events::{Call, Owned, Scheduled, SimEvent};
+use super::schedule::WorldEvent;
 use super::world::World;
 
 impl World {
     pub fn happen(&mut self, event: Scheduled) {
         let stale = event.life != self.life.number;
         match event.what {
-            What::World(happening) => self.world(happening),
+            SimEvent::World(happening) => self.world(happening),
             // A call that was sent before the daemon died still arrives; its reply does not.
-            What::Server(call) => self.server(call, event.life),
-            What::Core(_) | What::Commit(_) | What::Reading { .. } if stale => {}
-            What::Reading { number, reach, now } => self.reads(number, reach, now),
-            What::Commit(batch) => {
+            SimEvent::Server(call) => self.server(call, event.life),
+            SimEvent::Core(_) | SimEvent::Commit(_) | SimEvent::Reading { .. } if stale => {}
+            SimEvent::Reading { number, reach, now } => self.reads(number, reach, now),
+            SimEvent::Commit(batch) => {
                 let rate = self.rates.ledger;
                 if self.chance(rate) {
                     self.saw("ledger refused a batch");
@@ -35,7 +35,7 @@ impl World {
                 let committed = self.commit(&batch);
                 self.input_owned(Owned::Recorded(committed));
             }
-            What::Core(owned) => {
+            SimEvent::Core(owned) => {
                 if matches!(owned, Owned::Page(..) | Owned::Contacts(..) | Owned::Responded { .. } | Owned::Removed(..))
                 {
                     if event.seq < self.replied {
@@ -169,48 +169,48 @@ impl World {
         match action {
             Action::Connect { conn, plan } => {
                 self.check_connect(conn);
-                self.after(What::Server(Call::Connect(conn, plan)));
+                self.after(SimEvent::Server(Call::Connect(conn, plan)));
             }
             Action::Send { conn, text } => {
                 self.asks_to_join(&text);
-                self.in_order(What::Server(Call::Text(conn, text)));
+                self.in_order(SimEvent::Server(Call::Text(conn, text)));
             }
             Action::Close { conn } => {
                 if self.life.socket == Some(conn) {
                     self.life.socket = None;
                 }
-                self.in_order(What::Server(Call::Close(conn)));
+                self.in_order(SimEvent::Server(Call::Close(conn)));
             }
             Action::Me => self.asks_me(),
             Action::Page(fetch) => {
                 self.life.listed_at = Some(self.at);
                 self.truth_asks(fetch);
-                self.after(What::Server(Call::Page(fetch)));
+                self.after(SimEvent::Server(Call::Page(fetch)));
             }
             Action::Contacts { call, page, .. } => {
                 self.life.contacts_call = Some(call);
-                self.after(What::Server(Call::Contacts(call, page)));
+                self.after(SimEvent::Server(Call::Contacts(call, page)));
             }
             Action::Respond { request, answer, attempt } => {
                 self.check_answer(&request, answer, attempt);
                 let written = self.now().mono;
-                self.after(What::Server(Call::Respond { request, answer, attempt, written }));
+                self.after(SimEvent::Server(Call::Respond { request, answer, attempt, written }));
             }
             Action::Remove { contact, .. } => {
                 self.check_removal(&contact);
-                self.after(What::Server(Call::Remove(contact)));
+                self.after(SimEvent::Server(Call::Remove(contact)));
             }
             Action::Record(batch) => {
                 self.check_batch(&batch);
                 let wait = Duration::from_micros(self.rng.u64(20..5_000));
-                self.schedule(self.at + wait, What::Commit(batch));
+                self.schedule(self.at + wait, SimEvent::Commit(batch));
             }
             Action::Ask { request, question, .. } => self.asks(&request, question),
             Action::Restore { number, reach } => {
                 self.saw("record read again");
                 self.life.reading = number;
                 let now = self.now().wall;
-                self.after(What::Reading { number, reach, now });
+                self.after(SimEvent::Reading { number, reach, now });
             }
             Action::Tell(Notice::Listed { .. }) => self.truth_listed(),
             Action::Reply { outcome: OpOutcome::Settled(_), .. } => {
@@ -233,7 +233,7 @@ impl World {
         } else {
             Some(Box::new(self.record.memory(reach, now).policy_state))
         };
-        let what = What::Core(Owned::Restored(number, memory));
+        let what = SimEvent::Core(Owned::Restored(number, memory));
         if self.chance(late) {
             self.saw("record read late");
             let wait = Duration::from_millis(self.rng.u64(50..60_000));
@@ -242,13 +242,13 @@ impl World {
         self.after(what);
     }
 
-    pub fn after(&mut self, what: What) {
+    pub fn after(&mut self, what: SimEvent) {
         let wait = Duration::from_micros(self.rng.u64(100..80_000));
         self.schedule(self.at + wait, what);
     }
 
     /// Frames of one socket keep their order.
-    fn in_order(&mut self, what: What) {
+    fn in_order(&mut self, what: SimEvent) {
         let at = self.last_push.max(self.at) + Duration::from_micros(self.rng.u64(10..2_000));
         self.last_push = at;
         self.schedule(at, what);
@@ -260,7 +260,7 @@ impl World {
         self.life = super::world::Life { number: self.life.number + 1, down: true, ..Default::default() };
         let wait = if self.rng.bool() { self.rng.u64(50..2_000) } else { self.rng.u64(2_000..120_000) };
         let wait = Duration::from_millis(wait);
-        self.happens_in(wait, Happening::Start);
+        self.happens_in(wait, WorldEvent::Start);
         self.unwatched(wait);
     }
 }

@@ -69,7 +69,7 @@ struct Answered {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Truth {
+pub struct GroundTruth {
     parted: Vec<Change>,
     /// Contacts that were ever removed, even if they were made again.
     went: BTreeSet<String>,

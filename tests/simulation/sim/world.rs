@@ -15,13 +15,13 @@ use doorman::policy::Policy;
 use jiff::{SignedDuration, Timestamp};
 
 use super::asked::Decider;
-use super::events::{Scheduled, What};
+use super::events::{Scheduled, SimEvent};
 use super::past::Past;
 use super::platform::{Holder, Platform};
 use super::record::LedgerModel;
-use super::schedule::{Happening, Rates, programme};
+use super::schedule::{FaultRates, WorldEvent, programme};
 use super::summary::Summary;
-use super::truth::Truth;
+use super::truth::GroundTruth;
 
 pub const AGENT: &str = "6b0f2c7e-2d86-4f0e-9a60-4a5c6f5c9d11";
 /// Most answers sent at the same time.
@@ -87,8 +87,8 @@ pub struct World {
     /// The decider, on evenings that have one.
     pub decider: Option<Decider>,
     /// What is true, whatever the daemon knows.
-    pub truth: Truth,
-    pub rates: Rates,
+    pub truth: GroundTruth,
+    pub rates: FaultRates,
     pub at: Duration,
     origin: Timestamp,
     pub skew: SignedDuration,
@@ -140,7 +140,7 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, policies: &[Arc<Policy>], traced: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let rates = Rates::of(&mut rng);
+        let rates = FaultRates::of(&mut rng);
         let origin: Timestamp = "2026-03-02T10:00:00Z".parse().unwrap();
         let now = Now { mono: Mono::ZERO, wall: origin };
         let in_force = usize::try_from(seed / 5 % 3).unwrap();
@@ -184,26 +184,26 @@ impl World {
             summary: Summary::default(),
             behind: (seed % 2 == 1).then(|| fastrand::Rng::with_seed(seed ^ 0xBAC4)),
             decider: super::asked::decider(seed),
-            truth: Truth::default(),
+            truth: GroundTruth::default(),
             rng: fastrand::Rng::with_seed(seed ^ 0xD00F),
         };
         let behind = world.behind.as_mut().map(|rng| super::behind::programme(rng, ROUGH));
         for (at, happening) in behind.into_iter().flatten() {
-            world.schedule(at, What::World(happening));
+            world.schedule(at, SimEvent::World(happening));
         }
         // Not on the evenings that found something before there were guests.
         if seed >= 500 && seed % 7 == 6 {
             for (at, happening) in super::guests::programme(&mut fastrand::Rng::with_seed(seed ^ 0x60E5), ROUGH) {
-                world.schedule(at, What::World(happening));
+                world.schedule(at, SimEvent::World(happening));
             }
         }
         if super::ended::plays(seed) {
             for (at, happening) in super::ended::programme(&mut fastrand::Rng::with_seed(seed ^ 0xE4DE), ROUGH) {
-                world.schedule(at, What::World(happening));
+                world.schedule(at, SimEvent::World(happening));
             }
         }
         for (at, happening) in programme(&mut rng, ROUGH, CALM, seed % 2 == 1) {
-            world.schedule(at, What::World(happening));
+            world.schedule(at, SimEvent::World(happening));
         }
         world.saw(match connection(seed) {
             ConnectionMode::Poll => "agent polls",
@@ -229,14 +229,14 @@ impl World {
         Duration::try_from(at.duration_since(self.origin)).unwrap_or_default()
     }
 
-    pub fn schedule(&mut self, at: Duration, what: What) {
+    pub fn schedule(&mut self, at: Duration, what: SimEvent) {
         self.seq += 1;
         let life = self.life.number;
         self.queue.push(Reverse(Scheduled { at: at.max(self.at), seq: self.seq, life, what }));
     }
 
-    pub fn happens_in(&mut self, wait: Duration, happening: Happening) {
-        self.schedule(self.at + wait, What::World(happening));
+    pub fn happens_in(&mut self, wait: Duration, happening: WorldEvent) {
+        self.schedule(self.at + wait, SimEvent::World(happening));
     }
 
     pub fn chance(&mut self, rate: f64) -> bool {
@@ -330,7 +330,7 @@ impl World {
     fn calm_down(&mut self) {
         self.calm_since = Some(self.at);
         self.calm_from = self.core.state();
-        self.rates = Rates::default();
+        self.rates = FaultRates::default();
         self.skew = SignedDuration::ZERO;
         self.key_good = true;
         self.flapping = false;
@@ -338,9 +338,9 @@ impl World {
         if self.platform.holder == Some(Holder::Rival) {
             self.platform.holder = None;
         }
-        self.happens_in(Duration::ZERO, Happening::KeyOurs { told: true });
-        self.happens_in(Duration::ZERO, Happening::Resume);
-        self.happens_in(Duration::ZERO, Happening::CorrectRules);
+        self.happens_in(Duration::ZERO, WorldEvent::KeyOurs { told: true });
+        self.happens_in(Duration::ZERO, WorldEvent::Resume);
+        self.happens_in(Duration::ZERO, WorldEvent::CorrectRules);
     }
 }
 

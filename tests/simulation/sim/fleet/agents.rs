@@ -14,7 +14,7 @@ use doorman::model::{AgentId, Answer, ConnectFailure, RefusedBy, RequestId};
 use doorman::platform::{CallError, CallFault, Reply};
 
 use super::super::events::{Call, Owned};
-use super::evening::{Evening, Step, What};
+use super::evening::{Evening, FleetEvent, Step};
 use super::process::{CONNECT, DRAIN};
 use super::writer::Job;
 
@@ -454,7 +454,7 @@ impl Evening {
         if self.doormen[doorman].no_platform {
             return self.unheard(doorman, agent, task, call);
         }
-        self.push(self.at + wait, What::Server(agent, task, call));
+        self.push(self.at + wait, FleetEvent::Server(agent, task, call));
     }
 
     /// What becomes of a call of a doorman that is cut off from the platform.

@@ -17,9 +17,9 @@ use super::super::summary::Summary;
 use super::agents::Run;
 use super::database::Database;
 use super::process::Doorman;
-use super::schedule::{Happening, Rates, programme};
+use super::schedule::{FleetFaultRates, FleetWorldEvent, programme};
 use super::server::Door;
-use super::truth::Truth;
+use super::truth::FleetGroundTruth;
 
 pub const DOORMEN: usize = 3;
 pub const AGENTS: usize = 4;
@@ -92,35 +92,35 @@ pub const POINTS: [Point; 8] =
     [Point::Batch, Point::Commit, Point::Intent, Point::Call, Point::Outcome, Point::Beat, Point::Declare, Point::Read];
 
 #[derive(Debug)]
-pub enum What {
+pub enum FleetEvent {
     /// A step of a doorman's process, in this life of it.
     Process(usize, u64, Step),
     /// A call arrives at the platform: whose task it is of, and which agent's.
     Server(usize, u64, Call),
     /// A transaction has been idle for too long.
     Idle(u64),
-    World(Happening),
+    World(FleetWorldEvent),
 }
 
 #[derive(Debug)]
-pub struct Scheduled {
+pub struct ScheduledFleetEvent {
     at: Duration,
     seq: u64,
-    what: What,
+    what: FleetEvent,
 }
 
-impl PartialEq for Scheduled {
+impl PartialEq for ScheduledFleetEvent {
     fn eq(&self, other: &Self) -> bool {
         (self.at, self.seq) == (other.at, other.seq)
     }
 }
-impl Eq for Scheduled {}
-impl PartialOrd for Scheduled {
+impl Eq for ScheduledFleetEvent {}
+impl PartialOrd for ScheduledFleetEvent {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl Ord for Scheduled {
+impl Ord for ScheduledFleetEvent {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at, self.seq).cmp(&(other.at, other.seq))
     }
@@ -129,11 +129,11 @@ impl Ord for Scheduled {
 pub struct Evening {
     pub seed: u64,
     pub rng: fastrand::Rng,
-    pub rates: Rates,
+    pub rates: FleetFaultRates,
     pub at: Duration,
     pub origin: Timestamp,
     seq: u64,
-    queue: BinaryHeap<Reverse<Scheduled>>,
+    queue: BinaryHeap<Reverse<ScheduledFleetEvent>>,
     pub doormen: Vec<Doorman>,
     /// The names of the agents, which are those of their leases.
     pub agents: Vec<String>,
@@ -141,7 +141,7 @@ pub struct Evening {
     pub doors: Vec<Door>,
     pub database: Database,
     pub policies: Vec<Arc<Policy>>,
-    pub truth: Truth,
+    pub truth: FleetGroundTruth,
     /// Tasks of agents that were ever begun.
     pub tasks: u64,
     /// Batches that were ever handed to a writer.
@@ -155,7 +155,7 @@ pub struct Evening {
 impl Evening {
     pub fn new(seed: u64, policies: &[Arc<Policy>], traced: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let rates = Rates::of(&mut rng);
+        let rates = FleetFaultRates::of(&mut rng);
         let agents: Vec<String> =
             (0..AGENTS).map(|number| format!("6b0f2c7e-2d86-4f0e-9a60-00000000000{number}")).collect();
         let mut evening = Self {
@@ -170,7 +170,7 @@ impl Evening {
             agents,
             database: Database { pushed: vec![Duration::ZERO], ..Database::default() },
             policies: policies.to_vec(),
-            truth: Truth::default(),
+            truth: FleetGroundTruth::default(),
             tasks: 0,
             batches: 0,
             calm: false,
@@ -180,7 +180,7 @@ impl Evening {
             rng: fastrand::Rng::with_seed(seed ^ 0xD00F),
         };
         for (at, happening) in programme(&mut rng) {
-            evening.push(at, What::World(happening));
+            evening.push(at, FleetEvent::World(happening));
         }
         evening
     }
@@ -216,9 +216,9 @@ impl Evening {
         self.at = at;
     }
 
-    fn happen(&mut self, what: What) {
+    fn happen(&mut self, what: FleetEvent) {
         match what {
-            What::Process(doorman, life, step) => {
+            FleetEvent::Process(doorman, life, step) => {
                 if self.doormen[doorman].life != life || self.doormen[doorman].down {
                     return;
                 }
@@ -233,15 +233,15 @@ impl Evening {
                     None => self.step(doorman, step),
                 }
             }
-            What::Server(agent, task, call) => self.server(agent, task, call),
-            What::Idle(transaction) => {
+            FleetEvent::Server(agent, task, call) => self.server(agent, task, call),
+            FleetEvent::Idle(transaction) => {
                 let began = self.database.open.get(&transaction).map(|open| open.began);
                 if began.is_some() {
                     self.saw("a transaction idle for too long");
                     self.database.abort(|open| Some(open.began) == began);
                 }
             }
-            What::World(happening) => self.world(happening),
+            FleetEvent::World(happening) => self.world(happening),
         }
     }
 
@@ -290,7 +290,7 @@ impl Evening {
     /// Nothing goes wrong any more: everybody runs, and reaches everything.
     fn calm_down(&mut self) {
         self.calm = true;
-        self.rates = Rates::default();
+        self.rates = FleetFaultRates::default();
         self.database.away = false;
         for doorman in 0..DOORMEN {
             (self.doormen[doorman].no_database, self.doormen[doorman].no_platform) = (false, false);
@@ -300,19 +300,19 @@ impl Evening {
         }
     }
 
-    pub fn push(&mut self, at: Duration, what: What) {
+    pub fn push(&mut self, at: Duration, what: FleetEvent) {
         self.seq += 1;
-        self.queue.push(Reverse(Scheduled { at: at.max(self.at), seq: self.seq, what }));
+        self.queue.push(Reverse(ScheduledFleetEvent { at: at.max(self.at), seq: self.seq, what }));
     }
 
-    pub fn happens_in(&mut self, wait: Duration, happening: Happening) {
-        self.push(self.at + wait, What::World(happening));
+    pub fn happens_in(&mut self, wait: Duration, happening: FleetWorldEvent) {
+        self.push(self.at + wait, FleetEvent::World(happening));
     }
 
     /// A step of a process, in its present life.
     pub fn steps_in(&mut self, doorman: usize, wait: Duration, step: Step) {
         let life = self.doormen[doorman].life;
-        self.push(self.at + wait, What::Process(doorman, life, step));
+        self.push(self.at + wait, FleetEvent::Process(doorman, life, step));
     }
 
     /// Soon, after a time that nothing promises.

@@ -14,7 +14,7 @@ use jiff::SignedDuration;
 use super::agents::Run;
 use super::evening::{Evening, Point, Step};
 use super::leases::MemberRow;
-use super::schedule::Happening;
+use super::schedule::FleetWorldEvent;
 use super::writer::Writer;
 
 pub const TTL: Duration = Duration::from_secs(15);
@@ -147,7 +147,7 @@ impl Evening {
         }
         if self.database_fails(doorman).is_some() {
             let (wait, life) = (Duration::from_secs(self.rng.u64(1..5)), self.doormen[doorman].life);
-            return self.happens_in(wait, Happening::Start(doorman, life));
+            return self.happens_in(wait, FleetWorldEvent::Start(doorman, life));
         }
         let now = self.now(doorman).mono;
         let agents = self.agents.len();
@@ -405,7 +405,7 @@ impl Evening {
         let number = process.stops;
         self.note(|| format!("= {doorman} stops for {long:?}"));
         self.saw("a doorman stopped");
-        self.happens_in(long, Happening::Wake(doorman, number));
+        self.happens_in(long, FleetWorldEvent::Wake(doorman, number));
     }
 
     pub fn stops_at(&mut self, doorman: usize, point: Point) {
@@ -449,7 +449,7 @@ impl Evening {
         process.stopped_until = None;
         process.withheld.clear();
         let life = process.life;
-        self.happens_in(down, Happening::Start(doorman, life));
+        self.happens_in(down, FleetWorldEvent::Start(doorman, life));
     }
 
     pub fn is_killed(&mut self, doorman: usize, down: Duration, lost: bool) {

@@ -7,7 +7,7 @@ use super::rules::{KINDS, Kind, VERSIONS};
 
 /// The probability of each fault, each time it is possible. All zero: nothing goes wrong.
 #[derive(Debug, Clone, Default)]
-pub struct Rates {
+pub struct FleetFaultRates {
     /// A call never reaches the platform, and doorman knows it.
     pub unreachable: f64,
     /// A call never reaches the platform, and doorman does not know it.
@@ -22,7 +22,7 @@ pub struct Rates {
     pub unsaid: f64,
 }
 
-impl Rates {
+impl FleetFaultRates {
     pub fn of(rng: &mut fastrand::Rng) -> Self {
         let mut rate = |often: f64| if rng.bool() { rng.f64() * often } else { 0.0 };
         Self {
@@ -37,7 +37,7 @@ impl Rates {
 }
 
 #[derive(Debug, Clone)]
-pub enum Happening {
+pub enum FleetWorldEvent {
     /// A stranger asks for an agent.
     Request(usize, Kind),
     /// A doorman is to be stopped when it comes to this point next, for this long.
@@ -63,7 +63,7 @@ pub enum Happening {
 }
 
 /// Everything that an evening begins with.
-pub fn programme(rng: &mut fastrand::Rng) -> Vec<(Duration, Happening)> {
+pub fn programme(rng: &mut fastrand::Rng) -> Vec<(Duration, FleetWorldEvent)> {
     let mut all = Vec::new();
     let moment = |rng: &mut fastrand::Rng| Duration::from_millis(rng.u64(20_000..ROUGH.as_secs() * 1_000));
     for agent in 0..AGENTS {
@@ -74,7 +74,7 @@ pub fn programme(rng: &mut fastrand::Rng) -> Vec<(Duration, Happening)> {
                 let kind = KINDS[rng.usize(..KINDS.len())];
                 all.push((
                     at + Duration::from_millis(number as u64 * rng.u64(1..200)),
-                    Happening::Request(agent, kind),
+                    FleetWorldEvent::Request(agent, kind),
                 ));
             }
         }
@@ -83,15 +83,15 @@ pub fn programme(rng: &mut fastrand::Rng) -> Vec<(Duration, Happening)> {
     for _ in 0..rng.usize(6..16) {
         let (at, doorman) = (moment(rng), rng.usize(..DOORMEN));
         let happening = match rng.u8(..20) {
-            0..=6 => Happening::Aim(doorman, POINTS[rng.usize(..POINTS.len())], long(rng, 60)),
-            7..=8 => Happening::Stop(doorman, long(rng, 60)),
-            9..=10 => Happening::Kill(doorman, long(rng, 40), rng.u8(..4) == 0),
-            11 => Happening::Term(doorman),
-            12..=13 => Happening::NoDatabase(doorman, long(rng, 70)),
-            14 => Happening::NoPlatform(doorman, long(rng, 60)),
-            15..=17 => Happening::Outage(long(rng, 70)),
-            18 => Happening::Terminate,
-            _ => Happening::Drain(doorman, long(rng, 60)),
+            0..=6 => FleetWorldEvent::Aim(doorman, POINTS[rng.usize(..POINTS.len())], long(rng, 60)),
+            7..=8 => FleetWorldEvent::Stop(doorman, long(rng, 60)),
+            9..=10 => FleetWorldEvent::Kill(doorman, long(rng, 40), rng.u8(..4) == 0),
+            11 => FleetWorldEvent::Term(doorman),
+            12..=13 => FleetWorldEvent::NoDatabase(doorman, long(rng, 70)),
+            14 => FleetWorldEvent::NoPlatform(doorman, long(rng, 60)),
+            15..=17 => FleetWorldEvent::Outage(long(rng, 70)),
+            18 => FleetWorldEvent::Terminate,
+            _ => FleetWorldEvent::Drain(doorman, long(rng, 60)),
         };
         all.push((at, happening));
     }
@@ -102,62 +102,62 @@ pub fn programme(rng: &mut fastrand::Rng) -> Vec<(Duration, Happening)> {
         } else {
             moment(rng)
         };
-        all.push((at.min(ROUGH), Happening::Push));
+        all.push((at.min(ROUGH), FleetWorldEvent::Push));
     }
     all
 }
 
 impl Evening {
-    pub fn world(&mut self, happening: Happening) {
+    pub fn world(&mut self, happening: FleetWorldEvent) {
         self.note(|| format!("= {happening:?}"));
         match happening {
-            Happening::Request(agent, kind) => self.requests(agent, kind),
-            Happening::Aim(doorman, point, long) => self.doormen[doorman].aim = Some((point, long)),
-            Happening::Stop(doorman, long) => self.stops(doorman, long),
-            Happening::Wake(doorman, number) if self.doormen[doorman].stops == number => self.wakes(doorman),
-            Happening::Wake(..) => {}
-            Happening::Kill(doorman, down, lost) => self.is_killed(doorman, down, lost),
-            Happening::Term(doorman) => self.is_told_to_end(doorman),
-            Happening::Start(doorman, life) if self.doormen[doorman].life == life => self.starts(doorman),
-            Happening::Start(..) => {}
-            Happening::NoDatabase(doorman, long) => {
+            FleetWorldEvent::Request(agent, kind) => self.requests(agent, kind),
+            FleetWorldEvent::Aim(doorman, point, long) => self.doormen[doorman].aim = Some((point, long)),
+            FleetWorldEvent::Stop(doorman, long) => self.stops(doorman, long),
+            FleetWorldEvent::Wake(doorman, number) if self.doormen[doorman].stops == number => self.wakes(doorman),
+            FleetWorldEvent::Wake(..) => {}
+            FleetWorldEvent::Kill(doorman, down, lost) => self.is_killed(doorman, down, lost),
+            FleetWorldEvent::Term(doorman) => self.is_told_to_end(doorman),
+            FleetWorldEvent::Start(doorman, life) if self.doormen[doorman].life == life => self.starts(doorman),
+            FleetWorldEvent::Start(..) => {}
+            FleetWorldEvent::NoDatabase(doorman, long) => {
                 self.saw("a doorman cut off from the database");
                 self.doormen[doorman].no_database = true;
-                self.happens_in(long, Happening::Database(doorman));
+                self.happens_in(long, FleetWorldEvent::Database(doorman));
             }
-            Happening::Database(doorman) => {
+            FleetWorldEvent::Database(doorman) => {
                 self.doormen[doorman].no_database = false;
                 self.doormen[doorman].well_since = self.at;
             }
-            Happening::NoPlatform(doorman, long) => {
+            FleetWorldEvent::NoPlatform(doorman, long) => {
                 self.saw("a doorman cut off from the platform");
                 self.doormen[doorman].no_platform = true;
-                self.happens_in(long, Happening::Platform(doorman));
+                self.happens_in(long, FleetWorldEvent::Platform(doorman));
             }
-            Happening::Platform(doorman) => self.doormen[doorman].no_platform = false,
-            Happening::Outage(long) => {
+            FleetWorldEvent::Platform(doorman) => self.doormen[doorman].no_platform = false,
+            FleetWorldEvent::Outage(long) => {
                 self.saw("the database away");
                 self.database.away = true;
                 self.database.abort(|_| true);
-                self.happens_in(long, Happening::Back);
+                self.happens_in(long, FleetWorldEvent::Back);
             }
-            Happening::Back => self.database.away = false,
-            Happening::Terminate => {
+            FleetWorldEvent::Back => self.database.away = false,
+            FleetWorldEvent::Terminate => {
                 self.saw("all connections ended");
                 self.database.abort(|_| true);
             }
-            Happening::Push => {
+            FleetWorldEvent::Push => {
                 if self.database.head() < VERSIONS && !self.database.away {
                     self.saw("rules pushed");
                     self.database.pushed.push(self.at);
                 }
             }
-            Happening::Drain(doorman, long) => {
+            FleetWorldEvent::Drain(doorman, long) => {
                 self.saw("a doorman drained");
                 self.person_drains(doorman, true);
-                self.happens_in(long, Happening::Undrain(doorman));
+                self.happens_in(long, FleetWorldEvent::Undrain(doorman));
             }
-            Happening::Undrain(doorman) => self.person_drains(doorman, false),
+            FleetWorldEvent::Undrain(doorman) => self.person_drains(doorman, false),
         }
     }
 

@@ -29,7 +29,7 @@ struct Intended {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Truth {
+pub struct FleetGroundTruth {
     /// By member: of which doorman it is, and when it last beat.
     beats: BTreeMap<String, (usize, Duration)>,
     /// By agent: the member that took it last, unless it gave it since.

@@ -8,7 +8,7 @@ use doorman::ledger::{LedgerError, Record};
 
 use super::super::events::Owned;
 use super::database::Begun;
-use super::evening::{Evening, Step, Unsure, What};
+use super::evening::{Evening, FleetEvent, Step, Unsure};
 use super::leases::Taken;
 
 /// A transaction that is idle for longer is ended by the server.
@@ -181,7 +181,7 @@ impl Evening {
                 writer.writing = true;
                 let wait = self.soon(5_000);
                 self.steps_in(doorman, wait, Step::Commit(agent, transaction));
-                self.push(self.at + IDLE, What::Idle(transaction));
+                self.push(self.at + IDLE, FleetEvent::Idle(transaction));
             }
             Begun::Passed => {
                 self.saw("a batch found to be on record");
