@@ -10,7 +10,7 @@ use doorman::policy::Question;
 use doorman::policy::ask::{AskFailure, AskFault, DeciderWord};
 use jiff::{SignedDuration, Timestamp};
 
-use super::events::{Owned, SimEvent};
+use super::events::{CoreInput, SimEvent};
 use super::rules::{THIRD, allowed};
 use super::world::World;
 
@@ -38,14 +38,14 @@ pub struct Decider {
     rng: fastrand::Rng,
     /// For each question: the life of the daemon, and the request.
     out: Vec<(u64, RequestId)>,
-    said: Vec<Said>,
+    said: Vec<ReceivedVerdict>,
     /// About whom it could not answer, under which rules.
     in_vain: Vec<(RequestId, usize)>,
 }
 
 /// A decider's verdict that reached the daemon.
 #[derive(Debug)]
-struct Said {
+struct ReceivedVerdict {
     life: u64,
     id: RequestId,
     key: String,
@@ -98,7 +98,7 @@ impl World {
         };
         let took = Duration::from_millis(if rng.bool() { rng.u64(1..500) } else { rng.u64(500..20_000) });
         let handle = request.sender.original().map(|text| text.raw().to_owned());
-        let told = Owned::Told { request: id, question, result, took, handle, policy: self.in_force };
+        let told = CoreInput::Told { request: id, question, result, took, handle, policy: self.in_force };
         self.schedule(self.at + took, SimEvent::Core(told));
     }
 
@@ -126,8 +126,8 @@ impl World {
     }
 
     /// The result of a question reaches the daemon.
-    pub fn hears_word(&mut self, told: Owned) {
-        let Owned::Told { request, question, result, took, handle, policy } = told else { return };
+    pub fn hears_word(&mut self, told: CoreInput) {
+        let CoreInput::Told { request, question, result, took, handle, policy } = told else { return };
         let life = self.life.number;
         // If a stale page called the request gone, the daemon no longer knows it, and drops the verdict.
         let known = self.core.pending().iter().any(|row| row.request.id == request);
@@ -136,7 +136,7 @@ impl World {
         match &result {
             Ok(verdict) if known => {
                 let (id, key) = (request.clone(), question.key.to_string());
-                decider.said.push(Said { life, id, key, handle, policy, verdict: *verdict });
+                decider.said.push(ReceivedVerdict { life, id, key, handle, policy, verdict: *verdict });
                 self.saw("a decider said something");
             }
             Ok(_) => {}
@@ -155,7 +155,7 @@ impl World {
     pub fn check_word(&mut self, id: &RequestId, answer: Answer, policy: usize, at: Timestamp) {
         let versions = self.senders(id.as_str(), at);
         let known = versions.iter().all(|version| version.handle.is_some());
-        let of_them = |said: &&Said| {
+        let of_them = |said: &&ReceivedVerdict| {
             let named = versions.iter().any(|version| version.handle == said.handle);
             said.id == *id && said.policy == policy && said.verdict == answer.verdict() && (named || !known)
         };
@@ -194,7 +194,8 @@ impl World {
         }
         // What was said to other rules was said to another question.
         let force = self.in_force;
-        let theirs = |said: &&Said| said.id.as_str() == id && said.handle == sent.handle && said.policy == force;
+        let theirs =
+            |said: &&ReceivedVerdict| said.id.as_str() == id && said.handle == sent.handle && said.policy == force;
         let of_them = || decider.said.iter().filter(theirs);
         let vain = decider.in_vain.iter().filter(|(one, policy)| one.as_str() == id && *policy == force).count();
         if of_them().next().is_none() && vain < TRIES && !excused && !self.renewed.iter().any(|one| one.as_str() == id)

@@ -10,14 +10,14 @@ use doorman::model::PersonTarget;
 use doorman::policy::doubts::{DoubtSettlement, Fact};
 use serde_json::json;
 
-use super::platform::{Fellow, Version};
+use super::platform::{PlatformContact, Version};
 use super::rules::{AGAIN, FICKLE, KINDS, KNOWN, MATE, RUDE, TWICE, UNNAMED, stranger};
 use super::schedule::WorldEvent;
 use super::world::World;
 
 /// A change of which the daemon learns late, or never.
 #[derive(Debug, Clone)]
-pub enum Behind {
+pub enum UnseenChange {
     /// A contact is removed.
     Parts {
         nth: usize,
@@ -39,7 +39,7 @@ pub enum Behind {
     /// A contact's handle is hidden, shown again, or replaced by another one.
     Renames {
         nth: usize,
-        to: Name,
+        to: HandleChange,
     },
     /// A request ends without an event.
     EndsUntold {
@@ -72,7 +72,7 @@ pub enum Behind {
 
 /// The handle that a contact is given.
 #[derive(Debug, Clone, Copy)]
-pub enum Name {
+pub enum HandleChange {
     Hidden,
     Shown,
     Anothers,
@@ -88,22 +88,24 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Wor
     }
     for _ in 0..rng.usize(2..16) {
         let (when, nth) = (at(rng), rng.usize(..40));
-        let name = rng.choice([Name::Hidden, Name::Shown, Name::Shown, Name::Anothers]).unwrap_or(Name::Shown);
+        let name = rng
+            .choice([HandleChange::Hidden, HandleChange::Shown, HandleChange::Shown, HandleChange::Anothers])
+            .unwrap_or(HandleChange::Shown);
         let kind = rng.usize(..KINDS);
         let status = rng.choice(["cancelled", "expired", "approved", "rejected", "rejected"]).unwrap_or("rejected");
         let behind = match rng.u8(..10) {
-            0 | 1 => Behind::Parts { nth },
-            2 => Behind::Comes { nth, same: rng.bool() },
-            3 => Behind::Befriends { number: nth, kind: rng.choice([KNOWN, AGAIN, MATE, MATE]).unwrap_or(MATE) },
-            4 => Behind::Renames { nth, to: name },
-            5 => Behind::EndsUntold { nth, status },
-            6 => Behind::Alters { nth, kind },
-            7 => Behind::Garbles { nth, contact: rng.bool(), id: rng.bool() },
-            8 => Behind::Settles { nth, happened: rng.bool() },
-            _ => Behind::Returns { nth, another: rng.bool().then_some(kind) },
+            0 | 1 => UnseenChange::Parts { nth },
+            2 => UnseenChange::Comes { nth, same: rng.bool() },
+            3 => UnseenChange::Befriends { number: nth, kind: rng.choice([KNOWN, AGAIN, MATE, MATE]).unwrap_or(MATE) },
+            4 => UnseenChange::Renames { nth, to: name },
+            5 => UnseenChange::EndsUntold { nth, status },
+            6 => UnseenChange::Alters { nth, kind },
+            7 => UnseenChange::Garbles { nth, contact: rng.bool(), id: rng.bool() },
+            8 => UnseenChange::Settles { nth, happened: rng.bool() },
+            _ => UnseenChange::Returns { nth, another: rng.bool().then_some(kind) },
         };
-        if matches!(behind, Behind::Garbles { .. }) {
-            list.push((when + Duration::from_secs(rng.u64(1..200)), WorldEvent::Behind(Behind::Readable)));
+        if matches!(behind, UnseenChange::Garbles { .. }) {
+            list.push((when + Duration::from_secs(rng.u64(1..200)), WorldEvent::Behind(UnseenChange::Readable)));
         }
         list.push((when, WorldEvent::Behind(behind)));
     }
@@ -119,9 +121,9 @@ impl World {
         }
         let nth = rng.usize(..40);
         let behind = match rng.u8(..4) {
-            0 | 1 => Behind::Parts { nth },
-            2 => Behind::EndsUntold { nth, status: "rejected" },
-            _ => Behind::Alters { nth, kind: rng.usize(..KINDS) },
+            0 | 1 => UnseenChange::Parts { nth },
+            2 => UnseenChange::EndsUntold { nth, status: "rejected" },
+            _ => UnseenChange::Alters { nth, kind: rng.usize(..KINDS) },
         };
         let (during, after) = (wait.mul_f64(rng.f64()), wait + Duration::from_millis(rng.u64(1..20_000)));
         let kinds: Vec<usize> =
@@ -144,23 +146,23 @@ impl World {
         }
     }
 
-    pub fn behind(&mut self, behind: Behind) {
-        if self.calm_since.is_some() && !matches!(behind, Behind::Readable) {
+    pub fn behind(&mut self, behind: UnseenChange) {
+        if self.calm_since.is_some() && !matches!(behind, UnseenChange::Readable) {
             return;
         }
         if self.life.down {
             self.saw("something changed while nobody ran");
         }
         match behind {
-            Behind::Parts { nth } => self.parts(nth),
-            Behind::Leaves { id } => {
+            UnseenChange::Parts { nth } => self.parts(nth),
+            UnseenChange::Leaves { id } => {
                 let Some(number) = self.platform.contacts.iter().position(|fellow| fellow.id == id) else { return };
                 self.part(number);
                 for seconds in 2..8 {
                     self.happens_in(Duration::from_secs(seconds), WorldEvent::SentRequest { kind: KNOWN });
                 }
             }
-            Behind::Comes { nth, same } => {
+            UnseenChange::Comes { nth, same } => {
                 let Some(mut fellow) = pick(&self.platform.parted, nth).cloned() else { return };
                 fellow.ours = false;
                 if !same {
@@ -169,33 +171,33 @@ impl World {
                 fellow.inserted_at = self.true_wall();
                 self.befriend(fellow);
             }
-            Behind::Befriends { number, kind } => {
+            UnseenChange::Befriends { number, kind } => {
                 let (handle, _) = stranger(kind, number);
-                let fellow = Fellow::new(format!("contact-x{number}"), handle.as_deref(), self.true_wall());
+                let fellow = PlatformContact::new(format!("contact-x{number}"), handle.as_deref(), self.true_wall());
                 self.befriend(fellow);
             }
-            Behind::Renames { nth, to } => {
+            UnseenChange::Renames { nth, to } => {
                 let another = stranger(KNOWN, nth).0;
-                let known = |fellow: &Fellow| fellow.owners.iter().any(|owner| owner.starts_with("known"));
+                let known = |fellow: &PlatformContact| fellow.owners.iter().any(|owner| owner.starts_with("known"));
                 let number = self.platform.contacts.iter().position(known).filter(|_| nth % 2 == 0);
                 let count = self.platform.contacts.len().max(1);
                 let number = number.unwrap_or(nth % count);
                 let Some(fellow) = self.platform.contacts.get_mut(number) else { return };
                 fellow.handle = match to {
-                    Name::Hidden => None,
-                    Name::Shown => fellow.owners.first().map(|owner| format!("{owner}/shown")),
-                    Name::Anothers => another,
+                    HandleChange::Hidden => None,
+                    HandleChange::Shown => fellow.owners.first().map(|owner| format!("{owner}/shown")),
+                    HandleChange::Anothers => another,
                 };
                 fellow.owners.extend(fellow.handle.as_deref().map(super::platform::owner_of));
                 let fellow = fellow.clone();
                 self.truth_makes(&fellow);
-                if let (Name::Anothers, Some(rng)) = (to, &mut self.behind) {
+                if let (HandleChange::Anothers, Some(rng)) = (to, &mut self.behind) {
                     let wait = Duration::from_secs(rng.u64(20..400));
-                    self.happens_in(wait, WorldEvent::Behind(Behind::Leaves { id: fellow.id }));
+                    self.happens_in(wait, WorldEvent::Behind(UnseenChange::Leaves { id: fellow.id }));
                 }
                 self.saw("contact renamed");
             }
-            Behind::EndsUntold { nth, status } => {
+            UnseenChange::EndsUntold { nth, status } => {
                 let again = |kind: usize| matches!(kind, AGAIN | RUDE | TWICE);
                 let pending = self.platform.sent_requests.iter().filter(|(_, sent)| sent.status == "pending");
                 let pending: Vec<(String, bool)> = pending.map(|(id, one)| (id.clone(), again(one.kind))).collect();
@@ -205,7 +207,7 @@ impl World {
                     self.saw("ended, and no event told");
                 }
             }
-            Behind::Alters { nth, kind } => {
+            UnseenChange::Alters { nth, kind } => {
                 let Some(id) = self.nth_pending(nth) else { return };
                 let Some(sent) = self.platform.sent_requests.get_mut(&id) else { return };
                 let (handle, message) = stranger(kind, sent.number);
@@ -213,7 +215,7 @@ impl World {
                 sent.versions.push(Version { handle, kind });
                 self.saw("sender changed");
             }
-            Behind::Garbles { nth, contact, id } => {
+            UnseenChange::Garbles { nth, contact, id } => {
                 let contacts = self.platform.contacts.iter().map(|fellow| fellow.id.clone());
                 let requests = self.platform.sent_requests.iter().filter(|(_, sent)| sent.status == "pending");
                 let rows: Vec<String> =
@@ -223,12 +225,12 @@ impl World {
                     self.saw(if id { "row without a readable id" } else { "row that cannot be read" });
                 }
             }
-            Behind::Readable => {
+            UnseenChange::Readable => {
                 self.platform.garbled.clear();
                 self.platform.readable_at = self.at;
             }
-            Behind::Settles { nth, happened } => self.settles(nth, happened),
-            Behind::Returns { nth, another } => {
+            UnseenChange::Settles { nth, happened } => self.settles(nth, happened),
+            UnseenChange::Returns { nth, another } => {
                 let now = self.true_wall();
                 let ended = self
                     .platform
@@ -281,7 +283,7 @@ impl World {
     /// A contact is removed; a joined daemon gets an event.
     fn parts(&mut self, nth: usize) {
         let counts = |owner: &String| ["known", "fickle", "mate"].iter().any(|name| owner.starts_with(name));
-        let known = |fellow: &Fellow| fellow.owners.iter().any(counts);
+        let known = |fellow: &PlatformContact| fellow.owners.iter().any(counts);
         let mut order: Vec<usize> = (0..self.platform.contacts.len()).collect();
         order.sort_by_key(|number| !known(&self.platform.contacts[*number]));
         let count = self.platform.contacts.iter().filter(|fellow| known(fellow)).count().max(1);
@@ -299,7 +301,7 @@ impl World {
         self.platform.parted.dedup();
     }
 
-    fn befriend(&mut self, fellow: Fellow) {
+    fn befriend(&mut self, fellow: PlatformContact) {
         if self.platform.contacts.iter().any(|one| one.id == fellow.id) {
             return;
         }

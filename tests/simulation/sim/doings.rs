@@ -9,7 +9,7 @@ use doorman::model::{AgentState, RequestId, Verdict};
 use jiff::SignedDuration;
 
 use super::events::SimEvent;
-use super::platform::{Fellow, Holder, SentRequest, Version};
+use super::platform::{Holder, PlatformContact, SentRequest, Version};
 use super::rules::{at_once, stranger};
 use super::schedule::WorldEvent;
 use super::world::{Life, World, config};
@@ -164,7 +164,7 @@ impl World {
         });
         if status == "approved" {
             let handle = self.platform.sent_requests[id].handle.clone();
-            let fellow = Fellow::new(format!("contact-{id}"), handle.as_deref(), self.true_wall());
+            let fellow = PlatformContact::new(format!("contact-{id}"), handle.as_deref(), self.true_wall());
             self.truth_befriends(&fellow);
             self.platform.contacts.retain(|one| one.id != fellow.id);
             self.platform.contacts.push(fellow);

@@ -16,7 +16,7 @@ use super::schedule::WorldEvent;
 
 /// Inputs to the core.
 #[derive(Debug)]
-pub enum Owned {
+pub enum CoreInput {
     Opened(u64),
     NotOpened(u64, ConnectFailure),
     /// The socket, the text, and its number among the frames of this run.
@@ -65,7 +65,7 @@ pub enum Call {
 
 #[derive(Debug)]
 pub enum SimEvent {
-    Core(Owned),
+    Core(CoreInput),
     Server(Call),
     Commit(Vec<Record>),
     /// The record is read as far back as the core asked then.

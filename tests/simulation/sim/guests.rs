@@ -9,7 +9,7 @@ use doorman::platform::{CallError, CallFault};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::platform::Fellow;
+use super::platform::PlatformContact;
 use super::rules::{GUEST, STAYS};
 use super::schedule::WorldEvent;
 use super::world::World;
@@ -128,7 +128,8 @@ impl World {
         }
         self.saw("guest removed, and made again");
         let handle = fellow.handle.as_deref();
-        let mut another = Fellow::new(format!("{}-again{}", fellow.id, self.frames.0), handle, self.true_wall());
+        let mut another =
+            PlatformContact::new(format!("{}-again{}", fellow.id, self.frames.0), handle, self.true_wall());
         another.guest = true;
         let id = another.id.clone();
         self.truth_befriends(&another);
@@ -184,7 +185,8 @@ impl World {
         for guest in self.record.guests.open() {
             let late =
                 guest.stay.doubt.is_none() && guest.stay.ends_at + SignedDuration::from_secs(30) < self.now().wall;
-            let there = |fellow: &Fellow| guest.contact.as_ref().is_some_and(|contact| fellow.id == contact.as_str());
+            let there =
+                |fellow: &PlatformContact| guest.contact.as_ref().is_some_and(|contact| fellow.id == contact.as_str());
             if late && self.platform.contacts.iter().any(there) {
                 self.fail(&format!("a guest stays beyond the end while the agent is paused: {guest:?}"));
             }

@@ -6,7 +6,7 @@ use doorman::agent::core::{Action, Input};
 use doorman::model::{AgentId, Sender};
 use doorman::platform::{Me, Reply};
 
-use super::events::{Call, Owned, SimEvent};
+use super::events::{Call, CoreInput, SimEvent};
 use super::schedule::WorldEvent;
 use super::world::{AGENT, World};
 
@@ -53,7 +53,7 @@ impl World {
         let me = Me { id, sender: Sender::parse(Some("john/agent")), name: None, owner: None };
         let result = self.passing().map_or(Ok(me), Err);
         let reply = Reply { result, date: Some(self.true_wall()) };
-        self.back(life, Owned::Me { question, foreign, reply });
+        self.back(life, CoreInput::Me { question, foreign, reply });
     }
 
     pub fn hears_me(&mut self, question: u64, foreign: bool, reply: Reply<Me>) {

@@ -20,18 +20,18 @@ use super::world::World;
 const LISTED_AGAIN: Duration = Duration::from_secs(400);
 
 /// When something happened to an owner, and of which request.
-type Met = Vec<(Option<RequestId>, Timestamp)>;
+type OwnerMoments = Vec<(Option<RequestId>, Timestamp)>;
 
 /// See the module. All times are those of the daemon's own clock, however wrong it is: the daemon uses it to decide
 /// whether a window has passed.
 #[derive(Debug, Default)]
-pub struct Past {
+pub struct ExpectedHistory {
     /// When somebody of this owner was last rejected.
     rejected: BTreeMap<String, Timestamp>,
     /// When a request of this owner ended without a known reason.
     unseen: BTreeMap<String, BTreeMap<RequestId, Timestamp>>,
     /// When each owner was rejected, let in, and lost a contact; each once for one request.
-    met: [BTreeMap<String, Met>; 3],
+    met: [BTreeMap<String, OwnerMoments>; 3],
     /// When each of an owner's requests was first seen.
     asked: BTreeMap<String, BTreeMap<RequestId, Timestamp>>,
     /// The handle that each request is from.
@@ -60,7 +60,7 @@ fn after(at: Timestamp, wait: SignedDuration) -> Timestamp {
     at.checked_add(wait).unwrap()
 }
 
-impl Past {
+impl ExpectedHistory {
     /// What a daemon that starts now must know.
     pub fn on_record(&self, record: &LedgerModel) -> Self {
         let (unsure, unseen, unnamed) = (self.unsure.clone(), self.unseen.clone(), self.unnamed.clone());

@@ -41,7 +41,7 @@ pub struct Version {
 
 /// A contact of the agent's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fellow {
+pub struct PlatformContact {
     pub id: String,
     /// The handle that the platform shows now.
     pub handle: Option<String>,
@@ -59,7 +59,7 @@ pub fn owner_of(handle: &str) -> String {
     handle.trim_start_matches('@').split('/').next().unwrap_or_default().to_lowercase()
 }
 
-impl Fellow {
+impl PlatformContact {
     pub fn new(id: String, handle: Option<&str>, inserted_at: Timestamp) -> Self {
         let owners = handle.map(owner_of).into_iter().collect();
         Self { id, handle: handle.map(str::to_owned), owners, inserted_at, ours: false, guest: false }
@@ -80,9 +80,9 @@ pub struct Platform {
     pub holder: Option<Holder>,
     /// An older connection still counts as live until then.
     pub ghost_until: Option<Duration>,
-    pub contacts: Vec<Fellow>,
+    pub contacts: Vec<PlatformContact>,
     /// Contacts that were removed and may be made again.
-    pub parted: Vec<Fellow>,
+    pub parted: Vec<PlatformContact>,
     /// Rows of the lists that cannot be read; `true`: not even their ids can be read.
     pub garbled: BTreeMap<String, bool>,
     /// Since when all rows can be read.
@@ -227,7 +227,7 @@ impl Platform {
         };
         sent.taken = Some(answer);
         if answer == Answer::Approve && !self.contacts.iter().any(|one| one.id == format!("contact-{id}")) {
-            let mut fellow = Fellow::new(format!("contact-{id}"), sent.handle.as_deref(), now);
+            let mut fellow = PlatformContact::new(format!("contact-{id}"), sent.handle.as_deref(), now);
             (fellow.ours, fellow.guest) = (true, sent.kind == super::rules::GUEST);
             self.contacts.push(fellow);
         }
@@ -277,7 +277,7 @@ impl Platform {
     }
 }
 
-fn contact(fellow: &Fellow) -> Contact {
+fn contact(fellow: &PlatformContact) -> Contact {
     Contact {
         id: ContactId::parse(&fellow.id).unwrap(),
         sender: Sender::parse(fellow.handle.as_deref()),

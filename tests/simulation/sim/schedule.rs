@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use doorman::model::Verdict;
 
-use super::behind::{Behind, kinds};
+use super::behind::{UnseenChange, kinds};
 
 /// The probability of each fault, each time it is possible. All zero: nothing goes wrong.
 #[derive(Debug, Clone, Default)]
@@ -95,7 +95,7 @@ pub enum WorldEvent {
         status: &'static str,
     },
     /// A change that the daemon does not see.
-    Behind(Behind),
+    Behind(UnseenChange),
     /// Somebody removes a guest's contact, and with `again` also makes another one for the guest.
     GuestParts {
         nth: usize,

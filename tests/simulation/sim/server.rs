@@ -6,7 +6,7 @@ use doorman::model::{Answer, ConnectFailure, ConnectPlan, RefusedBy, RequestId};
 use doorman::platform::{CallError, CallFault, Reply, Responded};
 use serde_json::{Value, json};
 
-use super::events::{Call, Owned, SimEvent};
+use super::events::{Call, CoreInput, SimEvent};
 use super::platform::{Holder, Socket};
 use super::schedule::WorldEvent;
 use super::world::{AGENT, PAGE, World};
@@ -48,18 +48,18 @@ impl World {
                     self.saw("page cut short of what was asked, by a shift");
                 }
                 let reply = Reply { result, date: Some(self.true_wall()) };
-                self.back(life, Owned::Page(fetch, reply));
+                self.back(life, CoreInput::Page(fetch, reply));
             }
             Call::Contacts(call, number) => {
                 let page = self.platform.contacts_page(number, PAGE);
                 let result = self.passing().map_or(Ok(page), Err);
                 let reply = Reply { result, date: Some(self.true_wall()) };
-                self.back(life, Owned::Contacts(call, reply));
+                self.back(life, CoreInput::Contacts(call, reply));
             }
             Call::Remove(contact) => {
                 let result = self.removes(contact.as_str());
                 let reply = Reply { result, date: Some(self.true_wall()) };
-                self.back(life, Owned::Removed(contact, reply));
+                self.back(life, CoreInput::Removed(contact, reply));
             }
             Call::Respond { request, answer, attempt, written } => {
                 if life != self.life.number {
@@ -67,7 +67,7 @@ impl World {
                 }
                 let result = self.respond(&request, answer);
                 let reply = Reply { result, date: Some(self.true_wall()) };
-                self.back(life, Owned::Responded { request, attempt, reply, written });
+                self.back(life, CoreInput::Responded { request, attempt, reply, written });
             }
         }
     }
@@ -138,11 +138,11 @@ impl World {
     }
 
     /// The way back, in no fixed order; a lost reply becomes a timeout, which the daemon notices late.
-    pub fn back(&mut self, life: u64, owned: Owned) {
+    pub fn back(&mut self, life: u64, owned: CoreInput) {
         let lost = match &owned {
-            Owned::Page(_, Reply { result: Err(error), .. }) => error.fault == CallFault::NoAnswer,
-            Owned::Removed(_, Reply { result: Err(error), .. }) => error.fault == CallFault::NoAnswer,
-            Owned::Responded { reply: Reply { result: Err(error), .. }, .. } => error.fault == CallFault::NoAnswer,
+            CoreInput::Page(_, Reply { result: Err(error), .. }) => error.fault == CallFault::NoAnswer,
+            CoreInput::Removed(_, Reply { result: Err(error), .. }) => error.fault == CallFault::NoAnswer,
+            CoreInput::Responded { reply: Reply { result: Err(error), .. }, .. } => error.fault == CallFault::NoAnswer,
             _ => false,
         };
         let rate = self.rates.late_reply;
@@ -155,7 +155,7 @@ impl World {
         self.later(life, wait, owned);
     }
 
-    fn later(&mut self, life: u64, wait: Duration, owned: Owned) {
+    fn later(&mut self, life: u64, wait: Duration, owned: CoreInput) {
         if life == self.life.number {
             self.schedule(self.at + wait, SimEvent::Core(owned));
         }
@@ -167,12 +167,12 @@ impl World {
         }
         let rate = self.rates.upgrade;
         if !self.key_good {
-            return self.back(life, Owned::NotOpened(conn, refusal(Some(401))));
+            return self.back(life, CoreInput::NotOpened(conn, refusal(Some(401))));
         }
         if self.chance(rate) {
             self.saw("dial failed");
             let status = self.rng.choice([None, Some(500), Some(503), Some(403)]).unwrap_or(None);
-            return self.back(life, Owned::NotOpened(conn, refusal(status)));
+            return self.back(life, CoreInput::NotOpened(conn, refusal(status)));
         }
         let ghost = self.platform.ghost_until.is_some_and(|until| until > self.at);
         let rival = self.platform.holder == Some(Holder::Rival);
@@ -180,7 +180,7 @@ impl World {
             if ghost {
                 self.saw("ghost in the way");
             }
-            return self.back(life, Owned::NotOpened(conn, refusal(Some(409))));
+            return self.back(life, CoreInput::NotOpened(conn, refusal(Some(409))));
         }
         if rival && self.platform.rival == Some(true) {
             self.saw("clients fight");
@@ -191,10 +191,10 @@ impl World {
         self.platform.ghost_until = None;
         self.platform.holder = Some(Holder::Daemon(Socket { life, conn, join: None, control: None }));
         self.last_push = self.at;
-        self.back_in_order(Owned::Opened(conn));
+        self.back_in_order(CoreInput::Opened(conn));
     }
 
-    fn back_in_order(&mut self, owned: Owned) {
+    fn back_in_order(&mut self, owned: CoreInput) {
         let wait = Duration::from_micros(self.rng.u64(10..3_000));
         let at = self.last_push.max(self.at) + wait;
         self.last_push = at;
@@ -249,7 +249,7 @@ impl World {
             self.platform.ghost_until = Some(self.at + Duration::from_secs(self.rng.u64(5..60)));
         }
         if socket.life == self.life.number && !self.half_open {
-            self.back_in_order(Owned::Closed(socket.conn, code));
+            self.back_in_order(CoreInput::Closed(socket.conn, code));
         }
     }
 
@@ -296,14 +296,14 @@ impl World {
         let number = self.frames.0;
         if self.chance(rates.frame_doubled) {
             self.saw("frame doubled");
-            self.back_in_order(Owned::Frame(conn, text.clone(), number));
+            self.back_in_order(CoreInput::Frame(conn, text.clone(), number));
         }
         if self.chance(rates.frame_late) {
             self.saw("frame late");
             let wait = Duration::from_millis(self.rng.u64(1..5_000));
-            self.schedule(self.at + wait, SimEvent::Core(Owned::Frame(conn, text, number)));
+            self.schedule(self.at + wait, SimEvent::Core(CoreInput::Frame(conn, text, number)));
         } else {
-            self.back_in_order(Owned::Frame(conn, text, number));
+            self.back_in_order(CoreInput::Frame(conn, text, number));
         }
     }
 

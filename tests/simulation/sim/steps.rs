@@ -8,7 +8,7 @@ use doorman::model::{AgentState, RequestId};
 use doorman::platform::{CallError, CallFault, Responded};
 use jiff::Timestamp;
 
-use super::events::{Call, Owned, Scheduled, SimEvent};
+use super::events::{Call, CoreInput, Scheduled, SimEvent};
 use super::schedule::WorldEvent;
 use super::world::World;
 
@@ -30,14 +30,20 @@ impl World {
                     let refused = self.rng.usize(..batch.len());
                     self.record.commit_but(&batch, Some(refused));
                     self.past_loses(&batch[refused]);
-                    return self.input_owned(Owned::Recorded(Err(LedgerError::Refused { why: "a whim".to_owned() })));
+                    return self
+                        .input_owned(CoreInput::Recorded(Err(LedgerError::Refused { why: "a whim".to_owned() })));
                 }
                 let committed = self.commit(&batch);
-                self.input_owned(Owned::Recorded(committed));
+                self.input_owned(CoreInput::Recorded(committed));
             }
             SimEvent::Core(owned) => {
-                if matches!(owned, Owned::Page(..) | Owned::Contacts(..) | Owned::Responded { .. } | Owned::Removed(..))
-                {
+                if matches!(
+                    owned,
+                    CoreInput::Page(..)
+                        | CoreInput::Contacts(..)
+                        | CoreInput::Responded { .. }
+                        | CoreInput::Removed(..)
+                ) {
                     if event.seq < self.replied {
                         self.saw("replies out of order");
                     }
@@ -48,18 +54,18 @@ impl World {
         }
     }
 
-    fn input_owned(&mut self, owned: Owned) {
+    fn input_owned(&mut self, owned: CoreInput) {
         self.note(|| format!("-> {owned:?}"));
         match owned {
-            Owned::Opened(conn) => {
+            CoreInput::Opened(conn) => {
                 self.input(Input::Opened { conn });
                 let rate = self.rates.cut;
                 if self.chance(rate) {
                     self.end_socket(None, true);
                 }
             }
-            Owned::NotOpened(conn, refusal) => self.input(Input::NotOpened { conn, refusal }),
-            Owned::Frame(conn, text, number) => {
+            CoreInput::NotOpened(conn, refusal) => self.input(Input::NotOpened { conn, refusal }),
+            CoreInput::Frame(conn, text, number) => {
                 if number < self.frames.1 {
                     self.saw("frames out of order");
                 }
@@ -68,7 +74,7 @@ impl World {
                 let received = self.now().mono;
                 self.input(Input::Frame { conn, text: &text, received });
             }
-            Owned::Closed(conn, code) => {
+            CoreInput::Closed(conn, code) => {
                 if self.life.socket == Some(conn) {
                     self.saw(match (self.life.joined_at, self.core.state()) {
                         (None, _) => "drop while joining",
@@ -79,14 +85,14 @@ impl World {
                 }
                 self.input(Input::Closed { conn, ended: code.into() });
             }
-            Owned::Me { question, foreign, reply } => self.hears_me(question, foreign, reply),
-            Owned::Page(fetch, reply) => {
+            CoreInput::Me { question, foreign, reply } => self.hears_me(question, foreign, reply),
+            CoreInput::Page(fetch, reply) => {
                 if let Ok(page) = &reply.result {
                     self.truth_lists(fetch, page);
                 }
                 self.input(Input::Page(fetch, reply));
             }
-            Owned::Contacts(call, reply) => {
+            CoreInput::Contacts(call, reply) => {
                 // The first page contains the number of contacts.
                 self.life.contacts_read |= reply.result.is_ok();
                 if let Some(page) = reply.result.as_ref().ok().filter(|_| self.life.contacts_call == Some(call)) {
@@ -94,25 +100,25 @@ impl World {
                 }
                 self.input(Input::Contacts { call, reply });
             }
-            Owned::Responded { request, attempt, reply, written } => {
+            CoreInput::Responded { request, attempt, reply, written } => {
                 self.life.flying.remove(&request);
                 self.heard(&request, &reply.result);
                 self.input(Input::Responded { request, attempt, reply, written });
             }
-            Owned::Restored(number, memory) => {
+            CoreInput::Restored(number, memory) => {
                 if number < self.life.reading {
                     self.saw("record read for rules that are gone");
                 }
                 self.input(Input::Restored { number, saved: memory });
             }
-            Owned::Removed(contact, reply) => {
+            CoreInput::Removed(contact, reply) => {
                 if reply.result.is_ok() {
                     self.life.expired.insert(contact.clone());
                 }
                 self.input(Input::Removed { contact, reply });
             }
-            told @ Owned::Told { .. } => self.hears_word(told),
-            Owned::Recorded(result) => self.input(Input::Recorded(result)),
+            told @ CoreInput::Told { .. } => self.hears_word(told),
+            CoreInput::Recorded(result) => self.input(Input::Recorded(result)),
         }
     }
 
@@ -233,7 +239,7 @@ impl World {
         } else {
             Some(Box::new(self.record.memory(reach, now).policy_state))
         };
-        let what = SimEvent::Core(Owned::Restored(number, memory));
+        let what = SimEvent::Core(CoreInput::Restored(number, memory));
         if self.chance(late) {
             self.saw("record read late");
             let wait = Duration::from_millis(self.rng.u64(50..60_000));

@@ -13,7 +13,7 @@ use doorman::policy::doubts::DoubtSettlement;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::platform::{Fellow, Version, owner_of};
+use super::platform::{PlatformContact, Version, owner_of};
 use super::rules::{AGAIN, KNOWN, PARTED, QUOTA, QUOTA_MAX, QUOTA_PER, RUDE, SELF, SHUT_OUT};
 use super::world::World;
 
@@ -101,7 +101,7 @@ pub struct GroundTruth {
 }
 
 impl World {
-    pub fn truth_parts(&mut self, fellow: &Fellow) {
+    pub fn truth_parts(&mut self, fellow: &PlatformContact) {
         let mut change = self.change(fellow.id.clone(), fellow.owners.clone());
         change.shown = self.truth.contacts.remove(&fellow.id).unwrap_or_default();
         self.truth.parted.push(change);
@@ -109,14 +109,14 @@ impl World {
     }
 
     /// The daemon removed a guest's contact at its end.
-    pub fn truth_expires(&mut self, fellow: &Fellow) {
+    pub fn truth_expires(&mut self, fellow: &PlatformContact) {
         self.truth_parts(fellow);
         if let Some(change) = self.truth.parted.last_mut() {
             change.expired = true;
         }
     }
 
-    pub fn truth_befriends(&mut self, fellow: &Fellow) {
+    pub fn truth_befriends(&mut self, fellow: &PlatformContact) {
         self.life.expired.retain(|id| id.as_str() != fellow.id);
         self.truth.contacts.remove(&fellow.id);
         // A contact that was made again under its id was never gone for a daemon that did not see the removal.
@@ -128,7 +128,7 @@ impl World {
     }
 
     /// From now on a contact with this handle exists.
-    pub fn truth_makes(&mut self, fellow: &Fellow) {
+    pub fn truth_makes(&mut self, fellow: &PlatformContact) {
         let change = self.change(fellow.id.clone(), fellow.handle.as_deref().map(owner_of).into_iter().collect());
         self.truth.made.push(change);
     }
@@ -427,21 +427,22 @@ impl World {
             let doubted = again && (answer == Answer::Approve || change.life != Some(self.life.number));
             change.at <= now && (told || looked || doubted)
         };
-        let of = |fellow: &Fellow| fellow.owners.contains(&owner);
+        let of = |fellow: &PlatformContact| fellow.owners.contains(&owner);
         if answer == Answer::Approve {
             let gone = |change: &&Change| change.owners.contains(&owner) && !known(change);
             let there = self.platform.contacts.iter().any(of) || self.truth.parted.iter().any(|change| gone(&change));
             if !there {
                 self.fail(&format!("{id} is let in as a contact's, and {owner} has none"));
             }
-            let is = |fellow: &Fellow| fellow.handle.as_deref().is_some_and(|shown| same(shown, &handle));
+            let is = |fellow: &PlatformContact| fellow.handle.as_deref().is_some_and(|shown| same(shown, &handle));
             let changed =
                 self.truth.made.iter().chain(&self.truth.parted).any(|change| change.at <= now && !known(change));
             if policy == SELF && !changed && !self.platform.contacts.iter().any(is) {
                 self.fail(&format!("{id} is let in as a contact, and {handle} is none"));
             }
         } else {
-            let shown = |fellow: &&Fellow| fellow.handle.as_deref().is_some_and(|shown| owner_of(shown) == owner);
+            let shown =
+                |fellow: &&PlatformContact| fellow.handle.as_deref().is_some_and(|shown| owner_of(shown) == owner);
             for fellow in self.platform.contacts.iter().filter(shown) {
                 let last = self.truth.made.iter().rfind(|change| change.id == fellow.id);
                 if last.is_some_and(known) && !self.platform.garbled.contains_key(&fellow.id) {

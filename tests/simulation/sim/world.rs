@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::asked::Decider;
 use super::events::{Scheduled, SimEvent};
-use super::past::Past;
+use super::past::ExpectedHistory;
 use super::platform::{Holder, Platform};
 use super::record::LedgerModel;
 use super::schedule::{FaultRates, WorldEvent, programme};
@@ -125,7 +125,7 @@ pub struct World {
     /// Acme's approvals as this daemon must count them, whatever the ledger contains: when each was charged.
     pub charged: BTreeMap<RequestId, Timestamp>,
     /// What it knows of owners and of approvals.
-    pub past: Past,
+    pub past: ExpectedHistory,
     /// Whether the ledger refused a batch in any life, so that it is incomplete.
     pub gaps: bool,
     /// Requests whose answer the platform called malformed: they stay pending, by design.
@@ -176,7 +176,7 @@ impl World {
             inherited: BTreeSet::new(),
             renewed: BTreeSet::new(),
             charged: BTreeMap::new(),
-            past: Past::default(),
+            past: ExpectedHistory::default(),
             gaps: false,
             malformed: BTreeSet::new(),
             settling: None,

@@ -13,7 +13,7 @@ use doorman::ledger::{LedgerError, MemoryReach};
 use doorman::model::{AgentId, Answer, ConnectFailure, RefusedBy, RequestId};
 use doorman::platform::{CallError, CallFault, Reply};
 
-use super::super::events::{Call, Owned};
+use super::super::events::{Call, CoreInput};
 use super::evening::{Evening, FleetEvent, Step};
 use super::process::{CONNECT, DRAIN};
 use super::writer::Job;
@@ -291,25 +291,25 @@ impl Evening {
         }
     }
 
-    pub fn input_owned(&mut self, doorman: usize, agent: usize, task: u64, owned: Owned) {
+    pub fn input_owned(&mut self, doorman: usize, agent: usize, task: u64, owned: CoreInput) {
         let received = self.now(doorman).mono;
         match owned {
-            Owned::Opened(conn) => self.input(doorman, agent, task, Input::Opened { conn }),
-            Owned::NotOpened(conn, refusal) => self.input(doorman, agent, task, Input::NotOpened { conn, refusal }),
-            Owned::Frame(conn, text, _) => {
+            CoreInput::Opened(conn) => self.input(doorman, agent, task, Input::Opened { conn }),
+            CoreInput::NotOpened(conn, refusal) => self.input(doorman, agent, task, Input::NotOpened { conn, refusal }),
+            CoreInput::Frame(conn, text, _) => {
                 self.input(doorman, agent, task, Input::Frame { conn, text: &text, received });
             }
-            Owned::Closed(conn, code) => {
+            CoreInput::Closed(conn, code) => {
                 self.input(doorman, agent, task, Input::Closed { conn, ended: code.into() });
             }
-            Owned::Me { reply, .. } => self.input(doorman, agent, task, Input::Me { reply, changed: false }),
-            Owned::Page(fetch, reply) => self.input(doorman, agent, task, Input::Page(fetch, reply)),
-            Owned::Contacts(call, reply) => self.input(doorman, agent, task, Input::Contacts { call, reply }),
-            Owned::Responded { request, attempt, reply, written } => {
+            CoreInput::Me { reply, .. } => self.input(doorman, agent, task, Input::Me { reply, changed: false }),
+            CoreInput::Page(fetch, reply) => self.input(doorman, agent, task, Input::Page(fetch, reply)),
+            CoreInput::Contacts(call, reply) => self.input(doorman, agent, task, Input::Contacts { call, reply }),
+            CoreInput::Responded { request, attempt, reply, written } => {
                 self.input(doorman, agent, task, Input::Responded { request, attempt, reply, written });
             }
             // Another doorman has the agent: nothing that this one still thinks of it matters.
-            Owned::Recorded(Err(LedgerError::Fenced { .. })) => {
+            CoreInput::Recorded(Err(LedgerError::Fenced { .. })) => {
                 if let Some(ended) = self.task_of(doorman, agent, task) {
                     let long = ended.began;
                     self.drops(doorman, agent);
@@ -320,11 +320,11 @@ impl Evening {
                     self.has_ended(doorman);
                 }
             }
-            Owned::Recorded(result) => self.input(doorman, agent, task, Input::Recorded(result)),
-            Owned::Restored(number, saved) => {
+            CoreInput::Recorded(result) => self.input(doorman, agent, task, Input::Recorded(result)),
+            CoreInput::Restored(number, saved) => {
                 self.input(doorman, agent, task, Input::Restored { number, saved });
             }
-            Owned::Removed(..) | Owned::Told { .. } => self.fail("nobody asked for this"),
+            CoreInput::Removed(..) | CoreInput::Told { .. } => self.fail("nobody asked for this"),
         }
     }
 
@@ -346,7 +346,7 @@ impl Evening {
         match action {
             Action::Connect { conn, plan } if self.doormen[doorman].no_platform => {
                 let _ = plan;
-                self.steps_in(doorman, CONNECT, Step::Input(agent, task, Owned::NotOpened(conn, refused(None))));
+                self.steps_in(doorman, CONNECT, Step::Input(agent, task, CoreInput::NotOpened(conn, refused(None))));
             }
             Action::Connect { conn, plan } => self.calls(doorman, agent, task, Call::Connect(conn, plan)),
             Action::Send { conn, text } => self.calls(doorman, agent, task, Call::Text(conn, text)),
@@ -392,7 +392,7 @@ impl Evening {
                 Some(Box::new(record.memory(reach, now).policy_state))
             }
         };
-        self.input_owned(doorman, agent, task, Owned::Restored(number, saved));
+        self.input_owned(doorman, agent, task, CoreInput::Restored(number, saved));
     }
 
     /// The last look at the time before an answer leaves.
@@ -411,7 +411,7 @@ impl Evening {
         let now = self.now(doorman).mono;
         if !self.doormen[doorman].is_trusted(now) {
             self.saw("an answer held back at the last look");
-            let owned = Owned::Responded { request, attempt, reply: unreachable(), written: now };
+            let owned = CoreInput::Responded { request, attempt, reply: unreachable(), written: now };
             return self.steps_in(doorman, Duration::ZERO, Step::Input(agent, task, owned));
         }
         self.truth_leaves(doorman, agent, &request, answer);
@@ -460,13 +460,13 @@ impl Evening {
     /// What becomes of a call of a doorman that is cut off from the platform.
     fn unheard(&mut self, doorman: usize, agent: usize, task: u64, call: Call) {
         let owned = match call {
-            Call::Connect(conn, _) => Owned::NotOpened(conn, refused(None)),
+            Call::Connect(conn, _) => CoreInput::NotOpened(conn, refused(None)),
             Call::Text(..) | Call::Close(_) | Call::Remove(_) => return,
-            Call::Me { question, foreign } => Owned::Me { question, foreign, reply: unreachable() },
-            Call::Page(fetch) => Owned::Page(fetch, unreachable()),
-            Call::Contacts(call, _) => Owned::Contacts(call, unreachable()),
+            Call::Me { question, foreign } => CoreInput::Me { question, foreign, reply: unreachable() },
+            Call::Page(fetch) => CoreInput::Page(fetch, unreachable()),
+            Call::Contacts(call, _) => CoreInput::Contacts(call, unreachable()),
             Call::Respond { request, attempt, written, .. } => {
-                Owned::Responded { request, attempt, reply: failed(CallFault::NoAnswer), written }
+                CoreInput::Responded { request, attempt, reply: failed(CallFault::NoAnswer), written }
             }
         };
         let wait = CONNECT + self.soon(9_000_000);

@@ -12,7 +12,7 @@ use doorman::model::{Answer, RequestId};
 use doorman::policy::Policy;
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::events::{Call, Owned};
+use super::super::events::{Call, CoreInput};
 use super::super::summary::Summary;
 use super::agents::Run;
 use super::database::Database;
@@ -61,7 +61,7 @@ pub enum Step {
     /// The record of an agent is read, for this task.
     Read(usize, u64),
     /// An input to an agent's core.
-    Input(usize, u64, Owned),
+    Input(usize, u64, CoreInput),
     /// It hears whether the ledger can be written and believed.
     Health(usize, u64),
     /// A core may want to be woken.
@@ -252,7 +252,7 @@ impl Evening {
             Step::Commit(..) => Some(Point::Commit),
             Step::Leaves(..) => Some(Point::Intent),
             Step::Written(..) => Some(Point::Call),
-            Step::Input(_, _, Owned::Responded { .. }) => Some(Point::Outcome),
+            Step::Input(_, _, CoreInput::Responded { .. }) => Some(Point::Outcome),
             Step::Beat(_) => Some(Point::Beat),
             Step::Declare(_) => Some(Point::Declare),
             Step::Read(..) => Some(Point::Read),

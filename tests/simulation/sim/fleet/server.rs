@@ -6,7 +6,7 @@ use doorman::model::{Answer, ConnectPlan, RequestId, Sender};
 use doorman::platform::{CallError, CallFault, Me, Reply, Responded};
 use serde_json::{Value, json};
 
-use super::super::events::{Call, Owned};
+use super::super::events::{Call, CoreInput};
 use super::super::platform::{Holder, Platform, SentRequest, Socket};
 use super::agents::{failed, refused};
 use super::evening::{Evening, Step};
@@ -78,24 +78,24 @@ impl Evening {
                 let me = Me { id, sender: Sender::parse(Some("john/agent")), name: None, owner: None };
                 let result = self.passes().map_or(Ok(me), Err);
                 let reply = Reply { result, date: Some(self.true_wall()) };
-                self.back(agent, task, Owned::Me { question, foreign, reply });
+                self.back(agent, task, CoreInput::Me { question, foreign, reply });
             }
             Call::Page(fetch) => {
                 let page = self.doors[agent].platform.page(fetch.page, PAGE, false);
                 let result = self.passes().map_or(Ok(page), Err);
                 let reply = Reply { result, date: Some(self.true_wall()) };
-                self.back(agent, task, Owned::Page(fetch, reply));
+                self.back(agent, task, CoreInput::Page(fetch, reply));
             }
             Call::Contacts(call, number) => {
                 let page = self.doors[agent].platform.contacts_page(number, PAGE);
                 let result = self.passes().map_or(Ok(page), Err);
                 let reply = Reply { result, date: Some(self.true_wall()) };
-                self.back(agent, task, Owned::Contacts(call, reply));
+                self.back(agent, task, CoreInput::Contacts(call, reply));
             }
             Call::Respond { request, answer, attempt, written } => {
                 let result = self.responds(agent, task, &request, answer);
                 let reply = Reply { result, date: Some(self.true_wall()) };
-                self.back(agent, task, Owned::Responded { request, attempt, reply, written });
+                self.back(agent, task, CoreInput::Responded { request, attempt, reply, written });
             }
             Call::Remove(_) => self.fail("a contact is removed"),
         }
@@ -139,11 +139,11 @@ impl Evening {
     }
 
     /// The way back; a lost reply becomes a timeout, which is noticed late.
-    fn back(&mut self, agent: usize, task: u64, owned: Owned) {
+    fn back(&mut self, agent: usize, task: u64, owned: CoreInput) {
         let Some(doorman) = self.doorman_of(agent, task) else { return };
         let lost = match &owned {
-            Owned::Page(_, reply) => reply.result.as_ref().err().map(|error| error.fault),
-            Owned::Responded { reply, .. } => reply.result.as_ref().err().map(|error| error.fault),
+            CoreInput::Page(_, reply) => reply.result.as_ref().err().map(|error| error.fault),
+            CoreInput::Responded { reply, .. } => reply.result.as_ref().err().map(|error| error.fault),
             _ => None,
         };
         let wait = if lost == Some(CallFault::NoAnswer) { TIMEOUT } else { self.soon(60_000) };
@@ -151,7 +151,7 @@ impl Evening {
     }
 
     /// Frames of one socket, and its end, keep their order.
-    fn in_order(&mut self, agent: usize, task: u64, owned: Owned) {
+    fn in_order(&mut self, agent: usize, task: u64, owned: CoreInput) {
         let Some(doorman) = self.doorman_of(agent, task) else { return };
         if self.doormen[doorman].no_platform {
             return;
@@ -171,12 +171,12 @@ impl Evening {
         let other = matches!(&door.platform.holder, Some(Holder::Daemon(socket)) if socket.life != task);
         if (ghost || other) && !plan.take {
             self.saw("another doorman's connection in the way");
-            return self.in_order(agent, task, Owned::NotOpened(conn, refused(Some(409))));
+            return self.in_order(agent, task, CoreInput::NotOpened(conn, refused(Some(409))));
         }
         door.platform.ghost_until = None;
         door.platform.holder = Some(Holder::Daemon(Socket { life: task, conn, join: None, control: None }));
         door.heard = self.at;
-        self.in_order(agent, task, Owned::Opened(conn));
+        self.in_order(agent, task, CoreInput::Opened(conn));
     }
 
     /// A socket from which nothing has come for too long is closed.
@@ -185,7 +185,7 @@ impl Evening {
         if self.at - door.heard > SILENT
             && let Some(Holder::Daemon(socket)) = door.platform.holder.take()
         {
-            self.in_order(agent, socket.life, Owned::Closed(socket.conn, None));
+            self.in_order(agent, socket.life, CoreInput::Closed(socket.conn, None));
         }
     }
 
@@ -200,7 +200,7 @@ impl Evening {
         let frames = door.platform.frame(&mut socket, text, &name);
         door.platform.holder = Some(Holder::Daemon(socket));
         for frame in frames {
-            self.in_order(agent, task, Owned::Frame(conn, frame, 0));
+            self.in_order(agent, task, CoreInput::Frame(conn, frame, 0));
         }
     }
 
@@ -210,7 +210,7 @@ impl Evening {
         let Some(Holder::Daemon(socket)) = self.doors[agent].platform.holder.clone() else { return };
         let Some(join) = socket.join.clone() else { return };
         let frame = json!([join, null, format!("agent_contacts:{}", self.agents[agent]), event, payload]).to_string();
-        self.in_order(agent, socket.life, Owned::Frame(socket.conn, frame, 0));
+        self.in_order(agent, socket.life, CoreInput::Frame(socket.conn, frame, 0));
     }
 
     /// A task's socket is closed; `unseen`: the platform does not hear of it yet.

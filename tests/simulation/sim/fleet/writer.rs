@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use doorman::ledger::{LedgerError, Record};
 
-use super::super::events::Owned;
+use super::super::events::CoreInput;
 use super::database::Begun;
 use super::evening::{Evening, FleetEvent, Step, Unsure};
 use super::leases::Taken;
@@ -257,7 +257,7 @@ impl Evening {
             self.asks_for_heads(doorman, false);
         }
         let wait = self.soon(500);
-        self.steps_in(doorman, wait, Step::Input(agent, task, Owned::Recorded(result)));
+        self.steps_in(doorman, wait, Step::Input(agent, task, CoreInput::Recorded(result)));
     }
 
     fn blocked(&mut self, doorman: usize, agent: usize, after: Duration) {
