@@ -32,7 +32,7 @@ pub(super) enum Fence {
 }
 
 /// What came of taking a lease.
-pub(super) enum Taken {
+pub(super) enum TakeOutcome {
     /// It is ours, in this epoch; and the name of whose doorman it was, if it was anybody's.
     Ours { epoch: i64, from: Option<String> },
     /// A member that lives has it, or this process may take nothing.
@@ -80,7 +80,7 @@ pub(super) fn confirm(session: &DatabaseSession, me: &str, name: &str, epoch: i6
 
 /// Takes a lease that nobody has, or somebody who is dead. One that a transaction keeps locked is somebody's for now: it holds up no
 /// other. Twice is no harm: the epoch is another one then.
-pub(super) fn take(session: &DatabaseSession, me: &str, name: &str) -> Result<Taken, EntryFault> {
+pub(super) fn take(session: &DatabaseSession, me: &str, name: &str) -> Result<TakeOutcome, EntryFault> {
     let connection = Connection::Postgres(session);
     session.begin("BEGIN")?;
     // Not tried where the row is there: the insert would wait for whoever is changing it.
@@ -104,8 +104,8 @@ pub(super) fn take(session: &DatabaseSession, me: &str, name: &str) -> Result<Ta
     };
     session.commit()?;
     Ok(match taken.into_iter().next() {
-        Some((epoch, from)) => Taken::Ours { epoch, from },
-        None => Taken::Theirs(holder.unwrap_or_else(|| NOBODY.to_owned())),
+        Some((epoch, from)) => TakeOutcome::Ours { epoch, from },
+        None => TakeOutcome::Theirs(holder.unwrap_or_else(|| NOBODY.to_owned())),
     })
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::address::ConnectionPurpose;
-use super::lease::{self, Fence, Taken};
+use super::lease::{self, Fence, TakeOutcome};
 use super::members::{self, Membership, drain};
 use super::session::DatabaseSession;
 use super::{Address, prepare};
@@ -243,10 +243,10 @@ impl Both {
     }
 }
 
-fn real_taken(taken: Taken) -> model::Taken {
+fn real_taken(taken: TakeOutcome) -> model::Taken {
     match taken {
-        Taken::Ours { epoch, from } => model::Taken::Ours { epoch, from },
-        Taken::Theirs(holder) => model::Taken::Theirs(holder),
+        TakeOutcome::Ours { epoch, from } => model::Taken::Ours { epoch, from },
+        TakeOutcome::Theirs(holder) => model::Taken::Theirs(holder),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::{PostgresWriter, TransactionFailure, connected};
 use crate::ledger::postgres::DatabaseFailure;
-use crate::ledger::postgres::lease::{Lease, Taken, give, take};
+use crate::ledger::postgres::lease::{Lease, TakeOutcome, give, take};
 use crate::ledger::record::Numbers;
 use crate::ops::log::events;
 
@@ -48,7 +48,7 @@ impl PostgresWriter {
             session.rollback();
         }
         match taken? {
-            Taken::Ours { epoch, from } => {
+            TakeOutcome::Ours { epoch, from } => {
                 // Others wrote for it until now.
                 self.numbers = Numbers::default();
                 self.leases.insert(name.to_owned(), Lease::Held { me: Arc::clone(&me), epoch, seq: 0 });
@@ -62,7 +62,7 @@ impl PostgresWriter {
                 );
                 Ok((me, epoch, 0))
             }
-            Taken::Theirs(holder) => {
+            TakeOutcome::Theirs(holder) => {
                 self.leases.insert(name.to_owned(), Lease::Gone { holder: holder.clone() });
                 Err(TransactionFailure::Fenced(holder))
             }
