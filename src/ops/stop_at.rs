@@ -3,7 +3,7 @@
 
 /// Where a process may stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Point {
+pub enum StopPoint {
     /// It is decided what goes on record, and no transaction has begun.
     Batch,
     /// The intent is on record, and nothing was looked at yet.
@@ -18,20 +18,20 @@ pub enum Point {
 
 /// Stops here, if a test wants it. The first call reads what it wants.
 #[cfg(debug_assertions)]
-pub fn here(point: Point) {
+pub fn here(point: StopPoint) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicI64, Ordering};
 
-    static WANTED: OnceLock<Option<(Point, AtomicI64)>> = OnceLock::new();
+    static WANTED: OnceLock<Option<(StopPoint, AtomicI64)>> = OnceLock::new();
     let wanted = WANTED.get_or_init(|| {
         let text = std::env::var("DOORMAN_STOP_AT").ok()?;
         let (word, times) = text.split_once(':').unwrap_or((&text, "1"));
         let point = match word {
-            "batch" => Point::Batch,
-            "intent" => Point::Intent,
-            "call" => Point::Call,
-            "commit" => Point::Commit,
-            "outcome" => Point::Outcome,
+            "batch" => StopPoint::Batch,
+            "intent" => StopPoint::Intent,
+            "call" => StopPoint::Call,
+            "commit" => StopPoint::Commit,
+            "outcome" => StopPoint::Outcome,
             _ => return None,
         };
         Some((point, AtomicI64::new(times.parse().ok()?)))
@@ -48,4 +48,4 @@ pub fn here(point: Point) {
 /// Nothing in a release build.
 #[cfg(not(debug_assertions))]
 #[inline]
-pub fn here(_: Point) {}
+pub fn here(_: StopPoint) {}

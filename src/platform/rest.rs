@@ -25,7 +25,7 @@ use super::reply::{CallError, CallFault, Me, Page, Reply, Responded};
 use super::{classify, retry_after};
 use crate::config::settings::Platform;
 use crate::model::{AgentId, Answer, Contact, ContactId, ContactRequest, RequestId, StrangerText};
-use crate::ops::stop_at::{self, Point};
+use crate::ops::stop_at::{self, StopPoint};
 use crate::secret::Key;
 use crate::secret::Redact;
 use crate::transcript::TranscriptRecorder;
@@ -275,7 +275,7 @@ impl AgentRest {
                 turn.ended(None, None);
                 return Reply { result: Err(transport::not_ours()), date: None };
             }
-            stop_at::here(Point::Call);
+            stop_at::here(StopPoint::Call);
         }
         let recorded = self.recorded(&asked);
         let until = Instant::now() + self.rest.timeout;

@@ -12,7 +12,7 @@ use crate::ledger::{LedgerError, MemoryReach, Record};
 use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId};
 use crate::model::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
 use crate::ops::log::events;
-use crate::ops::stop_at::{self, Point};
+use crate::ops::stop_at::{self, StopPoint};
 use crate::platform::rest::{AgentRest, PagePlace, Rest};
 use crate::platform::socket::{self, Socket, SocketCommand};
 use crate::platform::{CallError, Me, Page, Reply, Responded};
@@ -260,13 +260,13 @@ impl Agent {
     pub(super) fn respond(&mut self, request: RequestId, answer: Answer, attempt: u32) {
         let (client, clock) = (self.client(), self.around.clock.clone());
         self.tasks.spawn(async move {
-            stop_at::here(Point::Intent);
+            stop_at::here(StopPoint::Intent);
             let written = clock.now().mono;
             let reply = match client {
                 Ok(client) => client.respond(&request, answer).await,
                 Err(why) => no_key(&why),
             };
-            stop_at::here(Point::Outcome);
+            stop_at::here(StopPoint::Outcome);
             CallDone::Responded { request, attempt, reply, written }
         });
     }

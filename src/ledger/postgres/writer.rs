@@ -31,7 +31,7 @@ use crate::ledger::record::{EntryFault, EntryWriter, Numbers};
 use crate::ledger::sql::Connection;
 use crate::ledger::{LedgerError, LedgerHealth, LedgerOptions, Record};
 use crate::ops::log::events;
-use crate::ops::stop_at::{self, Point};
+use crate::ops::stop_at::{self, StopPoint};
 
 pub use leases::TakenLease;
 
@@ -317,7 +317,7 @@ impl PostgresWriter {
             let (me, epoch, seq) = self.hold(name)?;
             held.push((name.clone(), me, epoch, seq + 1));
         }
-        stop_at::here(Point::Batch);
+        stop_at::here(StopPoint::Batch);
         let session = connected(&mut self.session, &self.address, &mut self.numbers)?;
         session.begin("BEGIN")?;
         for (name, me, epoch, seq) in &held {
@@ -381,7 +381,7 @@ impl PostgresWriter {
         };
         // From here on it may be on record, whatever is heard of it.
         commit.unsure = Some(result.clone());
-        stop_at::here(Point::Commit);
+        stop_at::here(StopPoint::Commit);
         session.commit()?;
         self.counted(&held);
         Ok(result)
