@@ -16,9 +16,9 @@ use super::super::events::{Call, CoreInput};
 use super::super::summary::Summary;
 use super::agents::Run;
 use super::database::Database;
-use super::process::Doorman;
+use super::process::DoormanProcess;
 use super::schedule::{FleetFaultRates, FleetWorldEvent, programme};
-use super::server::Door;
+use super::server::AgentServer;
 use super::truth::FleetGroundTruth;
 
 pub const DOORMEN: usize = 3;
@@ -134,11 +134,11 @@ pub struct Evening {
     pub origin: Timestamp,
     seq: u64,
     queue: BinaryHeap<Reverse<ScheduledFleetEvent>>,
-    pub doormen: Vec<Doorman>,
+    pub doormen: Vec<DoormanProcess>,
     /// The names of the agents, which are those of their leases.
     pub agents: Vec<String>,
     /// By agent.
-    pub doors: Vec<Door>,
+    pub doors: Vec<AgentServer>,
     pub database: Database,
     pub policies: Vec<Arc<Policy>>,
     pub truth: FleetGroundTruth,
@@ -165,8 +165,8 @@ impl Evening {
             origin: "2026-03-02T10:00:00Z".parse().unwrap(),
             seq: 0,
             queue: BinaryHeap::new(),
-            doormen: (0..DOORMEN).map(|number| Doorman::new(number, &agents, &mut rng)).collect(),
-            doors: agents.iter().map(|_| Door::default()).collect(),
+            doormen: (0..DOORMEN).map(|number| DoormanProcess::new(number, &agents, &mut rng)).collect(),
+            doors: agents.iter().map(|_| AgentServer::default()).collect(),
             agents,
             database: Database { pushed: vec![Duration::ZERO], ..Database::default() },
             policies: policies.to_vec(),

@@ -31,7 +31,7 @@ const ROSTER: &str = "all";
 
 /// See the module.
 #[derive(Debug)]
-pub struct Doorman {
+pub struct DoormanProcess {
     pub name: String,
     /// Of its state directory.
     instance: String,
@@ -76,7 +76,7 @@ pub struct Doorman {
     pub version: u64,
 }
 
-impl Doorman {
+impl DoormanProcess {
     pub fn new(number: usize, agents: &[String], rng: &mut fastrand::Rng) -> Self {
         Self {
             name: format!("host-{number}"),

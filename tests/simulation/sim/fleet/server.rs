@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// An agent's place on the platform.
 #[derive(Debug, Default)]
-pub struct Door {
+pub struct AgentServer {
     pub platform: Platform,
     /// When something came from the socket, and when its last frame comes or goes.
     heard: Duration,
