@@ -42,7 +42,7 @@ impl Contender {
     }
 
     /// Starts it and waits until it is live.
-    pub async fn start(self, dir: &Path, url: &str) -> Running {
+    pub async fn start(self, dir: &Path, url: &str) -> RunningContender {
         let log = dir.join("log");
         let file = std::fs::File::create(&log).unwrap();
         let mut command = match self {
@@ -65,7 +65,7 @@ impl Contender {
             }
         };
         let child = command.stdin(Stdio::null()).kill_on_drop(true).spawn().unwrap();
-        let running = Running::of(child);
+        let running = RunningContender::of(child);
         let live = async {
             loop {
                 let text = tokio::fs::read_to_string(&log).await.unwrap_or_default();
@@ -87,14 +87,14 @@ impl fmt::Display for Contender {
 }
 
 /// A contender that runs.
-pub struct Running {
+pub struct RunningContender {
     child: Child,
     pid: u32,
     most: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
 }
 
-impl Running {
+impl RunningContender {
     fn of(child: Child) -> Self {
         let pid = child.id().unwrap();
         let (most, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));

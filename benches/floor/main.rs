@@ -23,7 +23,7 @@ mod table;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use contender::{Contender, Running};
+use contender::{Contender, RunningContender};
 use load::Platform;
 use records::Kind;
 use table::Table;
@@ -144,7 +144,13 @@ async fn one(contender: Contender, dir: &Path, args: &Args, table: &mut Table) {
     running.stop().await;
 }
 
-async fn burst(platform: &mut Platform, running: &Running, contender: Contender, count: u64, table: &mut Table) {
+async fn burst(
+    platform: &mut Platform,
+    running: &RunningContender,
+    contender: Contender,
+    count: u64,
+    table: &mut Table,
+) {
     let (cpu, begun) = (running.cpu(), Instant::now());
     running.forget_most();
     platform.ask(count, true).await;

@@ -132,7 +132,7 @@ fn fault(rng: &mut Rng) -> Fault {
 }
 
 /// The platform, which goes away and comes back, and everything else that disturbs the daemon.
-struct Trouble {
+struct Disturbances {
     sandbox: Option<Sandbox>,
     control: Control,
     address: SocketAddr,
@@ -140,7 +140,7 @@ struct Trouble {
     happened: u64,
 }
 
-impl Trouble {
+impl Disturbances {
     async fn strike(&mut self, daemon: &Daemon) {
         self.happened += 1;
         match self.rng.u8(0..20) {
@@ -283,7 +283,7 @@ async fn run(args: &Args) -> ExitCode {
     );
     println!("timing: {}\n", TIMING.replace('\n', "  "));
     let mut daemon = Daemon::start(&sandbox.url(), AGENT, KEY, RULES, TIMING).await;
-    let mut trouble = Trouble {
+    let mut trouble = Disturbances {
         sandbox: Some(sandbox),
         control: control.clone(),
         address,

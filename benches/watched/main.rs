@@ -21,7 +21,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{AGENT, KEY, STEP_MAX, SandboxProcess};
-use onlookers::{Looked, Onlookers};
+use onlookers::{BoardReaders, ReadCounts};
 use serde_json::{Value, json};
 use tokio::process::Child;
 
@@ -77,7 +77,7 @@ struct Spell {
     p99: f64,
     /// As a fraction of one core, on average.
     cpu: f64,
-    looked: Looked,
+    looked: ReadCounts,
 }
 
 #[tokio::main]
@@ -103,12 +103,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     spell(&sandbox, &daemon, "warm", args.seconds.min(5), None).await;
     println!("| round | p50 alone | p50 watched | p99 alone | p99 watched | CPU alone | CPU watched |");
     println!("| --- | --- | --- | --- | --- | --- | --- |");
-    let (mut p50, mut p99, mut cpu, mut seen) = (Vec::new(), Vec::new(), Vec::new(), Looked::default());
+    let (mut p50, mut p99, mut cpu, mut seen) = (Vec::new(), Vec::new(), Vec::new(), ReadCounts::default());
     for round in 0..args.rounds {
         let mut both = [None, None];
         for place in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
             let onlookers =
-                (place == 1).then_some(Onlookers { places: &places, scrapes: args.scrapes, pages: args.pages });
+                (place == 1).then_some(BoardReaders { places: &places, scrapes: args.scrapes, pages: args.pages });
             let mark = format!("r{round}-{place}");
             both[place] = Some(spell(&sandbox, &daemon, &mark, args.seconds, onlookers).await);
         }
@@ -188,7 +188,7 @@ async fn spell(
     daemon: &Child,
     mark: &str,
     seconds: u64,
-    onlookers: Option<Onlookers<'_>>,
+    onlookers: Option<BoardReaders<'_>>,
 ) -> Spell {
     sandbox.call(reqwest::Method::DELETE, "latencies", None).await;
     let (before, cpu_before, begun) = (approved(sandbox).await, cpu(daemon), Instant::now());
@@ -206,7 +206,7 @@ async fn spell(
     tokio::time::timeout(STEP_MAX, wait).await.unwrap();
     let looked = match looking {
         Some(looking) => looking.stop().await,
-        None => Looked::default(),
+        None => ReadCounts::default(),
     };
     let cpu = (cpu(daemon) - cpu_before) / begun.elapsed().as_secs_f64();
     let latencies: Value = sandbox.call(reqwest::Method::GET, "latencies", None).await;

@@ -15,7 +15,7 @@ const LOOK_MAX: Duration = Duration::from_secs(10);
 
 /// What the readers got.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Looked {
+pub struct ReadCounts {
     pub scrapes: u64,
     pub pages: u64,
     pub failed: u64,
@@ -23,7 +23,7 @@ pub struct Looked {
 
 /// The readers.
 #[derive(Debug)]
-pub struct Onlookers<'a> {
+pub struct BoardReaders<'a> {
     /// The addresses of metrics and of the page.
     pub places: &'a [String; 2],
     /// Scrapes a second.
@@ -34,13 +34,13 @@ pub struct Onlookers<'a> {
 
 /// Reads until stopped.
 #[derive(Debug)]
-pub struct Looking {
+pub struct RunningReaders {
     stop: watch::Sender<bool>,
-    tasks: JoinSet<Looked>,
+    tasks: JoinSet<ReadCounts>,
 }
 
-impl Onlookers<'_> {
-    pub fn look(&self) -> Looking {
+impl BoardReaders<'_> {
+    pub fn look(&self) -> RunningReaders {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let every = Duration::from_secs(1) / u32::try_from(self.scrapes).unwrap();
@@ -51,15 +51,15 @@ impl Onlookers<'_> {
             let begin = every * u32::try_from(number).unwrap() / u32::try_from(self.pages).unwrap();
             tasks.spawn(open_page(self.places[1].clone(), path, begin, every, stopped.clone()));
         }
-        Looking { stop, tasks }
+        RunningReaders { stop, tasks }
     }
 }
 
-impl Looking {
-    pub async fn stop(self) -> Looked {
+impl RunningReaders {
+    pub async fn stop(self) -> ReadCounts {
         self.stop.send(true).unwrap();
         let all = self.tasks.join_all().await;
-        all.into_iter().fold(Looked::default(), |sum, one| Looked {
+        all.into_iter().fold(ReadCounts::default(), |sum, one| ReadCounts {
             scrapes: sum.scrapes + one.scrapes,
             pages: sum.pages + one.pages,
             failed: sum.failed + one.failed,
@@ -68,8 +68,8 @@ impl Looking {
 }
 
 /// Scrapes one after the other at the rate, each on a separate connection, like several scrapers.
-async fn scrapes(at: String, every: Duration, mut stop: watch::Receiver<bool>) -> Looked {
-    let (mut looked, mut tick, mut under_way) = (Looked::default(), interval(every), JoinSet::new());
+async fn scrapes(at: String, every: Duration, mut stop: watch::Receiver<bool>) -> ReadCounts {
+    let (mut looked, mut tick, mut under_way) = (ReadCounts::default(), interval(every), JoinSet::new());
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     loop {
         tokio::select! {
@@ -92,8 +92,8 @@ async fn open_page(
     begin: Duration,
     every: Duration,
     mut stop: watch::Receiver<bool>,
-) -> Looked {
-    let mut looked = Looked::default();
+) -> ReadCounts {
+    let mut looked = ReadCounts::default();
     let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + begin, every);
     loop {
         tokio::select! {

@@ -31,14 +31,14 @@ pub fn readings() -> Readings {
 }
 
 /// A server on its own socket.
-struct Door {
+struct ControlServer {
     path: PathBuf,
     stop: CancellationToken,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
     _dir: tempfile::TempDir,
 }
 
-impl Door {
+impl ControlServer {
     /// The test itself answers the calls.
     fn open() -> (Self, mpsc::Receiver<ControlCall>) {
         let dir = tempfile::tempdir().unwrap();
@@ -206,7 +206,7 @@ pub fn post(body: &str) -> String {
 
 #[tokio::test]
 async fn a_call_arrives_with_the_person_and_its_answer_comes_back() {
-    let (door, mut calls) = Door::open();
+    let (door, mut calls) = ControlServer::open();
     let client = door.client().await;
     let supervisor = async {
         let call = calls.recv().await.unwrap();
@@ -237,7 +237,7 @@ async fn a_call_arrives_with_the_person_and_its_answer_comes_back() {
 
 #[tokio::test]
 async fn a_refusal_comes_back_as_what_it_is() {
-    let door = Door::staffed();
+    let door = ControlServer::staffed();
     let op = ControlOp::Answer {
         verdict: Verdict::Approve,
         target: "gone".to_owned(),
@@ -252,7 +252,7 @@ async fn a_refusal_comes_back_as_what_it_is() {
 
 #[tokio::test]
 async fn a_supervisor_that_gives_no_answer_or_is_gone_is_said_to() {
-    let (door, mut calls) = Door::open();
+    let (door, mut calls) = ControlServer::open();
     let client = door.client().await;
     let (reply, ()) = tokio::join!(client.call(&ControlOp::Status), async {
         drop(calls.recv().await.unwrap());
@@ -266,7 +266,7 @@ async fn a_supervisor_that_gives_no_answer_or_is_gone_is_said_to() {
 
 #[tokio::test]
 async fn what_is_not_waited_for_is_still_done() {
-    let (door, mut calls) = Door::open();
+    let (door, mut calls) = ControlServer::open();
     let client = door.client().await;
     let op = ControlOp::Reload { accept_shrunk: false, removed: None };
     let (given, call) = tokio::join!(client.give(&op, false), async { calls.recv().await.unwrap() });
@@ -280,7 +280,7 @@ async fn what_is_not_waited_for_is_still_done() {
 
 #[tokio::test]
 async fn curl_gets_status_and_metrics() {
-    let door = Door::staffed();
+    let door = ControlServer::staffed();
     let (code, body) = http(&door.path, "GET /v1/status HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!((code, serde_json::from_str::<DaemonStatus>(&body).unwrap()), (200, status()));
     let (code, body) = http(&door.path, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -294,7 +294,7 @@ async fn curl_gets_status_and_metrics() {
 
 #[tokio::test]
 async fn what_is_malformed_gets_a_clear_no_and_the_socket_lives() {
-    let door = Door::staffed();
+    let door = ControlServer::staffed();
     let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
     for (request, code) in [
         (post("{}"), 400),
@@ -321,7 +321,7 @@ async fn what_is_malformed_gets_a_clear_no_and_the_socket_lives() {
 
 #[tokio::test]
 async fn connections_that_say_nothing_are_in_nobodys_way() {
-    let door = Door::staffed();
+    let door = ControlServer::staffed();
     let mut idle = Vec::new();
     for _ in 0..server::CONNECTIONS_MAX - 2 {
         idle.push(UnixStream::connect(&door.path).await.unwrap());
@@ -333,7 +333,7 @@ async fn connections_that_say_nothing_are_in_nobodys_way() {
 
 #[tokio::test]
 async fn a_call_under_way_may_end_when_the_daemon_stops() {
-    let (door, mut calls) = Door::open();
+    let (door, mut calls) = ControlServer::open();
     let client = door.client().await;
     let stop = door.stop.clone();
     let (reply, ()) = tokio::join!(client.call(&ControlOp::Status), async {
@@ -366,7 +366,7 @@ async fn no_daemon_is_said_with_what_to_do() {
 
 #[tokio::test]
 async fn the_commands() {
-    let door = Door::staffed();
+    let door = ControlServer::staffed();
     let person = peer::account(nix::unistd::geteuid().as_raw());
     let (code, out, err) = door.doorman(&["status"]).await;
     assert!(
@@ -455,7 +455,7 @@ async fn a_socket_whose_file_is_deleted_is_made_again_with_its_directory() {
 
 #[tokio::test]
 async fn what_went_well_may_be_left_unsaid_and_what_did_not_is_said() {
-    let door = Door::staffed();
+    let door = ControlServer::staffed();
     for args in [&["pause", "-q"][..], &["resume", "--quiet"], &["reload", "-q"], &["approve", "@carol", "-q"]] {
         assert_eq!(door.doorman(args).await, (0, String::new(), String::new()), "{args:?}");
         let (_, out, err) = door.doorman(&args[..args.len() - 1]).await;

@@ -55,14 +55,14 @@ fn kebab(name: &str) -> String {
 /// What a source says: its public structs that can be written as JSON, the operations, which are an enum's variants, and the
 /// words of the other enums.
 #[derive(Default)]
-struct Said {
+struct SourceContents {
     structs: Vec<Object>,
     ops: Vec<Object>,
     enums: Vec<(String, Vec<String>)>,
 }
 
-fn said_by(source: &str) -> Said {
-    let Said { mut structs, mut ops, mut enums } = Said::default();
+fn said_by(source: &str) -> SourceContents {
+    let SourceContents { mut structs, mut ops, mut enums } = SourceContents::default();
     let (mut words, mut attributes, mut serialized) = (String::new(), String::new(), false);
     let mut place = "";
     for line in source.lines() {
@@ -109,7 +109,7 @@ fn said_by(source: &str) -> Said {
         }
         serialized &= text.is_empty();
     }
-    Said { structs, ops, enums }
+    SourceContents { structs, ops, enums }
 }
 
 /// The JSON type of a Rust type.
@@ -150,7 +150,7 @@ fn table(object: &Object, known: &BTreeMap<String, String>) -> String {
 }
 
 fn generated() -> String {
-    let Said { mut structs, ops, enums } =
+    let SourceContents { mut structs, ops, enums } =
         said_by(&[read("src/ops/control/wire.rs"), read("src/ops/control/wire/status.rs")].concat());
     structs.extend(said_by(&read("src/ops/health.rs")).structs);
     structs.retain(|object| !object.fields.is_empty());

@@ -24,14 +24,14 @@ const HOSTILE: &str = "@everyone <!channel> <https://evil.example|bank> **b** `c
 
 /// One call that a receiver got.
 #[derive(Debug, Clone)]
-struct Got {
+struct ReceivedCall {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 }
 
-impl Got {
+impl ReceivedCall {
     fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
@@ -43,7 +43,7 @@ impl Got {
 
 /// The replies of a receiver; the last one is repeated for ever.
 #[derive(Debug, Clone)]
-enum Answer {
+enum ReceiverReply {
     Status(u16),
     Redirect(String),
     /// It accepts the call and sends no reply.
@@ -53,13 +53,13 @@ enum Answer {
 /// A server that writes down what it gets.
 #[derive(Debug, Clone, Default)]
 struct Receiver {
-    got: Arc<Mutex<Vec<Got>>>,
-    answers: Arc<Mutex<VecDeque<Answer>>>,
+    got: Arc<Mutex<Vec<ReceivedCall>>>,
+    answers: Arc<Mutex<VecDeque<ReceiverReply>>>,
 }
 
 impl Receiver {
     /// Starts one; returns it with its address.
-    async fn start(answers: &[Answer]) -> (Self, String) {
+    async fn start(answers: &[ReceiverReply]) -> (Self, String) {
         let receiver = Self { got: Arc::default(), answers: Arc::new(Mutex::new(answers.iter().cloned().collect())) };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -68,12 +68,12 @@ impl Receiver {
         (receiver, address)
     }
 
-    fn all(&self) -> Vec<Got> {
+    fn all(&self) -> Vec<ReceivedCall> {
         self.got.lock().unwrap().clone()
     }
 
     /// Waits for this many calls.
-    async fn calls(&self, count: usize) -> Vec<Got> {
+    async fn calls(&self, count: usize) -> Vec<ReceivedCall> {
         let wait = async {
             while self.all().len() < count {
                 tokio::task::yield_now().await;
@@ -91,7 +91,7 @@ async fn take(
     headers: HeaderMap,
     body: Bytes,
 ) -> axum::response::Response {
-    receiver.got.lock().unwrap().push(Got { method, uri, headers, body });
+    receiver.got.lock().unwrap().push(ReceivedCall { method, uri, headers, body });
     let answer = {
         let mut answers = receiver.answers.lock().unwrap();
         let last = answers.len() == 1;
@@ -99,9 +99,9 @@ async fn take(
     };
     match answer {
         None => StatusCode::OK.into_response(),
-        Some(Answer::Status(status)) => StatusCode::from_u16(status).unwrap().into_response(),
-        Some(Answer::Redirect(to)) => (StatusCode::FOUND, [("location", to)]).into_response(),
-        Some(Answer::Silence) => std::future::pending().await,
+        Some(ReceiverReply::Status(status)) => StatusCode::from_u16(status).unwrap().into_response(),
+        Some(ReceiverReply::Redirect(to)) => (StatusCode::FOUND, [("location", to)]).into_response(),
+        Some(ReceiverReply::Silence) => std::future::pending().await,
     }
 }
 
@@ -130,7 +130,7 @@ async fn live(site: &Site) -> Daemon {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_is_told_once_signed_and_again_under_the_same_id_after_a_kill() {
-    let (receiver, address) = Receiver::start(&[Answer::Status(503), Answer::Status(200)]).await;
+    let (receiver, address) = Receiver::start(&[ReceiverReply::Status(503), ReceiverReply::Status(200)]).await;
     let table = "[[notify]]\nname = \"ops\"\nkind = \"webhook\"\nurl_file = \"ops.url\"\nsecret_file = \"ops.secret\"\nevery = \"1s\"\n";
     let site = site(table, &[("ops.url", &format!("{address}/hook/a-secret-path")), ("ops.secret", SECRET)]).await;
     let daemon = live(&site).await;
@@ -149,7 +149,7 @@ async fn who_waits_is_told_once_signed_and_again_under_the_same_id_after_a_kill(
         verifier.verify(&call.body, &call.headers).unwrap();
         assert_eq!((call.method.as_str(), call.uri.path()), ("POST", "/hook/a-secret-path"));
     }
-    let requests = |call: &Got| {
+    let requests = |call: &ReceivedCall| {
         let body = call.json();
         let requests = body["data"]["requests"].as_array().unwrap().clone();
         requests.iter().map(|one| one["request"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -189,7 +189,7 @@ async fn who_waits_is_told_once_signed_and_again_under_the_same_id_after_a_kill(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receiver_that_hangs_makes_no_answer_late_and_loses_nothing() {
-    let (receiver, address) = Receiver::start(&[Answer::Silence]).await;
+    let (receiver, address) = Receiver::start(&[ReceiverReply::Silence]).await;
     let table = "[[notify]]\nname = \"ops\"\nkind = \"webhook\"\nurl_file = \"ops.url\"\nevery = \"1s\"\n";
     let site = site(table, &[("ops.url", &address)]).await;
     let daemon = live(&site).await;
@@ -199,7 +199,7 @@ async fn a_receiver_that_hangs_makes_no_answer_late_and_loses_nothing() {
     site.ask("crowd", 50, true);
     site.until("a hundred are answered", |control| control.counts().pending == 6).await.unwrap();
     assert_eq!(receiver.all().len(), 1, "one message is under way, and no more");
-    *receiver.answers.lock().unwrap() = VecDeque::from([Answer::Status(204)]);
+    *receiver.answers.lock().unwrap() = VecDeque::from([ReceiverReply::Status(204)]);
     // A person asks for a delivery now; all requests that came in the meantime are one message.
     daemon.said("message_failed", 1).await.unwrap();
     let (code, _, error) = site.cli(&["notify", "retry", "ops"]).await;
@@ -212,7 +212,7 @@ async fn a_receiver_that_hangs_makes_no_answer_late_and_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outbox_of_a_dead_receiver_stays_one_message_whoever_comes_meanwhile() {
-    let (receiver, address) = Receiver::start(&[Answer::Status(500)]).await;
+    let (receiver, address) = Receiver::start(&[ReceiverReply::Status(500)]).await;
     let table = "[[notify]]\nname = \"ops\"\nkind = \"webhook\"\nurl_file = \"ops.url\"\nevery = \"1s\"\n";
     let site = site(table, &[("ops.url", &address)]).await;
     let daemon = live(&site).await;
@@ -236,7 +236,7 @@ async fn an_outbox_of_a_dead_receiver_stays_one_message_whoever_comes_meanwhile(
         .query_row("SELECT count(*), max(length(body)) FROM delivery", [], |row| Ok((row.get(0)?, row.get(1)?)))
         .unwrap();
     assert!(kept.0 == 1 && kept.1 < 20_000, "{kept:?}");
-    *receiver.answers.lock().unwrap() = VecDeque::from([Answer::Status(204)]);
+    *receiver.answers.lock().unwrap() = VecDeque::from([ReceiverReply::Status(204)]);
     let tried = receiver.all().len();
     assert_eq!(site.cli(&["notify", "retry", "ops"]).await.0, 0);
     let got = receiver.calls(tried + 2).await;
@@ -250,7 +250,7 @@ async fn an_outbox_of_a_dead_receiver_stays_one_message_whoever_comes_meanwhile(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_is_gone_is_left_alone_and_the_others_hear_of_it() {
-    let (gone, gone_at) = Receiver::start(&[Answer::Status(410)]).await;
+    let (gone, gone_at) = Receiver::start(&[ReceiverReply::Status(410)]).await;
     let (other, other_at) = Receiver::start(&[]).await;
     let tables = "[[notify]]\nname = \"old\"\nkind = \"webhook\"\nurl_file = \"old.url\"\nevery = \"1s\"\n\
                   [[notify]]\nname = \"new\"\nkind = \"webhook\"\nurl_file = \"new.url\"\nevery = \"1s\"\nevents = [\"notify_failed\", \"paused\"]\n";
@@ -274,14 +274,14 @@ async fn a_target_that_is_gone_is_left_alone_and_the_others_hear_of_it() {
         .unwrap();
     assert_eq!(gone.all().len(), 1);
     // The target exists again.
-    *gone.answers.lock().unwrap() = VecDeque::from([Answer::Status(200)]);
+    *gone.answers.lock().unwrap() = VecDeque::from([ReceiverReply::Status(200)]);
     assert_eq!(site.cli(&["notify", "retry", "old"]).await.0, 0);
     let got = gone.calls(2).await;
     assert_eq!(got[1].json()["data"]["requests"][0]["request"], "two");
     let told = other.calls(2).await;
     assert_eq!(told[1].json()["data"]["conditions"][0]["holds"], false);
     // Gone again: after `retry` nobody is told that it still gets nothing, although there is nothing to send yet.
-    *gone.answers.lock().unwrap() = VecDeque::from([Answer::Status(410)]);
+    *gone.answers.lock().unwrap() = VecDeque::from([ReceiverReply::Status(410)]);
     stranger(&site, "three");
     let state = async |is: &str| {
         let shown = async {
@@ -355,16 +355,16 @@ async fn no_service_obeys_what_a_stranger_wrote_and_each_gets_what_it_takes() {
     daemon.stop().await.unwrap();
 }
 
-impl Got {
+impl ReceivedCall {
     /// The call to the root of the server, where ntfy accepts JSON.
-    fn json_of_topic(&self, all: &[Got]) -> Value {
+    fn json_of_topic(&self, all: &[ReceivedCall]) -> Value {
         all.iter().find(|call| call.uri.path() == "/").unwrap().json()
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_cannot_be_written_is_told_all_the_same() {
-    let (receiver, address) = Receiver::start(&[Answer::Silence]).await;
+    let (receiver, address) = Receiver::start(&[ReceiverReply::Silence]).await;
     let table = "[[notify]]\nname = \"ops\"\nkind = \"webhook\"\nurl_file = \"ops.url\"\nevery = \"1s\"\n";
     let site = site(table, &[("ops.url", &address)]).await;
     let daemon = live(&site).await;
@@ -382,10 +382,10 @@ async fn a_ledger_that_cannot_be_written_is_told_all_the_same() {
     moves(&ledger, &aside);
     site.ask("meanwhile", 1, true);
     daemon.said("ledger_blocked", 1).await.unwrap();
-    *receiver.answers.lock().unwrap() = VecDeque::from([Answer::Status(200)]);
+    *receiver.answers.lock().unwrap() = VecDeque::from([ReceiverReply::Status(200)]);
     daemon.said("message_failed", 1).await.unwrap();
     assert_eq!(site.cli(&["notify", "retry", "ops"]).await.0, 0);
-    let holds = |call: &Got| {
+    let holds = |call: &ReceivedCall| {
         let conditions = call.json()["data"]["conditions"].as_array().unwrap().clone();
         conditions.iter().find(|one| one["event"] == "ledger_blocked").map(|one| one["holds"].as_bool().unwrap())
     };
@@ -407,7 +407,7 @@ async fn a_ledger_that_cannot_be_written_is_told_all_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redirect_is_not_followed_and_a_test_says_why_it_failed() {
     let (elsewhere, elsewhere_at) = Receiver::start(&[]).await;
-    let (receiver, address) = Receiver::start(&[Answer::Redirect(elsewhere_at)]).await;
+    let (receiver, address) = Receiver::start(&[ReceiverReply::Redirect(elsewhere_at)]).await;
     let tables = "[[notify]]\nname = \"ops\"\nkind = \"webhook\"\nurl_file = \"ops.url\"\n\
                   [[notify]]\nname = \"nowhere\"\nkind = \"webhook\"\nurl_file = \"missing.url\"\n";
     let site = site(tables, &[("ops.url", &address)]).await;
@@ -422,7 +422,7 @@ async fn a_redirect_is_not_followed_and_a_test_says_why_it_failed() {
     let (code, _, error) = site.cli(&["notify", "test", "nobody"]).await;
     assert_eq!(code, 1);
     assert!(error.contains("doorman notify list"), "{error}");
-    *receiver.answers.lock().unwrap() = VecDeque::from([Answer::Status(200)]);
+    *receiver.answers.lock().unwrap() = VecDeque::from([ReceiverReply::Status(200)]);
     let (code, said, _) = site.cli(&["notify", "test", "ops"]).await;
     assert_eq!((code, said.contains("took the message")), (0, true), "{said}");
     assert_eq!(receiver.all().last().unwrap().json()["type"], "doorman.test");

@@ -15,7 +15,7 @@ use crate::faults::site::{AGENT, Site, TIME};
 
 /// A reply of the page.
 #[derive(Debug)]
-struct Answer {
+struct PageReply {
     code: u16,
     headers: http::HeaderMap,
     body: String,
@@ -23,48 +23,48 @@ struct Answer {
 
 /// How to reach the page.
 #[derive(Debug, Clone)]
-enum Way {
+enum PageRoute {
     Port(String),
     Socket(PathBuf),
 }
 
 /// A request that is being built.
-struct Asking<'a> {
-    way: &'a Way,
+struct PageRequest<'a> {
+    way: &'a PageRoute,
     method: &'a str,
     path: &'a str,
     headers: Vec<(&'a str, String)>,
     body: String,
 }
 
-impl Way {
+impl PageRoute {
     fn host(&self) -> String {
         match self {
-            Way::Port(address) => address.replace("127.0.0.1", "localhost"),
-            Way::Socket(_) => "localhost:8080".to_owned(),
+            PageRoute::Port(address) => address.replace("127.0.0.1", "localhost"),
+            PageRoute::Socket(_) => "localhost:8080".to_owned(),
         }
     }
 
-    fn asking<'a>(&'a self, method: &'a str, path: &'a str) -> Asking<'a> {
-        Asking { way: self, method, path, headers: Vec::new(), body: String::new() }
+    fn asking<'a>(&'a self, method: &'a str, path: &'a str) -> PageRequest<'a> {
+        PageRequest { way: self, method, path, headers: Vec::new(), body: String::new() }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    async fn get(&self, path: &str) -> PageReply {
         self.asking("GET", path).send().await
     }
 
     /// Sends a form as a browser does that shows our own page.
-    fn form<'a>(&'a self, path: &'a str, fields: &[(&str, &str)]) -> Asking<'a> {
+    fn form<'a>(&'a self, path: &'a str, fields: &[(&str, &str)]) -> PageRequest<'a> {
         let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let mut asking = self.asking("POST", path);
         asking.headers.push(("origin", format!("http://{}", self.host())));
         asking.headers.push(("sec-fetch-site", "same-origin".to_owned()));
         asking.headers.push(("content-type", "application/x-www-form-urlencoded".to_owned()));
-        Asking { body, ..asking }
+        PageRequest { body, ..asking }
     }
 }
 
-impl<'a> Asking<'a> {
+impl<'a> PageRequest<'a> {
     /// Replaces the header of this name.
     fn with(mut self, name: &'a str, value: &str) -> Self {
         self.headers.retain(|(one, _)| *one != name);
@@ -82,7 +82,7 @@ impl<'a> Asking<'a> {
         self
     }
 
-    async fn send(self) -> Answer {
+    async fn send(self) -> PageReply {
         let mut request = http::Request::builder().method(self.method).uri(self.path);
         if !self.headers.iter().any(|(name, _)| *name == "host") {
             request = request.header("host", self.way.host());
@@ -93,10 +93,10 @@ impl<'a> Asking<'a> {
         let request = request.body(http_body_util::Full::new(bytes::Bytes::from(self.body))).unwrap();
         let exchange = async {
             match self.way {
-                Way::Port(address) => {
+                PageRoute::Port(address) => {
                     one(TokioIo::new(tokio::net::TcpStream::connect(address).await.unwrap()), request).await
                 }
-                Way::Socket(path) => {
+                PageRoute::Socket(path) => {
                     one(TokioIo::new(tokio::net::UnixStream::connect(path).await.unwrap()), request).await
                 }
             }
@@ -105,7 +105,7 @@ impl<'a> Asking<'a> {
     }
 }
 
-async fn one<S>(stream: S, request: http::Request<http_body_util::Full<bytes::Bytes>>) -> Answer
+async fn one<S>(stream: S, request: http::Request<http_body_util::Full<bytes::Bytes>>) -> PageReply
 where
     S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
@@ -115,11 +115,11 @@ where
     let response = sender.send_request(request).await.unwrap();
     let (head, body) = response.into_parts();
     let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-    Answer { code: head.status.as_u16(), headers: head.headers, body }
+    PageReply { code: head.status.as_u16(), headers: head.headers, body }
 }
 
 /// A daemon with a page, and how to reach the page.
-async fn page(site: &Site, variables: &[(&str, &str)]) -> (Daemon, Way) {
+async fn page(site: &Site, variables: &[(&str, &str)]) -> (Daemon, PageRoute) {
     let socket = variables.iter().find(|(name, _)| *name == "DOORMAN_PAGE_SOCKET");
     let mut all = vec![("DOORMAN_PAGE_LISTEN", "127.0.0.1:0")];
     all.retain(|_| socket.is_none());
@@ -130,7 +130,7 @@ async fn page(site: &Site, variables: &[(&str, &str)]) -> (Daemon, Way) {
     let said = lines.iter().find(|line| line["event"] == "page_listening").unwrap();
     let at = said["address"].as_str().unwrap().to_owned();
     daemon.stands("live").await.unwrap();
-    (daemon, if socket.is_some() { Way::Socket(PathBuf::from(at)) } else { Way::Port(at) })
+    (daemon, if socket.is_some() { PageRoute::Socket(PathBuf::from(at)) } else { PageRoute::Port(at) })
 }
 
 /// One request from this handle, with this message.
@@ -142,7 +142,7 @@ fn ask(site: &Site, id: &str, handle: &str, name: &str, message: &str) {
 }
 
 /// Waits until a page satisfies `so`.
-async fn until(way: &Way, path: &str, what: &str, so: impl Fn(&str) -> bool) -> String {
+async fn until(way: &PageRoute, path: &str, what: &str, so: impl Fn(&str) -> bool) -> String {
     let wait = async {
         loop {
             let answer = way.get(path).await;

@@ -40,7 +40,7 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    fn doorman(&self, arguments: &[&str]) -> Said {
+    fn doorman(&self, arguments: &[&str]) -> CommandOutput {
         let all = [&["--config", "doorman.toml"], arguments].concat();
         said(doorman(self.0.path(), &all))
     }
@@ -62,21 +62,21 @@ fn doorman(directory: &Path, arguments: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-struct Said {
+struct CommandOutput {
     code: i32,
     out: String,
     err: String,
 }
 
-impl Said {
+impl CommandOutput {
     fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}{}", self.out, self.err))
     }
 }
 
-fn said(output: Output) -> Said {
+fn said(output: Output) -> CommandOutput {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    CommandOutput { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
 }
 
 fn agent() -> AgentId {
@@ -214,7 +214,7 @@ async fn check_knows_what_the_ledger_remembers() {
                  [rules.memory]\nthen = \"defer\"\nwhen = { owner = \"cid\", history = { rejected_within = \"20d\" } }\n\
                  [tests.a]\nrequest = { from_handle = \"ann\" }\nexpect = { verdict = \"approve\" }\n";
     let place = Folder::new(rules);
-    let has = |said: &Said, words: &str| said.err.contains(words);
+    let has = |said: &CommandOutput, words: &str| said.err.contains(words);
     let before = place.doorman(&["check"]);
     assert!(has(&before, "reaches further back than the ledger keeps"), "{}", before.err);
     assert!(!has(&before, "in 30 days") && !has(&before, "in shadow for"), "no ledger knows nothing");

@@ -103,13 +103,13 @@ async fn played_to_another_daemon_the_same_comes_of_it() {
 }
 
 /// `doorman sandbox --replay`.
-struct Theatre {
+struct ReplaySandbox {
     child: Child,
     said: Lines<BufReader<ChildStdout>>,
     url: String,
 }
 
-impl Theatre {
+impl ReplaySandbox {
     async fn open(site: &Site, file: &Path) -> Self {
         let file = file.display().to_string();
         let mut child = site.command(&["sandbox", "--listen", "127.0.0.1:0", "--replay", &file]).spawn().unwrap();
@@ -146,7 +146,7 @@ async fn what_real_servers_were_seen_to_say_is_played_to_the_real_daemon() {
         ("upgrade_503", None),
     ] {
         let site = Site::new("");
-        let mut theatre = Theatre::open(&site, &folder.join(format!("{name}.jsonl"))).await;
+        let mut theatre = ReplaySandbox::open(&site, &folder.join(format!("{name}.jsonl"))).await;
         site.configure(&format!("url = \"{}\"", theatre.url));
         let mut doorman = site.run(&[], &[]);
         if let Some(request) = seen {

@@ -12,14 +12,14 @@ use super::site::Site;
 /// A network path between daemon and platform that can be cut like by an unplugged cable: nothing is forwarded any
 /// more, no side is informed, and open connections stay open without data until they are given up. A connect during a
 /// cut succeeds after the cut, like with TCP's retransmissions.
-struct Way {
+struct NetworkPath {
     address: SocketAddr,
     cut: watch::Sender<bool>,
     /// Ends the silent connections, too.
     given_up: watch::Sender<bool>,
 }
 
-impl Way {
+impl NetworkPath {
     async fn to(platform: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -66,7 +66,7 @@ async fn connection(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cut_without_a_reset() {
     let site = Site::start().await;
-    let way = Way::to(site.address).await;
+    let way = NetworkPath::to(site.address).await;
     site.configure(way.address, "", "ghost_window = \"10m\"\n");
     // Slow answers, so that some are in flight when the path is cut.
     site.control.fault(Fault::new(FaultPlace::Respond, FaultAction::Delay).ms(20).count(0)).unwrap();

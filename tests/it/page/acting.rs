@@ -1,6 +1,6 @@
 //! Actions on the page: who may do them, from where, and their results.
 
-use super::{Answer, Way, ask, field, page, recorded, until};
+use super::{PageReply, PageRoute, ask, field, page, recorded, until};
 use crate::faults::site::{AGENT, Site};
 
 const ACT: (&str, &str) = ("DOORMAN_PAGE_ACT", "true");
@@ -168,7 +168,7 @@ async fn a_request_that_was_settled_meanwhile_says_so() {
 const SECRET: &str = "a-secret-between-proxy-and-page";
 
 /// The reply to a browser that comes through the proxy, or to a client that claims to.
-async fn through(way: &Way, headers: &[(&str, &str)]) -> Answer {
+async fn through(way: &PageRoute, headers: &[(&str, &str)]) -> PageReply {
     let mut asking = way.asking("GET", "/pending");
     for (name, value) in headers {
         asking = asking.also(name, value);
@@ -286,7 +286,7 @@ async fn a_link_logs_one_person_in_once_and_lasts_over_a_restart() {
 }
 
 /// A daemon in this process, with a page and this clock. What the page says of reasons is not asked for here.
-async fn with_clock(site: &Site, identity: &str, clock: doorman::clock::Clock) -> (doorman::daemon::Daemon, Way) {
+async fn with_clock(site: &Site, identity: &str, clock: doorman::clock::Clock) -> (doorman::daemon::Daemon, PageRoute) {
     use std::io::Write as _;
     let path = site.path("doorman.toml");
     let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
@@ -307,7 +307,7 @@ async fn with_clock(site: &Site, identity: &str, clock: doorman::clock::Clock) -
         }
     };
     tokio::time::timeout(crate::faults::site::TIME, listens).await.unwrap();
-    (daemon, Way::Socket(socket))
+    (daemon, PageRoute::Socket(socket))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! Links for a login: each works once, whatever ends the daemon, and none leads to another process.
 
-use super::{Answer, Way, page};
+use super::{PageReply, PageRoute, page};
 use crate::faults::site::{AGENT, Site};
 
 const ACT: (&str, &str) = ("DOORMAN_PAGE_ACT", "true");
@@ -14,12 +14,12 @@ async fn link(site: &Site) -> String {
 }
 
 /// The cookie of a login, as browsers send it.
-fn cookie(entered: &Answer) -> String {
+fn cookie(entered: &PageReply) -> String {
     assert_eq!(entered.code, 303, "{entered:?}");
     entered.headers["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned()
 }
 
-async fn shown(way: &Way, cookie: &str) -> u16 {
+async fn shown(way: &PageRoute, cookie: &str) -> u16 {
     way.asking("GET", "/history").with("cookie", cookie).send().await.code
 }
 

@@ -1,6 +1,6 @@
 //! Reading the page: what it shows, whatever strangers wrote, and who is refused.
 
-use super::{Way, ask, page, until};
+use super::{PageRoute, ask, page, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::faults::site::{AGENT, Site, TIME};
@@ -133,7 +133,7 @@ async fn a_port_in_use_is_told_and_stops_nothing() {
 async fn connections_that_say_nothing_or_too_much_are_in_nobodys_way() {
     let site = Site::start().await;
     let (daemon, way) = page(&site, &[]).await;
-    let Way::Port(address) = &way else { unreachable!() };
+    let PageRoute::Port(address) = &way else { unreachable!() };
     let mut idle = Vec::new();
     for _ in 0..30 {
         idle.push(tokio::net::TcpStream::connect(address).await.unwrap());

@@ -2,14 +2,14 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::{Way, ask, page, recorded};
+use super::{PageRoute, ask, page, recorded};
 use crate::faults::daemon::Daemon;
 use crate::faults::site::{Site, TIME};
 
 const URL: (&str, &str) = ("DOORMAN_PAGE_URL", "http://doorman.example");
 
 /// A site whose target writes each message into a file, with these lines in its table.
-async fn told(more: &str) -> (Site, Daemon, Way) {
+async fn told(more: &str) -> (Site, Daemon, PageRoute) {
     let site = Site::start().await;
     let script = site.path("tell");
     std::fs::write(&script, format!("#!/bin/sh\ncat >> {0}\necho >> {0}\n", site.path("told").display())).unwrap();
@@ -47,7 +47,7 @@ async fn links(site: &Site, count: usize) -> Vec<String> {
 }
 
 /// Waits until the page behind a link offers something.
-async fn offered(way: &Way, link: &str) -> String {
+async fn offered(way: &PageRoute, link: &str) -> String {
     let wait = async {
         loop {
             let answer = way.get(link).await;

@@ -18,9 +18,9 @@ fn fails(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// A sandbox on a free port; killed when dropped.
-struct Running(Child, SocketAddr);
+struct RunningSandbox(Child, SocketAddr);
 
-impl Running {
+impl RunningSandbox {
     fn start() -> Self {
         let mut child = command(&["--listen", "127.0.0.1:0"]).spawn().unwrap();
         let mut line = String::new();
@@ -30,7 +30,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningSandbox {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -39,7 +39,7 @@ impl Drop for Running {
 
 #[tokio::test]
 async fn it_says_where_it_listens_and_ends_when_told() {
-    let mut running = Running::start();
+    let mut running = RunningSandbox::start();
     let key = Some("sandbox-agent-weather");
     let me = raw_http(running.1, "GET", "/api/v1/agent/me", key, "").await;
     assert_eq!(me.json()["data"]["handle"], "john/weather-agent", "the shipped world");

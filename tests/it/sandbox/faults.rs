@@ -251,7 +251,7 @@ async fn listings_fail_as_told() {
     place.control.fault(Fault::new(FaultPlace::List, FaultAction::Delay).ms(1)).unwrap();
     assert_eq!(list(&place).await.status, 200);
     place.control.request(&NewRequest::to("a").id("r2")).unwrap();
-    let ids = |answer: super::harness::Answer| -> Vec<String> {
+    let ids = |answer: super::harness::SandboxReply| -> Vec<String> {
         let rows = answer.json()["data"]["received"].as_array().unwrap().clone();
         rows.iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
     };

@@ -76,7 +76,7 @@ impl TestSandbox {
         timeout(TIME, wait).await.unwrap();
     }
 
-    pub async fn call(&self, method: &str, path: &str, agent: Agent, body: &str) -> Answer {
+    pub async fn call(&self, method: &str, path: &str, agent: Agent, body: &str) -> SandboxReply {
         raw_http(self.address, method, &format!("/api/v1/agent/{path}"), Some(agent.key), body).await
     }
 
@@ -180,20 +180,20 @@ impl Client {
     }
 }
 
-pub struct Answer {
+pub struct SandboxReply {
     pub status: u16,
     pub head: String,
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl SandboxReply {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
 /// One call on a separate connection; status 0 if it was cut without a reply.
-pub async fn raw_http(address: SocketAddr, method: &str, path: &str, key: Option<&str>, body: &str) -> Answer {
+pub async fn raw_http(address: SocketAddr, method: &str, path: &str, key: Option<&str>, body: &str) -> SandboxReply {
     let key = key.map(|key| format!("X-API-Key: {key}\r\n")).unwrap_or_default();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: sandbox\r\n{key}Content-Length: {}\r\nConnection: close\r\n\r\n",
@@ -205,9 +205,9 @@ pub async fn raw_http(address: SocketAddr, method: &str, path: &str, key: Option
     let mut all = Vec::new();
     let _ = timeout(TIME, tcp.read_to_end(&mut all)).await.unwrap();
     let Some(at) = all.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
-        return Answer { status: 0, head: String::new(), body: all };
+        return SandboxReply { status: 0, head: String::new(), body: all };
     };
     let head = String::from_utf8(all[..at].to_vec()).unwrap().to_lowercase();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, head, body: all[at + 4..].to_vec() }
+    SandboxReply { status, head, body: all[at + 4..].to_vec() }
 }
