@@ -30,7 +30,7 @@ fn refusal(status: Option<u16>) -> ConnectFailure {
 }
 
 /// A session, the time, and everything that it has output since the last check.
-struct Stage {
+struct SessionHarness {
     session: PhoenixSession,
     now: Mono,
     out: Vec<SessionOutput>,
@@ -40,7 +40,7 @@ struct Stage {
     older: bool,
 }
 
-impl Stage {
+impl SessionHarness {
     fn new(connection: ConnectionMode, credentials: CredentialsMode, seed: u64) -> Self {
         let config = SessionConfig {
             agent: agent("agent-1"),

@@ -6,14 +6,14 @@ fn conflict() -> SessionInput<'static> {
     SessionInput::NotOpened(ConnectFailure { code: Some("connection_conflict".to_owned()), ..refusal(Some(409)) })
 }
 
-fn supersede(stage: &mut Stage) {
+fn supersede(stage: &mut SessionHarness) {
     stage.event(Value::Null, CONTROL, "supersede", json!({"reason": "new_connection", "retryable": false}));
 }
 
 #[test]
 fn every_connect_of_yield_rejects_and_of_take_supersedes() {
     for (mode, take) in [(ConnectionMode::Yield, false), (ConnectionMode::Take, true)] {
-        let mut stage = Stage::of(mode);
+        let mut stage = SessionHarness::of(mode);
         stage.give(SessionInput::Start);
         for _ in 0..10 {
             assert_eq!(stage.plan().unwrap().take, take);
@@ -26,7 +26,7 @@ fn every_connect_of_yield_rejects_and_of_take_supersedes() {
 
 #[test]
 fn a_conflict_yields_and_is_tried_every_5_min() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     for count in 0..5 {
         stage.give(conflict());
         assert_eq!(stage.state(), AgentState::Yielded);
@@ -42,7 +42,7 @@ fn a_conflict_yields_and_is_tried_every_5_min() {
 
 #[test]
 fn a_conflict_soon_after_our_own_drop_may_be_our_ghost() {
-    let drops: [fn(&mut Stage); 3] = [
+    let drops: [fn(&mut SessionHarness); 3] = [
         |stage| stage.give(SessionInput::Closed(None.into())),
         |stage| {
             // The platform accepts the next attempt, but its reply is lost.
@@ -56,7 +56,7 @@ fn a_conflict_soon_after_our_own_drop_may_be_our_ghost() {
         },
     ];
     for drop in drops {
-        let mut stage = Stage::live(ConnectionMode::Yield);
+        let mut stage = SessionHarness::live(ConnectionMode::Yield);
         drop(&mut stage);
         let dropped = stage.now;
         stage.until_connect();
@@ -76,7 +76,7 @@ fn a_conflict_soon_after_our_own_drop_may_be_our_ghost() {
 
 #[test]
 fn a_conflict_after_a_clean_end_is_no_ghost() {
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     stage.give(SessionInput::Closed(Some(1012).into()));
     stage.until_connect();
     stage.give(conflict());
@@ -85,7 +85,7 @@ fn a_conflict_after_a_clean_end_is_no_ghost() {
 
 #[test]
 fn a_supersede_yields_at_once() {
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     supersede(&mut stage);
     assert!(stage.closes());
     assert_eq!(stage.states(), [AgentState::Yielded]);
@@ -97,7 +97,7 @@ fn a_supersede_yields_at_once() {
 #[test]
 fn three_short_connections_within_10_min_are_somebody_elses_doing() {
     for code in [1000, 1001] {
-        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
         stage.older = true;
         for count in 1..=3 {
             stage.go_joined();
@@ -130,7 +130,7 @@ fn three_short_connections_within_10_min_are_somebody_elses_doing() {
 #[test]
 fn ends_that_are_long_apart_late_or_of_another_kind_are_not() {
     let endless = |code: Option<u16>, joined: bool, lives: u64, pause: u64| {
-        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
         stage.older = true;
         for _ in 0..12 {
             match joined {
@@ -160,7 +160,7 @@ fn ends_that_are_long_apart_late_or_of_another_kind_are_not() {
 #[test]
 fn what_proves_a_connection_tells_a_short_one_too() {
     for (lives, state) in [(4, AgentState::Yielded), (5, AgentState::Away)] {
-        let mut stage = Stage::of(ConnectionMode::Yield);
+        let mut stage = SessionHarness::of(ConnectionMode::Yield);
         stage.session.config.timing.proven_after = seconds(5);
         stage.older = true;
         stage.give(SessionInput::Start);
@@ -176,7 +176,7 @@ fn what_proves_a_connection_tells_a_short_one_too() {
 
 #[test]
 fn take_fights_twice_and_then_yields_for_10_min() {
-    let losses: [fn(&mut Stage); 3] = [
+    let losses: [fn(&mut SessionHarness); 3] = [
         |stage| {
             stage.go_live();
             supersede(stage);
@@ -188,7 +188,7 @@ fn take_fights_twice_and_then_yields_for_10_min() {
         |stage| stage.give(conflict()),
     ];
     for (which, lose) in losses.into_iter().enumerate() {
-        let mut stage = Stage::dialling(ConnectionMode::Take);
+        let mut stage = SessionHarness::dialling(ConnectionMode::Take);
         // Only an older platform signals it by the close alone.
         stage.older = which == 1;
         for count in 1..=6 {
@@ -205,7 +205,7 @@ fn take_fights_twice_and_then_yields_for_10_min() {
 
 #[test]
 fn take_that_is_seldom_disturbed_does_not_yield() {
-    let mut stage = Stage::dialling(ConnectionMode::Take);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Take);
     for _ in 0..10 {
         stage.go_live();
         stage.pass(seconds(301));
@@ -218,7 +218,7 @@ fn take_that_is_seldom_disturbed_does_not_yield() {
 #[test]
 fn a_platform_that_says_who_took_the_place_is_believed_when_it_says_nothing() {
     // By the join of the control channel, by a conflict, by a supersede.
-    let shows: [fn(&mut Stage); 3] = [
+    let shows: [fn(&mut SessionHarness); 3] = [
         |stage| stage.older = false,
         |stage| {
             stage.give(conflict());
@@ -232,7 +232,7 @@ fn a_platform_that_says_who_took_the_place_is_believed_when_it_says_nothing() {
     ];
     for mode in [ConnectionMode::Yield, ConnectionMode::Take] {
         for show in shows {
-            let mut stage = Stage::dialling(mode);
+            let mut stage = SessionHarness::dialling(mode);
             stage.older = true;
             show(&mut stage);
             // A rolling restart: each new connection is closed again soon.
@@ -250,7 +250,7 @@ fn a_platform_that_says_who_took_the_place_is_believed_when_it_says_nothing() {
 
 #[test]
 fn take_does_not_count_the_end_of_a_connection_that_was_proven() {
-    let mut stage = Stage::dialling(ConnectionMode::Take);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Take);
     stage.older = true;
     for _ in 0..6 {
         stage.go_live();
@@ -263,7 +263,7 @@ fn take_does_not_count_the_end_of_a_connection_that_was_proven() {
 
 #[test]
 fn an_agent_that_comes_and_goes_is_a_case_for_poll() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     for gap in 1..=3 {
         assert_eq!(stage.session.remarks(), [""; 0], "{gap}");
         stage.give(conflict());

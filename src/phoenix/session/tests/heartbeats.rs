@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn beats_every_25_s_give_or_take_a_tenth() {
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     let mut gaps = Vec::new();
     let mut last = stage.now;
     for _ in 0..200 {
@@ -23,7 +23,7 @@ fn beats_every_25_s_give_or_take_a_tenth() {
 
 #[test]
 fn without_a_heartbeat_reply_for_55_s_the_connection_is_dead() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     stage.answers_beats = false;
     stage.go_live();
     stage.pass(Duration::from_millis(54_999));
@@ -41,7 +41,7 @@ fn without_a_heartbeat_reply_for_55_s_the_connection_is_dead() {
 
 #[test]
 fn a_late_heartbeat_reply_counts_for_what_it_answers() {
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     stage.answers_beats = false;
     stage.pass(seconds(54));
     let first = stage.take_sent()[0].clone();
@@ -55,7 +55,7 @@ fn a_late_heartbeat_reply_counts_for_what_it_answers() {
 
 #[test]
 fn a_machine_that_slept_finds_the_connection_dead_and_beats_no_more() {
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     stage.jump(seconds(8 * 3600));
     assert!(stage.closes());
     assert_eq!(stage.sent(), Vec::<Value>::new(), "nothing is made up for");

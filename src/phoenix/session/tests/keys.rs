@@ -11,7 +11,7 @@ fn ours() -> SessionInput<'static> {
 }
 
 /// Lets time pass until the next question of whose the key is, and returns how long that took.
-fn until_probe(stage: &mut Stage) -> Duration {
+fn until_probe(stage: &mut SessionHarness) -> Duration {
     let from = stage.now;
     stage.out.clear();
     while !stage.has(&SessionOutput::Identify) {
@@ -22,7 +22,7 @@ fn until_probe(stage: &mut Stage) -> Duration {
     stage.now.since(from)
 }
 
-fn refuse_join(stage: &mut Stage) {
+fn refuse_join(stage: &mut SessionHarness) {
     let join = stage.sent().into_iter().rfind(|frame| frame[2] == CONTACTS).unwrap()[1].clone();
     stage.out.clear();
     stage
@@ -40,7 +40,7 @@ fn an_unauthorized_join_is_settled_by_whose_the_key_is() {
         (refused(), AgentState::Refused),
     ] {
         let label = format!("{answer:?}");
-        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
         stage.give(SessionInput::Opened);
         refuse_join(&mut stage);
         assert!(stage.has(&SessionOutput::Identify));
@@ -56,7 +56,7 @@ fn an_unauthorized_join_is_settled_by_whose_the_key_is() {
 
 #[test]
 fn a_foreign_key_is_named_and_only_its_owner_ends_it() {
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     stage.give(SessionInput::KeyAccepted(Some(agent("agent-2"))));
     let why = stage.out.iter().find_map(|output| match output {
         SessionOutput::State(AgentState::Refused, why) => Some(why.clone()),
@@ -72,7 +72,7 @@ fn a_foreign_key_is_named_and_only_its_owner_ends_it() {
 
 #[test]
 fn an_unauthorized_join_is_asked_about_once_at_a_time() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     stage.give(SessionInput::Opened);
     refuse_join(&mut stage);
     assert!(stage.has(&SessionOutput::Identify));
@@ -90,9 +90,9 @@ fn an_unauthorized_join_is_asked_about_once_at_a_time() {
 #[test]
 fn a_refused_key_closes_the_socket_and_is_probed_every_1_to_15_min() {
     for (mut stage, dialled) in [
-        (Stage::live(ConnectionMode::Yield), true),
-        (Stage::dialling(ConnectionMode::Take), true),
-        (Stage::of(ConnectionMode::Poll), false),
+        (SessionHarness::live(ConnectionMode::Yield), true),
+        (SessionHarness::dialling(ConnectionMode::Take), true),
+        (SessionHarness::of(ConnectionMode::Poll), false),
     ] {
         stage.give(SessionInput::Start);
         stage.give(refused());
@@ -116,7 +116,7 @@ fn a_refused_key_closes_the_socket_and_is_probed_every_1_to_15_min() {
 
 #[test]
 fn a_probe_without_an_answer_is_repeated() {
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     stage.give(refused());
     for _ in 0..5 {
         let wait = until_probe(&mut stage);
@@ -129,7 +129,7 @@ fn a_probe_without_an_answer_is_repeated() {
 
 #[test]
 fn the_wait_is_short_again_only_after_the_key_was_proven() {
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     stage.give(refused());
     until_probe(&mut stage);
     stage.give(ours());
@@ -144,7 +144,7 @@ fn the_wait_is_short_again_only_after_the_key_was_proven() {
 
 #[test]
 fn a_new_key_is_probed_at_once() {
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     stage.give(SessionInput::KeyRenewed);
     assert_eq!(stage.out, [], "nothing to correct");
     stage.give(refused());
@@ -157,7 +157,7 @@ fn a_new_key_is_probed_at_once() {
 
 #[test]
 fn nothing_that_is_late_opens_a_socket_with_a_refused_key() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     stage.give(refused());
     stage.out.clear();
     stage.give(SessionInput::Opened);
@@ -176,7 +176,7 @@ fn nothing_that_is_late_opens_a_socket_with_a_refused_key() {
 
 #[test]
 fn auto_tries_the_query_once_where_rest_accepts_the_key() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     stage.give(SessionInput::NotOpened(refusal(Some(403))));
     assert!(stage.has(&SessionOutput::Identify));
     assert_eq!(stage.state(), AgentState::Away, "a refused upgrade alone is away");
@@ -208,7 +208,7 @@ fn auto_tries_the_query_once_where_rest_accepts_the_key() {
 #[test]
 fn the_query_is_kept_where_it_works() {
     for works in [SessionInput::Opened, SessionInput::NotOpened(refusal(Some(409)))] {
-        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
         stage.give(SessionInput::NotOpened(refusal(Some(403))));
         stage.give(ours());
         let opened = matches!(works, SessionInput::Opened);
@@ -228,7 +228,7 @@ fn the_query_is_kept_where_it_works() {
 
 #[test]
 fn an_answer_that_comes_while_dialling_again_counts_for_the_next_time() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     stage.give(SessionInput::NotOpened(refusal(Some(403))));
     stage.until_connect();
     stage.give(ours());
@@ -249,7 +249,7 @@ fn something_in_between_refuses_no_key_and_leaks_none() {
             ..refusal(Some(403))
         })
     };
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     for turn in 0..5 {
         stage.give(page());
         assert!(!stage.has(&SessionOutput::Identify), "{turn}");
@@ -270,12 +270,12 @@ fn something_in_between_refuses_no_key_and_leaks_none() {
 #[test]
 fn a_platform_behind_something_is_away_and_not_refused_until_a_listing_is_through() {
     let blocked = || SessionInput::Blocked("http 403: <html>".to_owned());
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     stage.give(blocked());
     assert_eq!((stage.state(), stage.closes()), (AgentState::Away, false), "the socket stays");
     stage.give(SessionInput::Listed);
     assert_eq!(stage.state(), AgentState::Live);
-    let mut stage = Stage::of(ConnectionMode::Poll);
+    let mut stage = SessionHarness::of(ConnectionMode::Poll);
     stage.give(SessionInput::Start);
     stage.give(blocked());
     assert_eq!(stage.state(), AgentState::Away);
@@ -286,7 +286,7 @@ fn a_platform_behind_something_is_away_and_not_refused_until_a_listing_is_throug
 #[test]
 fn nothing_else_puts_the_key_into_the_query() {
     let in_query = |credentials, status, answer| {
-        let mut stage = Stage::new(ConnectionMode::Yield, credentials, 1);
+        let mut stage = SessionHarness::new(ConnectionMode::Yield, credentials, 1);
         stage.give(SessionInput::Start);
         stage.give(SessionInput::NotOpened(refusal(status)));
         stage.give(answer);
@@ -305,7 +305,7 @@ fn nothing_else_puts_the_key_into_the_query() {
 
 #[test]
 fn an_upgrade_that_was_refused_before_one_that_was_not_is_forgotten() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     stage.give(SessionInput::NotOpened(refusal(Some(403))));
     stage.until_connect();
     stage.give(SessionInput::Opened);

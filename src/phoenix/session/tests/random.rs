@@ -84,7 +84,7 @@ enum World {
 }
 
 struct Watch {
-    stage: Stage,
+    stage: SessionHarness,
     world: World,
     /// The refs of the pushes of the open socket, in order.
     refs: Vec<u64>,
@@ -270,7 +270,7 @@ proptest! {
         credentials in prop::sample::select(vec![CredentialsMode::Auto, CredentialsMode::Header, CredentialsMode::Query]),
         steps in prop::collection::vec(step(), 0..150),
     ) {
-        let stage = Stage::new(mode, credentials, seed);
+        let stage = SessionHarness::new(mode, credentials, seed);
         let mut watch = Watch { stage, world: World::Nothing, refs: Vec::new(), started: false, stopped: false };
         watch.take(&Step::Start);
         for step in &steps {

@@ -2,18 +2,18 @@
 
 use super::*;
 
-fn crash(stage: &mut Stage, join_ref: &Value) {
+fn crash(stage: &mut SessionHarness, join_ref: &Value) {
     stage.frame(json!([join_ref, join_ref, CONTACTS, "phx_error", {"reason": "channel_crash"}]));
 }
 
 /// The ref of this topic's join that was sent last.
-fn join_ref(stage: &mut Stage, topic: &str) -> Value {
+fn join_ref(stage: &mut SessionHarness, topic: &str) -> Value {
     let mut joins = stage.take_sent().into_iter().filter(|frame| frame[3] == "phx_join" && frame[2] == topic);
     joins.next_back().expect("a join of the topic")[1].clone()
 }
 
 /// Lets time pass until this topic is requested again, and returns the ref.
-fn until_join(stage: &mut Stage, topic: &str) -> Value {
+fn until_join(stage: &mut SessionHarness, topic: &str) -> Value {
     for _ in 0..50 {
         if stage.sent().iter().any(|frame| frame[2] == topic) {
             return join_ref(stage, topic);
@@ -27,7 +27,7 @@ fn until_join(stage: &mut Stage, topic: &str) -> Value {
 
 #[test]
 fn starting_until_something_is_known() {
-    let mut stage = Stage::of(ConnectionMode::Yield);
+    let mut stage = SessionHarness::of(ConnectionMode::Yield);
     assert_eq!(stage.state(), AgentState::Starting);
     stage.give(SessionInput::Start);
     assert_eq!(stage.out, [SessionOutput::Connect(ConnectPlan { take: false, key_in_query: false })], "at once");
@@ -43,7 +43,7 @@ fn starting_until_something_is_known() {
 
 #[test]
 fn joined_means_list_and_listed_means_live() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     stage.give(SessionInput::Listed);
     stage.give(SessionInput::Opened);
     stage.give(SessionInput::Listed);
@@ -57,7 +57,7 @@ fn joined_means_list_and_listed_means_live() {
 
 #[test]
 fn a_machine_that_slept_while_waiting_connects_once() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     stage.give(SessionInput::NotOpened(refusal(Some(503))));
     stage.jump(seconds(8 * 3600));
     assert_eq!(stage.out.iter().filter(|output| matches!(output, SessionOutput::Connect(_))).count(), 1);
@@ -68,7 +68,7 @@ fn a_machine_that_slept_while_waiting_connects_once() {
 
 #[test]
 fn an_unanswered_join_is_late_after_15_s_and_asked_again_after_30() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     stage.give(SessionInput::Opened);
     let first = join_ref(&mut stage, CONTACTS);
     stage.pass(Duration::from_millis(14_999));
@@ -86,7 +86,7 @@ fn an_unanswered_join_is_late_after_15_s_and_asked_again_after_30() {
 
 #[test]
 fn the_late_reply_to_a_join_is_taken() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     stage.give(SessionInput::Opened);
     let join = join_ref(&mut stage, CONTACTS);
     stage.pass(seconds(16));
@@ -107,7 +107,7 @@ fn the_late_reply_to_a_join_is_taken() {
 #[test]
 fn five_failed_joins_in_a_row_and_it_is_a_new_socket() {
     for end in ["refused", "crashed in the join", "error", "close", "unanswered"] {
-        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
         stage.give(SessionInput::Opened);
         let mut join = join_ref(&mut stage, CONTACTS);
         for count in 1..=5 {
@@ -142,7 +142,7 @@ fn five_failed_joins_in_a_row_and_it_is_a_new_socket() {
 
 #[test]
 fn a_join_that_lasted_ends_the_row() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     stage.give(SessionInput::Opened);
     for _ in 0..12 {
         let join = until_join(&mut stage, CONTACTS);
@@ -155,7 +155,7 @@ fn a_join_that_lasted_ends_the_row() {
 
 #[test]
 fn the_end_of_the_channel_is_the_end_of_live_and_another_joins_end_is_not() {
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     for frame in [
         json!(["77", "77", CONTACTS, "phx_error", {}]),
         json!(["77", "77", CONTACTS, "phx_close", {}]),
@@ -174,7 +174,7 @@ fn the_end_of_the_channel_is_the_end_of_live_and_another_joins_end_is_not() {
 #[test]
 fn the_control_channel_never_costs_the_socket() {
     for reason in ["unmatched topic", "unauthorized", "whatever"] {
-        let mut stage = Stage::live(ConnectionMode::Yield);
+        let mut stage = SessionHarness::live(ConnectionMode::Yield);
         stage.frame(json!(["2", "2", CONTROL, "phx_error", {}]));
         stage.pass(seconds(1));
         let join = stage.take_sent()[0][1].clone();
@@ -182,7 +182,7 @@ fn the_control_channel_never_costs_the_socket() {
         stage.pass(seconds(3600));
         assert_eq!((stage.take_sent(), stage.state()), (vec![], AgentState::Live), "{reason}: not asked again");
     }
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     let mut join = json!("2");
     for count in 0..30 {
         let crash = match count % 2 {
@@ -202,7 +202,7 @@ fn the_control_channel_never_costs_the_socket() {
 
 #[test]
 fn every_end_is_away_and_waits_within_the_backoff() {
-    let ends: [fn(&mut Stage); 6] = [
+    let ends: [fn(&mut SessionHarness); 6] = [
         |stage| stage.give(SessionInput::Closed(None.into())),
         |stage| stage.give(SessionInput::Closed(Some(1011).into())),
         |stage| stage.give(SessionInput::Closed(Some(4000).into())),
@@ -211,7 +211,7 @@ fn every_end_is_away_and_waits_within_the_backoff() {
         |stage| stage.give(SessionInput::NotOpened(refusal(Some(502)))),
     ];
     for (which, end) in ends.into_iter().enumerate() {
-        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
         let mut longest = Duration::ZERO;
         for count in 0..300 {
             if which < 3 {
@@ -230,7 +230,7 @@ fn every_end_is_away_and_waits_within_the_backoff() {
 
 #[test]
 fn a_listing_that_is_through_pulls_the_redial_of_a_platform_that_was_out_of_reach() {
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     stage.give(SessionInput::Closed(None.into()));
     for status in [None, Some(503)] {
         let mut longest = Duration::ZERO;
@@ -263,7 +263,7 @@ fn a_listing_that_is_through_pulls_the_redial_of_a_platform_that_was_out_of_reac
 #[test]
 fn the_backoff_is_back_at_its_base_after_60_s_live_and_not_before() {
     for (live, back) in [(59, false), (60, true)] {
-        let mut stage = Stage::dialling(ConnectionMode::Yield);
+        let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
         for _ in 0..20 {
             stage.give(SessionInput::NotOpened(refusal(None)));
             stage.until_connect();
@@ -282,7 +282,7 @@ fn the_backoff_is_back_at_its_base_after_60_s_live_and_not_before() {
 
 #[test]
 fn joined_without_being_listed_proves_nothing() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     let mut waits = Vec::new();
     for _ in 0..12 {
         stage.go_joined();
@@ -296,7 +296,7 @@ fn joined_without_being_listed_proves_nothing() {
 #[test]
 fn what_the_platform_asks_for_raises_the_floor() {
     for seed in 0..50 {
-        let mut stage = Stage::new(ConnectionMode::Yield, CredentialsMode::Auto, seed);
+        let mut stage = SessionHarness::new(ConnectionMode::Yield, CredentialsMode::Auto, seed);
         stage.give(SessionInput::Start);
         let mut between = |input, from, to| {
             if matches!(input, SessionInput::Closed(_)) {
@@ -326,7 +326,7 @@ fn what_the_platform_asks_for_raises_the_floor() {
 
 #[test]
 fn poll_never_opens_a_socket() {
-    let mut stage = Stage::of(ConnectionMode::Poll);
+    let mut stage = SessionHarness::of(ConnectionMode::Poll);
     stage.give(SessionInput::Start);
     assert_eq!(stage.states(), [AgentState::Polling]);
     stage.give(SessionInput::Listed);
@@ -337,7 +337,7 @@ fn poll_never_opens_a_socket() {
 
 #[test]
 fn stop_leaves_closes_and_is_silent() {
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     stage.give(SessionInput::Stop);
     let events: Vec<_> = stage.sent().into_iter().map(|frame| (frame[2].clone(), frame[3].clone())).collect();
     assert_eq!(events, [(json!(CONTACTS), json!("phx_leave")), (json!(CONTROL), json!("phx_leave"))]);
@@ -360,7 +360,7 @@ fn stop_leaves_closes_and_is_silent() {
 
 #[test]
 fn a_socket_that_nobody_asked_for_is_closed() {
-    let mut stage = Stage::dialling(ConnectionMode::Yield);
+    let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     stage.give(SessionInput::NotOpened(refusal(None)));
     stage.give(SessionInput::Opened);
     assert!(stage.closes());
@@ -369,7 +369,7 @@ fn a_socket_that_nobody_asked_for_is_closed() {
 
 #[test]
 fn unreadable_events_ask_for_one_listing_at_a_time() {
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     for _ in 0..1000 {
         stage.event(json!("1"), CONTACTS, "contact_request_received", json!({"id": null}));
     }
@@ -386,7 +386,7 @@ fn unreadable_events_ask_for_one_listing_at_a_time() {
 
 #[test]
 fn an_enormous_frame_is_refused_and_survived() {
-    let mut stage = Stage::live(ConnectionMode::Yield);
+    let mut stage = SessionHarness::live(ConnectionMode::Yield);
     let enormous = format!(r#"["1",null,"{CONTACTS}","contact_removed",{{"id":"{}"}}]"#, "x".repeat(1 << 20));
     stage.give(SessionInput::Text(&enormous));
     assert_eq!((stage.notes(NoteName::FrameTooLong), stage.lists()), (1, 1));

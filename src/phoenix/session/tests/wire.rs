@@ -10,7 +10,7 @@ use crate::transcript::{self, Direction, TranscriptLine};
 
 /// Plays a transcript against a session. Where it wants the client to act, time passes until it does.
 struct Player {
-    stage: Stage,
+    stage: SessionHarness,
     /// Actions of the session on the wire that the transcript has not yet expected.
     acts: VecDeque<Act>,
     /// How long each connect took.
@@ -28,7 +28,7 @@ enum Act {
 fn play(name: &str) -> Player {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/phoenix").join(format!("{name}.jsonl"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let stage = Stage::of(ConnectionMode::Yield);
+    let stage = SessionHarness::of(ConnectionMode::Yield);
     let waiting_since = stage.now;
     let mut player = Player { stage, acts: VecDeque::new(), waits: Vec::new(), waiting_since };
     player.give(SessionInput::Start);
