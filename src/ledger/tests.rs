@@ -115,13 +115,13 @@ pub(super) const REACH: MemoryReach = MemoryReach {
 };
 
 /// A record of its own. Where `DOORMAN_TEST_POSTGRES` names a server, it is a database there, but for what only a file has.
-struct World {
+struct TestLedger {
     dir: tempfile::TempDir,
     pages: Arc<AtomicU32>,
     database: Option<LedgerAddress>,
 }
 
-impl World {
+impl TestLedger {
     fn new() -> Self {
         Self { database: database(), ..Self::file() }
     }
@@ -191,7 +191,7 @@ type Writing = tokio::task::JoinHandle<Result<(), LedgerError>>;
 #[tokio::test]
 async fn the_file_is_private_and_has_one_owner() {
     use std::os::unix::fs::PermissionsExt as _;
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     ledger.commit(vec![seen("r1", Some("ann"), 0)]).await.unwrap();
     for suffix in ["", "-wal", "-shm", ".lock"] {
@@ -209,7 +209,7 @@ async fn the_file_is_private_and_has_one_owner() {
 #[tokio::test]
 async fn a_loose_mode_is_tightened() {
     use std::os::unix::fs::PermissionsExt as _;
-    let world = World::file();
+    let world = TestLedger::file();
     world.open().close().await.unwrap();
     std::fs::set_permissions(world.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
     world.open().close().await.unwrap();
@@ -218,7 +218,7 @@ async fn a_loose_mode_is_tightened() {
 
 #[tokio::test]
 async fn a_refused_entry_takes_only_the_intents_of_its_own_batch() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     // Not polled between: all three wait in the same group.
     let (first, second, third) = tokio::join!(
@@ -244,7 +244,7 @@ async fn a_refused_entry_takes_only_the_intents_of_its_own_batch() {
 
 #[tokio::test]
 async fn a_second_different_answer_cannot_be_intended_while_one_is_open() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     ledger.commit(vec![seen("r1", Some("ann"), 0)]).await.unwrap();
     ledger.commit(vec![intent("r1", Answer::Approve, vec![], 1, 1)]).await.unwrap();
@@ -271,7 +271,7 @@ async fn a_second_different_answer_cannot_be_intended_while_one_is_open() {
 
 #[tokio::test]
 async fn a_refused_answer_that_is_sent_again_is_charged_again() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let charges = || vec![charge("friends", "ann")];
     ledger.commit(vec![seen("r1", Some("ann"), 0), intent("r1", Answer::Approve, charges(), 1, 1)]).await.unwrap();
@@ -292,7 +292,7 @@ async fn a_refused_answer_that_is_sent_again_is_charged_again() {
 
 #[tokio::test]
 async fn a_resume_starts_the_count_of_approvals_at_zero() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let pause = |on, second| Record::Pause { agent: agent(), on, by: "paused".to_owned(), note: None, at: at(second) };
     ledger.commit(vec![seen("r1", None, 0), intent("r1", Answer::Approve, vec![], 1, 1)]).await.unwrap();
@@ -311,7 +311,7 @@ async fn a_resume_starts_the_count_of_approvals_at_zero() {
 
 #[tokio::test]
 async fn a_hold_survives_a_request_that_was_wrongly_taken_for_gone() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let hold = |person: Option<&str>| Record::Hold {
         agent: agent(),
@@ -333,7 +333,7 @@ async fn a_hold_survives_a_request_that_was_wrongly_taken_for_gone() {
 
 #[tokio::test]
 async fn old_text_is_blanked_and_history_stays() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     for n in 0..1200 {
         ledger.commit(vec![seen(&format!("r{n}"), Some("@Ann/bot"), n)]).await.unwrap();
@@ -352,7 +352,7 @@ async fn old_text_is_blanked_and_history_stays() {
 
 #[tokio::test]
 async fn contacts_are_listed_with_the_answer_that_made_them_and_removed_ones_are_not() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let contact = |name: &str, handle: &str| Contact {
         id: ContactId::parse(name).unwrap(),
@@ -447,7 +447,7 @@ async fn contacts_are_listed_with_the_answer_that_made_them_and_removed_ones_are
 #[tokio::test]
 async fn of_old_answers_the_last_are_remembered_and_of_new_ones_those_of_a_day() {
     let day = 24 * 3_600;
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let answered = |name: String, second: i64| {
         let count = 1;

@@ -23,7 +23,7 @@ async fn new(ledger: &Ledger, mark: &DeliveryMark, wanted: WantedRequests) -> (V
 
 #[tokio::test]
 async fn who_waits_for_a_person_is_news_once_and_whoever_is_answered_is_none() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let defers = |name: &str, second| decided(name, Verdict::Defer, "unsure", second);
     for name in ["r1", "r2", "r3"] {
@@ -56,7 +56,7 @@ async fn who_waits_for_a_person_is_news_once_and_whoever_is_answered_is_none() {
 
 #[tokio::test]
 async fn what_a_target_does_not_hear_of_takes_no_room_from_what_it_does() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     for number in 0..NAMED_MAX + 5 {
         let name = format!("r{number}");
@@ -73,7 +73,7 @@ async fn what_a_target_does_not_hear_of_takes_no_room_from_what_it_does() {
 
 #[tokio::test]
 async fn one_message_is_under_way_to_a_target_and_its_text_goes_when_it_ends() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     let mark = DeliveryMark { decision: 7, overdue: 3, conditions: vec!["paused:x".to_owned()] };
     ledger.commit(vec![message("m1", &mark)]).await.unwrap();
@@ -97,7 +97,7 @@ async fn one_message_is_under_way_to_a_target_and_its_text_goes_when_it_ends() {
 
 #[tokio::test]
 async fn what_deciders_said_goes_with_who_waits() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let said = |decider: &str, verdict, reason: Option<&str>, second| Record::Told {
         agent: agent(),

@@ -28,7 +28,7 @@ async fn doubted(ledger: &Ledger) -> Vec<String> {
 
 #[tokio::test]
 async fn what_ended_and_nobody_said_how_is_in_doubt_until_something_says_it() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let mut batch = Vec::new();
     for (name, handle) in [("r1", "ann"), ("r2", "bob"), ("r3", "carl"), ("r4", "dora"), ("r5", "eve"), ("r6", "fred")]
@@ -88,7 +88,7 @@ async fn what_ended_and_nobody_said_how_is_in_doubt_until_something_says_it() {
 
 #[tokio::test]
 async fn whoever_was_let_in_and_whose_contact_was_never_recognised_is_remembered() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let mut batch = Vec::new();
     for (name, handle) in [("r1", "ann"), ("r2", "bob")] {
@@ -109,7 +109,7 @@ async fn whoever_was_let_in_and_whose_contact_was_never_recognised_is_remembered
 
 #[tokio::test]
 async fn an_approval_that_is_only_presumed_is_none_until_something_on_record_shows_it() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let mut batch = Vec::new();
     let from = [("r1", "ann"), ("r2", "bob"), ("r3", "carl"), ("r4", "dora/bot"), ("r5", "eve"), ("r6", "fred")];
@@ -151,7 +151,7 @@ async fn an_approval_that_is_only_presumed_is_none_until_something_on_record_sho
 
 #[tokio::test]
 async fn a_nameless_contact_that_came_again_was_removed_all_the_same() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let nameless = |name: &str, second: i64| {
         let Record::ContactAdded { agent, mut contact, request, guest, .. } = contact(name, "x", second, None) else {
@@ -179,7 +179,7 @@ async fn a_nameless_contact_that_came_again_was_removed_all_the_same() {
 
 #[tokio::test]
 async fn a_contact_that_an_open_answer_may_have_made_was_let_in_by_nobody_else() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let mut batch = vec![seen("r1", Some("ann"), 0), settled("r1", None, 10), seen("r2", Some("ann"), 20)];
     batch.extend([intent("r2", Answer::Approve, vec![], 1, 21), contact("c1", "ann", 22, None)]);
@@ -193,7 +193,7 @@ async fn a_contact_that_an_open_answer_may_have_made_was_let_in_by_nobody_else()
 
 #[tokio::test]
 async fn who_has_a_name_is_remembered_and_a_person_ends_the_doubt() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let told = |owner: &str, name: &str, id_of: &str, doubted| Record::Identity {
         agent: agent(),
@@ -234,7 +234,7 @@ async fn who_has_a_name_is_remembered_and_a_person_ends_the_doubt() {
 
 #[tokio::test]
 async fn a_rejection_that_is_only_presumed_is_a_doubt_until_something_on_record_shows_how_it_ended() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let mut batch = Vec::new();
     let from =
@@ -281,7 +281,7 @@ async fn a_rejection_that_is_only_presumed_is_a_doubt_until_something_on_record_
 
 #[tokio::test]
 async fn what_was_known_then_of_rejections_and_removals_is_what_was_on_record_then() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let settlement = |request: Option<&str>, said, second| Record::Settlement {
         agent: agent(),

@@ -75,7 +75,7 @@ fn kinds(memory: &SavedAgent) -> Vec<HistoryKind> {
 
 #[tokio::test]
 async fn an_end_is_remembered_until_the_contact_is_gone_and_counts_for_nobody() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     ledger.commit(let_in("r1", "c1", None)).await.unwrap();
     let memory = load(&ledger, 10).await;
@@ -107,7 +107,7 @@ async fn an_end_is_remembered_until_the_contact_is_gone_and_counts_for_nobody() 
 
 #[tokio::test]
 async fn an_end_that_a_person_moved_or_lifted_is_what_counts_after_a_restart() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     ledger.commit(let_in("r1", "c1", None)).await.unwrap();
     let moved = |ends_at, second| Record::GuestEnd {
@@ -142,7 +142,7 @@ async fn an_end_that_a_person_moved_or_lifted_is_what_counts_after_a_restart() {
 
 #[tokio::test]
 async fn a_contact_that_somebody_removes_before_its_end_counts_as_removed() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let mut batch = let_in("r1", "c1", Some(GuestDoubt::AnotherTime));
     batch.extend([removing(RemovedBy::Person("zoe".into()), 20), ended(RemovalOutcome::Removed, 21)]);
@@ -159,7 +159,7 @@ async fn a_contact_that_somebody_removes_before_its_end_counts_as_removed() {
 
 #[tokio::test]
 async fn what_a_person_removed_under_schema_4_is_on_record_still() {
-    let world = World::file();
+    let world = TestLedger::file();
     std::fs::create_dir_all(world.path().parent().unwrap()).unwrap();
     let sql = world.sql();
     sql.pragma_update(None, "foreign_keys", false).unwrap();
@@ -185,7 +185,7 @@ async fn what_a_person_removed_under_schema_4_is_on_record_still() {
 }
 
 /// When a contact of this owner was removed, of what counts: as an agent loads it, and as it was known at a later moment.
-async fn removals(ledger: &Ledger, world: &World, owner: &str) -> [Vec<Timestamp>; 2] {
+async fn removals(ledger: &Ledger, world: &TestLedger, owner: &str) -> [Vec<Timestamp>; 2] {
     let removed = |history: Vec<crate::policy::state::OwnerHistoryRow>| {
         let rows = history.into_iter().filter(|row| row.kind == HistoryKind::Removed && &*row.owner == owner);
         rows.map(|row| row.at).collect::<Vec<_>>()
@@ -196,7 +196,7 @@ async fn removals(ledger: &Ledger, world: &World, owner: &str) -> [Vec<Timestamp
 
 #[tokio::test]
 async fn the_removal_at_an_end_counts_for_nobody_also_where_the_contact_came_again() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     ledger.commit(let_in("r1", "c1", None)).await.unwrap();
     ledger.commit(vec![made_again("c2", "bob", 4)]).await.unwrap();
@@ -221,7 +221,7 @@ async fn the_removal_at_an_end_counts_for_nobody_also_where_the_contact_came_aga
 
 #[tokio::test]
 async fn how_an_end_ended_is_on_record() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let over = || -> Vec<(String, Option<String>, Option<i64>)> {
         let reader = world.reader();
@@ -266,7 +266,7 @@ async fn how_an_end_ended_is_on_record() {
 
 #[tokio::test]
 async fn following_tells_removals_and_ends_that_a_person_moved_once_each() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     ledger.commit(let_in("r0", "c0", None)).await.unwrap();
     let contact_gone = |name: &str, expired, second| Record::ContactRemoved {

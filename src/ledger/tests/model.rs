@@ -307,7 +307,7 @@ proptest! {
     fn memory_is_what_was_written(ops in prop::collection::vec(op(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let world = World::new();
+            let world = TestLedger::new();
             let mut ledger = world.open();
             let mut model = Model::default();
             for (now, op) in (0_i64..).zip(&ops) {

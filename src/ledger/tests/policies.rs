@@ -31,14 +31,14 @@ fn list(changed: usize) -> String {
     (0..50_000).map(|n| if n == changed { format!("changed-{n}\n") } else { format!("owner-{n}/agent\n") }).collect()
 }
 
-fn count(world: &World, sql: &str) -> i64 {
+fn count(world: &TestLedger, sql: &str) -> i64 {
     world.sql().query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
 /// A program rewrites a list all the time, while no request comes.
 #[tokio::test]
 async fn a_list_that_is_rewritten_all_the_time_does_not_grow_the_ledger() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     ledger.commit(vec![policy(0, &list(0))]).await.unwrap();
     let (pieces, policies) =
@@ -61,7 +61,7 @@ async fn a_list_that_is_rewritten_all_the_time_does_not_grow_the_ledger() {
 /// The policy of a decision is kept, and needs only the space of its changes.
 #[tokio::test]
 async fn the_texts_behind_a_decision_stay_and_cost_what_changed() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     ledger.commit(vec![seen("r1", Some("ann"), 0), policy(0, &list(0)), under(0, "r1")]).await.unwrap();
     let bytes = "SELECT sum(length(body)) FROM chunk";
@@ -90,7 +90,7 @@ async fn the_texts_behind_a_decision_stay_and_cost_what_changed() {
 
 #[tokio::test]
 async fn a_damaged_piece_is_said_and_never_taken_for_the_text() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     ledger.commit(vec![policy(0, "ann\n")]).await.unwrap();
     ledger.close().await.unwrap();

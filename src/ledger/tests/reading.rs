@@ -6,7 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn what_is_read_is_what_was_written() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let odd = ContactRequest {
         id: id("odd"),
@@ -121,7 +121,7 @@ async fn what_is_read_is_what_was_written() {
 
 #[tokio::test]
 async fn while_a_page_of_output_waits_no_transaction_is_open() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     for hundred in 0..12 {
         let batch = (0..100).map(|n| seen(&format!("r{}", hundred * 100 + n), Some("ann"), hundred * 100 + n));
@@ -154,7 +154,7 @@ async fn while_a_page_of_output_waits_no_transaction_is_open() {
 
 #[tokio::test]
 async fn a_pause_and_its_end_decide_nothing_anew() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let paused = |second| {
         let decision = Box::new(decision(Verdict::Defer, By::Paused));

@@ -14,7 +14,7 @@ fn approved(name: &str, second: i64) -> [Record; 2] {
     [intent(name, Answer::Approve, charges, 1, second), outcome(name, Outcome::Confirmed(Answer::Approve), second)]
 }
 
-fn rows(world: &World) -> Vec<(Option<String>, bool, Option<String>)> {
+fn rows(world: &TestLedger) -> Vec<(Option<String>, bool, Option<String>)> {
     let requests = world.reader().requests(&Filter::default()).unwrap();
     let row = |one: RecordedRequest| {
         let handle = one.request.sender.original().map(|text| text.raw().to_owned());
@@ -29,7 +29,7 @@ fn row(handle: &str, answered: bool, settled: Option<&str>) -> (Option<String>, 
 
 #[tokio::test]
 async fn another_sender_or_time_under_the_id_of_one_that_ended_is_another_request() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let mut batch = vec![sent("r1", Some("ann"), 0, 1)];
     batch.extend(approved("r1", 2));
@@ -67,7 +67,7 @@ async fn another_sender_or_time_under_the_id_of_one_that_ended_is_another_reques
 
 #[tokio::test]
 async fn a_pending_request_whose_sender_changed_while_nobody_watched_is_the_same_request() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     ledger.commit(vec![sent("r1", None, 0, 1), sent("r2", Some("carol"), 0, 1)]).await.unwrap();
     ledger.commit(vec![sent("r1", Some("ann"), 0, 2), sent("r2", Some("mallory"), 0, 2)]).await.unwrap();
@@ -82,7 +82,7 @@ async fn a_pending_request_whose_sender_changed_while_nobody_watched_is_the_same
 
 #[tokio::test]
 async fn who_changes_a_name_again_and_again_fills_no_disk() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     for turn in 0..200 {
         ledger.commit(vec![sent("r1", Some(&format!("ann{turn}")), 0, turn)]).await.unwrap();
@@ -96,7 +96,7 @@ async fn who_changes_a_name_again_and_again_fills_no_disk() {
 
 #[tokio::test]
 async fn an_answer_that_was_carried_out_is_never_followed_by_another_of_a_rule() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let mut batch = vec![sent("r1", Some("ann"), 0, 1), sent("r2", Some("bob"), 0, 1)];
     batch.extend(approved("r1", 2));
@@ -122,7 +122,7 @@ async fn an_answer_that_was_carried_out_is_never_followed_by_another_of_a_rule()
 
 #[tokio::test]
 async fn a_contact_that_comes_again_does_not_undo_its_removal() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let added = |handle: &str, request: Option<&str>, second: i64| Record::ContactAdded {
         agent: agent(),
@@ -163,7 +163,7 @@ async fn a_contact_that_comes_again_does_not_undo_its_removal() {
 
 #[tokio::test]
 async fn an_open_answer_is_for_whom_it_was_meant_whatever_its_request_became_since() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let changed = |handle: &str, second| Record::Changed {
         agent: agent(),
@@ -190,7 +190,7 @@ async fn an_open_answer_is_for_whom_it_was_meant_whatever_its_request_became_sin
 
 #[tokio::test]
 async fn only_what_an_open_answer_costs_can_be_given_back() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let mut batch = vec![sent("r1", Some("ann"), 0, 1), sent("r2", Some("ann"), 0, 1)];
     batch.extend(approved("r1", 2));
@@ -212,7 +212,7 @@ async fn only_what_an_open_answer_costs_can_be_given_back() {
 
 #[tokio::test]
 async fn what_the_earlier_request_of_an_id_met_is_not_taken_for_what_the_next_one_met() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let settled = |name: &str, second| Record::Settled {
         agent: agent(),

@@ -12,7 +12,7 @@ const WRITTEN_BY_SCHEMA_1: &str = include_str!("schema-1.sql");
 /// Its agent.
 const OLD_AGENT: &str = "0d9c8e3a-2222-4a0e-9d57-6f1f2b7c0001";
 
-fn old_ledger(world: &World) {
+fn old_ledger(world: &TestLedger) {
     std::fs::create_dir_all(world.path().parent().unwrap()).unwrap();
     let connection = world.sql();
     connection.execute_batch(include_str!("../sqlite/schema/1.sql")).unwrap();
@@ -25,7 +25,7 @@ fn old_ledger(world: &World) {
 
 #[tokio::test]
 async fn a_ledger_of_schema_1_is_brought_up_to_date_with_all_that_it_holds() {
-    let world = World::file();
+    let world = TestLedger::file();
     old_ledger(&world);
     let old = LedgerReader::open(&world.path()).unwrap_err().to_string();
     assert!(old.contains("start the daemon once"), "{old}");
@@ -71,7 +71,7 @@ async fn a_ledger_of_schema_1_is_brought_up_to_date_with_all_that_it_holds() {
 
 #[test]
 fn the_writer_compiles_no_statement_again_and_reads_nothing_that_it_wrote() {
-    let world = World::file();
+    let world = TestLedger::file();
     std::fs::create_dir_all(world.path().parent().unwrap()).unwrap();
     let connection = file::open_for_writing(&world.path(), Duration::ZERO).unwrap();
     let mut numbers = Numbers::default();
@@ -99,7 +99,7 @@ fn the_writer_compiles_no_statement_again_and_reads_nothing_that_it_wrote() {
 
 #[tokio::test]
 async fn what_starts_an_agent_has_an_index_of_its_own() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     ledger.commit(vec![seen("r1", Some("ann"), 0)]).await.unwrap();
     let plan = |sql: &str| -> String {
@@ -117,7 +117,7 @@ async fn what_starts_an_agent_has_an_index_of_its_own() {
 
 #[tokio::test]
 async fn a_read_waits_for_no_write_and_a_write_for_no_read() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     ledger.commit(vec![seen("r1", Some("ann"), 0)]).await.unwrap();
     // A read without a time limit that began and has not ended.
@@ -148,7 +148,7 @@ async fn a_read_waits_for_no_write_and_a_write_for_no_read() {
 
 #[tokio::test]
 async fn the_newest_row_is_the_agents_own() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let other = AgentId::parse("0c5b0a2e-7a55-4e6f-9d1f-000000000002").unwrap();
     let state = |agent: &AgentId, second| Record::Session {
@@ -178,7 +178,7 @@ async fn the_newest_row_is_the_agents_own() {
 
 #[tokio::test]
 async fn a_null_character_of_a_stranger_is_kept_as_what_every_engine_holds() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     let mut nul = request("r1", Some("a\0b"));
     (nul.name, nul.message) = (Some(StrangerText::new("\0")), Some(StrangerText::new("x\0crypto")));
@@ -210,7 +210,7 @@ fn temporary_tables(connection: &rusqlite::Connection, sql: &str) -> Vec<String>
 
 #[test]
 fn no_row_of_a_request_is_compared_with_words_in_a_temporary_table() {
-    let world = World::file();
+    let world = TestLedger::file();
     old_ledger(&world);
     let connection = file::open_for_writing(&world.path(), Duration::ZERO).unwrap();
     // Every table, the indexes with their conditions too, in a ledger that was brought up to date.
@@ -237,7 +237,7 @@ fn no_row_of_a_request_is_compared_with_words_in_a_temporary_table() {
 
 #[test]
 fn a_word_that_no_table_knows_is_refused_as_before() {
-    let world = World::file();
+    let world = TestLedger::file();
     old_ledger(&world);
     drop(file::open_for_writing(&world.path(), Duration::ZERO).unwrap());
     let sql = world.sql();

@@ -22,7 +22,7 @@ fn write_in_background(ledger: &Ledger, entry: Record) -> Writing {
 
 #[tokio::test]
 async fn a_full_disk_makes_everybody_wait_in_order_and_ends_by_itself() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     ledger.commit(vec![seen("r0", None, 0)]).await.unwrap();
     world.pages.store(1, Ordering::Relaxed);
@@ -48,7 +48,7 @@ async fn a_full_disk_makes_everybody_wait_in_order_and_ends_by_itself() {
 
 #[tokio::test]
 async fn another_writer_in_the_file_is_waited_for() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     let other = world.sql();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -62,7 +62,7 @@ async fn another_writer_in_the_file_is_waited_for() {
 
 #[tokio::test]
 async fn a_file_that_was_taken_away_takes_no_writes() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     let (path, elsewhere) = (world.path(), world.dir.path().join("elsewhere"));
     std::fs::rename(&path, &elsewhere).unwrap();
@@ -80,7 +80,7 @@ async fn a_file_that_was_taken_away_takes_no_writes() {
 
 #[tokio::test]
 async fn dropping_the_future_does_not_undo_the_write_and_closing_writes_what_waits() {
-    let world = World::new();
+    let world = TestLedger::new();
     let ledger = world.open();
     let mut dropped = Box::pin(ledger.commit(vec![seen("r1", None, 0)]));
     assert!(futures_util::poll!(&mut dropped).is_pending());
@@ -94,7 +94,7 @@ async fn dropping_the_future_does_not_undo_the_write_and_closing_writes_what_wai
 
 #[tokio::test]
 async fn closing_a_blocked_ledger_says_what_is_lost() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     let other = world.sql();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -107,7 +107,7 @@ async fn closing_a_blocked_ledger_says_what_is_lost() {
 
 #[tokio::test]
 async fn a_log_that_was_deleted_is_noticed_without_a_write_and_loses_nothing() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     ledger.commit(vec![seen("r1", None, 0)]).await.unwrap();
     let mut health = ledger.health();
@@ -127,7 +127,7 @@ async fn a_log_that_was_deleted_is_noticed_without_a_write_and_loses_nothing() {
 /// written.
 #[tokio::test]
 async fn a_ledger_has_one_lock_and_one_log_however_it_is_named() {
-    let world = World::file();
+    let world = TestLedger::file();
     let elsewhere = tempfile::tempdir().unwrap();
     let link = elsewhere.path().join("link.db");
     std::os::unix::fs::symlink(world.path(), &link).unwrap();
@@ -157,7 +157,7 @@ async fn a_ledger_has_one_lock_and_one_log_however_it_is_named() {
 
 #[tokio::test]
 async fn a_ledger_with_two_names_of_its_own_is_refused() {
-    let world = World::file();
+    let world = TestLedger::file();
     world.open().close().await.unwrap();
     let other = world.path().with_file_name("other.db");
     std::fs::hard_link(world.path(), &other).unwrap();
@@ -172,7 +172,7 @@ async fn a_ledger_with_two_names_of_its_own_is_refused() {
 #[test]
 fn a_place_where_everybody_may_put_a_ledger_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
-    let world = World::file();
+    let world = TestLedger::file();
     let directory = world.path().parent().unwrap().to_owned();
     std::fs::create_dir(&directory).unwrap();
     for (mode, good) in [(0o777, false), (0o755, true)] {
@@ -185,7 +185,7 @@ fn a_place_where_everybody_may_put_a_ledger_is_refused() {
 
 #[tokio::test]
 async fn a_lock_file_that_was_deleted_is_made_again_and_held() {
-    let world = World::file();
+    let world = TestLedger::file();
     let ledger = world.open();
     let lock = lock::lock_path(&world.path());
     std::fs::remove_file(&lock).unwrap();

@@ -76,7 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// The state of the world around the session, derived from the session's outputs.
 #[derive(Debug, Default, PartialEq, Clone, Copy)]
-enum World {
+enum Surroundings {
     #[default]
     Nothing,
     Dialling,
@@ -85,7 +85,7 @@ enum World {
 
 struct Watch {
     stage: SessionHarness,
-    world: World,
+    world: Surroundings,
     /// The refs of the pushes of the open socket, in order.
     refs: Vec<u64>,
     started: bool,
@@ -96,13 +96,13 @@ impl Watch {
     fn give(&mut self, input: SessionInput<'_>) {
         // What the driver itself can see ends before the session gets the input.
         match (&input, self.world) {
-            (SessionInput::Opened, World::Dialling) => {
-                self.world = World::Open;
+            (SessionInput::Opened, Surroundings::Dialling) => {
+                self.world = Surroundings::Open;
                 self.refs.clear();
             }
-            (SessionInput::NotOpened(_), World::Dialling)
-            | (SessionInput::Closed(_), World::Dialling | World::Open) => {
-                self.world = World::Nothing;
+            (SessionInput::NotOpened(_), Surroundings::Dialling)
+            | (SessionInput::Closed(_), Surroundings::Dialling | Surroundings::Open) => {
+                self.world = Surroundings::Nothing;
             }
             _ => {}
         }
@@ -122,14 +122,14 @@ impl Watch {
     fn check(&mut self, output: &SessionOutput) {
         match output {
             SessionOutput::Connect(plan) => {
-                assert_eq!(self.world, World::Nothing, "a second socket");
+                assert_eq!(self.world, Surroundings::Nothing, "a second socket");
                 assert!(!plan.take || self.stage.session.config.connection == ConnectionMode::Take);
                 assert_ne!(self.stage.session.config.connection, ConnectionMode::Poll);
-                self.world = World::Dialling;
+                self.world = Surroundings::Dialling;
             }
-            SessionOutput::Close => self.world = World::Nothing,
+            SessionOutput::Close => self.world = Surroundings::Nothing,
             SessionOutput::Send(text) => {
-                assert_eq!(self.world, World::Open, "nobody hears {text}");
+                assert_eq!(self.world, Surroundings::Open, "nobody hears {text}");
                 let frame: Value = serde_json::from_str(text).unwrap();
                 let reference = frame[1].as_str().unwrap().parse().unwrap();
                 assert!(!self.refs.contains(&reference), "a ref twice: {text}");
@@ -162,8 +162,8 @@ impl Watch {
             assert!(until.since(self.stage.now) <= seconds(960), "longer than any backoff");
         }
         assert!(session.state() != AgentState::Live || session.joined(), "live without a join");
-        assert!(!session.joined() || self.world == World::Open);
-        assert!(session.state() != AgentState::Refused || self.world == World::Nothing);
+        assert!(!session.joined() || self.world == Surroundings::Open);
+        assert!(session.state() != AgentState::Refused || self.world == Surroundings::Nothing);
     }
 
     fn take(&mut self, step: &Step) {
@@ -171,8 +171,8 @@ impl Watch {
             Step::Start => self.give(SessionInput::Start),
             // A driver usually reports nothing about a socket that it was told to forget.
             Step::Opened => match self.world {
-                World::Dialling => self.give(SessionInput::Opened),
-                World::Nothing | World::Open => {}
+                Surroundings::Dialling => self.give(SessionInput::Opened),
+                Surroundings::Nothing | Surroundings::Open => {}
             },
             Step::NotOpened { status, retry_after } => {
                 let retry_after = retry_after.map(seconds);
@@ -236,19 +236,19 @@ impl Watch {
                 return;
             }
             match self.world {
-                World::Dialling => {
+                Surroundings::Dialling => {
                     answered.clear();
                     self.give(SessionInput::Opened);
                 }
-                World::Open if self.stage.session.joined() => self.give(SessionInput::Listed),
-                World::Open => match self.refs.iter().copied().find(|&reference| answered.insert(reference)) {
+                Surroundings::Open if self.stage.session.joined() => self.give(SessionInput::Listed),
+                Surroundings::Open => match self.refs.iter().copied().find(|&reference| answered.insert(reference)) {
                     Some(reference) => {
                         let frame = json!([null, reference.to_string(), "any", "phx_reply", {"status": "ok"}]);
                         self.give(SessionInput::Text(&frame.to_string()));
                     }
                     None => self.take(&Step::ToDeadline),
                 },
-                World::Nothing => {
+                Surroundings::Nothing => {
                     self.take(&Step::ToDeadline);
                     if self.stage.session.state() == AgentState::Refused {
                         self.take(&Step::KeyAccepted(Some(true)));
@@ -271,7 +271,7 @@ proptest! {
         steps in prop::collection::vec(step(), 0..150),
     ) {
         let stage = SessionHarness::new(mode, credentials, seed);
-        let mut watch = Watch { stage, world: World::Nothing, refs: Vec::new(), started: false, stopped: false };
+        let mut watch = Watch { stage, world: Surroundings::Nothing, refs: Vec::new(), started: false, stopped: false };
         watch.take(&Step::Start);
         for step in &steps {
             watch.take(step);

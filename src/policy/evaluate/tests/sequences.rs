@@ -84,7 +84,7 @@ impl Row {
     }
 }
 
-struct World {
+struct SequenceRun {
     policies: Vec<Policy>,
     current: usize,
     rows: Vec<Row>,
@@ -93,7 +93,7 @@ struct World {
     next: usize,
 }
 
-impl World {
+impl SequenceRun {
     fn policy(&self) -> &Policy {
         &self.policies[self.current]
     }
@@ -206,7 +206,7 @@ proptest! {
 
     #[test]
     fn no_limit_is_ever_exceeded(steps in steps(), first in 0..4_usize) {
-        let mut world = World {
+        let mut world = SequenceRun {
             policies: policies(),
             current: first,
             rows: Vec::new(),
