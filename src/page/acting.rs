@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::door::{self, Denied, Visitor, cookie_name};
 use super::form::FormProblem;
-use super::logins::NotIn;
+use super::logins::LoginFailure;
 use super::sessions::SESSION_LASTS;
 use super::{REQUEST_BYTES_MAX, RunningPage, SPEAK_MAX, views};
 use crate::model::{AgentId, Person, RequestId, Verdict};
@@ -161,7 +161,7 @@ pub(super) async fn ask_as(
 pub(super) async fn invited(State(page): State<Arc<RunningPage>>, Path(link): Path<String>) -> Response {
     match page.logins.invited(&link) {
         Some(name) => views::login(&name, &link),
-        None => not_in(&page, NotIn::UsedUp),
+        None => not_in(&page, LoginFailure::UsedUp),
     }
 }
 
@@ -178,13 +178,13 @@ pub(super) async fn enter(State(page): State<Arc<RunningPage>>, Path(link): Path
     with_cookie(Redirect::to("/").into_response(), &cookie)
 }
 
-fn not_in(page: &RunningPage, problem: NotIn) -> Response {
+fn not_in(page: &RunningPage, problem: LoginFailure) -> Response {
     let (status, why) = match problem {
-        NotIn::UsedUp => (
+        LoginFailure::UsedUp => (
             StatusCode::GONE,
             "this link is used up or older than 10 minutes: ask for another, which `doorman page login NAME` makes",
         ),
-        NotIn::NotNow => (
+        LoginFailure::NotNow => (
             StatusCode::SERVICE_UNAVAILABLE,
             "it cannot be written down just now that this link is used, so nobody is logged in: try again",
         ),

@@ -7,8 +7,8 @@ use tracing::info;
 use url::Url;
 
 use super::serving_state::PageState;
-use super::sessions::{Entered, LINK_LASTS, Secret, Sessions, written};
-use super::shelf::Shelf;
+use super::sessions::{LINK_LASTS, LoggedIn, Secret, Sessions, written};
+use super::shelf::StateFile;
 use crate::clock::Clock;
 use crate::config::settings::{PageIdentity, PageSettings};
 use crate::model::Person;
@@ -30,12 +30,12 @@ struct Inner {
     url: Option<Url>,
     page: PageState,
     clock: Clock,
-    sessions: Arc<Shelf<Sessions>>,
+    sessions: Arc<StateFile<Sessions>>,
 }
 
 /// Why a login failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotIn {
+pub(super) enum LoginFailure {
     /// The link was used already, is too old, or never existed.
     UsedUp,
     /// The use of the link cannot be stored.
@@ -47,7 +47,7 @@ impl Logins {
     pub fn open(settings: &PageSettings, ledger: &Path, clock: Clock) -> Self {
         let wanted = settings.identity == PageIdentity::Token;
         let file = ledger.with_file_name(FILE);
-        let sessions = Arc::new(if wanted { Shelf::open(file, FILE_BYTES_MAX) } else { Shelf::empty(file) });
+        let sessions = Arc::new(if wanted { StateFile::open(file, FILE_BYTES_MAX) } else { StateFile::empty(file) });
         let (url, page) = (settings.url.clone(), PageState::default());
         Self(Arc::new(Inner { wanted, url, page, clock, sessions }))
     }
@@ -107,8 +107,8 @@ impl Logins {
 
     /// Uses up the link and returns the secret for the cookie. The use is stored in the file before the person is
     /// logged in.
-    pub(super) async fn enter(&self, link: &str) -> Result<String, NotIn> {
-        let secret = random().map_err(|_| NotIn::NotNow)?;
+    pub(super) async fn enter(&self, link: &str) -> Result<String, LoginFailure> {
+        let secret = random().map_err(|_| LoginFailure::NotNow)?;
         let (link, now) = (link.to_owned(), self.0.clock.now().wall);
         let entered = self.0.sessions.change(
             move |sessions| sessions.enter(&link, &secret, now),
@@ -118,7 +118,7 @@ impl Logins {
                 }
             },
         );
-        let Entered { name, .. } = entered.await.map_err(|_| NotIn::NotNow)?.ok_or(NotIn::UsedUp)?;
+        let LoggedIn { name, .. } = entered.await.map_err(|_| LoginFailure::NotNow)?.ok_or(LoginFailure::UsedUp)?;
         log_login(&name, "logged in");
         Ok(written(&secret))
     }

@@ -15,15 +15,15 @@ use url::Url;
 use super::locked;
 use super::logins::random;
 use super::sessions::written;
-use super::shelf::Shelf;
+use super::shelf::StateFile;
 use crate::clock::{Clock, Mono};
 use crate::config::Settings;
 use crate::config::settings::NotifyText;
 use crate::model::{AgentId, RequestId, Verdict};
 use crate::ops::log::events;
 
-use kept::Offers;
-pub(super) use kept::{LinkProblem, Offer};
+use kept::ReplyLinks;
+pub(super) use kept::{LinkProblem, ReplyLink};
 
 /// The file's name, beside the ledger.
 const FILE: &str = "page-replies.json";
@@ -42,7 +42,7 @@ struct Inner {
     base: String,
     clock: Clock,
     targets: BTreeMap<String, Rights>,
-    kept: Arc<Shelf<Offers>>,
+    kept: Arc<StateFile<ReplyLinks>>,
     tries: Mutex<(Mono, u32)>,
 }
 
@@ -61,7 +61,8 @@ impl Replies {
         let rights =
             rights.map(|target| (target.name.clone(), Rights { may: target.reply.clone(), text: target.text }));
         let (targets, file): (BTreeMap<_, _>, _) = (rights.collect(), ledger.with_file_name(FILE));
-        let kept = Arc::new(if targets.is_empty() { Shelf::empty(file) } else { Shelf::open(file, FILE_BYTES_MAX) });
+        let kept =
+            Arc::new(if targets.is_empty() { StateFile::empty(file) } else { StateFile::open(file, FILE_BYTES_MAX) });
         // A target has links only if the page has an address.
         let base = settings.page.url.as_ref().map(Url::as_str).unwrap_or_default().trim_end_matches('/').to_owned();
         Self(Arc::new(Inner { base, clock, targets, kept, tries: Mutex::default() }))
@@ -78,7 +79,7 @@ impl Replies {
         let mut offers = Vec::with_capacity(requests.len());
         for (agent, request) in requests {
             let Ok(secret) = random() else { return Vec::new() };
-            offers.push(Offer::new(&secret, target, agent, request, now));
+            offers.push(ReplyLink::new(&secret, target, agent, request, now));
             links.push(format!("{}/r/{}", self.0.base, written(&secret)));
         }
         let put = self.0.kept.change(
@@ -94,7 +95,7 @@ impl Replies {
     }
 
     /// What a link allows. Looking does not use it up.
-    pub(super) fn look(&self, link: &str) -> Result<(Offer, Rights), LinkProblem> {
+    pub(super) fn look(&self, link: &str) -> Result<(ReplyLink, Rights), LinkProblem> {
         let found = self.0.kept.look(|kept| kept.find(link, self.0.clock.now().wall));
         if found == Err(LinkProblem::Unknown) {
             self.tried()?;
@@ -106,7 +107,7 @@ impl Replies {
     }
 
     /// Uses a link up for this answer. That is in the file before the answer leaves.
-    pub(super) async fn take(&self, link: &str, verdict: Verdict) -> Result<(Offer, Rights), LinkProblem> {
+    pub(super) async fn take(&self, link: &str, verdict: Verdict) -> Result<(ReplyLink, Rights), LinkProblem> {
         let (_, rights) = self.look(link)?;
         if !rights.may.contains(&verdict) {
             return Err(LinkProblem::NotAllowed);
@@ -128,7 +129,7 @@ impl Replies {
 
     /// Makes a link valid again, because nothing was done with it. If that cannot be stored, the link is valid until a
     /// restart.
-    pub(super) async fn give_back(&self, offer: &Offer) {
+    pub(super) async fn give_back(&self, offer: &ReplyLink) {
         let offer = offer.clone();
         // The shelf reports the error.
         let _ = self.0.kept.change(move |kept| kept.give_back(&offer), |_, ()| ()).await;

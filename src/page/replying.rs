@@ -10,7 +10,7 @@ use axum::response::Response;
 
 use super::acting::{ask_as, fields};
 use super::door::{self, Denied, Visitor};
-use super::replies::{LinkProblem, Offer, Rights};
+use super::replies::{LinkProblem, ReplyLink, Rights};
 use super::views::{self, ReplyView};
 use super::{RunningPage, views::rows};
 use crate::config::settings::NotifyText;
@@ -61,7 +61,7 @@ pub(super) async fn look(State(page): State<Arc<RunningPage>>, Path(link): Path<
 }
 
 /// What is shown of the request: no more than the message may contain. If the request is settled, the page says so.
-async fn view(page: &Arc<RunningPage>, offer: &Offer, rights: &Rights, link: &str) -> Result<ReplyView, Response> {
+async fn view(page: &Arc<RunningPage>, offer: &ReplyLink, rights: &Rights, link: &str) -> Result<ReplyView, Response> {
     let now = page.clock.now().wall;
     let Ok(id) = RequestId::parse(&offer.request) else { return Err(not_taken(page, LinkProblem::Unknown)) };
     let card = match views::pending_card(page, Some(&offer.agent), &id).await? {

@@ -18,7 +18,7 @@ pub type Secret = [u8; 32];
 
 /// A person who has just logged in by a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entered {
+pub struct LoggedIn {
     /// The person's name.
     pub name: String,
     link: StoredLogin,
@@ -59,15 +59,15 @@ impl Sessions {
     }
 
     /// Uses up a link: its owner is then logged in with this secret.
-    pub fn enter(&mut self, text: &str, secret: &Secret, now: Timestamp) -> Option<Entered> {
+    pub fn enter(&mut self, text: &str, secret: &Secret, now: Timestamp) -> Option<LoggedIn> {
         let place = find(&self.links, text, now)?;
         let link = self.links.remove(place);
         put(&mut self.sessions, &link.name, secret, now, SESSION_LASTS);
-        Some(Entered { name: link.name.clone(), link, session: hash(&written(secret)) })
+        Some(LoggedIn { name: link.name.clone(), link, session: hash(&written(secret)) })
     }
 
     /// Undoes the use of a link.
-    pub fn undo(&mut self, entered: &Entered) {
+    pub fn undo(&mut self, entered: &LoggedIn) {
         self.sessions.retain(|session| session.hash != entered.session);
         self.links.push(entered.link.clone());
     }

@@ -21,13 +21,13 @@ use crate::ops::log::events;
 
 /// One file, and its content.
 #[derive(Debug)]
-pub(super) struct Shelf<T> {
+pub(super) struct StateFile<T> {
     file: PathBuf,
     kept: Mutex<T>,
     writing: Mutex<()>,
 }
 
-impl<T: Clone + Default + Serialize + DeserializeOwned + Send + 'static> Shelf<T> {
+impl<T: Clone + Default + Serialize + DeserializeOwned + Send + 'static> StateFile<T> {
     /// Loads the stored state. If the file cannot be read, the state is empty, so nobody is let in. Blocks on the file
     /// system.
     pub(super) fn open(file: PathBuf, bytes_max: usize) -> Self {
@@ -114,8 +114,8 @@ mod tests {
 
     use super::*;
 
-    fn open(file: &Path) -> Arc<Shelf<Vec<u8>>> {
-        Arc::new(Shelf::open(file.to_owned(), 1_000))
+    fn open(file: &Path) -> Arc<StateFile<Vec<u8>>> {
+        Arc::new(StateFile::open(file.to_owned(), 1_000))
     }
 
     #[tokio::test]

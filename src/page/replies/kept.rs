@@ -14,7 +14,7 @@ const LINKS_MAX: usize = 2_000;
 
 /// One link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::page) struct Offer {
+pub(in crate::page) struct ReplyLink {
     hash: String,
     /// The target to which it was sent.
     pub(in crate::page) target: String,
@@ -41,7 +41,7 @@ pub(in crate::page) enum LinkProblem {
     NotNow,
 }
 
-impl Offer {
+impl ReplyLink {
     pub(super) fn new(secret: &Secret, target: &str, agent: &AgentId, request: &RequestId, now: Timestamp) -> Self {
         let (target, agent, request) = (target.to_owned(), agent.clone(), request.as_str().to_owned());
         Self { hash: hash(&written(secret)), target, agent, request, ends: super::ends(now), used: None }
@@ -50,10 +50,10 @@ impl Offer {
 
 /// All of them, oldest first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Offers(Vec<Offer>);
+pub(super) struct ReplyLinks(Vec<ReplyLink>);
 
-impl Offers {
-    pub(super) fn put(&mut self, offer: Offer) {
+impl ReplyLinks {
+    pub(super) fn put(&mut self, offer: ReplyLink) {
         if self.0.len() >= LINKS_MAX {
             self.0.remove(0);
         }
@@ -61,7 +61,7 @@ impl Offers {
     }
 
     /// The entry of this link, if it is still valid.
-    pub(super) fn find(&self, link: &str, now: Timestamp) -> Result<Offer, LinkProblem> {
+    pub(super) fn find(&self, link: &str, now: Timestamp) -> Result<ReplyLink, LinkProblem> {
         let offer = &self.0[self.place(link).ok_or(LinkProblem::Unknown)?];
         match offer.used {
             Some((verdict, at)) => Err(LinkProblem::Used(verdict, at)),
@@ -71,7 +71,7 @@ impl Offers {
     }
 
     /// Uses up the link.
-    pub(super) fn take(&mut self, link: &str, verdict: Verdict, now: Timestamp) -> Result<Offer, LinkProblem> {
+    pub(super) fn take(&mut self, link: &str, verdict: Verdict, now: Timestamp) -> Result<ReplyLink, LinkProblem> {
         let offer = self.find(link, now)?;
         if let Some(place) = self.place(link) {
             self.0[place].used = Some((verdict, now));
@@ -80,12 +80,12 @@ impl Offers {
     }
 
     /// Removes links that were not given out.
-    pub(super) fn take_back(&mut self, offers: &[Offer]) {
+    pub(super) fn take_back(&mut self, offers: &[ReplyLink]) {
         self.0.retain(|one| !offers.iter().any(|offer| offer.hash == one.hash));
     }
 
     /// Makes the link valid again.
-    pub(super) fn give_back(&mut self, offer: &Offer) {
+    pub(super) fn give_back(&mut self, offer: &ReplyLink) {
         if let Some(one) = self.0.iter_mut().find(|one| one.hash == offer.hash) {
             one.used = None;
         }
@@ -112,13 +112,13 @@ mod tests {
         Timestamp::from_second(3_600 * (1_000 + hours)).unwrap()
     }
 
-    fn offer(secret: &Secret) -> Offer {
-        Offer::new(secret, "ops", &AgentId::parse("a").unwrap(), &RequestId::parse("r-1").unwrap(), at(0))
+    fn offer(secret: &Secret) -> ReplyLink {
+        ReplyLink::new(secret, "ops", &AgentId::parse("a").unwrap(), &RequestId::parse("r-1").unwrap(), at(0))
     }
 
     #[test]
     fn a_link_is_good_once_and_for_a_day() {
-        let mut kept = Offers::default();
+        let mut kept = ReplyLinks::default();
         kept.put(offer(&[1; 32]));
         let link = written(&[1; 32]);
         assert_eq!(kept.find(&link, at(23)).unwrap().request, "r-1");
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn there_are_so_many_at_most_and_nothing_kept_is_a_link() {
-        let mut kept = Offers::default();
+        let mut kept = ReplyLinks::default();
         let secret = |n: usize| {
             let mut secret = [0; 32];
             secret[..8].copy_from_slice(&n.to_be_bytes());
