@@ -14,7 +14,9 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
-use shapes::{DeciderWordView, EndMovedView, PausedView, Printed, Removed, SettlementView, Story, VerdictView};
+use shapes::{
+    DeciderWordView, EndMovedView, ExplainOutput, PausedView, RecordView, RemovedView, SettlementView, VerdictView,
+};
 
 use super::history::moment;
 use super::ledger::{fault, path, print};
@@ -325,7 +327,7 @@ fn of_recorded(
     older: &[RequestId],
     zone: Option<&TimeZone>,
     global: &Global,
-) -> Result<Printed, CliError> {
+) -> Result<ExplainOutput, CliError> {
     let decision = last_decision(reader, recorded)?;
     let rules = decision.as_ref().map(|decision| VerdictView {
         verdict: decision.verdict,
@@ -398,7 +400,7 @@ fn of_recorded(
             .collect(),
         None => Vec::new(),
     };
-    let story = Story {
+    let story = RecordView {
         request: recorded.request.id.clone(),
         agent: recorded.agent.clone(),
         handle: recorded.request.sender.original().map(|text| text.raw().to_owned()),
@@ -418,7 +420,7 @@ fn of_recorded(
             at: one.at,
             note: one.note.clone(),
         }),
-        removed: recorded.removed.as_ref().map(|one| Removed {
+        removed: recorded.removed.as_ref().map(|one| RemovedView {
             by: one.by.clone(),
             at: one.at,
             note: one.note.clone(),
@@ -438,7 +440,7 @@ fn of_recorded(
         older_requests: older.iter().take(OLDER_NAMED).cloned().collect(),
         unexplained,
     };
-    let told = Printed { basis: "record", record: Some(story), explanation };
+    let told = ExplainOutput { basis: "record", record: Some(story), explanation };
     Ok(told)
 }
 
@@ -501,7 +503,7 @@ fn of_recorded_otherwise(
     reader: &LedgerReader,
     recorded: &RecordedRequest,
     global: &Global,
-) -> Result<Printed, CliError> {
+) -> Result<ExplainOutput, CliError> {
     not_blanked(recorded)?;
     let decision = last_decision(reader, recorded)?;
     let policy = match (&args.rules, &decision) {
@@ -525,7 +527,7 @@ fn of_recorded_otherwise(
         policy_state(global, reader, &recorded.agent, Some(recorded), &recorded.request.sender, &policy, moment)?;
     let explanation =
         explain(&policy, &recorded.request, &circumstances, &policy_state, moment.at, args.zone().as_ref());
-    Ok(Printed { basis: "hypothetical", record: None, explanation: Some(explanation) })
+    Ok(ExplainOutput { basis: "hypothetical", record: None, explanation: Some(explanation) })
 }
 
 /// What the ledger knows of an agent's contacts at a moment.

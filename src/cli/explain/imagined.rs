@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::super::ledger::fault;
 use super::super::{CliError, Global};
-use super::{Args, Printed, contacts_on_record, policy_state, sources};
+use super::{Args, ExplainOutput, contacts_on_record, policy_state, sources};
 use crate::clock::Clock;
 use crate::ledger::read::RowMoment;
 use crate::ledger::{LedgerReader, RecordedRequest};
@@ -19,7 +19,7 @@ pub(super) fn of_now(
     reader: &LedgerReader,
     recorded: &RecordedRequest,
     global: &Global,
-) -> Result<Printed, CliError> {
+) -> Result<ExplainOutput, CliError> {
     super::not_blanked(recorded)?;
     let now = Clock::start().now().wall;
     let request = ContactRequest { id: hypothetical_id()?, inserted_at: Some(now), ..recorded.request.clone() };
@@ -43,7 +43,7 @@ pub(super) fn of_hypothetical(
     agent: Option<AgentId>,
     reader: Option<&LedgerReader>,
     global: &Global,
-) -> Result<Printed, CliError> {
+) -> Result<ExplainOutput, CliError> {
     let rules = sources::rules_path(args.rules.clone(), agent.as_ref().map(AgentId::as_str), global)?;
     let policy = sources::policy_of(&rules, global)?;
     let at = at.unwrap_or_else(|| Clock::start().now().wall);
@@ -86,7 +86,7 @@ fn told_now(
     request: &ContactRequest,
     policy: &Policy,
     global: &Global,
-) -> Result<Printed, CliError> {
+) -> Result<ExplainOutput, CliError> {
     let seen = Circumstances::new(came, ClockHealth::Sound);
     let (policy_state, mut circumstances) = match whose {
         Some((reader, agent)) => {
@@ -97,5 +97,5 @@ fn told_now(
     };
     said_to_be(args, &mut circumstances);
     let explanation = explain(policy, request, &circumstances, &policy_state, at, args.zone().as_ref());
-    Ok(Printed { basis, record: None, explanation: Some(explanation) })
+    Ok(ExplainOutput { basis, record: None, explanation: Some(explanation) })
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::super::Global;
-use super::{Story, VerdictView, contacts_on_record, of_recorded, policy_state, sentences, sources};
+use super::{RecordView, VerdictView, contacts_on_record, of_recorded, policy_state, sentences, sources};
 use crate::ledger::read::RowMoment;
 use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::page::words::ExplainText;
@@ -43,7 +43,7 @@ fn words(said: &VerdictView) -> String {
     format!("{} by {}", said.verdict, said.by)
 }
 
-fn remark(story: &Story) -> Option<String> {
+fn remark(story: &RecordView) -> Option<String> {
     let differs = story.differs.as_ref().map(|differs| {
         format!(
             "decided again from the record, the same rules say {}: the record does not hold everything that the decision saw",

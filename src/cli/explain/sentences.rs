@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{Printed, Story, VerdictView};
+use super::{ExplainOutput, RecordView, VerdictView};
 use crate::cli::output;
 use crate::clock::Clock;
 use crate::model::{Outcome, Verdict};
@@ -18,7 +18,7 @@ const BOLD: Style = Style::new().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
 
 /// All of it, ending in a newline.
-pub(super) fn shown(told: &Printed, colour: bool) -> String {
+pub(super) fn shown(told: &ExplainOutput, colour: bool) -> String {
     let now = Clock::start().now().wall;
     match (&told.record, &told.explanation) {
         (Some(story), explanation) => {
@@ -41,7 +41,7 @@ pub(super) fn shown(told: &Printed, colour: bool) -> String {
     }
 }
 
-fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> String {
+fn story_shown(story: &RecordView, now: Timestamp, zone: &TimeZone, colour: bool) -> String {
     let paint = |style: Style, text: &str| if colour { format!("{style}{text}{style:#}") } else { text.to_owned() };
     let time = |at| time(at, now, zone);
     let mut out = paint(BOLD, &sentence(story, &time)) + "\n";
@@ -98,7 +98,7 @@ fn story_shown(story: &Story, now: Timestamp, zone: &TimeZone, colour: bool) -> 
 }
 
 /// What there is to say beside the decision, a sentence each, escaped: what deciders said, and what became of the contact.
-pub(super) fn beside(story: &Story, time: &impl Fn(Timestamp) -> String) -> Vec<String> {
+pub(super) fn beside(story: &RecordView, time: &impl Fn(Timestamp) -> String) -> Vec<String> {
     let mut lines = Vec::new();
     for word in &story.told {
         let reason = word.reason.as_deref().map(|reason| format!(": {}", output::stranger(Some(reason), REASON_CHARS)));
@@ -149,7 +149,7 @@ pub(super) fn beside(story: &Story, time: &impl Fn(Timestamp) -> String) -> Vec<
 }
 
 /// What happened, in one sentence that begins with the verdict.
-pub(super) fn sentence(story: &Story, time: &impl Fn(Timestamp) -> String) -> String {
+pub(super) fn sentence(story: &RecordView, time: &impl Fn(Timestamp) -> String) -> String {
     let by = story.by.as_ref().map(|by| output::shown(&by.to_string())).unwrap_or_default();
     if let (Some(By::Person(person)), Some(answered), Some(verdict)) = (&story.by, story.answered_at, story.verdict) {
         let person = output::shown(person.name());
@@ -209,7 +209,7 @@ fn came_to(outcome: Option<Outcome>) -> &'static str {
 }
 
 /// How it was settled without an answer of ours.
-fn settled(story: &Story) -> String {
+fn settled(story: &RecordView) -> String {
     match story.settled.as_deref() {
         Some("approved") => "approved by somebody else".to_owned(),
         Some("rejected") => "rejected by somebody else".to_owned(),
@@ -242,8 +242,8 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn story() -> Story {
-        Story {
+    fn story() -> RecordView {
+        RecordView {
             request: RequestId::parse("r-1").unwrap(),
             agent: AgentId::parse("a-1").unwrap(),
             handle: Some("@carol\u{1b}".to_owned()),
@@ -283,7 +283,7 @@ mod tests {
             note: request.map(|_| "on the\u{1b} web".to_owned()),
         };
         let settlements = vec![one(Some("r-0"), "rejected"), one(None, "not-removed")];
-        let lines = beside(&Story { settlements, ..story() }, &|at| time(at, at, &TimeZone::UTC));
+        let lines = beside(&RecordView { settlements, ..story() }, &|at| time(at, at, &TimeZone::UTC));
         assert_eq!(
             lines,
             [
@@ -297,7 +297,7 @@ mod tests {
     fn who_paused_the_agent_is_said() {
         let by = |by: &str, note: Option<&str>| {
             let paused = Some(PausedView { by: by.to_owned(), at: at(2), note: note.map(str::to_owned) });
-            beside(&Story { paused, ..story() }, &|at| time(at, at, &TimeZone::UTC)).join("\n")
+            beside(&RecordView { paused, ..story() }, &|at| time(at, at, &TimeZone::UTC)).join("\n")
         };
         let ann = by("person:ann (claimed by root)", Some("lunch\u{1b}"));
         assert_eq!(ann, "the agent was paused by ann (claimed by root) at 08:00:02, note: lunch\\u{1b}");
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn what_happened_is_one_sentence() {
-        let said = |change: fn(&mut Story)| {
+        let said = |change: fn(&mut RecordView)| {
             let mut story = story();
             change(&mut story);
             sentence(&story, &|at| time(at, at, &TimeZone::UTC))
@@ -347,7 +347,7 @@ mod tests {
         let reason = Some("sales\n\u{1b}[2J".to_owned());
         story.told.push(DeciderWordView { at: at(2), decider: "screen".to_owned(), verdict: Verdict::Reject, reason });
         story.ends_at = Some(at(3_600));
-        let said = |story: &Story| beside(story, &|at| time(at, at, &TimeZone::UTC));
+        let said = |story: &RecordView| beside(story, &|at| time(at, at, &TimeZone::UTC));
         assert_eq!(
             said(&story),
             [

@@ -9,12 +9,12 @@ use crate::policy::explain::Explanation;
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
-pub(super) struct Printed {
+pub(super) struct ExplainOutput {
     /// `record`: what happened; `now`: what would happen if the request came now; `hypothetical`: what would happen
     /// under the given assumptions.
     pub(super) basis: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) record: Option<Story>,
+    pub(super) record: Option<RecordView>,
     /// If `record` is present, its `verdict` and `by` are those of the ledger.
     #[serde(flatten)]
     pub(super) explanation: Option<Explanation>,
@@ -22,7 +22,7 @@ pub(super) struct Printed {
 
 /// What the ledger says of a request, beside the reasons.
 #[derive(Debug, Serialize)]
-pub(super) struct Story {
+pub(super) struct RecordView {
     pub(super) request: RequestId,
     pub(super) agent: AgentId,
     /// As received.
@@ -44,7 +44,7 @@ pub(super) struct Story {
     /// A person's last word on that end.
     pub(super) end_moved: Option<EndMovedView>,
     /// Who removed the resulting contact, if doorman removed it.
-    pub(super) removed: Option<Removed>,
+    pub(super) removed: Option<RemovedView>,
     /// When that contact was removed, by whomever.
     pub(super) contact_removed_at: Option<Timestamp>,
     /// Who or what paused the agent, where the pause is what decided.
@@ -113,7 +113,7 @@ pub(super) struct DeciderWordView {
 
 /// A contact that doorman removed.
 #[derive(Debug, Serialize)]
-pub(super) struct Removed {
+pub(super) struct RemovedView {
     /// `person:NAME`, or `expired`.
     pub(super) by: String,
     pub(super) at: Timestamp,
