@@ -41,7 +41,7 @@ use crate::transcript::{Direction, TranscriptRecorder};
 pub use calls::CallDone;
 pub use handle::{AgentCommand, AgentHandle};
 
-use handout::Handout;
+use handout::SnapshotPublisher;
 
 /// Frames taken from the socket before all other work gets its turn.
 const FRAMES_AT_ONCE: usize = 64;
@@ -100,7 +100,7 @@ pub struct Agent {
     tokens: u64,
     drain_until: Option<Instant>,
     counting: NoticeCounter,
-    handout: Handout,
+    handout: SnapshotPublisher,
     noise: Noise,
 }
 
@@ -152,7 +152,7 @@ impl Agent {
         let counting = NoticeCounter::new(around.metrics.clone(), &settings.rules);
         let agent = Self {
             counting,
-            handout: Handout::new(slot),
+            handout: SnapshotPublisher::new(slot),
             settings,
             around,
             core,

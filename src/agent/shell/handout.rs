@@ -14,7 +14,7 @@ const RHYTHM: Duration = Duration::from_secs(1);
 
 /// When the next picture is due.
 #[derive(Debug)]
-pub(super) struct Handout {
+pub(super) struct SnapshotPublisher {
     slot: AgentSlot,
     /// The last snapshot: when it was made, and in which state.
     last: Option<(Instant, AgentState)>,
@@ -22,7 +22,7 @@ pub(super) struct Handout {
     due: Option<Instant>,
 }
 
-impl Handout {
+impl SnapshotPublisher {
     pub(super) fn new(slot: AgentSlot) -> Self {
         Self { slot, last: None, due: None }
     }
