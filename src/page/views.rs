@@ -139,22 +139,22 @@ impl ListPage {
 }
 
 /// The position in a long list.
-struct Turns {
+struct Paging {
     number: usize,
     before: Option<usize>,
     after: Option<usize>,
 }
 
-impl Turns {
+impl Paging {
     fn new(number: usize, more: bool) -> Self {
         let after = (more && number < PAGES_MAX).then_some(number + 1);
         Self { number, before: (number > 1).then(|| number - 1), after }
     }
 }
 
-fn turned<T>(rows: Vec<T>, number: usize) -> (Vec<T>, Turns) {
+fn turned<T>(rows: Vec<T>, number: usize) -> (Vec<T>, Paging) {
     let more = rows.len() > number * ROWS_MAX;
-    (rows.into_iter().skip((number - 1) * ROWS_MAX).take(ROWS_MAX).collect(), Turns::new(number, more))
+    (rows.into_iter().skip((number - 1) * ROWS_MAX).take(ROWS_MAX).collect(), Paging::new(number, more))
 }
 
 #[derive(Template)]
@@ -162,7 +162,7 @@ fn turned<T>(rows: Vec<T>, number: usize) -> (Vec<T>, Turns) {
 struct AgentsView {
     shell: Shell,
     rows: Vec<AgentRow>,
-    turns: Turns,
+    turns: Paging,
     chart: Chart,
 }
 
@@ -170,14 +170,14 @@ struct AgentsView {
 type Shown = Result<Response, Response>;
 
 /// The beginning of every page of the menu.
-struct Opening {
+struct PageOpening {
     page: Arc<RunningPage>,
     visitor: Visitor,
     now: Timestamp,
     board: Arc<Board>,
 }
 
-impl Opening {
+impl PageOpening {
     fn new(page: Arc<RunningPage>, visitor: Visitor) -> Self {
         let (now, board) = (page.clock.now().wall, page.board.borrow().clone());
         Self { page, visitor, now, board }
@@ -228,7 +228,7 @@ pub(super) async fn agents(
 ) -> Response {
     // The board is useful without the ledger, too.
     let by_hour = page.by_hour().await.unwrap_or_default();
-    let at = Opening::new(page, visitor);
+    let at = PageOpening::new(page, visitor);
     let mut rows: Vec<AgentRow> = at.board.agents.iter().map(|agent| AgentRow::new(agent, at.now)).collect();
     rows.sort_by_key(|row| !row.bad);
     let (rows, turns) = turned(rows, turn.number());
@@ -242,7 +242,7 @@ pub(super) async fn agents(
 struct PendingView {
     shell: Shell,
     cards: Vec<PendingCard>,
-    turns: Turns,
+    turns: Paging,
     /// Pending requests for which the board has no room.
     more: u64,
     /// The requests of agents that other doormen hold could not be read.
@@ -256,7 +256,7 @@ pub(super) async fn pending(
     Query(turn): Query<ListPage>,
 ) -> Response {
     let others = page.elsewhere(None).await;
-    let at = Opening::new(page, visitor);
+    let at = PageOpening::new(page, visitor);
     let agents = &at.board.agents;
     let known: u64 = agents.iter().map(|agent| agent.status.pending).sum();
     let mut pending: Vec<_> =
@@ -293,7 +293,7 @@ pub(super) async fn request(
     Path(id): Path<String>,
 ) -> Shown {
     let Ok(id) = RequestId::parse(&id) else { return Ok(nothing().await) };
-    let at = Opening::new(page, visitor);
+    let at = PageOpening::new(page, visitor);
     // What cannot be read has no buttons.
     let card = pending_card(&at.page, None, &id).await.unwrap_or_default();
     let (now, wanted) = (at.now, id.clone());
@@ -314,7 +314,7 @@ pub(super) async fn request(
 struct HistoryView {
     shell: Shell,
     rows: Vec<HistoryRow>,
-    turns: Turns,
+    turns: Paging,
 }
 
 /// `/history`: the newest first.
@@ -324,7 +324,7 @@ pub(super) async fn history(
     Query(turn): Query<ListPage>,
 ) -> Shown {
     let (number, names) = (turn.number(), rows::names(&page));
-    let at = Opening::new(page, visitor);
+    let at = PageOpening::new(page, visitor);
     let now = at.now;
     let read = at.page.read(move |_, reader| {
         let filter = Filter { limit: Some(number * ROWS_MAX + 1), ..Filter::default() };
@@ -349,7 +349,7 @@ struct RulesView {
 /// `/rules`.
 pub(super) async fn rules(State(page): State<Arc<RunningPage>>, Extension(visitor): Extension<Visitor>) -> Shown {
     let found = page.rules().await?;
-    let at = Opening::new(page, visitor);
+    let at = PageOpening::new(page, visitor);
     let files = found.files.iter().map(|file| RulesCard::new(file, at.now)).collect();
     let (decisions, since) = (found.matches.decisions, found.matches.since.map(rows::clock));
     Ok(html(StatusCode::OK, &RulesView { shell: at.shell("Rules", "rules"), files, decisions, since }))
@@ -360,7 +360,7 @@ pub(super) async fn rules(State(page): State<Arc<RunningPage>>, Extension(visito
 struct ContactsView {
     shell: Shell,
     rows: Vec<ContactRow>,
-    turns: Turns,
+    turns: Paging,
 }
 
 /// `/contacts`: oldest first, in the order of the ledger.
@@ -370,7 +370,7 @@ pub(super) async fn contacts(
     Query(turn): Query<ListPage>,
 ) -> Shown {
     let (number, names) = (turn.number(), rows::names(&page));
-    let at = Opening::new(page, visitor);
+    let at = PageOpening::new(page, visitor);
     let now = at.now;
     let read = at.page.read(move |_, reader| {
         let place = std::cell::Cell::new(0);
@@ -383,7 +383,7 @@ pub(super) async fn contacts(
             ControlFlow::Continue(())
         });
         read.map_err(|error| error.to_string())?;
-        let turns = Turns::new(number, kept.len() > ROWS_MAX);
+        let turns = Paging::new(number, kept.len() > ROWS_MAX);
         kept.truncate(ROWS_MAX);
         Ok((kept.iter().map(|one| ContactRow::new(one, &names, now)).collect(), turns))
     });
@@ -393,7 +393,7 @@ pub(super) async fn contacts(
 
 #[derive(Template)]
 #[template(path = "sure.html")]
-struct Sure {
+struct ConfirmView {
     shell: Shell,
     id: String,
     path: String,
@@ -417,7 +417,7 @@ pub(super) async fn sure(page: &Arc<RunningPage>, visitor: &Visitor, id: &Reques
     };
     let shell = Shell::new(page, visitor, "Reject?", "pending", 0);
     let (path, agent) = (rows::path_of(id.as_str()), agent.to_string());
-    let view = Sure { shell, id: id.to_string(), path, agent, card, it };
+    let view = ConfirmView { shell, id: id.to_string(), path, agent, card, it };
     html(StatusCode::OK, &view)
 }
 
