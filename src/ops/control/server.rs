@@ -217,7 +217,7 @@ async fn only_allowed(
 }
 
 #[derive(Debug, Deserialize)]
-struct Manner {
+struct OperateQuery {
     /// `false`: answer as soon as the supervisor has the call.
     #[serde(default = "yes")]
     wait: bool,
@@ -232,7 +232,7 @@ async fn operate(
     Extension(peer): Extension<Peer>,
     Extension(door): Extension<CallSocket>,
     Extension(redact): Extension<Redact>,
-    Query(manner): Query<Manner>,
+    Query(manner): Query<OperateQuery>,
     body: Body,
 ) -> Result<Response, Refused> {
     let ControlRequest { op, mut who } = serde_json::from_slice(&body.0)

@@ -154,7 +154,7 @@ impl BoundSocket {
         }
         // Binds in a directory that only this user can enter, then moves the socket: it is private before others can
         // reach it, and it replaces an abandoned socket in one step.
-        let nursery = Nursery::make(directory).map_err(io)?;
+        let nursery = BindDirectory::make(directory).map_err(io)?;
         let born = nursery.0.join("s");
         if born.as_os_str().len() > SOCKET_PATH_BYTES_MAX || path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
             return Err(SocketError::TooLong(path.to_owned()));
@@ -200,9 +200,9 @@ impl Drop for BoundSocket {
 }
 
 /// A directory for the moment of binding, with a short name since a socket's path is short.
-struct Nursery(PathBuf);
+struct BindDirectory(PathBuf);
 
-impl Nursery {
+impl BindDirectory {
     fn make(directory: &Path) -> io::Result<Self> {
         let mut tries = 0;
         loop {
@@ -216,7 +216,7 @@ impl Nursery {
     }
 }
 
-impl Drop for Nursery {
+impl Drop for BindDirectory {
     fn drop(&mut self) {
         let _ = fs::remove_file(self.0.join("s"));
         let _ = fs::remove_dir(&self.0);
