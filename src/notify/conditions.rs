@@ -141,13 +141,13 @@ fn first_line(text: &str) -> String {
 
 /// What is new for a target.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct News {
+pub(super) struct ConditionChanges {
     pub(super) begun: Vec<AlertState>,
     /// The keys of conditions that ended.
     pub(super) ended: Vec<String>,
 }
 
-impl News {
+impl ConditionChanges {
     pub(super) fn is_empty(&self) -> bool {
         self.begun.is_empty() && self.ended.is_empty()
     }
@@ -155,19 +155,24 @@ impl News {
 
 /// Stores since when each condition has been in its present state.
 #[derive(Debug, Default)]
-pub(super) struct Settling {
+pub(super) struct ConditionDebounce {
     differs_since: BTreeMap<String, Mono>,
 }
 
-impl Settling {
+impl ConditionDebounce {
     /// The differences from what the target knows that have lasted long enough.
-    pub(super) fn news(&mut self, holding: &BTreeMap<String, AlertState>, known: &[String], now: Mono) -> News {
+    pub(super) fn news(
+        &mut self,
+        holding: &BTreeMap<String, AlertState>,
+        known: &[String],
+        now: Mono,
+    ) -> ConditionChanges {
         let begun = holding.keys().filter(|key| !known.contains(key));
         let ended = known.iter().filter(|key| !holding.contains_key(*key));
         let differing: BTreeMap<String, Mono> =
             begun.chain(ended).map(|key| (key.clone(), self.differs_since.get(key).copied().unwrap_or(now))).collect();
         self.differs_since = differing;
-        let mut news = News::default();
+        let mut news = ConditionChanges::default();
         for (key, since) in &self.differs_since {
             if now.since(*since) < SETTLED_AFTER {
                 continue;
@@ -282,7 +287,7 @@ mod tests {
     fn what_flaps_is_no_news_and_what_lasts_is_told_once_with_its_end() {
         let board = board([status(1, AgentState::Refused)]);
         let holding = hold_now(&board, &target(NotifyEvent::ALL, &[]), &[], at(0));
-        let (mut settling, none) = (Settling::default(), BTreeMap::new());
+        let (mut settling, none) = (ConditionDebounce::default(), BTreeMap::new());
         let mut news = |holding: &BTreeMap<String, AlertState>, known: &[String], second| {
             let news = settling.news(holding, known, at(second).mono);
             (news.begun.len(), news.ended.len())

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::conditions::{self, News};
+use super::conditions::{self, ConditionChanges};
 use crate::config::settings::{NotifyEvent, NotifyText};
 use crate::ledger::deliveries::{WaitingRequest, WaitingRequests, WaitingWord};
 use crate::model::StrangerText;
@@ -109,7 +109,7 @@ impl Message {
     pub(super) fn new(
         at: Timestamp,
         waiting: &WaitingRequests,
-        news: &News,
+        news: &ConditionChanges,
         text: NotifyText,
         redact: &Redact,
     ) -> Self {

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::conditions::{self, News, Settling};
+use super::conditions::{self, ConditionChanges, ConditionDebounce};
 use super::message::{Message, RequestLine};
 use super::pacing::{GIVE_UP_AFTER, Pacing, WAIT_LONGEST, wait_after};
 use super::ways::{self, Undelivered};
@@ -46,7 +46,7 @@ pub(super) struct Task {
     ring: mpsc::Receiver<()>,
     random: fastrand::Rng,
     pacing: Pacing,
-    settling: Settling,
+    settling: ConditionDebounce,
     mark: DeliveryMark,
     open: Option<MessageInDelivery>,
     /// The newest rows of the ledger at the last check of who waits. As long as they are the newest, nobody new waits.
@@ -100,7 +100,7 @@ impl Task {
             ring,
             random: fastrand::Rng::with_seed(seed),
             pacing,
-            settling: Settling::default(),
+            settling: ConditionDebounce::default(),
             mark: DeliveryMark::default(),
             open: None,
             looked: None,
@@ -269,7 +269,7 @@ impl Task {
     }
 
     /// Makes a message of this, and records it.
-    async fn make(&mut self, waiting: &Option<WaitingRequests>, news: &News, may_record: bool) {
+    async fn make(&mut self, waiting: &Option<WaitingRequests>, news: &ConditionChanges, may_record: bool) {
         let now = self.around.clock.now();
         let mut mark = self.mark.clone();
         if let Some(waiting) = waiting {
