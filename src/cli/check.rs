@@ -74,7 +74,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     }
     let format = if args.json { FindingsFormat::Json } else { args.format };
     let mut checked = Checked { format, ..Checked::default() };
-    let mut beside = Beside::default();
+    let mut beside = ConfiguredFacts::default();
     let named = args.rules.is_some();
     let rules: BTreeMap<PathBuf, Vec<AgentId>> = match args.rules {
         Some(file) => BTreeMap::from([(file, Vec::new())]),
@@ -90,7 +90,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
                 loaded.report.sort();
                 checked.files.extend(loaded.file.clone());
                 checked.show(&loaded.report);
-                beside = Beside::of(&loaded.settings);
+                beside = ConfiguredFacts::of(&loaded.settings);
                 let mut rules: BTreeMap<PathBuf, Vec<AgentId>> = BTreeMap::new();
                 for agent in loaded.settings.agents {
                     rules.entry(agent.rules).or_default().push(agent.id);
@@ -157,14 +157,14 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 
 /// What the configuration says that rules depend on.
 #[derive(Default)]
-struct Beside {
+struct ConfiguredFacts {
     ledger: Option<LedgerSettings>,
     /// The ids and names of agents.
     agents: Option<Vec<String>>,
     deciders: Option<Vec<String>>,
 }
 
-impl Beside {
+impl ConfiguredFacts {
     fn of(settings: &Settings) -> Self {
         let words = |agent: &AgentSettings| [Some(agent.id.to_string()), agent.name.clone()];
         Self {
@@ -188,11 +188,11 @@ impl Beside {
 pub(super) fn lint_pushed(loaded: &mut policy::LoadedPolicy, name: &str, global: &Global) {
     let configured = config::load(global.config.as_deref(), &Env::of_command(), &Overrides::default());
     let Ok(config::LoadedConfig { settings, .. }) = configured else {
-        return Beside::default().lint(loaded, &[]);
+        return ConfiguredFacts::default().lint(loaded, &[]);
     };
     let of_name = |agent: &AgentSettings| (pushed_name(&agent.rules) == Some(name)).then(|| agent.id.clone());
     let agents: Vec<AgentId> = settings.agents.iter().filter_map(of_name).collect();
-    Beside::of(&settings).lint(loaded, &agents);
+    ConfiguredFacts::of(&settings).lint(loaded, &agents);
 }
 
 /// Where a configuration was looked for in vain.

@@ -17,7 +17,7 @@ use crate::ledger::LedgerReader;
 use crate::ledger::read::{RecordedContact, WantedContacts};
 use crate::policy::audit::Audit;
 use crate::policy::rules::PatternSet;
-use select::Behind;
+use select::LetInBy;
 
 /// Where nothing selects, people see this many: nobody reads more, and the answer comes at once.
 pub(super) const NEWEST: usize = 500;
@@ -233,7 +233,7 @@ pub(super) fn page_of(contacts: &[RecordedContact], said: &[String], now: Timest
             contact.kind.map_or("-", |kind| kind.as_str()).to_owned(),
             contact.since.map_or_else(|| "-".to_owned(), |at| format!("{} ago", output::ago(at, now))),
             contact.request.as_ref().map_or_else(|| "-".to_owned(), |id| output::shown(id.as_str())),
-            Behind::of(contact).to_string(),
+            LetInBy::of(contact).to_string(),
         ];
         if ends {
             cells.push(end(contact, now));

@@ -62,11 +62,11 @@ struct ReplayTotals {
     skipped: usize,
     /// How often `approvals_max` would have paused an agent.
     pauses: usize,
-    changes: Vec<Of>,
+    changes: Vec<AgentChange>,
 }
 
 #[derive(Debug, Serialize)]
-struct Of {
+struct AgentChange {
     agent: AgentId,
     #[serde(flatten)]
     change: VerdictChange,
@@ -104,7 +104,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         recorded.sort_by_key(|one| one.circumstances.first_seen);
         let one = replay(&policy, &agents::asked(&agent, global), &recorded, now, |_| bar.inc(1));
         found.pauses += one.pauses;
-        found.changes.extend(one.changes.into_iter().map(|change| Of { agent: agent.clone(), change }));
+        found.changes.extend(one.changes.into_iter().map(|change| AgentChange { agent: agent.clone(), change }));
     }
     bar.finish_and_clear();
     found.changes.sort_by_key(|of| (of.change.now.verdict, of.change.received_at));
@@ -144,7 +144,7 @@ fn shown(found: &ReplayTotals, zone: &TimeZone) -> String {
             table.set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
         }
         table.set_header(["RECEIVED", "HANDLE", "WAS", "NOW", "REQUEST"]);
-        for Of { change, .. } in found.changes.iter().take(SHOWN_MAX) {
+        for AgentChange { change, .. } in found.changes.iter().take(SHOWN_MAX) {
             table.add_row([
                 super::output::local(change.received_at, zone),
                 change.handle.clone().unwrap_or_else(|| "-".to_owned()),
@@ -166,7 +166,8 @@ fn shown(found: &ReplayTotals, zone: &TimeZone) -> String {
 
 fn summary(found: &ReplayTotals) -> String {
     let count = |verdict| found.changes.iter().filter(|of| of.change.now.verdict == verdict).count();
-    let both = |of: &&Of| (of.change.was.verdict, of.change.now.verdict) == (Verdict::Approve, Verdict::Approve);
+    let both =
+        |of: &&AgentChange| (of.change.was.verdict, of.change.now.verdict) == (Verdict::Approve, Verdict::Approve);
     let ends = found.changes.iter().filter(both).count();
     let mut text = match found.changes.len() {
         0 => format!("nothing would change in {} requests\n", found.requests),
@@ -209,9 +210,9 @@ mod tests {
     use crate::model::RequestId;
     use crate::policy::By;
 
-    fn change(request: &str, was: Verdict, now: Verdict) -> Of {
+    fn change(request: &str, was: Verdict, now: Verdict) -> AgentChange {
         let said = |verdict| GivenVerdict { verdict, by: By::parse("friends"), for_s: None };
-        Of {
+        AgentChange {
             agent: AgentId::parse("a").unwrap(),
             change: VerdictChange {
                 request: RequestId::parse(request).unwrap(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::agents::{self, AgentArg};
 use super::confirm::confirmed;
-use super::contacts::select::{Behind, ContactRules, NamedContacts, Narrowed};
+use super::contacts::select::{ContactRules, LetInBy, NamedContacts, Narrowed};
 use super::contacts::{as_json, page};
 use super::history::moment;
 use super::ledger::{fault, path};
@@ -233,13 +233,13 @@ fn choose(
                 }
             }
         }
-        match Behind::of(&contact) {
-            Behind::Person(_) if !args.people_too && !exactly => choice.of_people += 1,
-            Behind::NobodyHere if !args.any => choice.of_others += 1,
-            Behind::Rule(_) | Behind::Person(_) | Behind::NobodyHere if choice.chosen.len() < CHOSEN_MAX => {
+        match LetInBy::of(&contact) {
+            LetInBy::Person(_) if !args.people_too && !exactly => choice.of_people += 1,
+            LetInBy::NobodyHere if !args.any => choice.of_others += 1,
+            LetInBy::Rule(_) | LetInBy::Person(_) | LetInBy::NobodyHere if choice.chosen.len() < CHOSEN_MAX => {
                 choice.chosen.push(contact);
             }
-            Behind::Rule(_) | Behind::Person(_) | Behind::NobodyHere => choice.more += 1,
+            LetInBy::Rule(_) | LetInBy::Person(_) | LetInBy::NobodyHere => choice.more += 1,
         }
         Ok(ControlFlow::Continue(()))
     })?;

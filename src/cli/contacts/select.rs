@@ -20,7 +20,7 @@ use crate::policy::{self, By, Policy, ReceivingAgent};
 
 /// Who let a contact in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cli) enum Behind {
+pub(in crate::cli) enum LetInBy {
     /// A rule.
     Rule(String),
     /// A person, with a command of doorman.
@@ -29,22 +29,22 @@ pub(in crate::cli) enum Behind {
     NobodyHere,
 }
 
-impl Behind {
+impl LetInBy {
     pub(in crate::cli) fn of(contact: &RecordedContact) -> Self {
         match &contact.by {
-            None => Behind::NobodyHere,
-            Some(By::Person(person)) => Behind::Person(person.to_string()),
-            Some(by) => Behind::Rule(by.to_string()),
+            None => LetInBy::NobodyHere,
+            Some(By::Person(person)) => LetInBy::Person(person.to_string()),
+            Some(by) => LetInBy::Rule(by.to_string()),
         }
     }
 }
 
-impl fmt::Display for Behind {
+impl fmt::Display for LetInBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Behind::Rule(rule) => f.write_str(&output::shown(rule)),
-            Behind::Person(person) => write!(f, "person:{}", output::shown(person)),
-            Behind::NobodyHere => f.write_str("not by doorman"),
+            LetInBy::Rule(rule) => f.write_str(&output::shown(rule)),
+            LetInBy::Person(person) => write!(f, "person:{}", output::shown(person)),
+            LetInBy::NobodyHere => f.write_str("not by doorman"),
         }
     }
 }
@@ -196,7 +196,7 @@ impl<'a> Narrowed<'a> {
         let mut any = false;
         let read = reader.each_contact(wanted, |contact| {
             any = true;
-            let by_rule = self.rule.is_none_or(|rule| Behind::of(&contact) == Behind::Rule(rule.to_owned()));
+            let by_rule = self.rule.is_none_or(|rule| LetInBy::of(&contact) == LetInBy::Rule(rule.to_owned()));
             if by_rule { take(contact) } else { ControlFlow::Continue(()) }
         });
         read.map(|()| any).map_err(|error| fault(&error))

@@ -37,7 +37,7 @@ pub(super) struct Args {
     #[arg(long)]
     accept_shrunk: bool,
     #[command(flatten)]
-    how: How,
+    how: PushOptions,
 }
 
 /// Arguments of `rollback`.
@@ -53,11 +53,11 @@ pub(super) struct RollbackArgs {
     #[arg(long, value_name = "N")]
     to: Option<u64>,
     #[command(flatten)]
-    how: How,
+    how: PushOptions,
 }
 
 #[derive(Debug, clap::Args)]
-struct How {
+struct PushOptions {
     /// Show what would change, and push nothing
     #[arg(long)]
     dry_run: bool,
@@ -159,7 +159,7 @@ pub(super) fn rollback(args: &RollbackArgs, global: &Global) -> Result<u8, CliEr
 }
 
 /// Adds the version, unless it is the head already, and tells what became of it.
-fn put(pushing: &Pushing, name: &str, before: &HeadBefore, policy: &Policy, how: &How) -> Result<u8, CliError> {
+fn put(pushing: &Pushing, name: &str, before: &HeadBefore, policy: &Policy, how: &PushOptions) -> Result<u8, CliError> {
     let changes = changes::said(&changes::of(&before.texts, &policy.texts), before.policy.as_deref(), policy);
     let same = before.head.as_ref().filter(|head| head.hash == policy.hash);
     let person = peer::own_person(&how.who.claim());
