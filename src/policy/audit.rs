@@ -8,7 +8,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::conditions::{OfContact, ReceivingAgent};
+use super::conditions::{ContactBasis, ReceivingAgent};
 use super::evaluate::inputs::Inputs;
 use super::patterns::HandlePattern;
 use super::regexes;
@@ -176,9 +176,9 @@ fn all(table: &Table, inputs: &Inputs<'_>, moment: bool, unknown: &mut Option<&'
     let mut first = None;
     let truth = table.conditions.iter().fold(Truth::True, |so_far, condition| {
         let truth = match condition.0.of_contact() {
-            OfContact::ByHandle => condition.0.evaluate(inputs).truth,
-            OfContact::OfTheMoment => moment.into(),
-            OfContact::Unknown => Truth::Unknown,
+            ContactBasis::ByHandle => condition.0.evaluate(inputs).truth,
+            ContactBasis::OfTheMoment => moment.into(),
+            ContactBasis::Unknown => Truth::Unknown,
         };
         if truth == Truth::Unknown {
             first.get_or_insert(condition.0.key().name);

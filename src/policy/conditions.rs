@@ -78,8 +78,8 @@ pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
     fn add_to<'a>(&'a self, _index: &mut IndexBuilder<'a>) {}
 
     /// Whether it can judge a contact, of whom only the handle counts (`doorman audit`).
-    fn of_contact(&self) -> OfContact {
-        OfContact::Unknown
+    fn of_contact(&self) -> ContactBasis {
+        ContactBasis::Unknown
     }
 
     /// Which remembered or listed facts it needs.
@@ -107,8 +107,8 @@ pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
     }
 
     /// Whether it says *who* an approve rule lets in: every one of its values must, since any of them is enough.
-    fn says_who(&self, _written: &RawCondition) -> Who {
-        Who::Silent
+    fn says_who(&self, _written: &RawCondition) -> SenderScope {
+        SenderScope::Silent
     }
 
     /// Reports what can never hold together with another condition of the same table.
@@ -117,7 +117,7 @@ pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
 
 /// How a condition judges somebody who is already a contact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OfContact {
+pub(crate) enum ContactBasis {
     /// By the handle alone.
     ByHandle,
     /// It is about the moment at which a request comes, which never counts against a contact.
@@ -144,17 +144,17 @@ pub(crate) struct Explained {
 }
 
 /// Whether a condition says whom an approve rule lets in.
-pub(crate) enum Who {
+pub(crate) enum SenderScope {
     /// It says who is let in.
     Said,
     /// It is about something else.
     Silent,
     /// It almost says who is let in; the reason why that is not enough.
-    Open(LeftOpen),
+    Open(OpenScope),
 }
 
 /// A value that leaves open who is let in, and why.
-pub(crate) struct LeftOpen {
+pub(crate) struct OpenScope {
     pub(crate) span: Range<usize>,
     pub(crate) why: String,
 }

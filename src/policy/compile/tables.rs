@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Compiling;
 use crate::diagnostics::Severity;
 use crate::document::{WithSpan, shown};
-use crate::policy::conditions::{Condition, LeftOpen, Who, Written};
+use crate::policy::conditions::{Condition, OpenScope, SenderScope, Written};
 use crate::policy::raw::RawConditions;
 use crate::policy::regexes::Use;
 use crate::policy::rules::{Folded, RegexPattern, Table};
@@ -16,13 +16,13 @@ use crate::policy::text::fold;
 const REGEX_SIGNS: [&str; 9] = [".*", ".+", "(?", r"\b", r"\d", r"\s", r"\w", r"\.", "]+"];
 
 /// Finds a condition that says who is let in; else the condition that is closest to that.
-pub(super) fn says_who(raw: &RawConditions, table: &Table) -> Result<(), Option<LeftOpen>> {
+pub(super) fn says_who(raw: &RawConditions, table: &Table) -> Result<(), Option<OpenScope>> {
     let mut nearest = None;
     for (written, condition) in raw.conditions.iter().zip(&table.conditions) {
         match condition.0.says_who(written) {
-            Who::Said => return Ok(()),
-            Who::Open(open) => nearest = nearest.or(Some(open)),
-            Who::Silent => {}
+            SenderScope::Said => return Ok(()),
+            SenderScope::Open(open) => nearest = nearest.or(Some(open)),
+            SenderScope::Silent => {}
         }
     }
     Err(nearest)

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Compile, Condition, ConditionKind, Needs, OfContact, row};
+use super::{Compile, Condition, ConditionKind, ContactBasis, Needs, row};
 use crate::document::keys::{DocumentKey, Takes, key};
 use crate::document::shown;
 use crate::policy::Truth;
@@ -71,8 +71,8 @@ impl ConditionKind for AskedAgents {
         row(Self::KEY.name)
     }
 
-    fn of_contact(&self) -> OfContact {
-        OfContact::ByHandle
+    fn of_contact(&self) -> ContactBasis {
+        ContactBasis::ByHandle
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {

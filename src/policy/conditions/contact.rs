@@ -1,7 +1,7 @@
 //! `contact`: whether the sender, or anybody of the sender's owner, is a contact of the agent now. Unknown as long as
 //! the list of contacts does not show it.
 
-use super::{Compile, Condition, ConditionKind, Needs, OfContact, Who, row};
+use super::{Compile, Condition, ConditionKind, ContactBasis, Needs, SenderScope, row};
 use crate::document::keys::{DocumentKey, Takes, key};
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
@@ -64,8 +64,8 @@ impl ConditionKind for IsContact {
         row(Self::KEY.name)
     }
 
-    fn of_contact(&self) -> OfContact {
-        OfContact::OfTheMoment
+    fn of_contact(&self) -> ContactBasis {
+        ContactBasis::OfTheMoment
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
@@ -104,8 +104,8 @@ impl ConditionKind for IsContact {
         narrow.downcast::<IsContact>().is_some_and(follows)
     }
 
-    fn says_who(&self, _written: &RawCondition) -> Who {
-        Who::Said
+    fn says_who(&self, _written: &RawCondition) -> SenderScope {
+        SenderScope::Said
     }
 }
 

@@ -1,6 +1,6 @@
 //! `contacts_over`: how many contacts the agent has. Unknown while the list of contacts was not read.
 
-use super::{Compile, Condition, ConditionKind, Needs, OfContact, row};
+use super::{Compile, Condition, ConditionKind, ContactBasis, Needs, row};
 use crate::document::keys::{DocumentKey, Takes, key};
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
@@ -26,8 +26,8 @@ impl ConditionKind for ContactsOver {
         row(Self::KEY.name)
     }
 
-    fn of_contact(&self) -> OfContact {
-        OfContact::OfTheMoment
+    fn of_contact(&self) -> ContactBasis {
+        ContactBasis::OfTheMoment
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::compared::{SenderGroup, patterns_imply, regexes_follow, sorted};
-use super::{Compile, Condition, ConditionKind, LeftOpen, Needs, OfContact, Who, Written, row};
+use super::{Compile, Condition, ConditionKind, ContactBasis, Needs, OpenScope, SenderScope, Written, row};
 use crate::document::keys::{DocumentKey, Takes, key};
 use crate::document::{Problems, WithSpan, shown};
 use crate::model::Handle;
@@ -86,8 +86,8 @@ impl ConditionKind for HandleIn {
         row(Self::KEY.name)
     }
 
-    fn of_contact(&self) -> OfContact {
-        OfContact::ByHandle
+    fn of_contact(&self) -> ContactBasis {
+        ContactBasis::ByHandle
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
@@ -126,12 +126,12 @@ impl ConditionKind for HandleIn {
         patterns_imply(&self.0, group)
     }
 
-    fn says_who(&self, written: &RawCondition) -> Who {
+    fn says_who(&self, written: &RawCondition) -> SenderScope {
         let texts = written.texts().into_iter().flatten();
         let open = |text: &&WithSpan<String>| HandlePattern::parse(&text.value).is_ok_and(|one| one.owner().is_none());
         match { texts }.find(open) {
-            None => Who::Said,
-            Some(text) => Who::Open(LeftOpen {
+            None => SenderScope::Said,
+            Some(text) => SenderScope::Open(OpenScope {
                 span: text.span.clone(),
                 why: format!("`{}` leaves open whose", shown(&text.value)),
             }),
@@ -152,8 +152,8 @@ impl ConditionKind for HandleRegex {
         row(Self::KEY.name)
     }
 
-    fn of_contact(&self) -> OfContact {
-        OfContact::ByHandle
+    fn of_contact(&self) -> ContactBasis {
+        ContactBasis::ByHandle
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
@@ -191,11 +191,13 @@ impl ConditionKind for HandleRegex {
         }
     }
 
-    fn says_who(&self, written: &RawCondition) -> Who {
+    fn says_who(&self, written: &RawCondition) -> SenderScope {
         let texts = written.texts().into_iter().flatten();
         match { texts }.find(|text| beginnings(&text.value).is_none()) {
-            None => Who::Said,
-            Some(text) => Who::Open(LeftOpen { span: text.span.clone(), why: "it may begin with anything".to_owned() }),
+            None => SenderScope::Said,
+            Some(text) => {
+                SenderScope::Open(OpenScope { span: text.span.clone(), why: "it may begin with anything".to_owned() })
+            }
         }
     }
 
@@ -231,8 +233,8 @@ impl ConditionKind for InList {
         row(Self::KEY.name)
     }
 
-    fn of_contact(&self) -> OfContact {
-        OfContact::ByHandle
+    fn of_contact(&self) -> ContactBasis {
+        ContactBasis::ByHandle
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
@@ -280,12 +282,12 @@ impl ConditionKind for InList {
         narrow.0.iter().all(|one| self.0.iter().any(|other| Arc::ptr_eq(one, other)))
     }
 
-    fn says_who(&self, written: &RawCondition) -> Who {
+    fn says_who(&self, written: &RawCondition) -> SenderScope {
         let open = self.0.iter().find_map(|list| {
             let entry = open_entry(&list.patterns)?;
             Some(format!("`{entry}` in `{}` leaves open whose", list.name))
         });
-        open.map_or(Who::Said, |why| Who::Open(LeftOpen { span: written.span.clone(), why }))
+        open.map_or(SenderScope::Said, |why| SenderScope::Open(OpenScope { span: written.span.clone(), why }))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::compared::{SenderGroup, sorted};
 use super::handle::{HandleIn, by_handle, by_name};
-use super::{Compile, Condition, ConditionKind, OfContact, Who, Written, never_together, row};
+use super::{Compile, Condition, ConditionKind, ContactBasis, SenderScope, Written, never_together, row};
 use crate::document::Problems;
 use crate::document::keys::{DocumentKey, Takes, key};
 use crate::model::Handle;
@@ -68,8 +68,8 @@ impl ConditionKind for OwnerIs {
         row(Self::KEY.name)
     }
 
-    fn of_contact(&self) -> OfContact {
-        OfContact::ByHandle
+    fn of_contact(&self) -> ContactBasis {
+        ContactBasis::ByHandle
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
@@ -112,8 +112,8 @@ impl ConditionKind for OwnerIs {
         group.owner().is_some_and(|owner| self.0.iter().any(|one| **one == *owner))
     }
 
-    fn says_who(&self, _written: &RawCondition) -> Who {
-        Who::Said
+    fn says_who(&self, _written: &RawCondition) -> SenderScope {
+        SenderScope::Said
     }
 
     fn contradictions(&self, _written: &RawCondition, table: &Written<'_>, problems: &mut Problems) {
@@ -140,8 +140,8 @@ impl ConditionKind for SlugIs {
         row(Self::KEY.name)
     }
 
-    fn of_contact(&self) -> OfContact {
-        OfContact::ByHandle
+    fn of_contact(&self) -> ContactBasis {
+        ContactBasis::ByHandle
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
@@ -215,8 +215,8 @@ impl ConditionKind for KindCondition {
         row(Self::KEY.name)
     }
 
-    fn of_contact(&self) -> OfContact {
-        OfContact::ByHandle
+    fn of_contact(&self) -> ContactBasis {
+        ContactBasis::ByHandle
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::{Compile, Condition, ConditionKind, Explained, Needs, Who, row};
+use super::{Compile, Condition, ConditionKind, Explained, Needs, SenderScope, row};
 use crate::document::keys::{DocumentKey, Section, Takes, key};
 use crate::model::Handle;
 use crate::policy::Truth;
@@ -277,7 +277,11 @@ impl ConditionKind for HistoryCondition {
         })
     }
 
-    fn says_who(&self, _written: &RawCondition) -> Who {
-        if self.approved_before == Some(true) || self.approved_over.is_some() { Who::Said } else { Who::Silent }
+    fn says_who(&self, _written: &RawCondition) -> SenderScope {
+        if self.approved_before == Some(true) || self.approved_over.is_some() {
+            SenderScope::Said
+        } else {
+            SenderScope::Silent
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::compared::sorted;
-use super::{Compile, Condition, ConditionKind, OfContact, row};
+use super::{Compile, Condition, ConditionKind, ContactBasis, row};
 use crate::document::keys::{DocumentKey, Takes, key};
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
@@ -41,8 +41,8 @@ impl ConditionKind for InWindow {
         row(Self::KEY.name)
     }
 
-    fn of_contact(&self) -> OfContact {
-        OfContact::OfTheMoment
+    fn of_contact(&self) -> ContactBasis {
+        ContactBasis::OfTheMoment
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
@@ -94,8 +94,8 @@ impl ConditionKind for AgeOver {
         row(Self::KEY.name)
     }
 
-    fn of_contact(&self) -> OfContact {
-        OfContact::OfTheMoment
+    fn of_contact(&self) -> ContactBasis {
+        ContactBasis::OfTheMoment
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
