@@ -120,7 +120,7 @@ impl Responder {
 
 /// What a reply to an answer means for its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meaning {
+pub enum ReplyMeaning {
     /// The answer has this outcome.
     Over(Outcome),
     /// It may have been carried out: only a listing can show it.
@@ -144,22 +144,24 @@ pub fn meaning(
     result: &Result<Responded, CallError>,
     unknown_before: bool,
     updated: Option<&RequestStatus>,
-) -> Meaning {
+) -> ReplyMeaning {
     let ours = answer.status();
     let error = match result {
-        Ok(responded) if responded.status == ours => return Meaning::Over(Outcome::Confirmed(answer)),
+        Ok(responded) if responded.status == ours => return ReplyMeaning::Over(Outcome::Confirmed(answer)),
         // The reply shows another status than we asked for: somebody else settled the request, not we.
-        Ok(responded) if responded.status == RequestStatus::Pending => return Meaning::Unknown,
-        Ok(_) => return Meaning::Over(Outcome::SettledElsewhere),
+        Ok(responded) if responded.status == RequestStatus::Pending => return ReplyMeaning::Unknown,
+        Ok(_) => return ReplyMeaning::Over(Outcome::SettledElsewhere),
         Err(error) => error,
     };
     let told = updated.map(|status| *status == ours);
     match (error.fault, told) {
         // Already settled when our answer came: by our own earlier attempt, if there was one and nothing contradicts
         // that.
-        (CallFault::NotFound | CallFault::Conflict, Some(false)) => Meaning::Over(Outcome::SettledElsewhere),
-        (CallFault::NotFound | CallFault::Conflict, _) if unknown_before => Meaning::Over(Outcome::Presumed(answer)),
-        (CallFault::NotFound | CallFault::Conflict, _) => Meaning::Over(Outcome::SettledElsewhere),
+        (CallFault::NotFound | CallFault::Conflict, Some(false)) => ReplyMeaning::Over(Outcome::SettledElsewhere),
+        (CallFault::NotFound | CallFault::Conflict, _) if unknown_before => {
+            ReplyMeaning::Over(Outcome::Presumed(answer))
+        }
+        (CallFault::NotFound | CallFault::Conflict, _) => ReplyMeaning::Over(Outcome::SettledElsewhere),
         // The channel already reported how the request ended; only the platform knows whether our answer did it. A
         // system in between may answer before or after it passes the call on.
         (
@@ -169,7 +171,7 @@ pub fn meaning(
             | CallFault::TooLarge
             | CallFault::InBetween(_),
             Some(true),
-        ) => Meaning::Over(Outcome::Presumed(answer)),
+        ) => ReplyMeaning::Over(Outcome::Presumed(answer)),
         (
             CallFault::NoAnswer
             | CallFault::Passing(_)
@@ -177,14 +179,14 @@ pub fn meaning(
             | CallFault::TooLarge
             | CallFault::InBetween(_),
             None,
-        ) => Meaning::Unknown,
-        (_, Some(true)) if unknown_before => Meaning::Over(Outcome::Presumed(answer)),
-        (_, Some(_)) => Meaning::Over(Outcome::SettledElsewhere),
-        (CallFault::Unreachable, None) => Meaning::NotYet,
-        (CallFault::Throttled, None) => Meaning::Throttled,
-        (CallFault::Forbidden, None) => Meaning::Forbidden,
-        (CallFault::Malformed(_), None) => Meaning::Malformed,
-        (CallFault::KeyRefused | CallFault::NoKey, None) => Meaning::KeyRefused,
+        ) => ReplyMeaning::Unknown,
+        (_, Some(true)) if unknown_before => ReplyMeaning::Over(Outcome::Presumed(answer)),
+        (_, Some(_)) => ReplyMeaning::Over(Outcome::SettledElsewhere),
+        (CallFault::Unreachable, None) => ReplyMeaning::NotYet,
+        (CallFault::Throttled, None) => ReplyMeaning::Throttled,
+        (CallFault::Forbidden, None) => ReplyMeaning::Forbidden,
+        (CallFault::Malformed(_), None) => ReplyMeaning::Malformed,
+        (CallFault::KeyRefused | CallFault::NoKey, None) => ReplyMeaning::KeyRefused,
     }
 }
 
@@ -263,7 +265,7 @@ mod tests {
         use CallFault::*;
         let approved = RequestStatus::Approved;
         let cancelled = RequestStatus::Cancelled;
-        let over = Meaning::Over;
+        let over = ReplyMeaning::Over;
         for (fault, unknown_before, updated, expected) in [
             (NotFound, false, None, over(Outcome::SettledElsewhere)),
             (NotFound, true, None, over(Outcome::Presumed(Answer::Approve))),
@@ -271,21 +273,21 @@ mod tests {
             (Conflict, true, None, over(Outcome::Presumed(Answer::Approve))),
             (Conflict, true, Some(&cancelled), over(Outcome::SettledElsewhere)),
             (Conflict, false, Some(&approved), over(Outcome::SettledElsewhere)),
-            (NoAnswer, false, None, Meaning::Unknown),
+            (NoAnswer, false, None, ReplyMeaning::Unknown),
             (NoAnswer, false, Some(&approved), over(Outcome::Presumed(Answer::Approve))),
             (NoAnswer, false, Some(&cancelled), over(Outcome::SettledElsewhere)),
-            (Passing(500), false, None, Meaning::Unknown),
-            (Unreadable(200), false, None, Meaning::Unknown),
-            (InBetween(403), false, None, Meaning::Unknown),
+            (Passing(500), false, None, ReplyMeaning::Unknown),
+            (Unreadable(200), false, None, ReplyMeaning::Unknown),
+            (InBetween(403), false, None, ReplyMeaning::Unknown),
             (InBetween(404), false, Some(&cancelled), over(Outcome::SettledElsewhere)),
-            (Unreachable, false, None, Meaning::NotYet),
+            (Unreachable, false, None, ReplyMeaning::NotYet),
             (Unreachable, false, Some(&approved), over(Outcome::SettledElsewhere)),
             (Unreachable, true, Some(&approved), over(Outcome::Presumed(Answer::Approve))),
-            (Throttled, false, None, Meaning::Throttled),
-            (Forbidden, false, None, Meaning::Forbidden),
-            (Malformed(422), false, None, Meaning::Malformed),
-            (KeyRefused, false, None, Meaning::KeyRefused),
-            (NoKey, false, None, Meaning::KeyRefused),
+            (Throttled, false, None, ReplyMeaning::Throttled),
+            (Forbidden, false, None, ReplyMeaning::Forbidden),
+            (Malformed(422), false, None, ReplyMeaning::Malformed),
+            (KeyRefused, false, None, ReplyMeaning::KeyRefused),
+            (NoKey, false, None, ReplyMeaning::KeyRefused),
         ] {
             let got = meaning(Answer::Approve, &error(fault), unknown_before, updated);
             assert_eq!(got, expected, "{fault:?} {unknown_before} {updated:?}");
@@ -299,6 +301,6 @@ mod tests {
             meaning(Answer::Approve, &said(RequestStatus::Rejected), false, None),
             over(Outcome::SettledElsewhere)
         );
-        assert_eq!(meaning(Answer::Reject, &said(RequestStatus::Pending), false, None), Meaning::Unknown);
+        assert_eq!(meaning(Answer::Reject, &said(RequestStatus::Pending), false, None), ReplyMeaning::Unknown);
     }
 }

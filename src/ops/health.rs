@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::board::{Board, DaemonPhase, FleetBoard};
-use super::watchdog::Late;
+use super::watchdog::LateLoop;
 use crate::clock::Mono;
 use crate::model::AgentState;
 
@@ -53,7 +53,7 @@ impl Health {
 }
 
 /// `/healthz`: every loop of the daemon turns.
-pub fn alive(late: &[Late]) -> Health {
+pub fn alive(late: &[LateLoop]) -> Health {
     let loops: Vec<String> =
         late.iter().map(|late| format!("`{}` is {} s late", late.name, late.by.as_secs())).collect();
     Health::of(vec![Check::new("loops", (!loops.is_empty()).then(|| (loops.join(", "), None)))])
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn a_late_loop_is_named_and_nothing_else_is_a_matter_of_life() {
         assert!(alive(&[]).ok);
-        let late = alive(&[Late { name: "supervisor".to_owned(), by: Duration::from_secs(7) }]);
+        let late = alive(&[LateLoop { name: "supervisor".to_owned(), by: Duration::from_secs(7) }]);
         assert_eq!(late.checks[0].why.as_deref(), Some("`supervisor` is 7 s late"));
         assert!(!late.ok);
     }

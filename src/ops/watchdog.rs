@@ -50,7 +50,7 @@ impl Pulse {
 
 /// A loop that has not ticked within its bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Late {
+pub struct LateLoop {
     /// Its name.
     pub name: String,
     /// How long it is overdue.
@@ -80,14 +80,14 @@ impl Watchdog {
     }
 
     /// The loops that are late now.
-    pub fn late(&self) -> Vec<Late> {
+    pub fn late(&self) -> Vec<LateLoop> {
         let now = self.shared.origin.elapsed();
         let mut late = Vec::new();
         self.lock().retain(|watched| {
             let Some(watched) = watched.upgrade() else { return false };
             let since = now.saturating_sub(Duration::from_millis(watched.last.load(Ordering::Relaxed)));
             if since > watched.bound {
-                late.push(Late { name: watched.name.clone(), by: since - watched.bound });
+                late.push(LateLoop { name: watched.name.clone(), by: since - watched.bound });
             }
             true
         });
@@ -143,12 +143,12 @@ mod tests {
         tokio::time::advance(5 * SECOND).await;
         assert_eq!(watchdog.late(), []);
         tokio::time::advance(2 * SECOND).await;
-        assert_eq!(watchdog.late(), [Late { name: "quick".to_owned(), by: 2 * SECOND }]);
+        assert_eq!(watchdog.late(), [LateLoop { name: "quick".to_owned(), by: 2 * SECOND }]);
         quick.tick();
         assert_eq!(watchdog.late(), []);
         drop(quick);
         tokio::time::advance(44 * SECOND).await;
-        assert_eq!(watchdog.late(), [Late { name: "slow".to_owned(), by: SECOND }]);
+        assert_eq!(watchdog.late(), [LateLoop { name: "slow".to_owned(), by: SECOND }]);
         drop(slow);
         assert_eq!(watchdog.late(), []);
     }

@@ -17,7 +17,7 @@ use crate::platform::{CallError, Reply, Responded};
 use crate::policy::By;
 use crate::policy::doubts::{Basis, Fact};
 use crate::policy::state::EndedAnswer;
-use crate::responder::{Meaning, meaning};
+use crate::responder::{ReplyMeaning, meaning};
 
 /// After a 403 the same answer is sent again this much later.
 const FORBIDDEN_WAIT: Duration = Duration::from_secs(3600);
@@ -192,14 +192,14 @@ impl Core {
         let stands = reply.result.as_ref().ok().map(|responded| responded.status.clone());
         let error = reply.result.err();
         match meaning {
-            Meaning::Over(outcome) => {
+            ReplyMeaning::Over(outcome) => {
                 let latency = received.map(|received| written.since(received));
                 let detail = error.map(|error| error.to_string());
                 let status = flight.updated().cloned().or(stands);
                 self.finish(id, AnswerEnding { outcome, detail, latency, status }, now);
             }
-            Meaning::Unknown => self.fate_unknown(id, &flight, error, now),
-            Meaning::NotYet | Meaning::Throttled => {
+            ReplyMeaning::Unknown => self.fate_unknown(id, &flight, error, now),
+            ReplyMeaning::NotYet | ReplyMeaning::Throttled => {
                 self.count(Counter::AnswersRetried);
                 let begins = self.answers_wait(error.as_ref(), now);
                 self.inbox.unsent(id, true, Some(self.responder.waits_until()));
@@ -208,11 +208,11 @@ impl Core {
                     self.tell(Notice::Retry { request, answer, attempts: attempt, error, unknown: false });
                 }
             }
-            Meaning::Forbidden | Meaning::Malformed => {
+            ReplyMeaning::Forbidden | ReplyMeaning::Malformed => {
                 let Some(error) = error else { return };
                 self.refused(id, &flight, meaning, error, now);
             }
-            Meaning::KeyRefused => {
+            ReplyMeaning::KeyRefused => {
                 let Some(error) = error else { return };
                 self.inbox.unsent(id, true, None);
                 // There is no other try until somebody fixes the key. An intent that stays open on record would count
@@ -283,10 +283,10 @@ impl Core {
         self.inbox.still_pending(id, now.mono + wait);
     }
 
-    fn refused(&mut self, id: &RequestId, flight: &Flight, meaning: Meaning, error: CallError, now: Now) {
+    fn refused(&mut self, id: &RequestId, flight: &Flight, meaning: ReplyMeaning, error: CallError, now: Now) {
         self.count(Counter::AnswersRefused);
         let code = error.code.as_ref().map_or_else(String::new, |code| code.raw_prefix(CODE_CHARS_MAX).to_owned());
-        let malformed = meaning == Meaning::Malformed;
+        let malformed = meaning == ReplyMeaning::Malformed;
         let (refusal, until) = match malformed {
             true => (Refusal::Malformed, None),
             false => (Refusal::Forbidden, Some(now.mono + FORBIDDEN_WAIT)),
