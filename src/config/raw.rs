@@ -7,7 +7,7 @@ use std::ops::Range;
 use toml::de::DeValue;
 
 use super::keys;
-use crate::document::keys::{Section, Takes};
+use crate::document::keys::{KeyType, Section};
 use crate::document::{Problems, TableReader, WithSpan, hide_in, hide_in_broken, in_words, shown, syntax};
 
 /// The whole file.
@@ -60,7 +60,7 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> RawConfig {
     let mut raw = RawConfig::default();
     for entry in file.entries() {
         match entry.key.takes {
-            Takes::Tables(section) => {
+            KeyType::Tables(section) => {
                 let (name, what) =
                     if section.path == keys::AGENT.path { ("agents", "agent") } else { ("notify", "target") };
                 raw.agents_written |= name == "agents";
@@ -75,7 +75,7 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> RawConfig {
                 let tables = tables.unwrap_or_default().iter().map(|table| one_of_several(table, problems)).collect();
                 *(if name == "agents" { &mut raw.agents } else { &mut raw.notify }) = tables;
             }
-            Takes::Named(section) => {
+            KeyType::Named(section) => {
                 let DeValue::Table(named) = entry.node.get_ref() else {
                     entry.wrong_type(problems).help(format!("write `[{}.NAME]`, a table each", entry.key.name));
                     continue;
@@ -115,11 +115,15 @@ fn values(
     let mut values = Vec::with_capacity(table.entries().len());
     for entry in table.entries() {
         let value = match entry.key.takes {
-            Takes::Bool => entry.boolean(problems).map(|at| WithSpan { value: at.value.to_string(), span: at.span }),
-            Takes::Count(..) => entry.count(problems).map(|at| WithSpan { value: at.value.to_string(), span: at.span }),
-            Takes::Duration => entry.duration(problems).map(|at| WithSpan { value: in_words(at.value), span: at.span }),
-            Takes::Word(_) => entry.word(problems).map(|at| WithSpan { value: at.value.to_owned(), span: at.span }),
-            Takes::TextList => entry.texts(problems).map(|texts| {
+            KeyType::Bool => entry.boolean(problems).map(|at| WithSpan { value: at.value.to_string(), span: at.span }),
+            KeyType::Count(..) => {
+                entry.count(problems).map(|at| WithSpan { value: at.value.to_string(), span: at.span })
+            }
+            KeyType::Duration => {
+                entry.duration(problems).map(|at| WithSpan { value: in_words(at.value), span: at.span })
+            }
+            KeyType::Word(_) => entry.word(problems).map(|at| WithSpan { value: at.value.to_owned(), span: at.span }),
+            KeyType::TextList => entry.texts(problems).map(|texts| {
                 let lines: Vec<String> = texts.into_iter().map(|text| text.value).collect();
                 WithSpan { value: lines.join("\n"), span: entry.span() }
             }),
@@ -131,7 +135,7 @@ fn values(
 }
 
 /// The type of a key, by `section.key`.
-pub(super) fn takes(key: &str) -> Option<Takes> {
+pub(super) fn takes(key: &str) -> Option<KeyType> {
     let (path, name) = key.split_once('.')?;
     let section: &Section = keys::SECTIONS.iter().find(|section| section.path == path)?;
     section.keys.iter().find(|key| key.name == name).map(|key| key.takes)

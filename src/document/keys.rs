@@ -30,7 +30,7 @@ pub struct DocumentKey {
     /// Its name.
     pub name: &'static str,
     /// The type of its value.
-    pub takes: Takes,
+    pub takes: KeyType,
     /// Whether the table is refused without it.
     pub required: bool,
     /// What holds where it is left out, for people.
@@ -41,7 +41,7 @@ pub struct DocumentKey {
 
 /// The type of a key's value.
 #[derive(Debug, Clone, Copy)]
-pub enum Takes {
+pub enum KeyType {
     /// The number 1.
     Version,
     /// A string.
@@ -80,41 +80,41 @@ pub enum Takes {
     WordOrConditions(&'static str, &'static Section),
 }
 
-impl Takes {
+impl KeyType {
     /// In words, with an example: completes "expected …".
     pub fn in_words(self) -> String {
         let listed = |words: &[&str]| words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ");
         match self {
-            Takes::Version => "the number `1`".to_owned(),
-            Takes::Text => "a string".to_owned(),
-            Takes::Texts => "a string, or an array of strings".to_owned(),
-            Takes::TextsOrTable(_) => "a string, an array of strings, or a table".to_owned(),
-            Takes::TextList => "an array of strings".to_owned(),
-            Takes::Bool => "`true` or `false`".to_owned(),
-            Takes::Count(least, most) => format!("a whole number from {least} to {most}"),
-            Takes::Duration => "a duration, such as `\"10m\"`, `\"1h 30m\"` or `\"7d\"`".to_owned(),
-            Takes::DateOrMoment => {
+            KeyType::Version => "the number `1`".to_owned(),
+            KeyType::Text => "a string".to_owned(),
+            KeyType::Texts => "a string, or an array of strings".to_owned(),
+            KeyType::TextsOrTable(_) => "a string, an array of strings, or a table".to_owned(),
+            KeyType::TextList => "an array of strings".to_owned(),
+            KeyType::Bool => "`true` or `false`".to_owned(),
+            KeyType::Count(least, most) => format!("a whole number from {least} to {most}"),
+            KeyType::Duration => "a duration, such as `\"10m\"`, `\"1h 30m\"` or `\"7d\"`".to_owned(),
+            KeyType::DateOrMoment => {
                 "a date without quotes, such as `2027-03-31`, or a moment, such as `2027-03-31T18:00:00+02:00`"
                     .to_owned()
             }
-            Takes::Moment => "a date and time without quotes, such as `2026-01-05T12:00:00Z`".to_owned(),
-            Takes::TimeOfDay => "a time of day, such as `\"08:00\"`".to_owned(),
-            Takes::Word(words) => format!("one of {}", listed(words)),
-            Takes::Words(words) => format!("an array of {}", listed(words)),
-            Takes::Table(_) | Takes::Named(_) => "a table".to_owned(),
-            Takes::NamedWords(words) => format!("a table with, by name, one of {}", listed(words)),
-            Takes::Tables(_) => "an array of tables".to_owned(),
-            Takes::WordOrConditions(word, _) => format!("`\"{word}\"`, or a table of conditions"),
+            KeyType::Moment => "a date and time without quotes, such as `2026-01-05T12:00:00Z`".to_owned(),
+            KeyType::TimeOfDay => "a time of day, such as `\"08:00\"`".to_owned(),
+            KeyType::Word(words) => format!("one of {}", listed(words)),
+            KeyType::Words(words) => format!("an array of {}", listed(words)),
+            KeyType::Table(_) | KeyType::Named(_) => "a table".to_owned(),
+            KeyType::NamedWords(words) => format!("a table with, by name, one of {}", listed(words)),
+            KeyType::Tables(_) => "an array of tables".to_owned(),
+            KeyType::WordOrConditions(word, _) => format!("`\"{word}\"`, or a table of conditions"),
         }
     }
 }
 
 /// A key that may be left out.
-pub const fn key(name: &'static str, takes: Takes, default: &'static str, meaning: &'static str) -> DocumentKey {
+pub const fn key(name: &'static str, takes: KeyType, default: &'static str, meaning: &'static str) -> DocumentKey {
     DocumentKey { name, takes, required: false, default, meaning }
 }
 
 /// A key that must be there.
-pub const fn required(name: &'static str, takes: Takes, meaning: &'static str) -> DocumentKey {
+pub const fn required(name: &'static str, takes: KeyType, meaning: &'static str) -> DocumentKey {
     DocumentKey { name, takes, required: true, default: "required", meaning }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{DocumentKey, Section, Takes};
+use super::keys::{DocumentKey, KeyType, Section};
 use super::problems::{Problems, WithSpan, misspelt, nearest, shown};
 use super::secrets;
 use crate::diagnostics::Diagnostic;
@@ -114,7 +114,7 @@ impl<'t, 'd> TableReader<'t, 'd> {
                     .error(&reader.span, format!("{what} has no `{}`", key.name))
                     .label(format!("`{}` is missing here", key.name))
                     .help(match key.takes {
-                        Takes::Version => format!("add `{} = 1`", key.name),
+                        KeyType::Version => format!("add `{} = 1`", key.name),
                         takes => format!("add `{} = …`: {}", key.name, takes.in_words()),
                     });
             }
@@ -183,13 +183,14 @@ impl<'t, 'd> KeyValue<'t, 'd> {
         self.wrong(self.node, self.key.takes, problems)
     }
 
-    fn wrong<'p>(&self, node: &Spanned<DeValue<'d>>, takes: Takes, problems: &'p mut Problems) -> &'p mut Diagnostic {
+    fn wrong<'p>(&self, node: &Spanned<DeValue<'d>>, takes: KeyType, problems: &'p mut Problems) -> &'p mut Diagnostic {
         let found = with_article(node.get_ref().type_str());
-        let quotes = matches!(takes, Takes::Duration | Takes::TimeOfDay | Takes::Text | Takes::Texts | Takes::Word(_));
+        let quotes =
+            matches!(takes, KeyType::Duration | KeyType::TimeOfDay | KeyType::Text | KeyType::Texts | KeyType::Word(_));
         let bare = matches!(node.get_ref(), DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_));
         let diagnostic = problems.error(&self.at(node.span()), format!("`{}` does not take {found}", self.key.name));
         diagnostic.label(format!("expected {}", takes.in_words()));
-        if let (Takes::Duration, DeValue::Integer(number)) = (takes, node.get_ref()) {
+        if let (KeyType::Duration, DeValue::Integer(number)) = (takes, node.get_ref()) {
             diagnostic.help(format!("a duration has a unit: did you mean `\"{}s\"`?", number.as_str()));
         } else if quotes && bare {
             diagnostic.help("write it in quotes");
@@ -219,7 +220,7 @@ impl<'t, 'd> KeyValue<'t, 'd> {
     pub(crate) fn texts_among(&self, problems: &mut Problems) -> Vec<WithSpan<String>> {
         let mut texts = Vec::new();
         match self.node.get_ref() {
-            DeValue::String(text) if !matches!(self.key.takes, Takes::TextList) => {
+            DeValue::String(text) if !matches!(self.key.takes, KeyType::TextList) => {
                 texts.push(WithSpan { value: text.to_string(), span: self.span() });
             }
             DeValue::Array(array) if array.is_empty() => {
@@ -233,7 +234,7 @@ impl<'t, 'd> KeyValue<'t, 'd> {
                         DeValue::String(text) => {
                             texts.push(WithSpan { value: text.to_string(), span: self.at(one.span()) })
                         }
-                        _ => drop(self.wrong(one, Takes::Text, problems)),
+                        _ => drop(self.wrong(one, KeyType::Text, problems)),
                     }
                 }
             }
@@ -253,7 +254,7 @@ impl<'t, 'd> KeyValue<'t, 'd> {
 
     /// A whole number within the key's bounds.
     pub(crate) fn count(&self, problems: &mut Problems) -> Option<WithSpan<u64>> {
-        let (Takes::Count(least, most), DeValue::Integer(number)) = (self.key.takes, self.node.get_ref()) else {
+        let (KeyType::Count(least, most), DeValue::Integer(number)) = (self.key.takes, self.node.get_ref()) else {
             self.wrong_type(problems);
             return None;
         };
@@ -292,7 +293,7 @@ impl<'t, 'd> KeyValue<'t, 'd> {
     }
 
     fn one_word(&self, node: &Spanned<DeValue<'d>>, problems: &mut Problems) -> Option<WithSpan<&'static str>> {
-        let (Takes::Word(words) | Takes::Words(words)) = self.key.takes else {
+        let (KeyType::Word(words) | KeyType::Words(words)) = self.key.takes else {
             self.wrong(node, self.key.takes, problems);
             return None;
         };
@@ -306,7 +307,7 @@ impl<'t, 'd> KeyValue<'t, 'd> {
         problems: &mut Problems,
     ) -> Option<WithSpan<&'static str>> {
         let DeValue::String(text) = node.get_ref() else {
-            self.wrong(node, Takes::Word(words), problems);
+            self.wrong(node, KeyType::Word(words), problems);
             return None;
         };
         if let Some(value) = words.iter().copied().find(|word| word == text) {
@@ -314,7 +315,7 @@ impl<'t, 'd> KeyValue<'t, 'd> {
         }
         let diagnostic =
             problems.error(&self.at(node.span()), format!("`{}` is not a value of `{}`", shown(text), self.key.name));
-        diagnostic.label(format!("expected {}", Takes::Word(words).in_words()));
+        diagnostic.label(format!("expected {}", KeyType::Word(words).in_words()));
         let lower = text.to_lowercase();
         if let Some(near) = synonym(&lower, words).or_else(|| nearest(&lower, words.iter().copied())) {
             diagnostic.help(format!("did you mean `{near}`?"));
@@ -324,7 +325,7 @@ impl<'t, 'd> KeyValue<'t, 'd> {
 
     /// One of the key's words by each name, at least one.
     pub(crate) fn named_words(&self, problems: &mut Problems) -> Option<Vec<(WithSpan<String>, &'static str)>> {
-        let (Takes::NamedWords(words), DeValue::Table(table)) = (self.key.takes, self.node.get_ref()) else {
+        let (KeyType::NamedWords(words), DeValue::Table(table)) = (self.key.takes, self.node.get_ref()) else {
             self.wrong_type(problems);
             return None;
         };
@@ -347,7 +348,7 @@ impl<'t, 'd> KeyValue<'t, 'd> {
     /// A table.
     pub(crate) fn table(&self, what: &str, problems: &mut Problems) -> Option<TableReader<'t, 'd>> {
         match (self.key.takes, self.node.get_ref()) {
-            (Takes::Table(section) | Takes::TextsOrTable(section), DeValue::Table(table)) => {
+            (KeyType::Table(section) | KeyType::TextsOrTable(section), DeValue::Table(table)) => {
                 Some(TableReader::open(table, self.span(), section, what, problems))
             }
             _ => {
@@ -359,7 +360,7 @@ impl<'t, 'd> KeyValue<'t, 'd> {
 
     /// An array of tables, at least one.
     pub(crate) fn tables(&self, what: &str, problems: &mut Problems) -> Option<Vec<TableReader<'t, 'd>>> {
-        let (Takes::Tables(section), DeValue::Array(array)) = (self.key.takes, self.node.get_ref()) else {
+        let (KeyType::Tables(section), DeValue::Array(array)) = (self.key.takes, self.node.get_ref()) else {
             let diagnostic = self.wrong_type(problems);
             if let DeValue::Table(_) = self.node.get_ref() {
                 diagnostic.help(format!("put it in brackets: `{} = [{{ … }}]`", self.key.name));
@@ -378,7 +379,7 @@ impl<'t, 'd> KeyValue<'t, 'd> {
                 DeValue::Table(table) => {
                     tables.push(TableReader::open(table, self.at(one.span()), section, what, problems))
                 }
-                _ => drop(self.wrong(one, Takes::Table(section), problems)),
+                _ => drop(self.wrong(one, KeyType::Table(section), problems)),
             }
         }
         Some(tables)

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Section, Takes};
+use super::keys::{KeyType, Section};
 
 /// The schema, in draft 7, which all editors know. `sections` are all tables but the file itself.
 pub fn schema(title: &str, file: &Section, sections: &[&'static Section]) -> Value {
@@ -65,43 +65,45 @@ fn table(section: &Section) -> Value {
     schema
 }
 
-fn of(takes: Takes) -> Value {
+fn of(takes: KeyType) -> Value {
     match takes {
-        Takes::Version => json!({ "type": "integer", "const": 1 }),
-        Takes::Text => json!({ "type": "string" }),
-        Takes::Texts => json!({ "anyOf": [
+        KeyType::Version => json!({ "type": "integer", "const": 1 }),
+        KeyType::Text => json!({ "type": "string" }),
+        KeyType::Texts => json!({ "anyOf": [
             { "type": "string" },
             { "type": "array", "items": { "type": "string" }, "minItems": 1 },
         ] }),
-        Takes::TextsOrTable(section) => json!({ "anyOf": [
+        KeyType::TextsOrTable(section) => json!({ "anyOf": [
             { "type": "string" },
             { "type": "array", "items": { "type": "string" }, "minItems": 1 },
             reference(section),
         ] }),
-        Takes::TextList => json!({ "type": "array", "items": { "type": "string" } }),
-        Takes::Bool => json!({ "type": "boolean" }),
-        Takes::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
-        Takes::Duration => json!({ "type": "string", "pattern": "[0-9]", "examples": ["10m", "1h 30m", "7d"] }),
-        Takes::DateOrMoment => {
+        KeyType::TextList => json!({ "type": "array", "items": { "type": "string" } }),
+        KeyType::Bool => json!({ "type": "boolean" }),
+        KeyType::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        KeyType::Duration => json!({ "type": "string", "pattern": "[0-9]", "examples": ["10m", "1h 30m", "7d"] }),
+        KeyType::DateOrMoment => {
             json!({ "anyOf": [{ "type": "string", "format": "date" }, { "type": "string", "format": "date-time" }] })
         }
-        Takes::Moment => json!({ "type": "string", "format": "date-time" }),
-        Takes::TimeOfDay => json!({ "type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$" }),
-        Takes::Word(words) => json!({ "type": "string", "enum": words }),
-        Takes::Words(words) => json!({ "type": "array", "items": { "type": "string", "enum": words }, "minItems": 1 }),
-        Takes::Table(section) => reference(section),
-        Takes::Tables(section) => json!({ "type": "array", "items": reference(section), "minItems": 1 }),
-        Takes::Named(section) => json!({
+        KeyType::Moment => json!({ "type": "string", "format": "date-time" }),
+        KeyType::TimeOfDay => json!({ "type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$" }),
+        KeyType::Word(words) => json!({ "type": "string", "enum": words }),
+        KeyType::Words(words) => {
+            json!({ "type": "array", "items": { "type": "string", "enum": words }, "minItems": 1 })
+        }
+        KeyType::Table(section) => reference(section),
+        KeyType::Tables(section) => json!({ "type": "array", "items": reference(section), "minItems": 1 }),
+        KeyType::Named(section) => json!({
             "type": "object",
             "propertyNames": { "pattern": "^[a-z0-9-]{1,64}$" },
             "additionalProperties": reference(section),
         }),
-        Takes::NamedWords(words) => json!({
+        KeyType::NamedWords(words) => json!({
             "type": "object",
             "propertyNames": { "pattern": "^[a-z0-9-]{1,64}$" },
             "additionalProperties": { "type": "string", "enum": words },
         }),
-        Takes::WordOrConditions(word, section) => {
+        KeyType::WordOrConditions(word, section) => {
             json!({ "anyOf": [{ "type": "string", "const": word }, reference(section)] })
         }
     }

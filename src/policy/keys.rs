@@ -5,7 +5,7 @@ use super::ask::Ask;
 use super::conditions::{self, OverQuota};
 use super::decision::Mode;
 use super::rules::{LimitBy, OnBadLine, OverdueThen};
-use crate::document::keys::{Section, Takes, key, required};
+use crate::document::keys::{KeyType, Section, key, required};
 
 pub use super::conditions::HISTORY;
 
@@ -23,21 +23,21 @@ pub static FILE: Section = Section {
     path: "",
     meaning: "A doorman rules file.",
     keys: &[
-        required("version", Takes::Version, "The version of the policy language."),
+        required("version", KeyType::Version, "The version of the policy language."),
         key(
             "include",
-            Takes::TextList,
+            KeyType::TextList,
             "none",
             "More rules files, read as part of this one: lists, windows, `protect`, rules that reject or defer, and tests; relative to the file that names them.",
         ),
-        key("policy", Takes::Table(&POLICY), "all defaults", "Settings of the file as a whole."),
-        key("lists", Takes::Named(&LIST), "none", "Lists of handle patterns, which rules name."),
-        key("windows", Takes::Named(&WINDOW), "none", "Hours of the week, which rules name."),
-        key("rules", Takes::Named(&RULE), "none", "The rules; their order never matters."),
-        key("overdue", Takes::Named(&OVERDUE), "none", "What happens to requests that stay pending."),
+        key("policy", KeyType::Table(&POLICY), "all defaults", "Settings of the file as a whole."),
+        key("lists", KeyType::Named(&LIST), "none", "Lists of handle patterns, which rules name."),
+        key("windows", KeyType::Named(&WINDOW), "none", "Hours of the week, which rules name."),
+        key("rules", KeyType::Named(&RULE), "none", "The rules; their order never matters."),
+        key("overdue", KeyType::Named(&OVERDUE), "none", "What happens to requests that stay pending."),
         key(
             "tests",
-            Takes::Named(&TEST),
+            KeyType::Named(&TEST),
             "none",
             "What the rules must decide about these requests; a file with a failing test is refused.",
         ),
@@ -53,20 +53,20 @@ pub static POLICY: Section = Section {
     keys: &[
         key(
             "mode",
-            Takes::Word(Mode::WORDS),
+            KeyType::Word(Mode::WORDS),
             "`\"enforce\"`",
             "`\"shadow\"` decides and records, and answers nothing.",
         ),
-        key("no_match", Takes::Word(&["defer", "reject"]), "`\"defer\"`", "The verdict if no rule matches."),
+        key("no_match", KeyType::Word(&["defer", "reject"]), "`\"defer\"`", "The verdict if no rule matches."),
         key(
             "protect",
-            Takes::TextsOrTable(&PROTECT),
+            KeyType::TextsOrTable(&PROTECT),
             "nobody",
             "Owners that strangers may try to look like: look-alikes are never approved.",
         ),
         key(
             "approvals_max",
-            Takes::Table(&QUOTA),
+            KeyType::Table(&QUOTA),
             "none",
             "More approvals by rules than this pause the agent until `doorman resume`.",
         ),
@@ -79,10 +79,10 @@ pub static PROTECT: Section = Section {
     path: "policy.protect",
     meaning: "Owners that strangers may try to look like, and how far the guard goes.",
     keys: &[
-        required("names", Takes::Texts, "The owners."),
+        required("names", KeyType::Texts, "The owners."),
         key(
             "also",
-            Takes::Words(&["prefix", "suffix"]),
+            KeyType::Words(&["prefix", "suffix"]),
             "none",
             "Also guards against names that begin or end like one of them; not for owners under four characters.",
         ),
@@ -95,8 +95,8 @@ pub static QUOTA: Section = Section {
     path: "{ count, per }",
     meaning: "A number of things in a sliding window of time.",
     keys: &[
-        required("count", Takes::Count(1, COUNT_MAX), "How many."),
-        required("per", Takes::Duration, "The length of the window."),
+        required("count", KeyType::Count(1, COUNT_MAX), "How many."),
+        required("per", KeyType::Duration, "The length of the window."),
     ],
     ..Section::PLAIN
 };
@@ -106,11 +106,11 @@ pub static COUNTED: Section = Section {
     path: "{ count, per, by }",
     meaning: "A number of things that happened to an owner in a sliding window of time.",
     keys: &[
-        required("count", Takes::Count(1, COUNT_MAX), "How many."),
-        required("per", Takes::Duration, "The length of the window."),
+        required("count", KeyType::Count(1, COUNT_MAX), "How many."),
+        required("per", KeyType::Duration, "The length of the window."),
         key(
             "by",
-            Takes::Word(OverQuota::WORDS),
+            KeyType::Word(OverQuota::WORDS),
             "`\"owner\"`",
             "Of all of the owner's handles, or of the sender's alone.",
         ),
@@ -123,23 +123,28 @@ pub static LIST: Section = Section {
     path: "lists.NAME",
     meaning: "Handle patterns under one name: entries and a file together.",
     keys: &[
-        key("entries", Takes::TextList, "none", "Handle patterns."),
+        key("entries", KeyType::TextList, "none", "Handle patterns."),
         key(
             "file",
-            Takes::Text,
+            KeyType::Text,
             "none",
             "A file with one handle pattern a line and `#` comments; relative to the rules file.",
         ),
-        key("allow_empty", Takes::Bool, "`false`", "Allows an empty list, which is otherwise refused as an accident."),
+        key(
+            "allow_empty",
+            KeyType::Bool,
+            "`false`",
+            "Allows an empty list, which is otherwise refused as an accident.",
+        ),
         key(
             "max_shrink",
-            Takes::Count(0, 100),
+            KeyType::Count(0, 100),
             "`10` where the list rejects or stands in `unless`, else `50`",
             "The share of its entries, in percent, that may be missing from a new version without `--accept-shrunk`.",
         ),
         key(
             "on_bad_line",
-            Takes::Word(OnBadLine::WORDS),
+            KeyType::Word(OnBadLine::WORDS),
             "`\"refuse\"`",
             "What happens to a line of the file that is not a handle pattern: `refuse` refuses the whole file, `skip` leaves the line out with a warning. `skip` is allowed only for a list that is used nowhere but in `when` of approve rules, and it never skips a last line without a line end.",
         ),
@@ -152,18 +157,18 @@ pub static WINDOW: Section = Section {
     path: "windows.NAME",
     meaning: "Hours of the week.",
     keys: &[
-        required("tz", Takes::Text, "The time zone, such as `\"Europe/Paris\"`."),
-        key("days", Takes::Words(DAYS), "every day", "The days on which it starts."),
-        key("from", Takes::TimeOfDay, "`\"00:00\"`", "Its first minute."),
-        key("to", Takes::TimeOfDay, "`\"24:00\"`", "Its end, exclusive; before `from`, it is on the next day."),
-        key("except", Takes::TextList, "none", "Dates on which it does not start, such as holidays."),
+        required("tz", KeyType::Text, "The time zone, such as `\"Europe/Paris\"`."),
+        key("days", KeyType::Words(DAYS), "every day", "The days on which it starts."),
+        key("from", KeyType::TimeOfDay, "`\"00:00\"`", "Its first minute."),
+        key("to", KeyType::TimeOfDay, "`\"24:00\"`", "Its end, exclusive; before `from`, it is on the next day."),
+        key("except", KeyType::TextList, "none", "Dates on which it does not start, such as holidays."),
         key(
             "except_file",
-            Takes::Text,
+            KeyType::Text,
             "none",
             "A file of such dates: one on each line with `#` comments, or a calendar (`.ics`); relative to the rules file.",
         ),
-        key("only", Takes::TextList, "every date", "The only dates on which it starts."),
+        key("only", KeyType::TextList, "every date", "The only dates on which it starts."),
     ],
     ..Section::PLAIN
 };
@@ -175,40 +180,45 @@ pub static RULE: Section = Section {
     keys: &[
         required(
             "then",
-            Takes::Word(VERDICTS),
+            KeyType::Word(VERDICTS),
             "The verdict on the requests that it matches; reject beats defer, defer beats approve.",
         ),
         required(
             "when",
-            Takes::WordOrConditions("everyone", &WHEN),
+            KeyType::WordOrConditions("everyone", &WHEN),
             "The requests that it matches: conditions that must all hold, or `\"everyone\"`.",
         ),
-        key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which switches the rule off."),
-        key("limit", Takes::Table(&LIMIT), "none", "Approvals only: over it, the rule defers, or rejects."),
-        key("wait", Takes::Duration, "none", "Approvals only: how long to wait after the request was first seen."),
+        key("unless", KeyType::Tables(&WHEN), "none", "Tables of conditions, any of which switches the rule off."),
+        key("limit", KeyType::Table(&LIMIT), "none", "Approvals only: over it, the rule defers, or rejects."),
+        key("wait", KeyType::Duration, "none", "Approvals only: how long to wait after the request was first seen."),
         key(
             "for",
-            Takes::Duration,
+            KeyType::Duration,
             "without end",
             "Approvals only, also those of a decider: how long the contact stays before doorman removes it; at least `1m`.",
         ),
-        key("until", Takes::DateOrMoment, "none", "The last day of the rule, in UTC, or the moment at which it ends."),
+        key(
+            "until",
+            KeyType::DateOrMoment,
+            "none",
+            "The last day of the rule, in UTC, or the moment at which it ends.",
+        ),
         key(
             "ask",
-            Takes::Text,
+            KeyType::Text,
             "nobody",
             "Rules that defer only: the decider of `doorman.toml` that is asked about what this rule alone keeps waiting.",
         ),
         key(
             "may",
-            Takes::Words(Ask::MAY),
+            KeyType::Words(Ask::MAY),
             "nothing: its word is shown",
             "What the decider's word may do. `\"approve\"` needs what an approve rule needs, and a `limit`.",
         ),
-        key("shadow", Takes::Bool, "`false`", "Records what the rule would have done, and changes nothing."),
+        key("shadow", KeyType::Bool, "`false`", "Records what the rule would have done, and changes nothing."),
         key(
             "dangerously_approve_everyone",
-            Takes::Bool,
+            KeyType::Bool,
             "`false`",
             "Allows an approve rule that does not say who is approved; needs a `limit`.",
         ),
@@ -222,17 +232,17 @@ pub static LIMIT: Section = Section {
     path: "rules.NAME.limit",
     meaning: "The most approvals in a sliding window of time.",
     keys: &[
-        required("count", Takes::Count(1, COUNT_MAX), "How many."),
-        required("per", Takes::Duration, "The length of the window."),
+        required("count", KeyType::Count(1, COUNT_MAX), "How many."),
+        required("per", KeyType::Duration, "The length of the window."),
         key(
             "by",
-            Takes::Word(LimitBy::WORDS),
+            KeyType::Word(LimitBy::WORDS),
             "`\"owner\"`",
             "Counted for each owner, for each handle, or for the rule as a whole.",
         ),
         key(
             "then",
-            Takes::Word(&["defer", "reject"]),
+            KeyType::Word(&["defer", "reject"]),
             "`\"defer\"`",
             "The verdict over the limit. `\"reject\"` only if the count is certain; `\"defer\"` otherwise.",
         ),
@@ -255,14 +265,14 @@ pub static OVERDUE: Section = Section {
     path: "overdue.NAME",
     meaning: "What happens to requests that stay pending.",
     keys: &[
-        required("after", Takes::Duration, "This long after the request came or was first seen, whichever is later."),
+        required("after", KeyType::Duration, "This long after the request came or was first seen, whichever is later."),
         required(
             "then",
-            Takes::Word(OverdueThen::WORDS),
+            KeyType::Word(OverdueThen::WORDS),
             "`\"notify\"` writes it to the log and the ledger; `\"reject\"` rejects it.",
         ),
-        key("unless", Takes::Tables(&WHEN), "none", "Tables of conditions, any of which exempts a request."),
-        key("max_per_hour", Takes::Count(1, COUNT_MAX), "`20`", "Rejections only: at most this many an hour."),
+        key("unless", KeyType::Tables(&WHEN), "none", "Tables of conditions, any of which exempts a request."),
+        key("max_per_hour", KeyType::Count(1, COUNT_MAX), "`20`", "Rejections only: at most this many an hour."),
     ],
     ..Section::PLAIN
 };
@@ -272,11 +282,11 @@ pub static TEST: Section = Section {
     path: "tests.NAME",
     meaning: "What the rules must decide about one request.",
     keys: &[
-        key("at", Takes::Moment, "Monday `2026-01-05T12:00:00Z`", "The time of the test."),
-        key("history", Takes::Tables(&TEST_HISTORY), "none", "What happened before."),
-        key("told", Takes::NamedWords(VERDICTS), "nothing", "What deciders say about the request, by name."),
-        required("request", Takes::Table(&TEST_REQUEST), "The request."),
-        required("expect", Takes::Table(&TEST_EXPECT), "What the rules must decide."),
+        key("at", KeyType::Moment, "Monday `2026-01-05T12:00:00Z`", "The time of the test."),
+        key("history", KeyType::Tables(&TEST_HISTORY), "none", "What happened before."),
+        key("told", KeyType::NamedWords(VERDICTS), "nothing", "What deciders say about the request, by name."),
+        required("request", KeyType::Table(&TEST_REQUEST), "The request."),
+        required("expect", KeyType::Table(&TEST_EXPECT), "What the rules must decide."),
     ],
     elsewhere: &[
         (&TEST_REQUEST, "it belongs to the request: write `request = { {} = … }`"),
@@ -290,13 +300,13 @@ pub static TEST_HISTORY: Section = Section {
     path: "tests.NAME.history",
     meaning: "An earlier request, and what became of it.",
     keys: &[
-        required("from_handle", Takes::Text, "The sender of the earlier request."),
-        required("verdict", Takes::Word(VERDICTS), "The answer; `\"defer\"`: the request stayed pending."),
-        key("by", Takes::Text, "a person", "The rule that gave it; its `limit` counts it."),
-        key("times", Takes::Count(1, 10_000), "`1`", "How many such requests."),
-        required("ago", Takes::Duration, "How long before the test's moment."),
-        key("for", Takes::Duration, "that of the rule", "Approvals only: how long the contact was to stay."),
-        key("removed", Takes::Bool, "`false`", "Whether the contact was removed again at the same time."),
+        required("from_handle", KeyType::Text, "The sender of the earlier request."),
+        required("verdict", KeyType::Word(VERDICTS), "The answer; `\"defer\"`: the request stayed pending."),
+        key("by", KeyType::Text, "a person", "The rule that gave it; its `limit` counts it."),
+        key("times", KeyType::Count(1, 10_000), "`1`", "How many such requests."),
+        required("ago", KeyType::Duration, "How long before the test's moment."),
+        key("for", KeyType::Duration, "that of the rule", "Approvals only: how long the contact was to stay."),
+        key("removed", KeyType::Bool, "`false`", "Whether the contact was removed again at the same time."),
     ],
     ..Section::PLAIN
 };
@@ -306,15 +316,15 @@ pub static TEST_REQUEST: Section = Section {
     path: "tests.NAME.request",
     meaning: "A request.",
     keys: &[
-        key("from_handle", Takes::Text, "absent", "The sender, as the platform writes it."),
-        key("from_name", Takes::Text, "absent", "The name of the sender."),
-        key("message", Takes::Text, "absent", "The message."),
-        key("ago", Takes::Duration, "`\"0s\"`", "How long before the test's moment it was sent and first seen."),
-        key("agent", Takes::Text, "unknown", "Which agent is asked: a word that `agents` of a rule may name."),
-        key("contacts", Takes::Count(0, COUNT_MAX), "unknown", "How many contacts the agent has."),
+        key("from_handle", KeyType::Text, "absent", "The sender, as the platform writes it."),
+        key("from_name", KeyType::Text, "absent", "The name of the sender."),
+        key("message", KeyType::Text, "absent", "The message."),
+        key("ago", KeyType::Duration, "`\"0s\"`", "How long before the test's moment it was sent and first seen."),
+        key("agent", KeyType::Text, "unknown", "Which agent is asked: a word that `agents` of a rule may name."),
+        key("contacts", KeyType::Count(0, COUNT_MAX), "unknown", "How many contacts the agent has."),
         key(
             "contact",
-            Takes::Word(TEST_CONTACT),
+            KeyType::Word(TEST_CONTACT),
             "unknown",
             "Who is a contact: the sender, somebody of the sender's owner, or neither.",
         ),
@@ -328,14 +338,14 @@ pub static TEST_EXPECT: Section = Section {
     path: "tests.NAME.expect",
     meaning: "What the rules must decide.",
     keys: &[
-        required("verdict", Takes::Word(VERDICTS), "The verdict."),
+        required("verdict", KeyType::Word(VERDICTS), "The verdict."),
         key(
             "by",
-            Takes::Text,
+            KeyType::Text,
             "anything",
             "What gives the verdict: a rule, `guard:NAME`, `limit:RULE`, `ask:RULE`, `overdue:NAME`, `no_match` or `paused`.",
         ),
-        key("for", Takes::Duration, "anything", "Approvals only: how long the contact stays."),
+        key("for", KeyType::Duration, "anything", "Approvals only: how long the contact stays."),
     ],
     elsewhere: &[(&TEST, "it belongs to the test, beside `expect`")],
     ..Section::PLAIN

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::keys;
 use crate::diagnostics::Severity;
-use crate::document::keys::Takes;
+use crate::document::keys::KeyType;
 use crate::document::{Problems, nearest, shown};
 
 /// Variables of doorman that do not set a scalar of a table.
@@ -163,7 +163,7 @@ pub(crate) fn scalars() -> impl Iterator<Item = String> {
         .keys
         .iter()
         .filter_map(|key| match key.takes {
-            Takes::Table(section) => Some(section),
+            KeyType::Table(section) => Some(section),
             _ => None,
         })
         .flat_map(|section| section.keys.iter().map(|key| format!("{}.{}", section.path, key.name)))

@@ -8,7 +8,7 @@ use super::Loading;
 use super::env::variable;
 use crate::config::raw;
 use crate::diagnostics::Severity;
-use crate::document::keys::Takes;
+use crate::document::keys::KeyType;
 use crate::document::{duration, nearest, shown};
 
 /// A value, and where it comes from.
@@ -114,10 +114,10 @@ impl Loading<'_> {
         let takes = raw::takes(key);
         self.parsed(key, &layered, |text| {
             let number = text.parse::<u32>().ok().filter(|number| match takes {
-                Some(Takes::Count(least, most)) => (least..=most).contains(&u64::from(*number)),
+                Some(KeyType::Count(least, most)) => (least..=most).contains(&u64::from(*number)),
                 _ => true,
             });
-            number.ok_or_else(|| format!("expected {}", takes.map_or("a number".to_owned(), Takes::in_words)))
+            number.ok_or_else(|| format!("expected {}", takes.map_or("a number".to_owned(), KeyType::in_words)))
         })
     }
 
@@ -155,7 +155,7 @@ impl Loading<'_> {
         if word.is_none() {
             let near = nearest(&layered.value.to_lowercase(), words.iter().copied());
             let help = near.map(|near| format!("did you mean `{near}`?"));
-            self.refuse(key, layered, &format!("expected {}", Takes::Word(words).in_words()), help);
+            self.refuse(key, layered, &format!("expected {}", KeyType::Word(words).in_words()), help);
         }
         word
     }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::settings::{ConnectionMode, KeySource};
-use crate::document::keys::Takes;
+use crate::document::keys::KeyType;
 
 mod hidden;
 mod replies;
@@ -303,7 +303,7 @@ fn the_tables_of_keys_say_what_the_code_does() {
         let section = keys::SECTIONS.iter().find(|section| section.path == path).unwrap();
         let known = section.keys.iter().find(|known| known.name == name).unwrap();
         let same = match known.takes {
-            Takes::Duration => crate::document::duration(known.default) == crate::document::duration(value),
+            KeyType::Duration => crate::document::duration(known.default) == crate::document::duration(value),
             _ => match known.default {
                 "none" => value.is_empty(),
                 "from `url`" => value.contains("app.band.ai"),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::{Compile, Condition, ConditionKind, ContactBasis, Needs, row};
-use crate::document::keys::{DocumentKey, Takes, key};
+use crate::document::keys::{DocumentKey, KeyType, key};
 use crate::document::shown;
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
@@ -42,7 +42,7 @@ impl ReceivingAgent {
 impl Compile for AskedAgents {
     const KEY: DocumentKey = key(
         "agents",
-        Takes::Texts,
+        KeyType::Texts,
         "",
         "The agent that is asked is one of these: a `name` in `doorman.toml`, or an id. It does not say who is let in.",
     );

@@ -2,7 +2,7 @@
 //! the list of contacts does not show it.
 
 use super::{Compile, Condition, ConditionKind, ContactBasis, Needs, SenderScope, row};
-use crate::document::keys::{DocumentKey, Takes, key};
+use crate::document::keys::{DocumentKey, KeyType, key};
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
 use crate::policy::evaluate::inputs::Inputs;
@@ -49,7 +49,7 @@ impl IsContact {
 impl Compile for IsContact {
     const KEY: DocumentKey = key(
         "contact",
-        Takes::Word(Self::WORDS),
+        KeyType::Word(Self::WORDS),
         "",
         "`\"owner\"`: somebody of the sender's owner is a contact of the agent now; `\"self\"`: the sender is.",
     );

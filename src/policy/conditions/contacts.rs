@@ -1,7 +1,7 @@
 //! `contacts_over`: how many contacts the agent has. Unknown while the list of contacts was not read.
 
 use super::{Compile, Condition, ConditionKind, ContactBasis, Needs, row};
-use crate::document::keys::{DocumentKey, Takes, key};
+use crate::document::keys::{DocumentKey, KeyType, key};
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
 use crate::policy::evaluate::inputs::Inputs;
@@ -14,7 +14,7 @@ pub struct ContactsOver(pub u64);
 
 impl Compile for ContactsOver {
     const KEY: DocumentKey =
-        key("contacts_over", Takes::Count(0, COUNT_MAX), "", "The agent has more contacts than this.");
+        key("contacts_over", KeyType::Count(0, COUNT_MAX), "", "The agent has more contacts than this.");
 
     fn compile(written: &RawCondition, _compiling: &mut Compiling<'_>) -> Option<Self> {
         written.count().map(Self)

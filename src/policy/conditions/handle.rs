@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::compared::{SenderGroup, patterns_imply, regexes_follow, sorted};
 use super::{Compile, Condition, ConditionKind, ContactBasis, Needs, OpenScope, SenderScope, Written, row};
-use crate::document::keys::{DocumentKey, Takes, key};
+use crate::document::keys::{DocumentKey, KeyType, key};
 use crate::document::{Problems, WithSpan, shown};
 use crate::model::Handle;
 use crate::policy::Truth;
@@ -67,7 +67,7 @@ fn anchor(set: &PatternSet) -> Anchor {
 impl Compile for HandleIn {
     const KEY: DocumentKey = key(
         "handle",
-        Takes::Texts,
+        KeyType::Texts,
         "",
         "The handle fits one of these patterns: `john`, `john/*`, `acme/*-bot`, `*/support`.",
     );
@@ -140,7 +140,8 @@ impl ConditionKind for HandleIn {
 }
 
 impl Compile for HandleRegex {
-    const KEY: DocumentKey = key("handle_regex", Takes::Texts, "", "A regular expression that fits the whole handle.");
+    const KEY: DocumentKey =
+        key("handle_regex", KeyType::Texts, "", "A regular expression that fits the whole handle.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         compiling.regexes(written.texts()?, Use::WholeHandle).map(Self)
@@ -217,7 +218,7 @@ impl ConditionKind for HandleRegex {
 }
 
 impl Compile for InList {
-    const KEY: DocumentKey = key("list", Takes::Texts, "", "The handle fits an entry of one of these lists.");
+    const KEY: DocumentKey = key("list", KeyType::Texts, "", "The handle fits an entry of one of these lists.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         let names = written.texts()?;

@@ -6,7 +6,7 @@ use super::compared::{SenderGroup, sorted};
 use super::handle::{HandleIn, by_handle, by_name};
 use super::{Compile, Condition, ConditionKind, ContactBasis, SenderScope, Written, never_together, row};
 use crate::document::Problems;
-use crate::document::keys::{DocumentKey, Takes, key};
+use crate::document::keys::{DocumentKey, KeyType, key};
 use crate::model::Handle;
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
@@ -56,7 +56,7 @@ impl SenderKind {
 }
 
 impl Compile for OwnerIs {
-    const KEY: DocumentKey = key("owner", Takes::Texts, "", "The user, and all their agents.");
+    const KEY: DocumentKey = key("owner", KeyType::Texts, "", "The user, and all their agents.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         compiling.parts("owner", written.texts()?).map(Self)
@@ -128,7 +128,7 @@ impl ConditionKind for OwnerIs {
 }
 
 impl Compile for SlugIs {
-    const KEY: DocumentKey = key("slug", Takes::Texts, "", "The name of an agent, of any owner.");
+    const KEY: DocumentKey = key("slug", KeyType::Texts, "", "The name of an agent, of any owner.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         compiling.parts("slug", written.texts()?).map(Self)
@@ -200,7 +200,7 @@ impl ConditionKind for SlugIs {
 impl Compile for KindCondition {
     const KEY: DocumentKey = key(
         "kind",
-        Takes::Word(SenderKind::WORDS),
+        KeyType::Word(SenderKind::WORDS),
         "",
         "A user (`owner`) or an agent (`owner/slug`), by the shape of the handle.",
     );

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use super::{Compile, Condition, ConditionKind, Explained, Needs, SenderScope, row};
-use crate::document::keys::{DocumentKey, Section, Takes, key};
+use crate::document::keys::{DocumentKey, KeyType, Section, key};
 use crate::model::Handle;
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
@@ -71,13 +71,28 @@ pub static HISTORY: Section = Section {
     path: "rules.NAME.when.history",
     meaning: "What this owner did before, as doorman saw it; all keys must hold.",
     keys: &[
-        key("approved_before", Takes::Bool, "", "A request of this owner was approved before; with `false`, none was."),
-        key("rejected_within", Takes::Duration, "", "A request of this owner was rejected within this time."),
-        key("removed_within", Takes::Duration, "", "A contact of this owner was removed within this time."),
-        key("requests_over", Takes::Table(&QUOTA), "", "This owner made more requests than this."),
-        key("approved_over", Takes::Table(&COUNTED), "", "Requests of this owner were approved more often than this."),
-        key("rejected_over", Takes::Table(&COUNTED), "", "Requests of this owner were rejected more often than this."),
-        key("removed_over", Takes::Table(&COUNTED), "", "Contacts of this owner were removed more often than this."),
+        key(
+            "approved_before",
+            KeyType::Bool,
+            "",
+            "A request of this owner was approved before; with `false`, none was.",
+        ),
+        key("rejected_within", KeyType::Duration, "", "A request of this owner was rejected within this time."),
+        key("removed_within", KeyType::Duration, "", "A contact of this owner was removed within this time."),
+        key("requests_over", KeyType::Table(&QUOTA), "", "This owner made more requests than this."),
+        key(
+            "approved_over",
+            KeyType::Table(&COUNTED),
+            "",
+            "Requests of this owner were approved more often than this.",
+        ),
+        key(
+            "rejected_over",
+            KeyType::Table(&COUNTED),
+            "",
+            "Requests of this owner were rejected more often than this.",
+        ),
+        key("removed_over", KeyType::Table(&COUNTED), "", "Contacts of this owner were removed more often than this."),
     ],
     at_least_one: true,
     ..Section::PLAIN
@@ -210,7 +225,7 @@ fn counted(kind: HistoryKind, over: OverQuota, what: &str, inputs: &Inputs<'_>) 
 
 impl Compile for HistoryCondition {
     const KEY: DocumentKey =
-        key("history", Takes::Table(&HISTORY), "", "What this owner did before, as doorman saw it.");
+        key("history", KeyType::Table(&HISTORY), "", "What this owner did before, as doorman saw it.");
 
     fn compile(written: &RawCondition, _compiling: &mut Compiling<'_>) -> Option<Self> {
         let table = written.table()?;

@@ -4,7 +4,7 @@
 use super::compared::{regexes_follow, sorted};
 use super::{Compile, Condition, ConditionKind, Written, never_together, row};
 use crate::document::Problems;
-use crate::document::keys::{DocumentKey, Takes, key};
+use crate::document::keys::{DocumentKey, KeyType, key};
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
@@ -52,7 +52,7 @@ fn not_absent(written: &RawCondition, table: &Written<'_>, problems: &mut Proble
 impl Compile for MessageContains {
     const KEY: DocumentKey = key(
         "message_contains",
-        Takes::Texts,
+        KeyType::Texts,
         "",
         "This text is found in the message, whatever the case and width of its letters.",
     );
@@ -105,7 +105,7 @@ impl ConditionKind for MessageContains {
 impl Compile for MessageContainsFile {
     const KEY: DocumentKey = key(
         "message_contains_file",
-        Takes::Text,
+        KeyType::Text,
         "",
         "A text of this file is found in the message: one text on each line, `#` lines are comments; relative to the rules file.",
     );
@@ -157,7 +157,7 @@ impl ConditionKind for MessageContainsFile {
 
 impl Compile for MessageRegex {
     const KEY: DocumentKey =
-        key("message_regex", Takes::Texts, "", "A regular expression that is found in the message.");
+        key("message_regex", KeyType::Texts, "", "A regular expression that is found in the message.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         compiling.regexes(written.texts()?, Use::Search).map(Self)
@@ -203,7 +203,8 @@ impl ConditionKind for MessageRegex {
 }
 
 impl Compile for MessageAbsent {
-    const KEY: DocumentKey = key("message_absent", Takes::Bool, "", "There is no message; with `false`, there is one.");
+    const KEY: DocumentKey =
+        key("message_absent", KeyType::Bool, "", "There is no message; with `false`, there is one.");
 
     fn compile(written: &RawCondition, _compiling: &mut Compiling<'_>) -> Option<Self> {
         written.boolean().map(Self)
@@ -243,7 +244,7 @@ impl ConditionKind for MessageAbsent {
 impl Compile for MessageLongerThan {
     const KEY: DocumentKey = key(
         "message_longer_than",
-        Takes::Count(0, 4095),
+        KeyType::Count(0, 4095),
         "",
         "The message has more characters than this, as it was sent.",
     );

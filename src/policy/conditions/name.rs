@@ -3,7 +3,7 @@
 
 use super::compared::{regexes_follow, sorted};
 use super::{Compile, Condition, ConditionKind, row};
-use crate::document::keys::{DocumentKey, Takes, key};
+use crate::document::keys::{DocumentKey, KeyType, key};
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
@@ -28,7 +28,7 @@ pub struct NameRegex(pub Vec<RegexPattern>);
 
 impl Compile for NameIs {
     const KEY: DocumentKey =
-        key("name", Takes::Texts, "", "The whole name is this text, whatever the case and width of its letters.");
+        key("name", KeyType::Texts, "", "The whole name is this text, whatever the case and width of its letters.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         compiling.literals("name", "name_regex", written.texts()?).map(Self)
@@ -74,7 +74,7 @@ impl ConditionKind for NameIs {
 impl Compile for NameContains {
     const KEY: DocumentKey = key(
         "name_contains",
-        Takes::Texts,
+        KeyType::Texts,
         "",
         "This text is found in the name, whatever the case and width of its letters.",
     );
@@ -114,7 +114,7 @@ impl ConditionKind for NameContains {
 }
 
 impl Compile for NameRegex {
-    const KEY: DocumentKey = key("name_regex", Takes::Texts, "", "A regular expression that is found in the name.");
+    const KEY: DocumentKey = key("name_regex", KeyType::Texts, "", "A regular expression that is found in the name.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         compiling.regexes(written.texts()?, Use::Search).map(Self)

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::compared::sorted;
 use super::{Compile, Condition, ConditionKind, ContactBasis, row};
-use crate::document::keys::{DocumentKey, Takes, key};
+use crate::document::keys::{DocumentKey, KeyType, key};
 use crate::policy::Truth;
 use crate::policy::compile::Compiling;
 use crate::policy::evaluate::Evaluation;
@@ -25,7 +25,7 @@ pub struct InWindow(pub Vec<Arc<Window>>);
 pub struct AgeOver(pub SignedDuration);
 
 impl Compile for InWindow {
-    const KEY: DocumentKey = key("window", Takes::Texts, "", "It is now within one of these windows.");
+    const KEY: DocumentKey = key("window", KeyType::Texts, "", "It is now within one of these windows.");
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
         let names = written.texts()?;
@@ -82,7 +82,7 @@ impl ConditionKind for InWindow {
 
 impl Compile for AgeOver {
     const KEY: DocumentKey =
-        key("age_over", Takes::Duration, "", "The platform received the request longer ago than this.");
+        key("age_over", KeyType::Duration, "", "The platform received the request longer ago than this.");
 
     fn compile(written: &RawCondition, _compiling: &mut Compiling<'_>) -> Option<Self> {
         written.duration().map(Self)

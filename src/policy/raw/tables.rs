@@ -9,7 +9,7 @@ use super::{
     Named, RawCondition, RawConditions, RawFile, RawList, RawOverdue, RawPolicy, RawProtect, RawRule, RawTableOf,
     RawTest, RawTestHistory, RawValue, RawWhen, RawWindow, narrow,
 };
-use crate::document::keys::{Section, Takes};
+use crate::document::keys::{KeyType, Section};
 use crate::document::{KeyValue, TableReader};
 use crate::document::{Problems, WithSpan, shown};
 use crate::model::Verdict;
@@ -92,7 +92,7 @@ fn named<T>(
     read: fn(&TableReader<'_, '_>, &str, &mut Problems) -> Option<T>,
 ) -> Vec<Named<T>> {
     let Some(value) = file.get(key) else { return Vec::new() };
-    let (Takes::Named(section), DeValue::Table(table)) = (value.key.takes, value.node.get_ref()) else {
+    let (KeyType::Named(section), DeValue::Table(table)) = (value.key.takes, value.node.get_ref()) else {
         value.wrong_type(problems).help(format!("write `[{key}.NAME]`, a table each"));
         return Vec::new();
     };
@@ -375,28 +375,28 @@ fn all_conditions(reader: &TableReader<'_, '_>, what: &str, problems: &mut Probl
 /// One key with its value, in the type that the key table names: a condition, or a key that belongs to one.
 fn condition(entry: &KeyValue<'_, '_>, what: &str, problems: &mut Problems) -> Option<RawCondition> {
     let value = match entry.key.takes {
-        Takes::Texts => RawValue::Texts(entry.texts(problems)?),
-        Takes::Text => RawValue::Text(entry.text(problems)?),
-        Takes::Bool => RawValue::Bool(entry.boolean(problems)?.value),
-        Takes::Count(..) => RawValue::Count(entry.count(problems)?.value),
-        Takes::Duration => RawValue::Duration(entry.duration(problems)?.value),
-        Takes::Word(_) => RawValue::Word(entry.word(problems)?.value),
-        Takes::Table(_) => {
+        KeyType::Texts => RawValue::Texts(entry.texts(problems)?),
+        KeyType::Text => RawValue::Text(entry.text(problems)?),
+        KeyType::Bool => RawValue::Bool(entry.boolean(problems)?.value),
+        KeyType::Count(..) => RawValue::Count(entry.count(problems)?.value),
+        KeyType::Duration => RawValue::Duration(entry.duration(problems)?.value),
+        KeyType::Word(_) => RawValue::Word(entry.word(problems)?.value),
+        KeyType::Table(_) => {
             let what = format!("`{}` in {what}", entry.key.name);
             RawValue::Table(table_of(&entry.table(&what, problems)?, &what, problems)?)
         }
         // The key table of conditions has none of these.
-        Takes::Version
-        | Takes::TextList
-        | Takes::TextsOrTable(_)
-        | Takes::DateOrMoment
-        | Takes::Moment
-        | Takes::TimeOfDay
-        | Takes::Words(_)
-        | Takes::NamedWords(_)
-        | Takes::Tables(_)
-        | Takes::Named(_)
-        | Takes::WordOrConditions(..) => {
+        KeyType::Version
+        | KeyType::TextList
+        | KeyType::TextsOrTable(_)
+        | KeyType::DateOrMoment
+        | KeyType::Moment
+        | KeyType::TimeOfDay
+        | KeyType::Words(_)
+        | KeyType::NamedWords(_)
+        | KeyType::Tables(_)
+        | KeyType::Named(_)
+        | KeyType::WordOrConditions(..) => {
             entry.wrong_type(problems);
             return None;
         }
