@@ -26,7 +26,7 @@ use crate::platform::Page;
 
 use self::listing::PageCounts;
 pub(crate) use answer::Begun;
-pub use answer::{AnswerState, Flight, GivenAnswer, Next};
+pub use answer::{AnswerState, Flight, GivenAnswer, NextAnswer};
 use entry::DecisionQueue;
 pub use entry::{EarlierRequest, Entry, QueuePosition, Stage};
 pub(crate) use listing::MISSED_ENOUGH;

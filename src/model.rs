@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use connection::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
-pub use guest::{GuestDoubt, RemovalOutcome, RemovedBy, Stay};
+pub use guest::{GuestDoubt, GuestStay, RemovalOutcome, RemovedBy};
 pub use handle::{Handle, HandleProblem, Sender};
 pub use ids::{AgentId, ContactId, ID_BYTES_MAX, IdProblem, RequestId, SenderId, SenderIds};
 pub use person::Person;

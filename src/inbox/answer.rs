@@ -33,7 +33,7 @@ impl GivenAnswer {
 
 /// What may be sent to a request next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next<'a> {
+pub enum NextAnswer<'a> {
     /// The answer of the rules.
     Rules,
     /// The answer of a person.
@@ -165,11 +165,13 @@ impl AnswerState {
     }
 
     /// What may be sent next; nothing while an answer is in flight or its outcome is unknown.
-    pub fn next(&self) -> Option<Next<'_>> {
+    pub fn next(&self) -> Option<NextAnswer<'_>> {
         match &self.0 {
-            AnswerPhase::Free { order: None, .. } => Some(Next::Rules),
-            AnswerPhase::Free { order: Some(order), .. } => Some(Next::Person(order)),
-            AnswerPhase::Bound(bound) => Some(bound.instead.as_deref().map_or(Next::Again(&bound.said), Next::Person)),
+            AnswerPhase::Free { order: None, .. } => Some(NextAnswer::Rules),
+            AnswerPhase::Free { order: Some(order), .. } => Some(NextAnswer::Person(order)),
+            AnswerPhase::Bound(bound) => {
+                Some(bound.instead.as_deref().map_or(NextAnswer::Again(&bound.said), NextAnswer::Person))
+            }
             AnswerPhase::InFlight(_) | AnswerPhase::Unknown { .. } => None,
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::entry::DecisionQueue;
-use super::{Entry, Inbox, Next, QueuePosition, Stage, text_of};
+use super::{Entry, Inbox, NextAnswer, QueuePosition, Stage, text_of};
 use crate::clock::{Mono, Now};
 use crate::model::{RequestId, Verdict};
 
@@ -61,7 +61,7 @@ impl Inbox {
     /// Ready to be decided (again).
     pub(crate) fn requeue(&mut self, id: &RequestId) {
         let deferred = |entry: &Entry| {
-            let by_rules = matches!(entry.answer.next(), Some(Next::Rules));
+            let by_rules = matches!(entry.answer.next(), Some(NextAnswer::Rules));
             by_rules && entry.decision().is_some_and(|decision| decision.verdict == Verdict::Defer)
         };
         let again = self.entries.get(id).is_some_and(|entry| deferred(entry));

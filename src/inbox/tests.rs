@@ -219,7 +219,7 @@ fn what_is_listed_long_after_its_answer_comes_back_bound_to_that_answer() {
     inbox.settle(&id("a"), Some(said()), at(3));
     pass(&mut inbox, &["a"], at(100));
     let entry = inbox.entry(&id("a")).unwrap();
-    assert_eq!(entry.answer().next(), Some(Next::Again(&said())), "the earlier answer may have been carried out");
+    assert_eq!(entry.answer().next(), Some(NextAnswer::Again(&said())), "the earlier answer may have been carried out");
 }
 
 #[test]
@@ -412,7 +412,7 @@ fn a_settled_id_that_another_sender_asks_under_is_another_request_once_nothing_s
     assert_eq!(inbox.see_event(request("a"), at(70)), ShowOutcome::Settled, "nothing of it is different");
     assert_eq!(inbox.see_event(of_mallory("a"), at(70)), ShowOutcome::New);
     let entry = inbox.entry(&id("a")).unwrap();
-    assert_eq!((entry.before(), entry.answer().next()), (Some(EarlierRequest::Another), Some(Next::Rules)));
+    assert_eq!((entry.before(), entry.answer().next()), (Some(EarlierRequest::Another), Some(NextAnswer::Rules)));
     assert!(inbox.tombstone(&id("a")).is_none());
     inbox.settle(&id("a"), None, at(80));
     let settled = inbox.tombstone(&id("a")).unwrap();
@@ -437,7 +437,7 @@ fn what_the_record_says_was_answered_is_bound_to_that() {
     let mut inbox = inbox();
     inbox.see_event(request("a"), at(0));
     inbox.bind(&id("a"), said());
-    assert_eq!(inbox.entry(&id("a")).unwrap().answer().next(), Some(Next::Again(&said())));
+    assert_eq!(inbox.entry(&id("a")).unwrap().answer().next(), Some(NextAnswer::Again(&said())));
     inbox.begin_answer(&id("a"), said());
     inbox.bind(&id("a"), GivenAnswer { answer: Answer::Reject, by: By::NoMatch, lasts: None });
     assert_eq!(inbox.entry(&id("a")).unwrap().answer().said(), Some(&said()), "not while it is on its way");
@@ -458,7 +458,7 @@ fn what_may_have_been_carried_out_binds_until_a_persons_other_answer_is_on_recor
         // The ledger refused the intent, or the intent was recorded and the answer not sent.
         inbox.unsent(&id("a"), recorded, None);
         let answer = inbox.entry(&id("a")).unwrap().answer();
-        assert_eq!((answer.may_be_heard(), answer.next()), (heard, Some(Next::Person(&ordered))), "{recorded}");
+        assert_eq!((answer.may_be_heard(), answer.next()), (heard, Some(NextAnswer::Person(&ordered))), "{recorded}");
         assert_eq!(answer.ends().map(|(said, _)| said.answer), heard.then_some(Answer::Approve));
         assert_eq!(inbox.begin_answer(&id("a"), ordered.clone()).unwrap().gives_up, heard);
     }

@@ -29,9 +29,9 @@ const GENERATION_MAX: usize = 1_792;
 
 /// A request's id as a short hash: many ids that outlive the flood in which they came would keep its memory fragmented.
 /// Nobody can make two ids with the same hash.
-type Short = [u64; 2];
+type IdHash = [u64; 2];
 
-fn short(id: &RequestId) -> Short {
+fn short(id: &RequestId) -> IdHash {
     let digest = Sha256::digest(id.as_str().as_bytes());
     let half = |from: usize| digest.iter().skip(from).take(8).fold(0, |half, byte| half << 8 | u64::from(*byte));
     [half(0), half(8)]
@@ -84,7 +84,7 @@ type AnswerGrounds = (By, Option<SignedDuration>);
 
 #[derive(Debug, Default)]
 struct Generation {
-    by_id: HashMap<Short, CompactTombstone>,
+    by_id: HashMap<IdHash, CompactTombstone>,
     /// The `by` of the answers, and for how long, each once.
     names: Vec<AnswerGrounds>,
     numbers: HashMap<AnswerGrounds, u32>,
@@ -93,7 +93,7 @@ struct Generation {
 }
 
 impl Generation {
-    fn put(&mut self, short: Short, tombstone: Tombstone) {
+    fn put(&mut self, short: IdHash, tombstone: Tombstone) {
         let first = self.span.map_or(tombstone.at, |(first, _)| first);
         self.span = Some((first, tombstone.at));
         // Rounded up: the id counts as doubtful a moment longer.
@@ -112,7 +112,7 @@ impl Generation {
         }
     }
 
-    fn forget(&mut self, short: &Short) {
+    fn forget(&mut self, short: &IdHash) {
         if let Some(kept) = self.by_id.get_mut(short) {
             kept.what = TombstoneKind::Forgotten;
         }
@@ -128,7 +128,7 @@ impl Generation {
         Some(number)
     }
 
-    fn get(&self, short: &Short) -> Option<Tombstone> {
+    fn get(&self, short: &IdHash) -> Option<Tombstone> {
         let kept = self.by_id.get(short)?;
         let (answer, changed) = match kept.what {
             TombstoneKind::Forgotten => return None,
@@ -211,11 +211,11 @@ impl Tombstones {
         }
     }
 
-    fn find(&self, short: &Short) -> Option<Tombstone> {
+    fn find(&self, short: &IdHash) -> Option<Tombstone> {
         self.young.get(short).or_else(|| self.old.iter().find_map(|generation| generation.get(short)))
     }
 
-    fn remove_old(&mut self, short: &Short) {
+    fn remove_old(&mut self, short: &IdHash) {
         self.old.iter_mut().for_each(|generation| generation.forget(short));
     }
 

@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::deliveries::{DeliveryEnd, DeliveryMark};
 use crate::model::{
-    AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, GuestDoubt, Outcome, Person, Refusal,
-    RemovalOutcome, RemovedBy, RequestId, RequestStatus, Sender, Stay, StrangerText,
+    AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, GuestDoubt, GuestStay, Outcome, Person, Refusal,
+    RemovalOutcome, RemovedBy, RequestId, RequestStatus, Sender, StrangerText,
 };
 use crate::policy::doubts::{Basis, DoubtSettlement, SeenIdentity};
 use crate::policy::rules::{Head, SourceText};
@@ -80,7 +80,7 @@ pub enum Record {
         /// How the platform refused it, if it did.
         refusal: Option<Refusal>,
         /// Of an approval for a time that was carried out: when the contact ends.
-        stay: Option<Stay>,
+        stay: Option<GuestStay>,
         at: Timestamp,
     },
     /// The intended answer certainly never left (no connection), and is given up: it is no longer open, and its charges
@@ -262,7 +262,7 @@ pub struct SavedGuest {
     /// The contact that it made, where that is known.
     pub contact: Option<ContactId>,
     /// When the contact ends, and what is known about it.
-    pub stay: Stay,
+    pub stay: GuestStay,
     /// The contact may already be removed: the removal was in flight, or its outcome unknown.
     pub removing: bool,
 }

@@ -13,7 +13,7 @@ use super::columns::{Micros, Parsed};
 use super::entry::{SavedGuest, SavedIdentity, SavedRequest};
 use super::sql::{self, Connection, Optional as _, SqlRow, TextColumn as _, params};
 use super::{HistoryReach, MemoryReach, SavedAgent};
-use crate::model::{AgentId, Handle, Sender, SenderId, Stay, StrangerText};
+use crate::model::{AgentId, GuestStay, Handle, Sender, SenderId, StrangerText};
 use crate::policy::doubts::{Basis, IDS_MAX, OpenContact, SeenIdentity};
 use crate::policy::state::{ChargeRow, PauseRecord, SavedState};
 use crate::policy::{Charge, ask};
@@ -217,7 +217,7 @@ impl Load<'_> {
                     request: parsed(row, 0)?,
                     sender: Sender::parse(row.get::<_, Option<String>>(1)?.as_deref()),
                     contact: row.get::<_, Option<Parsed<_>>>(2)?.map(|Parsed(id)| id),
-                    stay: Stay {
+                    stay: GuestStay {
                         ends_at: time(row, 3)?,
                         made_from: time(row, 4)?,
                         made_until: time(row, 5)?,

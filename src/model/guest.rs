@@ -8,7 +8,7 @@ use super::Person;
 
 /// What is known about a contact with an end since the contact was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stay {
+pub struct GuestStay {
     /// When the contact is to be removed.
     pub ends_at: Timestamp,
     /// The answer made the contact between `made_from` and `made_until`, by the platform's clock: a contact of another

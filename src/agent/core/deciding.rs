@@ -12,7 +12,7 @@ use super::{Action, Core, OpOutcome};
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
-use crate::inbox::{Begun, EarlierRequest, GivenAnswer, Next, ShowOutcome, Stage};
+use crate::inbox::{Begun, EarlierRequest, GivenAnswer, NextAnswer, ShowOutcome, Stage};
 use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, Answer, ContactRequest, RequestId, Verdict};
@@ -151,9 +151,9 @@ impl Core {
         let Some(entry) = self.inbox.entry(id) else { return };
         match entry.answer().next() {
             None => return,
-            Some(Next::Rules | Next::Again(_)) if !entry.said_by_person() => {}
-            Some(Next::Rules) => {}
-            Some(Next::Person(said) | Next::Again(said)) => {
+            Some(NextAnswer::Rules | NextAnswer::Again(_)) if !entry.said_by_person() => {}
+            Some(NextAnswer::Rules) => {}
+            Some(NextAnswer::Person(said) | NextAnswer::Again(said)) => {
                 let said = said.clone();
                 if self.in_shadow() {
                     self.inbox.rest(id, None);

@@ -16,7 +16,7 @@ use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
 use crate::ledger::Record;
 use crate::ledger::entry::SavedGuest;
-use crate::model::{Contact, ContactId, GuestDoubt, Handle, Outcome, RemovedBy, RequestId, Stay, StrangerText};
+use crate::model::{Contact, ContactId, GuestDoubt, GuestStay, Handle, Outcome, RemovedBy, RequestId, StrangerText};
 use crate::platform::CallError;
 use crate::policy::By;
 
@@ -38,9 +38,9 @@ const REMARKS_MAX: usize = 3;
 
 /// A guest whose contact is not known yet.
 #[derive(Debug)]
-struct Awaited {
+struct AwaitedGuest {
     handle: Handle,
-    stay: Stay,
+    stay: GuestStay,
     /// Readings of the contacts up to this number prove nothing about this guest.
     calls: u64,
     /// How many later readings showed nobody with that handle.
@@ -52,7 +52,7 @@ struct Awaited {
 pub(super) struct Guest {
     pub(super) request: RequestId,
     handle: Option<Handle>,
-    stay: Stay,
+    stay: GuestStay,
     /// When its removal is tried again.
     until: Option<Mono>,
     /// Its removal may have been carried out: a reading with a higher number shows that, before the next try.
@@ -64,7 +64,7 @@ pub(super) struct Guest {
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Guests {
-    awaited: BTreeMap<RequestId, Awaited>,
+    awaited: BTreeMap<RequestId, AwaitedGuest>,
     by_contact: BTreeMap<ContactId, Guest>,
     /// Contacts that are removed at their end, ordered by that end.
     ends: BTreeSet<(Timestamp, ContactId)>,
@@ -112,7 +112,7 @@ impl Guests {
     /// The approval for a time, if this request had one, made this contact. Returns why that is not certain, if it is
     /// not.
     fn met(&mut self, request: &RequestId, contact: &Contact) -> Option<Option<GuestDoubt>> {
-        let Awaited { handle, mut stay, .. } = self.awaited.remove(request)?;
+        let AwaitedGuest { handle, mut stay, .. } = self.awaited.remove(request)?;
         stay.doubt = stay.doubt.or(made(&stay, contact));
         let (request, handle, doubt) = (request.clone(), Some(handle), stay.doubt);
         let guest = Guest { request, handle, stay, until: None, reading: None, failures: 0, error: None };
@@ -136,19 +136,25 @@ impl Guests {
     /// The stay of an answer that is given once more, since its request was listed again: if nobody confirmed that
     /// answer, the contact may be the one that the answer before it made, and the end of that one stands. A person
     /// means a new end. If it was confirmed, its end is the one that counts.
-    pub(super) fn beside(&self, stay: Stay, request: &RequestId, handle: Option<&Handle>, by: &By) -> Option<Stay> {
+    pub(super) fn beside(
+        &self,
+        stay: GuestStay,
+        request: &RequestId,
+        handle: Option<&Handle>,
+        by: &By,
+    ) -> Option<GuestStay> {
         let awaited = self.awaited.get(request).map(|one| (Some(&one.handle), one.stay.made_from));
         if stay.doubt.is_none() {
             // A contact that was made by the answer before, and whose handle nobody could read yet, is still looked for.
             let before = awaited.filter(|(of, _)| *of == handle).map(|(_, from)| from);
             let made_from = before.map_or(stay.made_from, |from| from.min(stay.made_from));
-            return Some(Stay { made_from, ..stay });
+            return Some(GuestStay { made_from, ..stay });
         }
         let theirs = |guest: &&Guest| guest.request == *request;
         let there = || self.by_contact.values().find(theirs).map(|guest| (guest.handle.as_ref(), guest.stay.made_from));
         match awaited.or_else(there) {
             Some((of, from)) if of == handle => {
-                by.person().map(|_| Stay { made_from: stay.made_from.min(from), ..stay })
+                by.person().map(|_| GuestStay { made_from: stay.made_from.min(from), ..stay })
             }
             _ => Some(stay),
         }
@@ -205,7 +211,7 @@ impl Guests {
 }
 
 /// Why it is not certain that an answer made this contact, by the times of both.
-fn made(stay: &Stay, contact: &Contact) -> Option<GuestDoubt> {
+fn made(stay: &GuestStay, contact: &Contact) -> Option<GuestDoubt> {
     match contact.inserted_at {
         None => Some(GuestDoubt::NoTime),
         Some(at) if at < stay.made_from || at > stay.made_until => Some(GuestDoubt::AnotherTime),
@@ -232,7 +238,7 @@ impl Core {
                 (None, Some(handle)) => {
                     self.guests.awaited.insert(
                         request.clone(),
-                        Awaited { handle: handle.clone(), stay, calls: self.contacts.calls(), missed: 0 },
+                        AwaitedGuest { handle: handle.clone(), stay, calls: self.contacts.calls(), missed: 0 },
                     );
                     self.approval_ended(&request, Some(&handle), true, now);
                 }
@@ -243,7 +249,7 @@ impl Core {
 
     /// When a contact that was made just now ends, and when that was, by the platform's clock; where nobody confirmed it, at any time
     /// since the request was `first_seen`.
-    pub(super) fn stay(&self, lasts: SignedDuration, outcome: Outcome, first_seen: Timestamp, now: Now) -> Stay {
+    pub(super) fn stay(&self, lasts: SignedDuration, outcome: Outcome, first_seen: Timestamp, now: Now) -> GuestStay {
         let there = self.clock.there(now);
         let back = |at: Timestamp, by: SignedDuration| at.checked_sub(by).unwrap_or(Timestamp::MIN);
         let on = |at: Timestamp, by: SignedDuration| at.checked_add(by).unwrap_or(Timestamp::MAX);
@@ -255,13 +261,13 @@ impl Core {
             }
         };
         let made = if doubt.is_some() { there.min(first_seen) } else { there };
-        Stay { ends_at: on(wall, lasts), made_from: back(made, ANSWER_MAX), made_until: on(there, SKEW), doubt }
+        GuestStay { ends_at: on(wall, lasts), made_from: back(made, ANSWER_MAX), made_until: on(there, SKEW), doubt }
     }
 
     /// An approval for a time was carried out: its contact is looked for.
-    pub(super) fn let_in_for_a_time(&mut self, request: &RequestId, handle: Option<&Handle>, stay: Stay) {
+    pub(super) fn let_in_for_a_time(&mut self, request: &RequestId, handle: Option<&Handle>, stay: GuestStay) {
         let Some(handle) = handle.cloned() else { return };
-        let awaited = Awaited { handle, stay, calls: self.contacts.calls(), missed: 0 };
+        let awaited = AwaitedGuest { handle, stay, calls: self.contacts.calls(), missed: 0 };
         self.guests.awaited.insert(request.clone(), awaited);
     }
 

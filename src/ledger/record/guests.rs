@@ -5,11 +5,17 @@ use jiff::Timestamp;
 use super::{EntryFault, EntryWriter};
 use crate::ledger::columns::{Micros, cut};
 use crate::ledger::sql::params;
-use crate::model::{AgentId, ContactId, GuestDoubt, Person, RemovalOutcome, RemovedBy, RequestId, Stay};
+use crate::model::{AgentId, ContactId, GuestDoubt, GuestStay, Person, RemovalOutcome, RemovedBy, RequestId};
 
 impl EntryWriter<'_> {
     /// An approval for a time was carried out. An earlier one of the same request, whose contact was never seen, made none.
-    pub(super) fn guest(&mut self, agent: i64, request: i64, stay: &Stay, at: Timestamp) -> Result<(), EntryFault> {
+    pub(super) fn guest(
+        &mut self,
+        agent: i64,
+        request: i64,
+        stay: &GuestStay,
+        at: Timestamp,
+    ) -> Result<(), EntryFault> {
         self.sql(
             "UPDATE guest SET over = 'again', over_at = ?2 WHERE request = ?1 AND contact IS NULL AND over IS NULL",
         )?

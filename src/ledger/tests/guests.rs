@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::ledger::read::{Follow, RowMoment};
-use crate::model::{Contact, ContactId, ContactKind, GuestDoubt, RemovalOutcome, RemovedBy, Stay};
+use crate::model::{Contact, ContactId, ContactKind, GuestDoubt, GuestStay, RemovalOutcome, RemovedBy};
 use crate::policy::state::HistoryKind;
 
 fn contact(name: &str) -> ContactId {
@@ -20,7 +20,7 @@ fn let_in(request: &str, contact_id: &str, doubt: Option<GuestDoubt>) -> Vec<Rec
         }
         other => other,
     };
-    let stay = Stay { ends_at: at(3_602), made_from: at(0), made_until: at(7), doubt: None };
+    let stay = GuestStay { ends_at: at(3_602), made_from: at(0), made_until: at(7), doubt: None };
     let applied = match outcome(request, Outcome::Confirmed(Answer::Approve), 2) {
         Record::Outcome { agent, request, outcome, detail, refusal, at, .. } => {
             Record::Outcome { agent, request, outcome, detail, refusal, stay: Some(stay), at }

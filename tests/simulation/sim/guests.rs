@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use doorman::ledger::entry::SavedGuest;
-use doorman::model::{AgentState, ContactId, GuestDoubt, RemovalOutcome, RemovedBy, RequestId, Sender, Stay};
+use doorman::model::{AgentState, ContactId, GuestDoubt, GuestStay, RemovalOutcome, RemovedBy, RequestId, Sender};
 use doorman::platform::{CallError, CallFault};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -26,7 +26,7 @@ const AT_ONCE: SignedDuration = SignedDuration::from_secs(10);
 pub struct Guests(Vec<SavedGuest>);
 
 impl Guests {
-    pub fn let_in(&mut self, request: &RequestId, sender: Sender, stay: Stay) {
+    pub fn let_in(&mut self, request: &RequestId, sender: Sender, stay: GuestStay) {
         self.0.retain(|guest| guest.request != *request || guest.contact.is_some());
         self.0.push(SavedGuest { request: request.clone(), sender, contact: None, stay, removing: false });
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ledger::entry::SavedGuest;
-use crate::model::{Contact, ContactId, ContactKind, GuestDoubt, RemovalOutcome, Stay};
+use crate::model::{Contact, ContactId, ContactKind, GuestDoubt, GuestStay, RemovalOutcome};
 use crate::platform::Responded;
 use crate::policy::testkit::{approve, by_handle, hours, policy};
 use jiff::SignedDuration;
@@ -305,7 +305,7 @@ fn whoever_is_gone_already_was_removed_by_somebody_else() {
 fn an_end_on_record_is_kept_after_a_restart() {
     let saved = |contact: Option<&str>, doubt, removing| {
         let at = |minutes: i64| now(Duration::ZERO).wall + SignedDuration::from_mins(minutes);
-        let stay = Stay { ends_at: at(10), made_from: at(-9), made_until: at(-7), doubt };
+        let stay = GuestStay { ends_at: at(10), made_from: at(-9), made_until: at(-7), doubt };
         let contact = contact.map(|id| ContactId::parse(id).unwrap());
         let (request, sender) = (RequestId::parse("r1").unwrap(), Sender::parse(Some("carol")));
         let open = |id: &ContactId| crate::policy::doubts::OpenContact {
