@@ -112,7 +112,7 @@ pub fn compile(
     let shared: Arc<str> = text.into();
     report.add_source(path, shared.clone());
     let mut problems = Problems::new(report);
-    let (mut tests, running) = (Vec::new(), Running { previous, accepted: shrunk });
+    let (mut tests, running) = (Vec::new(), PolicyInForce { previous, accepted: shrunk });
     let mut shrunk = false;
     let policy = whole(path, &shared, lists, running, &mut problems, (&mut tests, &mut shrunk));
     let policy = policy.filter(|_| problems.errors() == 0).map(Arc::new);
@@ -121,7 +121,7 @@ pub fn compile(
 
 /// What the lists are compared with.
 #[derive(Clone, Copy)]
-struct Running<'a> {
+struct PolicyInForce<'a> {
     previous: Option<&'a Policy>,
     accepted: &'a Shrunk,
 }
@@ -130,7 +130,7 @@ fn whole(
     path: &Path,
     text: &Arc<str>,
     read: &ReadFile<'_>,
-    running: Running<'_>,
+    running: PolicyInForce<'_>,
     problems: &mut Problems,
     (results, shrunk): (&mut Vec<TestResult>, &mut bool),
 ) -> Option<Policy> {

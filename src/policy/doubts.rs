@@ -30,8 +30,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::evaluate::inputs::after;
 use super::history::HistoryNeeds;
 use crate::model::{Contact, ContactId, ContactRequest, Handle, RequestId, SenderIds};
+pub use changed::AffectedOwners;
 use changed::ChangedOwners;
-pub use changed::Concerned;
 pub(crate) use contacts::AddOutcome;
 pub use contacts::{OPEN_MAX, OpenContact, OpenContacts};
 pub use doubt::{Basis, Doubt, DoubtSettlement, Fact};
@@ -402,7 +402,7 @@ impl Doubts {
     }
 
     /// The owners for whom something changed since the last call.
-    pub fn take_changed(&mut self) -> Option<Concerned> {
+    pub fn take_changed(&mut self) -> Option<AffectedOwners> {
         self.changed.take()
     }
 

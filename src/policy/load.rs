@@ -131,11 +131,11 @@ pub struct FileStamp {
     /// Which file.
     pub path: PathBuf,
     /// `None`: it cannot be read.
-    found: Option<Standstill>,
+    found: Option<FileState>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Standstill {
+struct FileState {
     hash: [u8; 32],
     size: u64,
     inode: (u64, u64),
@@ -148,7 +148,7 @@ impl FileStamp {
     /// Reads the current state of the file. Blocks.
     pub fn take(path: &Path) -> Self {
         let how = ReadOptions { trust: FileTrust::Anybody, ..DAEMON };
-        let found = files::read(path, how).ok().map(|contents| Standstill::of(&contents.bytes, &contents.meta));
+        let found = files::read(path, how).ok().map(|contents| FileState::of(&contents.bytes, &contents.meta));
         Self { path: path.to_owned(), found }
     }
 
@@ -163,7 +163,7 @@ impl FileStamp {
     }
 }
 
-impl Standstill {
+impl FileState {
     fn of(bytes: &[u8], meta: &Metadata) -> Self {
         let nanoseconds = i32::try_from(meta.mtime_nsec()).unwrap_or(0);
         Self {
@@ -184,7 +184,7 @@ const COMMAND: ReadOptions = ReadOptions { bytes_max: TEXT_MAX, pipes: true, tru
 
 fn read(path: &Path, how: ReadOptions, stamps: &RefCell<Vec<FileStamp>>) -> Result<ListText, Advice> {
     let contents = files::read(path, how);
-    let found = contents.as_ref().ok().map(|contents| Standstill::of(&contents.bytes, &contents.meta));
+    let found = contents.as_ref().ok().map(|contents| FileState::of(&contents.bytes, &contents.meta));
     stamps.borrow_mut().push(FileStamp { path: path.to_owned(), found });
     let Contents { bytes, warning, .. } = contents.map_err(|error| error.advice(path))?;
     match String::from_utf8(bytes) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::include::joined;
-use super::{Compiling, GLOBS_MAX, Running, TEXT_MAX};
+use super::{Compiling, GLOBS_MAX, PolicyInForce, TEXT_MAX};
 use crate::diagnostics::Severity;
 use crate::document::{Problems, WithSpan, shown};
 use crate::policy::list_changes::{UsedList, used};
@@ -55,7 +55,7 @@ pub(super) fn only_let_in(raw: &[Named<RawList>], policy: &Policy, problems: &mu
 
 impl Compiling<'_> {
     /// Compiles all lists.
-    pub(super) fn lists(&mut self, raw: &[Named<RawList>], running: Running<'_>) {
+    pub(super) fn lists(&mut self, raw: &[Named<RawList>], running: PolicyInForce<'_>) {
         let before = running.previous.map(used).unwrap_or_default();
         for Named { name, value } in raw {
             let list = value.as_ref().and_then(|list| {
@@ -165,7 +165,7 @@ impl Compiling<'_> {
         name: &WithSpan<String>,
         raw: &RawList,
         file: Option<&mut ListFileText>,
-        running: Running<'_>,
+        running: PolicyInForce<'_>,
         before: &HashMap<&str, UsedList<'_>>,
     ) -> Option<List> {
         let errors = self.problems.errors();

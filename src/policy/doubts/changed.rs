@@ -32,30 +32,30 @@ impl ChangedOwners {
 
 /// The owners whose facts changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Concerned {
+pub enum AffectedOwners {
     /// Of these owners.
     Owners(BTreeSet<Arc<str>>),
     /// Perhaps of everybody.
     Everybody,
 }
 
-impl Concerned {
+impl AffectedOwners {
     /// Whether this owner is one of them.
     pub fn contains(&self, owner: &str) -> bool {
         match self {
-            Concerned::Owners(owners) => owners.contains(owner),
-            Concerned::Everybody => true,
+            AffectedOwners::Owners(owners) => owners.contains(owner),
+            AffectedOwners::Everybody => true,
         }
     }
 }
 
 impl ChangedOwners {
     /// Empties it; `None` where nothing changed.
-    pub(super) fn take(&mut self) -> Option<Concerned> {
+    pub(super) fn take(&mut self) -> Option<AffectedOwners> {
         let ChangedOwners { owners, everybody } = std::mem::take(self);
         match everybody {
-            true => Some(Concerned::Everybody),
-            false => (!owners.is_empty()).then_some(Concerned::Owners(owners)),
+            true => Some(AffectedOwners::Everybody),
+            false => (!owners.is_empty()).then_some(AffectedOwners::Owners(owners)),
         }
     }
 }

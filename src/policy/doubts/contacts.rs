@@ -52,7 +52,7 @@ pub struct OpenContacts {
     /// Some contact was not kept, because there was no room.
     crowded: bool,
     /// Removed lately, oldest first.
-    parted: VecDeque<(ContactId, Gone)>,
+    parted: VecDeque<(ContactId, GoneContact)>,
 }
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ pub(crate) enum AddOutcome {
 
 /// A contact that was removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::policy) struct Gone {
+pub(in crate::policy) struct GoneContact {
     /// Its last known handle.
     pub(in crate::policy) handle: Option<Handle>,
     /// Every owner that it ever had.
@@ -386,7 +386,7 @@ impl OpenContacts {
     }
 
     /// It was removed.
-    pub(in crate::policy) fn remove(&mut self, id: &ContactId) -> Option<Gone> {
+    pub(in crate::policy) fn remove(&mut self, id: &ContactId) -> Option<GoneContact> {
         let open = self.open.remove(id)?;
         self.doubtful -= usize::from(open.is_doubtful(self.floor));
         let KnownContact { handle, owners, .. } = open;
@@ -394,7 +394,7 @@ impl OpenContacts {
             self.owners.remove(&(owner.clone(), Some(id.clone())));
         }
         self.nameless.remove(id);
-        let gone = Gone { handle, owners };
+        let gone = GoneContact { handle, owners };
         if !gone.owners.is_empty() {
             if self.parted.len() >= PARTED_MAX {
                 self.parted.pop_front();

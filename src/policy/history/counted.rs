@@ -26,14 +26,14 @@ const PER_OWNER_MAX: usize = 1_024;
 /// Events of one kind.
 #[derive(Debug, Default)]
 pub(super) struct EventCounts {
-    owners: HashMap<Arc<str>, OfOwner>,
+    owners: HashMap<Arc<str>, OwnerEvents>,
     len: usize,
     /// Anything at or before this moment may be missing.
     gap: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
-struct OfOwner {
+struct OwnerEvents {
     /// In order of time.
     happened: Vec<Happened>,
     /// The newest event that was dropped because of the bound for one owner.
@@ -93,7 +93,7 @@ impl EventCounts {
         };
         let one = Happened { at, request: request.cloned(), handle: handle.cloned(), sure };
         if !self.owners.contains_key(owner) {
-            self.owners.insert(owner.into(), OfOwner::default());
+            self.owners.insert(owner.into(), OwnerEvents::default());
         }
         let Some(of_owner) = self.owners.get_mut(owner) else { return };
         if let Some(known) = of_owner.happened.iter_mut().find(|known| known.is(&one)) {

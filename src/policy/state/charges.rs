@@ -22,14 +22,14 @@ pub const CHARGES_MAX: usize = 250_000;
 /// All live charges of one agent.
 #[derive(Debug, Default)]
 pub(crate) struct Charges {
-    rules: HashMap<RuleName, OfRule>,
+    rules: HashMap<RuleName, RuleCharges>,
     len: usize,
     /// Nothing at or before this moment was read from the record.
     unread: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
-struct OfRule {
+struct RuleCharges {
     /// In order of time. Sorted by bucket, so that all handles of one owner are next to each other.
     buckets: BTreeMap<Arc<str>, Vec<(Timestamp, RequestId)>>,
     /// The newest charge that was dropped.
@@ -188,7 +188,7 @@ pub(crate) fn handle_bucket(handle: &Handle) -> String {
     format!("@{handle}")
 }
 
-impl OfRule {
+impl RuleCharges {
     /// Every bucket that a limit counts for this handle. Where a reload changed what a limit counts by, charges in the
     /// other kinds of buckets count as far as they may concern this handle.
     fn asked<'a>(&'a self, by: LimitBy, handle: &Handle, mut ask: impl FnMut(&'a [(Timestamp, RequestId)])) {

@@ -15,7 +15,7 @@ use crate::inbox::{Mark, PAGE_SIZE, PAGE_SIZES, fingerprint};
 use crate::ledger::Record;
 use crate::model::{Contact, ContactId, ContactKind, Handle, RequestId, Sender, StrangerText};
 use crate::platform::{CallFault, Page, Reply};
-use crate::policy::doubts::{AddOutcome, Concerned, Fact, OPEN_MAX, OpenContact};
+use crate::policy::doubts::{AddOutcome, AffectedOwners, Fact, OPEN_MAX, OpenContact};
 
 impl Core {
     /// When the next reading is due, or the next page of one that waits for requests.
@@ -237,9 +237,9 @@ impl Core {
     pub(in crate::agent::core) fn doubts_changed(&mut self) {
         let Some(concerned) = self.policy_state.doubts_mut().take_changed() else { return };
         self.inbox.requeue_resting(|entry| match (&concerned, entry.request().sender.handle()) {
-            (Concerned::Everybody, _) => true,
-            (Concerned::Owners(_), Some(handle)) => concerned.contains(handle.owner()),
-            (Concerned::Owners(_), None) => false,
+            (AffectedOwners::Everybody, _) => true,
+            (AffectedOwners::Owners(_), Some(handle)) => concerned.contains(handle.owner()),
+            (AffectedOwners::Owners(_), None) => false,
         });
     }
 
