@@ -43,27 +43,27 @@ pub struct Metrics {
 /// The counters for events. Cheap to clone.
 #[derive(Debug, Clone)]
 struct EventCounters {
-    decisions: Family<Decided, Counter>,
-    rule_matches: Family<Matched, Counter>,
+    decisions: Family<DecidedLabels, Counter>,
+    rule_matches: Family<MatchedLabels, Counter>,
     rules_known: Arc<AtomicUsize>,
     answers: Family<EndedLabels, Counter>,
     answer_seconds: Histogram,
-    rest_requests: Family<Called, Counter>,
-    reconnects: Family<Cause, Counter>,
+    rest_requests: Family<CalledLabels, Counter>,
+    reconnects: Family<CauseLabels, Counter>,
     commit_seconds: Histogram,
     notifications: Family<NotifiedLabels, Counter>,
     decider_answers: Family<AskedLabels, Counter>,
-    decider_seconds: Family<OfDecider, Histogram, fn() -> Histogram>,
+    decider_seconds: Family<DeciderLabels, Histogram, fn() -> Histogram>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Decided {
+struct DecidedLabels {
     verdict: &'static str,
     by_kind: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Matched {
+struct MatchedLabels {
     rules: Arc<str>,
     rule: Arc<str>,
 }
@@ -74,7 +74,7 @@ struct EndedLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Called {
+struct CalledLabels {
     call: &'static str,
     status: String,
 }
@@ -92,12 +92,12 @@ struct AskedLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfDecider {
+struct DeciderLabels {
     decider: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Cause {
+struct CauseLabels {
     cause: &'static str,
 }
 
@@ -122,19 +122,19 @@ impl Metrics {
 
     /// A request was decided. `by_kind` is the first part of `by`.
     pub fn decided(&self, verdict: &'static str, by_kind: &'static str) {
-        self.counts.decisions.get_or_create(&Decided { verdict, by_kind }).inc();
+        self.counts.decisions.get_or_create(&DecidedLabels { verdict, by_kind }).inc();
     }
 
     /// A rule of this rules file matched. The operator chose both names.
     pub fn rule_matched(&self, rules: &Arc<str>, rule: &str) {
         let matches = &self.counts.rule_matches;
-        let mut label = Matched { rules: rules.clone(), rule: rule.into() };
+        let mut label = MatchedLabels { rules: rules.clone(), rule: rule.into() };
         if matches.get(&label).is_none() {
             // Several agents may use a new rule at the same time: then a few more rules than the limit are counted, but
             // never many.
             let known = self.counts.rules_known.fetch_add(1, Ordering::Relaxed);
             if known >= RULES_MAX {
-                label = Matched { rules: "other".into(), rule: "other".into() };
+                label = MatchedLabels { rules: "other".into(), rule: "other".into() };
             }
         }
         matches.get_or_create(&label).inc();
@@ -151,12 +151,12 @@ impl Metrics {
     /// A REST call ended with this status, or without any.
     pub fn rest_called(&self, call: &'static str, status: Option<u16>) {
         let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
-        self.counts.rest_requests.get_or_create(&Called { call, status }).inc();
+        self.counts.rest_requests.get_or_create(&CalledLabels { call, status }).inc();
     }
 
     /// A connection is gone and will be tried again.
     pub fn reconnecting(&self, cause: &'static str) {
-        self.counts.reconnects.get_or_create(&Cause { cause }).inc();
+        self.counts.reconnects.get_or_create(&CauseLabels { cause }).inc();
     }
 
     /// A delivery to this target of the configuration was tried, with this result.
@@ -174,7 +174,7 @@ impl Metrics {
         if asked {
             self.counts
                 .decider_seconds
-                .get_or_create(&OfDecider { decider: decider.clone() })
+                .get_or_create(&DeciderLabels { decider: decider.clone() })
                 .observe(took.as_secs_f64());
         }
         self.counts.decider_answers.get_or_create(&AskedLabels { decider, result: word }).inc();
