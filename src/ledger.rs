@@ -41,8 +41,8 @@ use deliveries::{Delivery, DeliveryMark, WaitingRequests, WantedRequests};
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
 use members::{LeaseCounts, NewMember};
 pub use postgres::{
-    Address, AgentWish, Commands, FleetList, Membership, Older, PushOutcome, Pushing, Server, drain, holder, list,
-    look, wish,
+    Address, AgentWish, Commands, FleetList, Membership, OlderTransactions, PushOutcome, Pushing, Server, drain,
+    holder, list, look, wish,
 };
 pub use read::{Filter, LedgerReader, RecordedRequest};
 pub use restore::HISTORY_ROWS_MAX;

@@ -37,7 +37,7 @@ pub use commands::Commands;
 pub(super) use members::take_all;
 pub use members::{AgentWish, FleetList, Membership, drain, holder, list, wish};
 pub use preflight::{Server, look};
-pub use pushing::{Older, PushOutcome, Pushing};
+pub use pushing::{OlderTransactions, PushOutcome, Pushing};
 pub use reading::PostgresReading;
 use session::DatabaseFailure;
 

@@ -13,7 +13,7 @@ use super::super::{CliError, Global, check, output};
 use super::{changes, read, shown};
 use crate::clock::Clock;
 use crate::ledger::pushed::PushedVersion;
-use crate::ledger::{LedgerAddress, Older, PushOutcome, Pushing};
+use crate::ledger::{LedgerAddress, OlderTransactions, PushOutcome, Pushing};
 use crate::ops::control::peer;
 use crate::policy::rules::SourceText;
 use crate::policy::{self, LoadedPolicy, Policy, Shrunk};
@@ -220,7 +220,7 @@ fn meanwhile(name: &str, theirs: Option<&PushedVersion>) -> CliError {
 }
 
 /// Waits for transactions that began before this moment, at which the head was there.
-fn wait(pushing: &Pushing, at_most: Duration) -> Result<Older, CliError> {
+fn wait(pushing: &Pushing, at_most: Duration) -> Result<OlderTransactions, CliError> {
     let clock = Clock::start();
     let begun = clock.now().mono;
     let moment = pushing.moment().map_err(|error| fault(&error))?;
@@ -234,7 +234,7 @@ fn wait(pushing: &Pushing, at_most: Duration) -> Result<Older, CliError> {
 }
 
 /// What is still waited for, a line each.
-fn said_of(older: &Older) -> Vec<String> {
+fn said_of(older: &OlderTransactions) -> Vec<String> {
     let mut said = older.transactions.clone();
     if older.unseen > 0 {
         said.push(format!("{} connections of doormen whose transactions this role may not see", older.unseen));
@@ -242,7 +242,7 @@ fn said_of(older: &Older) -> Vec<String> {
     said
 }
 
-fn unfinished(version: &PushedVersion, waited: Duration, older: &Older) -> String {
+fn unfinished(version: &PushedVersion, waited: Duration, older: &OlderTransactions) -> String {
     let mut message = format!(
         "version {} of `{}` is the head, but after {} s a transaction of a doorman that began before it may still be open:",
         version.version,
@@ -268,10 +268,10 @@ mod tests {
         let hash = crate::policy::PolicyHash::new(&"ab".repeat(32));
         let (name, at) = ("main".to_owned(), jiff::Timestamp::UNIX_EPOCH);
         let version = PushedVersion { name, version: 3, hash, by: "person:ann".to_owned(), at, note: None };
-        let open = Older { transactions: vec!["backend 7, open for 12 ms".to_owned()], unseen: 0 };
+        let open = OlderTransactions { transactions: vec!["backend 7, open for 12 ms".to_owned()], unseen: 0 };
         let said = unfinished(&version, Duration::from_secs(60), &open);
         assert!(said.contains("after 60 s") && said.contains("backend 7") && said.contains("waits on"), "{said}");
-        let hidden = Older { transactions: Vec::new(), unseen: 2 };
+        let hidden = OlderTransactions { transactions: Vec::new(), unseen: 2 };
         assert!(!hidden.is_over(), "what cannot be seen may be open");
         let said = unfinished(&version, Duration::from_secs(60), &hidden);
         assert!(said.contains("2 connections") && said.contains("pg_read_all_stats"), "{said}");

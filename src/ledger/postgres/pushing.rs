@@ -31,14 +31,14 @@ pub enum PushOutcome {
 
 /// Transactions that began before a head was there, and are still open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Older {
+pub struct OlderTransactions {
     /// Each in words, for people.
     pub transactions: Vec<String>,
     /// Connections of doormen whose transactions this role may not see.
     pub unseen: u64,
 }
 
-impl Older {
+impl OlderTransactions {
     /// Whether nothing is waited for any more.
     pub fn is_over(&self) -> bool {
         self.transactions.is_empty() && self.unseen == 0
@@ -105,7 +105,7 @@ impl Pushing {
     }
 
     /// The transactions of doormen that write, began before this moment, and are still open.
-    pub fn older(&self, moment: i64) -> Result<Older, LedgerError> {
+    pub fn older(&self, moment: i64) -> Result<OlderTransactions, LedgerError> {
         // Without `track_activities`, and of another role's connections, the server does not say what they do.
         let sql = "SELECT CAST(pid AS bigint), CAST(client_addr AS text), state,
                 CAST(extract(epoch FROM clock_timestamp() - xact_start) * 1000 AS bigint),
@@ -113,8 +113,8 @@ impl Pushing {
              FROM pg_stat_activity
              WHERE application_name = 'doorman' AND datname = current_database() AND pid <> pg_backend_pid()
              ORDER BY xact_start, pid";
-        let read = || -> sql::Result<Older> {
-            let mut older = Older::default();
+        let read = || -> sql::Result<OlderTransactions> {
+            let mut older = OlderTransactions::default();
             let mut rows = Connection::Postgres(&self.session).prepare_cached(sql)?;
             let rows = rows.query_map([], |row| {
                 let (pid, from): (i64, Option<String>) = (row.get(0)?, row.get(1)?);

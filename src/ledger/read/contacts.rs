@@ -35,7 +35,7 @@ pub struct RecordedContact {
 }
 
 /// Whether a contact is wanted by its handle, as received.
-pub type Fits<'a> = &'a dyn Fn(Option<&str>) -> bool;
+pub type HandleFilter<'a> = &'a dyn Fn(Option<&str>) -> bool;
 
 /// Which contacts. Each field narrows the selection, and has an index.
 #[derive(Default)]
@@ -55,7 +55,7 @@ pub struct WantedContacts<'a> {
     /// Only this many, the newest.
     pub newest: Option<usize>,
     /// Only those whose handle, as received, fits.
-    pub fits: Option<Fits<'a>>,
+    pub fits: Option<HandleFilter<'a>>,
 }
 
 impl WantedContacts<'_> {
