@@ -89,7 +89,7 @@ enum Slot {
 
 /// The receiving ends of a new connection.
 #[derive(Debug)]
-pub struct Ends {
+pub struct ConnectionEnds {
     /// Distinct in a sandbox.
     pub number: u64,
     /// Events to push.
@@ -116,7 +116,7 @@ impl Hub {
     }
 
     /// A new connection; an older one of the same agent is superseded.
-    pub fn open(&mut self, agent: Option<PartyIndex>) -> Ends {
+    pub fn open(&mut self, agent: Option<PartyIndex>) -> ConnectionEnds {
         let number = self.next;
         self.next += 1;
         let (queue, queue_end) = mpsc::channel(QUEUE_MAX);
@@ -127,7 +127,7 @@ impl Hub {
                 let _ = older.orders.send(ConnectionOrder::Supersede);
             }
         }
-        Ends { number, queue: queue_end, orders: orders_end }
+        ConnectionEnds { number, queue: queue_end, orders: orders_end }
     }
 
     /// Records that the connection has ended.

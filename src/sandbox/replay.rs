@@ -46,7 +46,7 @@ struct ReplayShared {
     /// Whether pauses are left out.
     fast: bool,
     told: mpsc::UnboundedSender<String>,
-    scene: Mutex<Scene>,
+    scene: Mutex<ReplayProgress>,
     /// Cancelled when a client has asked for a socket, and so has shown which agent it is.
     known: CancellationToken,
     /// How many of the client's answers have arrived.
@@ -56,7 +56,7 @@ struct ReplayShared {
 
 /// The progress of the play.
 #[derive(Debug)]
-struct Scene {
+struct ReplayProgress {
     /// The next recorded connection.
     next: usize,
     calls: RecordedCalls,
@@ -80,7 +80,7 @@ impl RunningReplay {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let scene = Mutex::new(Scene { next: 0, calls: RecordedCalls::of(&script), actual: None });
+        let scene = Mutex::new(ReplayProgress { next: 0, calls: RecordedCalls::of(&script), actual: None });
         let stage = Arc::new(ReplayShared {
             script,
             fast,
@@ -114,7 +114,7 @@ impl Drop for RunningReplay {
 }
 
 impl ReplayShared {
-    fn scene(&self) -> MutexGuard<'_, Scene> {
+    fn scene(&self) -> MutexGuard<'_, ReplayProgress> {
         self.scene.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

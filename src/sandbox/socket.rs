@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::CancellationToken;
 
 use super::fault::{Fault, FaultAction, FaultPlace};
-use super::hub::{ConnectionOrder, Ends, OutgoingEvent, SandboxTopic};
+use super::hub::{ConnectionEnds, ConnectionOrder, OutgoingEvent, SandboxTopic};
 use super::shared::{SandboxShared, note};
 use super::store::PartyIndex;
 use super::wire::{ConnectionEnd, SeenJoin};
@@ -38,7 +38,7 @@ const LINGER: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct AcceptedSocket {
     pub(super) agent: Option<PartyIndex>,
-    pub(super) ends: Ends,
+    pub(super) ends: ConnectionEnds,
     pub(super) old_vsn: bool,
     /// What an upgrade fault does right after the upgrade.
     pub(super) fault: Option<Fault>,
@@ -71,7 +71,7 @@ pub(super) async fn run<I>(
         .max_frame_size(Some(FRAME_MAX));
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let id = guest.agent.map(|agent| shared.lock().store.parties[agent].id.clone()).unwrap_or_default();
-    let AcceptedSocket { agent, ends: Ends { number, mut queue, orders }, old_vsn, fault } = guest;
+    let AcceptedSocket { agent, ends: ConnectionEnds { number, mut queue, orders }, old_vsn, fault } = guest;
     let joined = Default::default();
     let mut link =
         Link { socket, shared, agent, number, id, orders, stop, joined, rooms: HashMap::new(), late: Vec::new() };

@@ -17,13 +17,13 @@ use super::wire::{NewRequest, SandboxStatus};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settle {
+struct SettleBody {
     status: SandboxStatus,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Kick {
+struct CloseSocketBody {
     agent: String,
     code: Option<u16>,
 }
@@ -76,7 +76,7 @@ pub(super) fn handle(path: &str, parts: &Parts, body: &Bytes, control: &Control)
             Ok(done())
         }
         (&Method::POST, "kick") => {
-            read::<Kick>(body).and_then(|kick| control.kick(&kick.agent, kick.code)).map(|()| done())
+            read::<CloseSocketBody>(body).and_then(|kick| control.kick(&kick.agent, kick.code)).map(|()| done())
         }
         (&Method::POST, "contacts/remove") => read::<RemoveContact>(body)
             .and_then(|remove| control.remove_contact(&remove.agent, &remove.handle))
@@ -89,7 +89,7 @@ pub(super) fn handle(path: &str, parts: &Parts, body: &Bytes, control: &Control)
             .map(|()| done()),
         (&Method::POST, path) if path.starts_with("requests/") => {
             let id = path.trim_start_matches("requests/");
-            read::<Settle>(body).and_then(|settle| control.settle(id, settle.status)).map(|()| done())
+            read::<SettleBody>(body).and_then(|settle| control.settle(id, settle.status)).map(|()| done())
         }
         _ => Err(ControlError::NotFound("no such call of the sandbox; `docs/sandbox.md` lists them".into())),
     };

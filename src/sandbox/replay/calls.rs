@@ -17,14 +17,14 @@ const KNOWN_WAIT: Duration = Duration::from_secs(2);
 
 /// What makes two calls the same: method, path, query, and the request that is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Same {
+struct CallKey {
     method: String,
     path: String,
     query: String,
     request: String,
 }
 
-impl Same {
+impl CallKey {
     fn of(method: &str, path: &str, query: Option<&str>, body: Option<&Value>) -> Self {
         let request = body.and_then(|body| body.get("request_id").or_else(|| body.get("contact_id"))?.as_str());
         Self {
@@ -39,23 +39,23 @@ impl Same {
 /// How often each call has come.
 #[derive(Debug, Default)]
 pub(super) struct RecordedCalls {
-    recorded: HashMap<Same, Vec<usize>>,
-    came: HashMap<Same, usize>,
+    recorded: HashMap<CallKey, Vec<usize>>,
+    came: HashMap<CallKey, usize>,
 }
 
 impl RecordedCalls {
     pub(super) fn of(script: &Script) -> Self {
-        let mut recorded: HashMap<Same, Vec<usize>> = HashMap::new();
+        let mut recorded: HashMap<CallKey, Vec<usize>> = HashMap::new();
         for (place, Exchange { call, .. }) in script.calls.iter().enumerate() {
             let (method, path) = (call.method.as_deref().unwrap_or("GET"), call.path.as_deref().unwrap_or_default());
-            let same = Same::of(method, path, call.query.as_deref(), call.body.as_ref());
+            let same = CallKey::of(method, path, call.query.as_deref(), call.body.as_ref());
             recorded.entry(same).or_default().push(place);
         }
         Self { recorded, came: HashMap::new() }
     }
 
     /// The recorded call that this one repeats, and whether it has arrived more often than in the transcript.
-    fn next(&mut self, same: &Same) -> Option<(usize, bool)> {
+    fn next(&mut self, same: &CallKey) -> Option<(usize, bool)> {
         let places = self.recorded.get(same)?;
         let came = self.came.entry(same.clone()).or_default();
         let more = *came >= places.len();
@@ -79,7 +79,7 @@ pub(super) async fn answer(
         let _ = tokio::time::timeout(KNOWN_WAIT, stage.known.cancelled()).await;
     }
     let body: Option<Value> = serde_json::from_slice(body).ok();
-    let same = Same::of(method, path, query, body.as_ref());
+    let same = CallKey::of(method, path, query, body.as_ref());
     let found = stage.scene().calls.next(&same);
     let action = body.as_ref().and_then(|body| body["action"].as_str());
     if path == RESPOND {
@@ -120,7 +120,7 @@ pub(super) async fn answer(
 }
 
 /// The reply if the transcript has none.
-fn by_default(stage: &ReplayShared, same: &Same, action: Option<&str>) -> HttpReply {
+fn by_default(stage: &ReplayShared, same: &CallKey, action: Option<&str>) -> HttpReply {
     let totals = json!({ "total": 0, "total_pages": 0 });
     match same.path.as_str() {
         "agent/me" => {

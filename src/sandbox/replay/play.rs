@@ -67,7 +67,7 @@ pub(super) async fn upgrade(
     let (task_stage, conn) = (stage.clone(), conn.clone());
     tasks.spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
-        let played = Player::new(upgraded, &task_stage, conn.beats.clone()).await.play(&conn, number);
+        let played = ConnectionPlayer::new(upgraded, &task_stage, conn.beats.clone()).await.play(&conn, number);
         task_stage.stop.run_until_cancelled(played).await;
     });
     let mut reply = raw(101, "", bytes::Bytes::new());
@@ -99,7 +99,7 @@ fn refusal(status: u16, conn: &RecordedConnection) -> HttpReply {
 /// The connection is over.
 struct ConnectionOver;
 
-struct Player<'a> {
+struct ConnectionPlayer<'a> {
     socket: WebSocketStream<TokioIo<Upgraded>>,
     stage: &'a ReplayShared,
     /// Frames of the client that no step has waited for yet.
@@ -110,7 +110,7 @@ struct Player<'a> {
     beats: VecDeque<bool>,
 }
 
-impl<'a> Player<'a> {
+impl<'a> ConnectionPlayer<'a> {
     async fn new(upgraded: Upgraded, stage: &'a ReplayShared, beats: Vec<bool>) -> Self {
         let config = WebSocketConfig::default().max_message_size(Some(FRAME_MAX)).max_frame_size(Some(FRAME_MAX));
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
