@@ -38,7 +38,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum FleetCommand {
     /// Show the doormen that share the database, and how many agents each has
-    Status(Shown),
+    Status(StatusArgs),
     /// Have a doorman give its agents to the others, and take none
     #[command(after_help = "Examples:
   doorman fleet drain           the doorman of this configuration
@@ -78,7 +78,7 @@ struct MoveArgs {
 #[command(after_help = "Examples:
   doorman fleet status
   doorman fleet status --json | jq '.members[] | {name, agents}'")]
-struct Shown {
+struct StatusArgs {
     /// One JSON object
     #[arg(long)]
     json: bool,

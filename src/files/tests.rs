@@ -9,9 +9,9 @@ use super::*;
 
 const DAEMON: ReadOptions = ReadOptions { bytes_max: 100, pipes: false, trust: FileTrust::Path };
 
-struct Dir(tempfile::TempDir);
+struct TestDir(tempfile::TempDir);
 
-impl Dir {
+impl TestDir {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -33,7 +33,7 @@ impl Dir {
 
 #[test]
 fn a_regular_file_is_read_up_to_its_bound() {
-    let dir = Dir::new();
+    let dir = TestDir::new();
     let path = dir.file("a", 0o600);
     assert_eq!(read(&path, DAEMON).unwrap().bytes, b"text");
     assert_eq!(read(&path, ReadOptions { bytes_max: 4, ..DAEMON }).unwrap().bytes, b"text");
@@ -43,7 +43,7 @@ fn a_regular_file_is_read_up_to_its_bound() {
 
 #[test]
 fn what_is_not_a_regular_file_is_refused_at_once() {
-    let dir = Dir::new();
+    let dir = TestDir::new();
     mkfifo(&dir.path("pipe"), Mode::from_bits_truncate(0o600)).unwrap();
     let _listener = UnixListener::bind(dir.path("socket")).unwrap();
     symlink(dir.path("pipe"), dir.path("link")).unwrap();
@@ -63,7 +63,7 @@ fn what_is_not_a_regular_file_is_refused_at_once() {
 
 #[test]
 fn a_command_reads_a_pipe_until_its_writers_have_gone() {
-    let dir = Dir::new();
+    let dir = TestDir::new();
     let path = dir.path("pipe");
     mkfifo(&path, Mode::from_bits_truncate(0o600)).unwrap();
     let writer = {
@@ -95,7 +95,7 @@ fn a_path_that_hangs_is_waited_for_once() {
 
 #[test]
 fn what_everybody_may_write_or_replace_is_refused() {
-    let dir = Dir::new();
+    let dir = TestDir::new();
     fs::create_dir(dir.path("etc")).unwrap();
     let path = dir.file("etc/a", 0o602);
     let error = read(&path, DAEMON).unwrap_err();
@@ -114,7 +114,7 @@ fn what_everybody_may_write_or_replace_is_refused() {
 
 #[test]
 fn a_place_of_our_own_is_nobody_elses() {
-    let dir = Dir::new();
+    let dir = TestDir::new();
     fs::create_dir_all(dir.path("var/doorman")).unwrap();
     let ledger = dir.path("var/doorman/ledger.db");
     assert_eq!(judge_place(&ledger), Ok(None));
@@ -139,7 +139,7 @@ fn a_place_of_our_own_is_nobody_elses() {
 
 #[test]
 fn a_link_is_followed_through_every_directory_on_the_way() {
-    let dir = Dir::new();
+    let dir = TestDir::new();
     for name in ["open", "closed"] {
         fs::create_dir(dir.path(name)).unwrap();
     }
@@ -154,7 +154,7 @@ fn a_link_is_followed_through_every_directory_on_the_way() {
 
 #[test]
 fn a_volume_of_kubernetes_is_taken_as_it_is_made() {
-    let dir = Dir::new();
+    let dir = TestDir::new();
     fs::create_dir_all(dir.path("volume/..2026_01_05")).unwrap();
     dir.mode("volume", 0o1777);
     dir.file("volume/..2026_01_05/key", 0o644);

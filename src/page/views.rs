@@ -167,7 +167,7 @@ struct AgentsView {
 }
 
 /// The requested page, or the page that says why it cannot be shown.
-type Shown = Result<Response, Response>;
+type PageResult = Result<Response, Response>;
 
 /// The beginning of every page of the menu.
 struct PageOpening {
@@ -291,7 +291,7 @@ pub(super) async fn request(
     State(page): State<Arc<RunningPage>>,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
-) -> Shown {
+) -> PageResult {
     let Ok(id) = RequestId::parse(&id) else { return Ok(nothing().await) };
     let at = PageOpening::new(page, visitor);
     // What cannot be read has no buttons.
@@ -322,7 +322,7 @@ pub(super) async fn history(
     State(page): State<Arc<RunningPage>>,
     Extension(visitor): Extension<Visitor>,
     Query(turn): Query<ListPage>,
-) -> Shown {
+) -> PageResult {
     let (number, names) = (turn.number(), rows::names(&page));
     let at = PageOpening::new(page, visitor);
     let now = at.now;
@@ -347,7 +347,7 @@ struct RulesView {
 }
 
 /// `/rules`.
-pub(super) async fn rules(State(page): State<Arc<RunningPage>>, Extension(visitor): Extension<Visitor>) -> Shown {
+pub(super) async fn rules(State(page): State<Arc<RunningPage>>, Extension(visitor): Extension<Visitor>) -> PageResult {
     let found = page.rules().await?;
     let at = PageOpening::new(page, visitor);
     let files = found.files.iter().map(|file| RulesCard::new(file, at.now)).collect();
@@ -368,7 +368,7 @@ pub(super) async fn contacts(
     State(page): State<Arc<RunningPage>>,
     Extension(visitor): Extension<Visitor>,
     Query(turn): Query<ListPage>,
-) -> Shown {
+) -> PageResult {
     let (number, names) = (turn.number(), rows::names(&page));
     let at = PageOpening::new(page, visitor);
     let now = at.now;

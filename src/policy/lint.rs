@@ -22,7 +22,7 @@ use crate::policy::rules::{LimitBy, Quota};
 
 /// A rule as compiled and as written.
 #[derive(Clone, Copy)]
-struct Both<'a> {
+struct LintedRule<'a> {
     rule: &'a Rule,
     raw: &'a RawRule,
     name: &'a std::ops::Range<usize>,
@@ -51,18 +51,18 @@ pub(crate) fn of_file(
     unused("window", raw.windows.iter().map(|window| &window.name), used, problems);
 }
 
-fn both<'a>(policy: &'a Policy, raw: &'a RawFile) -> Vec<Both<'a>> {
+fn both<'a>(policy: &'a Policy, raw: &'a RawFile) -> Vec<LintedRule<'a>> {
     let written: HashMap<&str, &Named<RawRule>> = raw.rules.iter().map(|one| (one.name.value.as_str(), one)).collect();
     let pair = |rule: &'a Rule| {
         let named = written.get(rule.name.as_str())?;
-        Some(Both { rule, raw: named.value.as_ref()?, name: &named.name.span })
+        Some(LintedRule { rule, raw: named.value.as_ref()?, name: &named.name.span })
     };
     policy.rules.iter().filter_map(pair).collect()
 }
 
 /// Approve rules that a reject or defer rule undoes wherever they match.
-fn covered(rules: &[Both<'_>], problems: &mut Problems) {
-    let blocks = |one: &&Both<'_>| {
+fn covered(rules: &[LintedRule<'_>], problems: &mut Problems) {
+    let blocks = |one: &&LintedRule<'_>| {
         one.rule.then != Verdict::Approve && !one.rule.shadow && one.rule.unless.is_empty() && !bars_everyone(one.rule)
     };
     let blockers: Vec<_> = rules.iter().filter(blocks).collect();
@@ -114,7 +114,7 @@ fn bars_everyone(rule: &Rule) -> bool {
     rule.then == Verdict::Reject && matches!(rule.when, When::Everyone)
 }
 
-fn rejects_everyone(one: Both<'_>, problems: &mut Problems) {
+fn rejects_everyone(one: LintedRule<'_>, problems: &mut Problems) {
     if bars_everyone(one.rule) && one.rule.unless.is_empty() && !one.rule.shadow {
         problems
             .warning(
@@ -127,8 +127,8 @@ fn rejects_everyone(one: Both<'_>, problems: &mut Problems) {
 }
 
 /// Rules with the same verdict and the same conditions.
-fn twins(rules: &[Both<'_>], problems: &mut Problems) {
-    let mut seen: HashMap<String, &Both<'_>> = HashMap::new();
+fn twins(rules: &[LintedRule<'_>], problems: &mut Problems) {
+    let mut seen: HashMap<String, &LintedRule<'_>> = HashMap::new();
     for one in rules {
         match seen.entry(canonical(one.rule)) {
             std::collections::hash_map::Entry::Occupied(first) => {
@@ -147,7 +147,7 @@ fn twins(rules: &[Both<'_>], problems: &mut Problems) {
 }
 
 /// Rules that matched in none of the file's tests.
-fn untested(rules: &[Both<'_>], results: &[TestResult], problems: &mut Problems) {
+fn untested(rules: &[LintedRule<'_>], results: &[TestResult], problems: &mut Problems) {
     let mut spoke = HashSet::new();
     for result in results {
         let voices = result.got.rule_results.iter().filter(|voice| voice.truth == Truth::True);
@@ -200,7 +200,7 @@ fn may_have_approved(rule: &Rule, inputs: &Inputs<'_>) -> bool {
 }
 
 /// Limits that let more through in the time of `approvals_max` than it allows.
-fn above_global(one: Both<'_>, global: Option<Quota>, problems: &mut Problems) {
+fn above_global(one: LintedRule<'_>, global: Option<Quota>, problems: &mut Problems) {
     let (Some(global), Some(limit), Some(written)) = (global, one.rule.limit, &one.raw.limit) else { return };
     let quota = limit.quota;
     if quota.per > global.per {
@@ -216,7 +216,7 @@ fn above_global(one: Both<'_>, global: Option<Quota>, problems: &mut Problems) {
 }
 
 /// A quota that everybody shares and that rejects: strangers can use it up for others.
-fn quota_for_all(one: Both<'_>, problems: &mut Problems) {
+fn quota_for_all(one: LintedRule<'_>, problems: &mut Problems) {
     let (Some(limit), Some(written)) = (one.rule.limit, &one.raw.limit) else { return };
     if limit.then == Verdict::Reject && limit.by == LimitBy::Rule {
         problems

@@ -47,7 +47,7 @@ pub(super) fn test(
     let name = name(&recorded.request.sender, &policy);
     // The requests of the sender's own owner are clearer than those of everybody who counted against a limit. If they
     // do not give the same decision, the table lists all.
-    let theirs: Vec<Past> = past.iter().filter(|one| one.is_by(owner)).cloned().collect();
+    let theirs: Vec<TestHistoryLine> = past.iter().filter(|one| one.is_by(owner)).cloned().collect();
     let asked = agents::asked(&recorded.agent, global);
     let named = policy.agents();
     let agent = asked.called.iter().rev().find(|word| named.contains(&&***word)).or(asked.called.last());
@@ -72,7 +72,7 @@ pub(super) fn test(
 
 /// One line of a test's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Past {
+struct TestHistoryLine {
     handle: String,
     verdict: Verdict,
     by: Option<String>,
@@ -80,7 +80,7 @@ struct Past {
     removed: bool,
 }
 
-impl Past {
+impl TestHistoryLine {
     fn is_by(&self, owner: Option<&str>) -> bool {
         owner.is_some() && self.handle.split('/').next() == owner
     }
@@ -93,7 +93,7 @@ fn past(
     policy: &Policy,
     memory: &SavedState,
     at: Timestamp,
-) -> Result<Vec<Past>, CliError> {
+) -> Result<Vec<TestHistoryLine>, CliError> {
     let mut ids: BTreeMap<&RequestId, Timestamp> = BTreeMap::new();
     for row in memory.history.iter().filter(|row| row.kind == HistoryKind::Requested) {
         ids.extend(row.request.as_ref().map(|id| (id, row.at)));
@@ -113,7 +113,7 @@ fn past(
             .as_ref()
             .map(ToString::to_string)
             .filter(|by| policy.rules.iter().any(|rule| rule.name.as_str() == by));
-        past.push(Past {
+        past.push(TestHistoryLine {
             handle: handle.to_string(),
             verdict: one.verdict.filter(|_| answered).unwrap_or(Verdict::Defer),
             by: rule.filter(|_| answered),
@@ -123,7 +123,7 @@ fn past(
     }
     for row in memory.history.iter().filter(|row| row.kind == HistoryKind::Removed) {
         let (verdict, handle) = (Verdict::Approve, row.owner.to_string());
-        past.push(Past { handle, verdict, by: None, at: row.at, removed: true });
+        past.push(TestHistoryLine { handle, verdict, by: None, at: row.at, removed: true });
     }
     past.sort_by_key(|one| one.at);
     Ok(past)
@@ -158,7 +158,7 @@ fn table(
     name: &str,
     recorded: &RecordedRequest,
     decision: &RecordedDecision,
-    (past, agent, told): (&[Past], Option<&str>, &BTreeMap<String, Verdict>),
+    (past, agent, told): (&[TestHistoryLine], Option<&str>, &BTreeMap<String, Verdict>),
     at: Timestamp,
 ) -> String {
     let request = &recorded.request;

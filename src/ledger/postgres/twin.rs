@@ -25,7 +25,7 @@ const OPERATIONS: usize = 400;
 const TTL: Duration = Duration::from_secs(15);
 
 /// Doormen on a real database, and the model of it.
-struct Both {
+struct RealAndModel {
     address: Arc<Address>,
     writer: DatabaseSession,
     members: Vec<Membership>,
@@ -37,7 +37,7 @@ struct Both {
     open: Option<(DatabaseSession, usize, i64)>,
 }
 
-impl Both {
+impl RealAndModel {
     fn new(address: &Address, seed: u64) -> Self {
         let address = Arc::new(address.clone());
         let writer = prepare(&address).unwrap();
@@ -253,7 +253,7 @@ fn real_taken(taken: TakeOutcome) -> model::Taken {
 #[test]
 fn the_simulations_model_of_leases_does_what_the_database_does() {
     let Some(LedgerAddress::Database(address)) = crate::ledger::tests::database() else { return };
-    let mut both = Both::new(&address, 20);
+    let mut both = RealAndModel::new(&address, 20);
     let mut played = std::collections::BTreeMap::new();
     for _ in 0..OPERATIONS {
         let operation = both.plays();

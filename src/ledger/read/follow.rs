@@ -15,7 +15,7 @@ const WATCHED_MAX: usize = 10_000;
 
 /// What was shown of a request; if this differs, there is something new.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Shown {
+struct ShownRequest {
     verdict: Option<Verdict>,
     by: Option<By>,
     outcome: Option<Outcome>,
@@ -35,7 +35,7 @@ pub struct Follow {
     /// The same of contacts that were removed.
     removed: SeenRows<RemovalKey>,
     /// Requests that may still change, by row, with what was last shown of them.
-    watched: BTreeMap<i64, Shown>,
+    watched: BTreeMap<i64, ShownRequest>,
 }
 
 /// When a contact was removed, and its row: by time first, since the row was there before.
@@ -193,8 +193,8 @@ impl Follow {
     }
 }
 
-fn shown(request: &RecordedRequest) -> Shown {
-    Shown {
+fn shown(request: &RecordedRequest) -> ShownRequest {
+    ShownRequest {
         verdict: request.verdict,
         by: request.by.clone(),
         outcome: request.outcome,

@@ -73,7 +73,7 @@ impl RecordedRequest {
     }
 }
 
-struct Past<'a> {
+struct RecordAt<'a> {
     connection: Connection<'a>,
     agent: i64,
     moment: RowMoment,
@@ -93,7 +93,7 @@ pub fn memory(
     let Some(agent): Option<i64> = found.optional()? else {
         return Ok(SavedState { history_complete: true, ..SavedState::default() });
     };
-    let past = Past { connection, agent, moment };
+    let past = RecordAt { connection, agent, moment };
     let back = |reach: SignedDuration| moment.at.checked_sub(reach).unwrap_or(Timestamp::MIN);
     let (paused, resumed) = past.pauses()?;
     let since = back(reach.charges);
@@ -143,7 +143,7 @@ pub fn pause_before(
 ) -> sql::Result<Option<PauseRecord>> {
     let found = connection.query_row("SELECT n FROM agent WHERE id = ?1", [agent.as_str()], |row| row.get(0));
     let Some(agent): Option<i64> = found.optional()? else { return Ok(None) };
-    let (at, decision, tie) = Past { connection, agent, moment }.order();
+    let (at, decision, tie) = RecordAt { connection, agent, moment }.order();
     let sql = format!(
         "SELECT \"by\", at, note FROM pause WHERE agent = ?1 AND ?2 AND {} AND paused = 1 ORDER BY n DESC LIMIT 1",
         RowMoment::before("after_decision", "at")
@@ -165,7 +165,7 @@ pub fn told_of(connection: Connection<'_>, request: i64) -> sql::Result<Vec<(Tim
         .collect()
 }
 
-impl Past<'_> {
+impl RecordAt<'_> {
     /// What was in doubt about the owner at the decision: it is on record with it. At another moment, whether somebody else may
     /// have the name.
     fn doubts(&self, owner: Option<&str>) -> sql::Result<Vec<Doubt>> {

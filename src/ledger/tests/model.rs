@@ -8,7 +8,7 @@ use super::*;
 
 /// One event, for one of three requests.
 #[derive(Debug, Clone)]
-enum Step {
+enum ModelStep {
     Seen(usize),
     Intent(usize, Answer, bool),
     Outcome(usize, Outcome),
@@ -20,7 +20,7 @@ enum Step {
     Restart,
 }
 
-fn op() -> impl Strategy<Value = Step> {
+fn op() -> impl Strategy<Value = ModelStep> {
     let request = 0..3_usize;
     let answer = prop_oneof![3 => Just(Answer::Approve), 1 => Just(Answer::Reject)];
     let outcome = prop_oneof![
@@ -34,38 +34,38 @@ fn op() -> impl Strategy<Value = Step> {
     let status = prop_oneof![Just(None), Just(Some(RequestStatus::Cancelled))];
     let person = prop_oneof![Just(None), Just(Some("ann")), Just(Some("eve"))];
     prop_oneof![
-        4 => request.clone().prop_map(Step::Seen),
-        6 => (request.clone(), answer, any::<bool>()).prop_map(|(n, answer, counts)| Step::Intent(n, answer, counts)),
-        6 => (request.clone(), outcome).prop_map(|(n, outcome)| Step::Outcome(n, outcome)),
-        1 => request.clone().prop_map(Step::Withdrawn),
-        1 => (request.clone(), status).prop_map(|(n, status)| Step::Settled(n, status)),
-        2 => (request.clone(), person).prop_map(|(n, person)| Step::Hold(n, person)),
-        2 => any::<bool>().prop_map(Step::Pause),
-        1 => request.prop_map(Step::Notified),
-        1 => Just(Step::Restart),
+        4 => request.clone().prop_map(ModelStep::Seen),
+        6 => (request.clone(), answer, any::<bool>()).prop_map(|(n, answer, counts)| ModelStep::Intent(n, answer, counts)),
+        6 => (request.clone(), outcome).prop_map(|(n, outcome)| ModelStep::Outcome(n, outcome)),
+        1 => request.clone().prop_map(ModelStep::Withdrawn),
+        1 => (request.clone(), status).prop_map(|(n, status)| ModelStep::Settled(n, status)),
+        2 => (request.clone(), person).prop_map(|(n, person)| ModelStep::Hold(n, person)),
+        2 => any::<bool>().prop_map(ModelStep::Pause),
+        1 => request.prop_map(ModelStep::Notified),
+        1 => Just(ModelStep::Restart),
     ]
 }
 
 #[derive(Debug, Default, Clone)]
-struct Known {
+struct ModelRequest {
     first_seen: i64,
     /// `Some(true)`: the platform reported it; `Some(false)`: we presume that it is gone.
-    settled: Option<Settled>,
+    settled: Option<ModelEnd>,
     last: Option<Last>,
     charged_at: Option<i64>,
     hold: Option<&'static str>,
     notified: bool,
 }
 
-impl Known {
+impl ModelRequest {
     /// A request that is gone only by a listing may be listed again, and is held then.
     fn hold_that_counts(&self) -> Option<&'static str> {
-        self.hold.filter(|_| matches!(self.settled, None | Some(Settled::Gone)))
+        self.hold.filter(|_| matches!(self.settled, None | Some(ModelEnd::Gone)))
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Settled {
+enum ModelEnd {
     Gone,
     Elsewhere,
     Word,
@@ -90,7 +90,7 @@ impl Last {
 
 #[derive(Debug, Default)]
 struct Model {
-    requests: BTreeMap<usize, Known>,
+    requests: BTreeMap<usize, ModelRequest>,
     paused: bool,
     resumes: u32,
     /// Approvals that were applied and then followed by another answer's row.
@@ -99,17 +99,18 @@ struct Model {
 
 impl Model {
     /// Applies one event; `false` if the ledger must refuse it.
-    fn play(&mut self, op: &Step, now: i64) -> bool {
+    fn play(&mut self, op: &ModelStep, now: i64) -> bool {
         let resumes = self.resumes;
         match op {
-            Step::Seen(n) => {
-                let known = self.requests.entry(*n).or_insert(Known { first_seen: now, ..Known::default() });
-                if matches!(known.settled, Some(Settled::Gone | Settled::Elsewhere)) {
+            ModelStep::Seen(n) => {
+                let known =
+                    self.requests.entry(*n).or_insert(ModelRequest { first_seen: now, ..ModelRequest::default() });
+                if matches!(known.settled, Some(ModelEnd::Gone | ModelEnd::Elsewhere)) {
                     known.settled = None;
                 }
                 true
             }
-            Step::Intent(n, answer, counts) => {
+            ModelStep::Intent(n, answer, counts) => {
                 let Some(known) = self.requests.get_mut(n) else { return false };
                 let counted = (*counts && *answer == Answer::Approve).then_some((now, resumes));
                 match &mut known.last {
@@ -144,7 +145,7 @@ impl Model {
                 known.charged_at.get_or_insert(now);
                 true
             }
-            Step::Outcome(n, outcome) => {
+            ModelStep::Outcome(n, outcome) => {
                 let Some(known) = self.requests.get_mut(n) else { return false };
                 let Some(last) = known.last.as_mut().filter(|last| last.open()) else { return false };
                 if matches!(outcome, Outcome::Confirmed(answer) | Outcome::Presumed(answer) if *answer != last.answer) {
@@ -155,18 +156,18 @@ impl Model {
                     known.charged_at = None;
                 }
                 match outcome {
-                    Outcome::Confirmed(_) | Outcome::Presumed(_) => known.settled = Some(Settled::Word),
+                    Outcome::Confirmed(_) | Outcome::Presumed(_) => known.settled = Some(ModelEnd::Word),
                     Outcome::SettledElsewhere => {
-                        known.settled.get_or_insert(Settled::Elsewhere);
+                        known.settled.get_or_insert(ModelEnd::Elsewhere);
                     }
                     Outcome::Gone => {
-                        known.settled.get_or_insert(Settled::Gone);
+                        known.settled.get_or_insert(ModelEnd::Gone);
                     }
                     Outcome::Refused | Outcome::Unknown => {}
                 }
                 true
             }
-            Step::Withdrawn(n) => {
+            ModelStep::Withdrawn(n) => {
                 let Some(known) = self.requests.get_mut(n) else { return false };
                 if let Some(last) = known.last.as_mut().filter(|last| last.open()) {
                     last.withdrawn = true;
@@ -174,46 +175,47 @@ impl Model {
                 }
                 true
             }
-            Step::Settled(n, status) => {
+            ModelStep::Settled(n, status) => {
                 if let Some(known) = self.requests.get_mut(n) {
                     match status {
-                        Some(_) => known.settled = Some(Settled::Word),
+                        Some(_) => known.settled = Some(ModelEnd::Word),
                         None => {
-                            known.settled.get_or_insert(Settled::Gone);
+                            known.settled.get_or_insert(ModelEnd::Gone);
                         }
                     }
                 }
                 true
             }
-            Step::Hold(n, person) => {
+            ModelStep::Hold(n, person) => {
                 let Some(known) = self.requests.get_mut(n) else { return false };
                 known.hold = *person;
                 true
             }
-            Step::Pause(on) => {
+            ModelStep::Pause(on) => {
                 self.paused = *on;
                 self.resumes += u32::from(!on);
                 true
             }
-            Step::Notified(n) => {
+            ModelStep::Notified(n) => {
                 let Some(known) = self.requests.get_mut(n) else { return false };
                 known.notified = true;
                 true
             }
-            Step::Restart => true,
+            ModelStep::Restart => true,
         }
     }
 
-    fn open(&self) -> impl Iterator<Item = (&usize, &Known)> {
+    fn open(&self) -> impl Iterator<Item = (&usize, &ModelRequest)> {
         self.requests.iter().filter(|(_, known)| known.settled.is_none())
     }
 }
 
-fn entry(op: &Step, now: i64) -> Option<Record> {
+fn entry(op: &ModelStep, now: i64) -> Option<Record> {
     let name = |n: &usize| format!("r{n}");
     Some(match op {
-        Step::Seen(n) => seen(&name(n), Some("ann"), now),
-        Step::Intent(n, answer, counts) => match intent(&name(n), *answer, vec![charge("friends", "ann")], 1, now) {
+        ModelStep::Seen(n) => seen(&name(n), Some("ann"), now),
+        ModelStep::Intent(n, answer, counts) => match intent(&name(n), *answer, vec![charge("friends", "ann")], 1, now)
+        {
             Record::Intent { agent, request, answer, by, policy, charges, attempt, lasts, at, .. } => Record::Intent {
                 agent,
                 request,
@@ -229,19 +231,21 @@ fn entry(op: &Step, now: i64) -> Option<Record> {
             },
             other => other,
         },
-        Step::Outcome(n, word) => outcome(&name(n), *word, now),
-        Step::Withdrawn(n) => Record::Withdrawn { agent: agent(), request: id(&name(n)), at: at(now) },
-        Step::Settled(n, status) => {
+        ModelStep::Outcome(n, word) => outcome(&name(n), *word, now),
+        ModelStep::Withdrawn(n) => Record::Withdrawn { agent: agent(), request: id(&name(n)), at: at(now) },
+        ModelStep::Settled(n, status) => {
             Record::Settled { agent: agent(), request: id(&name(n)), status: status.clone(), at: at(now) }
         }
-        Step::Hold(n, person) => {
+        ModelStep::Hold(n, person) => {
             Record::Hold { agent: agent(), request: id(&name(n)), person: person.map(Into::into), at: at(now) }
         }
-        Step::Pause(on) => Record::Pause { agent: agent(), on: *on, by: "ann".to_owned(), note: None, at: at(now) },
-        Step::Notified(n) => {
+        ModelStep::Pause(on) => {
+            Record::Pause { agent: agent(), on: *on, by: "ann".to_owned(), note: None, at: at(now) }
+        }
+        ModelStep::Notified(n) => {
             Record::Notified { agent: agent(), request: id(&name(n)), overdue: rule("remind"), at: at(now) }
         }
-        Step::Restart => return None,
+        ModelStep::Restart => return None,
     })
 }
 
@@ -256,7 +260,7 @@ fn compare(memory: &SavedAgent, model: &Model) -> Result<(), TestCaseError> {
         let rows = answers.iter().map(|open| (open.request.clone(), open.answer.as_str(), open.attempts, open.at));
         sorted(rows.collect())
     };
-    let lasts = |known: &Known, of: &dyn Fn(&Last) -> bool| known.last.clone().filter(|last| of(last));
+    let lasts = |known: &ModelRequest, of: &dyn Fn(&Last) -> bool| known.last.clone().filter(|last| of(last));
     let expected = |rows: Vec<(&usize, Last)>| {
         sorted(rows.into_iter().map(|(n, last)| (name(n), last.answer.as_str(), last.attempts, at(last.at))).collect())
     };

@@ -273,8 +273,8 @@ mod tests {
     #[test]
     fn a_closed_queue_writes_what_it_has() {
         let (sender, receiver) = mpsc::channel::<Vec<u8>>();
-        struct Pipe(mpsc::Sender<Vec<u8>>);
-        impl Write for Pipe {
+        struct ChannelWriter(mpsc::Sender<Vec<u8>>);
+        impl Write for ChannelWriter {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
                 self.0.send(bytes.to_vec()).unwrap();
                 Ok(bytes.len())
@@ -284,7 +284,7 @@ mod tests {
             }
         }
         let queue = LogQueue::start(
-            LogTarget::Stream(Box::new(Pipe(sender))),
+            LogTarget::Stream(Box::new(ChannelWriter(sender))),
             LineFormat::Json,
             Clock::start(),
             QUEUE_BYTES_MAX,

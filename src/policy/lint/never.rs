@@ -2,7 +2,7 @@
 //! senders that they mean, conditions contradict each other, or several rules together override them. It may miss a
 //! rule, but never names one wrongly.
 
-use super::Both;
+use super::LintedRule;
 use crate::document::Problems;
 use crate::model::{Handle, Verdict};
 use crate::policy::conditions::compared::{BUDGET, never_meet, undone_together};
@@ -12,19 +12,19 @@ use crate::policy::regexes::beginnings;
 use crate::policy::rules::{Policy, Table, When};
 
 /// Why a rule can never take effect, and what to do.
-struct Never {
+struct NeverTakesEffect {
     why: String,
     help: &'static str,
 }
 
 /// Warns about approve rules that can never approve.
-pub(super) fn approve(policy: &Policy, rules: &[Both<'_>], problems: &mut Problems) {
+pub(super) fn approve(policy: &Policy, rules: &[LintedRule<'_>], problems: &mut Problems) {
     let mut budget = BUDGET;
     for one in rules.iter().filter(|one| one.rule.then == Verdict::Approve) {
         let When::Table(table) = &one.rule.when else { continue };
         let guard = || guarded(policy.index.lookalikes()?, table);
         let never = contradicts(table, &mut budget).or_else(guard);
-        if let Some(Never { why, help }) = never {
+        if let Some(NeverTakesEffect { why, help }) = never {
             problems
                 .warning(one.name, format!("the approve rule `{}` can never take effect", one.rule.name))
                 .label(why)
@@ -34,7 +34,11 @@ pub(super) fn approve(policy: &Policy, rules: &[Both<'_>], problems: &mut Proble
 }
 
 /// The rules that together undo this one wherever it matches, each for some of the senders that it names.
-pub(super) fn together<'a>(blockers: &[&Both<'a>], approve: &Both<'_>, budget: &mut u32) -> Option<Vec<&'a str>> {
+pub(super) fn together<'a>(
+    blockers: &[&LintedRule<'a>],
+    approve: &LintedRule<'_>,
+    budget: &mut u32,
+) -> Option<Vec<&'a str>> {
     let When::Table(narrow) = &approve.rule.when else { return None };
     let tables = blockers.iter().filter_map(|one| match &one.rule.when {
         When::Table(table) => Some(table),
@@ -48,7 +52,7 @@ pub(super) fn together<'a>(blockers: &[&Both<'a>], approve: &Both<'_>, budget: &
 }
 
 /// Whether all senders that the rule lets in look like somebody in `protect`, and it names none of them literally.
-fn guarded(alikes: &LookAlikes, table: &Table) -> Option<Never> {
+fn guarded(alikes: &LookAlikes, table: &Table) -> Option<NeverTakesEffect> {
     if table.conditions.iter().any(|condition| condition.0.groups().is_some()) {
         return None;
     }
@@ -56,7 +60,7 @@ fn guarded(alikes: &LookAlikes, table: &Table) -> Option<Never> {
         table.conditions.iter().filter_map(|condition| condition.downcast::<HandleRegex>()).find_map(owners)?;
     let alike = owners.iter().map(|owner| alikes.check(owner, None)).collect::<Option<Vec<_>>>()?;
     let (first, like) = owners.first().zip(alike.first())?;
-    Some(Never {
+    Some(NeverTakesEffect {
         why: format!("`{}` looks like `{}` in `protect`", first.owner(), like.owner),
         help: "whom a rule names by `handle`, `owner` or `list` is exempt: name them so, or take them out of `protect`",
     })
@@ -75,10 +79,10 @@ fn owners(condition: &HandleRegex) -> Option<Vec<Handle>> {
 }
 
 /// Whether two conditions of the table never hold together.
-fn contradicts(table: &Table, budget: &mut u32) -> Option<Never> {
+fn contradicts(table: &Table, budget: &mut u32) -> Option<NeverTakesEffect> {
     let history = table.conditions.iter().find_map(|condition| condition.downcast::<HistoryCondition>());
     if history.is_some_and(|history| history.approved_before == Some(false) && history.approved_over.is_some()) {
-        return Some(Never {
+        return Some(NeverTakesEffect {
             why: "whoever was not `approved_before` was not approved more often than that".to_owned(),
             help: "keys in one table must all hold; write two rules where either is enough",
         });
@@ -88,7 +92,7 @@ fn contradicts(table: &Table, budget: &mut u32) -> Option<Never> {
     for (one, other) in apart {
         if never_meet(one, other, budget) {
             let keys = (one.0.key().name, other.0.key().name);
-            return Some(Never {
+            return Some(NeverTakesEffect {
                 why: format!("nobody fits both its `{}` and its `{}`", keys.0, keys.1),
                 help: "keys in one table must all hold; write two rules where either is enough",
             });

@@ -8,7 +8,7 @@ use super::*;
 
 /// Something that happens; refs are named by how far back they were used, so that many of them fit.
 #[derive(Debug, Clone)]
-enum Step {
+enum RandomStep {
     Start,
     Opened,
     NotOpened {
@@ -40,7 +40,7 @@ enum Step {
     Jump(u64),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = RandomStep> {
     let status =
         prop_oneof![Just(None), prop::sample::select(vec![400u16, 401, 403, 409, 429, 500, 503]).prop_map(Some)];
     let code = prop_oneof![
@@ -53,24 +53,24 @@ fn step() -> impl Strategy<Value = Step> {
         vec!["phx_error", "phx_close", "phx_reply", "supersede", "contact_request_received", "contact_removed"];
     let event = prop::sample::select(events);
     prop_oneof![
-        1 => Just(Step::Start),
-        6 => Just(Step::Opened),
+        1 => Just(RandomStep::Start),
+        6 => Just(RandomStep::Opened),
         3 => (status, prop::option::of(prop_oneof![0..100u64, Just(u64::MAX)]))
-            .prop_map(|(status, retry_after)| Step::NotOpened { status, retry_after }),
-        3 => code.prop_map(Step::Closed),
-        6 => Just(Step::Listed),
-        2 => prop::option::of(any::<bool>()).prop_map(Step::KeyAccepted),
-        1 => Just(Step::KeyRefused),
-        1 => Just(Step::IdentityUnknown),
-        1 => Just(Step::KeyRenewed),
-        1 => prop::bool::weighted(0.02).prop_map(|stop| if stop { Step::Stop } else { Step::ToDeadline }),
-        1 => Just(Step::Binary),
-        2 => "\\PC{0,20}".prop_map(Step::Malformed),
-        12 => (0..4usize, prop::bool::weighted(0.7), reason).prop_map(|(back, ok, reason)| Step::Reply { back, ok, reason }),
+            .prop_map(|(status, retry_after)| RandomStep::NotOpened { status, retry_after }),
+        3 => code.prop_map(RandomStep::Closed),
+        6 => Just(RandomStep::Listed),
+        2 => prop::option::of(any::<bool>()).prop_map(RandomStep::KeyAccepted),
+        1 => Just(RandomStep::KeyRefused),
+        1 => Just(RandomStep::IdentityUnknown),
+        1 => Just(RandomStep::KeyRenewed),
+        1 => prop::bool::weighted(0.02).prop_map(|stop| if stop { RandomStep::Stop } else { RandomStep::ToDeadline }),
+        1 => Just(RandomStep::Binary),
+        2 => "\\PC{0,20}".prop_map(RandomStep::Malformed),
+        12 => (0..4usize, prop::bool::weighted(0.7), reason).prop_map(|(back, ok, reason)| RandomStep::Reply { back, ok, reason }),
         6 => (topic, event, prop::option::of(0..6usize), any::<bool>())
-            .prop_map(|(topic, event, back, payload)| Step::Said { topic, event, back, payload }),
-        20 => Just(Step::ToDeadline),
-        4 => prop_oneof![0..100u64, 0..70_000u64, 0..100_000_000u64].prop_map(Step::Jump),
+            .prop_map(|(topic, event, back, payload)| RandomStep::Said { topic, event, back, payload }),
+        20 => Just(RandomStep::ToDeadline),
+        4 => prop_oneof![0..100u64, 0..70_000u64, 0..100_000_000u64].prop_map(RandomStep::Jump),
     ]
 }
 
@@ -166,38 +166,38 @@ impl Watch {
         assert!(session.state() != AgentState::Refused || self.world == Surroundings::Nothing);
     }
 
-    fn take(&mut self, step: &Step) {
+    fn take(&mut self, step: &RandomStep) {
         match step {
-            Step::Start => self.give(SessionInput::Start),
+            RandomStep::Start => self.give(SessionInput::Start),
             // A driver usually reports nothing about a socket that it was told to forget.
-            Step::Opened => match self.world {
+            RandomStep::Opened => match self.world {
                 Surroundings::Dialling => self.give(SessionInput::Opened),
                 Surroundings::Nothing | Surroundings::Open => {}
             },
-            Step::NotOpened { status, retry_after } => {
+            RandomStep::NotOpened { status, retry_after } => {
                 let retry_after = retry_after.map(seconds);
                 self.give(SessionInput::NotOpened(ConnectFailure { retry_after, ..refusal(*status) }));
             }
-            Step::Closed(code) => self.give(SessionInput::Closed((*code).into())),
-            Step::Listed => self.give(SessionInput::Listed),
-            Step::KeyAccepted(whose) => {
+            RandomStep::Closed(code) => self.give(SessionInput::Closed((*code).into())),
+            RandomStep::Listed => self.give(SessionInput::Listed),
+            RandomStep::KeyAccepted(whose) => {
                 let whose = whose.map(|ours| agent(if ours { "agent-1" } else { "agent-2" }));
                 self.give(SessionInput::KeyAccepted(whose));
             }
-            Step::KeyRefused => self.give(SessionInput::KeyRefused("http 401".to_owned())),
-            Step::IdentityUnknown => self.give(SessionInput::IdentityUnknown),
-            Step::KeyRenewed => self.give(SessionInput::KeyRenewed),
-            Step::Stop => self.give(SessionInput::Stop),
-            Step::Binary => self.give(SessionInput::Binary(7)),
-            Step::Malformed(text) => self.give(SessionInput::Text(text)),
-            Step::Reply { back, ok, reason } => {
+            RandomStep::KeyRefused => self.give(SessionInput::KeyRefused("http 401".to_owned())),
+            RandomStep::IdentityUnknown => self.give(SessionInput::IdentityUnknown),
+            RandomStep::KeyRenewed => self.give(SessionInput::KeyRenewed),
+            RandomStep::Stop => self.give(SessionInput::Stop),
+            RandomStep::Binary => self.give(SessionInput::Binary(7)),
+            RandomStep::Malformed(text) => self.give(SessionInput::Text(text)),
+            RandomStep::Reply { back, ok, reason } => {
                 let reference = self.reference(*back).map(|reference| reference.to_string());
                 let status = if *ok { "ok" } else { "error" };
                 let payload = json!({"status": status, "response": {"reason": reason}});
                 let frame = json!([null, reference, CONTACTS, "phx_reply", payload]);
                 self.give(SessionInput::Text(&frame.to_string()));
             }
-            Step::Said { topic, event, back, payload } => {
+            RandomStep::Said { topic, event, back, payload } => {
                 let join_ref = back.and_then(|back| self.reference(back));
                 let payload = match payload {
                     true => json!({"id": "r1", "status": "pending", "inserted_at": "2026-03-02T10:00:00Z"}),
@@ -206,13 +206,13 @@ impl Watch {
                 let frame = json!([join_ref, null, topic, event, payload]);
                 self.give(SessionInput::Text(&frame.to_string()));
             }
-            Step::ToDeadline => {
+            RandomStep::ToDeadline => {
                 if let Some(deadline) = self.stage.session.deadline() {
                     self.stage.now = self.stage.now.max(deadline);
                 }
                 self.give(SessionInput::Tick);
             }
-            Step::Jump(by) => {
+            RandomStep::Jump(by) => {
                 self.stage.now = self.stage.now + Duration::from_millis(*by);
                 self.give(SessionInput::Tick);
             }
@@ -226,7 +226,7 @@ impl Watch {
     /// From any state, with a working platform: live within the longest of all waits.
     fn recover(&mut self) {
         if !self.started {
-            self.take(&Step::Start);
+            self.take(&RandomStep::Start);
         }
         let from = self.stage.now;
         let mut answered = BTreeSet::new();
@@ -246,12 +246,12 @@ impl Watch {
                         let frame = json!([null, reference.to_string(), "any", "phx_reply", {"status": "ok"}]);
                         self.give(SessionInput::Text(&frame.to_string()));
                     }
-                    None => self.take(&Step::ToDeadline),
+                    None => self.take(&RandomStep::ToDeadline),
                 },
                 Surroundings::Nothing => {
-                    self.take(&Step::ToDeadline);
+                    self.take(&RandomStep::ToDeadline);
                     if self.stage.session.state() == AgentState::Refused {
-                        self.take(&Step::KeyAccepted(Some(true)));
+                        self.take(&RandomStep::KeyAccepted(Some(true)));
                     }
                 }
             }
@@ -272,7 +272,7 @@ proptest! {
     ) {
         let stage = SessionHarness::new(mode, credentials, seed);
         let mut watch = Watch { stage, world: Surroundings::Nothing, refs: Vec::new(), started: false, stopped: false };
-        watch.take(&Step::Start);
+        watch.take(&RandomStep::Start);
         for step in &steps {
             watch.take(step);
         }

@@ -15,7 +15,7 @@ use crate::policy::{Charge, Policy, PolicyState};
 const HANDLES: [&str; 5] = ["acme/a", "acme/b", "acme", "ann", "ann/a"];
 
 #[derive(Debug, Clone)]
-enum Step {
+enum SequenceStep {
     /// A request comes, and is answered with this outcome, or not yet.
     Ask(usize, Option<Outcome>),
     /// The open answer gets this outcome.
@@ -27,7 +27,7 @@ enum Step {
     Prune,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<SequenceStep>> {
     let outcome = prop_oneof![
         Just(Outcome::Confirmed(crate::model::Answer::Approve)),
         Just(Outcome::Presumed(crate::model::Answer::Approve)),
@@ -37,12 +37,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Outcome::SettledElsewhere),
     ];
     let step = prop_oneof![
-        8 => (0..HANDLES.len(), prop::option::weighted(0.7, outcome.clone())).prop_map(|(who, what)| Step::Ask(who, what)),
-        1 => outcome.prop_map(Step::Settle),
-        5 => (1..90_i64).prop_map(Step::Wait),
-        1 => Just(Step::Crash),
-        1 => (0..4_usize, any::<bool>()).prop_map(|(policy, read)| Step::Reload(policy, read)),
-        1 => Just(Step::Prune),
+        8 => (0..HANDLES.len(), prop::option::weighted(0.7, outcome.clone())).prop_map(|(who, what)| SequenceStep::Ask(who, what)),
+        1 => outcome.prop_map(SequenceStep::Settle),
+        5 => (1..90_i64).prop_map(SequenceStep::Wait),
+        1 => Just(SequenceStep::Crash),
+        1 => (0..4_usize, any::<bool>()).prop_map(|(policy, read)| SequenceStep::Reload(policy, read)),
+        1 => Just(SequenceStep::Prune),
     ];
     prop::collection::vec(step, 1..80)
 }
@@ -175,18 +175,18 @@ impl SequenceRun {
         Ok(())
     }
 
-    fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
+    fn step(&mut self, step: &SequenceStep) -> Result<(), TestCaseError> {
         match step {
-            Step::Ask(who, outcome) => self.ask(*who, *outcome)?,
-            Step::Settle(outcome) => {
+            SequenceStep::Ask(who, outcome) => self.ask(*who, *outcome)?,
+            SequenceStep::Settle(outcome) => {
                 let open = self.rows.iter().position(|row| matches!(row.outcome, None | Some(Outcome::Unknown)));
                 if let Some(row) = open {
                     self.settle(row, *outcome);
                 }
             }
-            Step::Wait(length) => self.now += minutes(*length),
-            Step::Crash => self.policy_state = PolicyState::restore_for(self.memory(), self.policy(), self.now),
-            Step::Reload(policy, read) => {
+            SequenceStep::Wait(length) => self.now += minutes(*length),
+            SequenceStep::Crash => self.policy_state = PolicyState::restore_for(self.memory(), self.policy(), self.now),
+            SequenceStep::Reload(policy, read) => {
                 self.current = *policy;
                 if *read && !self.policy_state.covers(self.policy(), self.now) {
                     let memory = self.memory();
@@ -195,7 +195,7 @@ impl SequenceRun {
                 }
                 self.policy_state.prune(&self.policies[self.current], self.now);
             }
-            Step::Prune => self.policy_state.prune(&self.policies[self.current], self.now),
+            SequenceStep::Prune => self.policy_state.prune(&self.policies[self.current], self.now),
         }
         Ok(())
     }
