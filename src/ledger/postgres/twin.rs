@@ -195,24 +195,24 @@ impl RealAndModel {
         let session = self.address.connect(ConnectionPurpose::Write).unwrap();
         session.begin("BEGIN").unwrap();
         let real = match lease::fence(&session, &me, NAMES[name], epoch, seq) {
-            Ok(Fence::Open) => model::Fence::Open,
-            Ok(Fence::Passed) => model::Fence::Passed,
-            Ok(Fence::Lost(by)) => model::Fence::Lost(by),
+            Ok(Fence::Open) => model::ModelFence::Open,
+            Ok(Fence::Passed) => model::ModelFence::Passed,
+            Ok(Fence::Lost(by)) => model::ModelFence::Lost(by),
             Err(_) => panic!("the fence cannot be asked"),
         };
         assert_eq!(real, self.model.fence(&me, NAMES[name], epoch, seq), "{row:?}: {me} {epoch} {seq}");
         match real {
-            model::Fence::Open if self.open.is_none() && self.rng.bool() => {
+            model::ModelFence::Open if self.open.is_none() && self.rng.bool() => {
                 self.open = Some((session, name, seq));
                 "open"
             }
-            model::Fence::Open => {
+            model::ModelFence::Open => {
                 session.commit().unwrap();
                 self.model.count(NAMES[name], seq);
                 "open"
             }
-            model::Fence::Passed => "passed",
-            model::Fence::Lost(_) => "lost",
+            model::ModelFence::Passed => "passed",
+            model::ModelFence::Lost(_) => "lost",
         }
     }
 

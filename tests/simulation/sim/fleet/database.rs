@@ -8,14 +8,14 @@ use doorman::ledger::pushed::outdated;
 use doorman::ledger::{LedgerError, Record};
 
 use super::super::record::LedgerModel;
-use super::leases::{Fence, Leases};
+use super::leases::{Leases, ModelFence};
 
 /// The name under which the rules are pushed.
 pub const RULES: &str = "main";
 
 /// A transaction that has begun, and whose fence is open.
 #[derive(Debug)]
-pub struct Transaction {
+pub struct ModelTransaction {
     /// Of which doorman.
     pub doorman: usize,
     /// The member that began it.
@@ -29,7 +29,7 @@ pub struct Transaction {
 
 /// How a transaction began.
 #[derive(Debug)]
-pub enum Begun {
+pub enum TransactionStart {
     /// Its number.
     Open(u64),
     Passed,
@@ -40,7 +40,7 @@ pub enum Begun {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Database {
+pub struct ModelDatabase {
     pub rows: Leases,
     pub records: BTreeMap<String, LedgerModel>,
     /// When each version was pushed; the first is number 1.
@@ -48,11 +48,11 @@ pub struct Database {
     /// Whether nobody reaches it.
     pub away: bool,
     /// By number; and the last one's.
-    pub open: BTreeMap<u64, Transaction>,
+    pub open: BTreeMap<u64, ModelTransaction>,
     pub begun: u64,
 }
 
-impl Database {
+impl ModelDatabase {
     /// The newest version of the rules.
     pub fn head(&self) -> u64 {
         self.pushed.len() as u64
@@ -63,27 +63,32 @@ impl Database {
     }
 
     /// Begins a transaction for batch number `seq` of an epoch: the fence comes first, then the look at the head.
-    pub fn begin(&mut self, transaction: (usize, &str, &str, i64, i64), batch: &[Record], at: Duration) -> Begun {
+    pub fn begin(
+        &mut self,
+        transaction: (usize, &str, &str, i64, i64),
+        batch: &[Record],
+        at: Duration,
+    ) -> TransactionStart {
         let (doorman, me, agent, epoch, seq) = transaction;
         if self.is_locked(agent) {
-            return Begun::Locked;
+            return TransactionStart::Locked;
         }
         match self.rows.fence(me, agent, epoch, seq) {
-            Fence::Open => {}
-            Fence::Passed => return Begun::Passed,
-            Fence::Lost(holder) => return Begun::Lost(holder),
+            ModelFence::Open => {}
+            ModelFence::Passed => return TransactionStart::Passed,
+            ModelFence::Lost(holder) => return TransactionStart::Lost(holder),
         }
         let head = self.head();
         let found: Result<_, std::convert::Infallible> = outdated(batch, |_| Ok(head));
         let outdated = found.unwrap();
         self.begun += 1;
         let (me, agent) = (me.to_owned(), agent.to_owned());
-        self.open.insert(self.begun, Transaction { doorman, me, agent, seq, began: at, outdated });
-        Begun::Open(self.begun)
+        self.open.insert(self.begun, ModelTransaction { doorman, me, agent, seq, began: at, outdated });
+        TransactionStart::Open(self.begun)
     }
 
     /// Ends a transaction well, if it is still open. The inner result is what its batch comes to.
-    pub fn commit(&mut self, number: u64, batch: &[Record]) -> Option<(Transaction, Result<(), LedgerError>)> {
+    pub fn commit(&mut self, number: u64, batch: &[Record]) -> Option<(ModelTransaction, Result<(), LedgerError>)> {
         let transaction = self.open.remove(&number)?;
         self.rows.count(&transaction.agent, transaction.seq);
         let record = self.records.entry(transaction.agent.clone()).or_default();
@@ -102,7 +107,7 @@ impl Database {
     }
 
     /// These transactions end, and nothing of them is there.
-    pub fn abort(&mut self, which: impl Fn(&Transaction) -> bool) {
+    pub fn abort(&mut self, which: impl Fn(&ModelTransaction) -> bool) {
         self.open.retain(|_, open| !which(open));
     }
 }

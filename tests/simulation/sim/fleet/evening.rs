@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::events::{Call, CoreInput};
 use super::super::summary::Summary;
 use super::agents::Run;
-use super::database::Database;
+use super::database::ModelDatabase;
 use super::process::DoormanProcess;
 use super::schedule::{FleetFaultRates, FleetWorldEvent, programme};
 use super::server::AgentServer;
@@ -139,7 +139,7 @@ pub struct Evening {
     pub agents: Vec<String>,
     /// By agent.
     pub doors: Vec<AgentServer>,
-    pub database: Database,
+    pub database: ModelDatabase,
     pub policies: Vec<Arc<Policy>>,
     pub truth: FleetGroundTruth,
     /// Tasks of agents that were ever begun.
@@ -168,7 +168,7 @@ impl Evening {
             doormen: (0..DOORMEN).map(|number| DoormanProcess::new(number, &agents, &mut rng)).collect(),
             doors: agents.iter().map(|_| AgentServer::default()).collect(),
             agents,
-            database: Database { pushed: vec![Duration::ZERO], ..Database::default() },
+            database: ModelDatabase { pushed: vec![Duration::ZERO], ..ModelDatabase::default() },
             policies: policies.to_vec(),
             truth: FleetGroundTruth::default(),
             tasks: 0,

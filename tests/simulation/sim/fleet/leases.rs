@@ -31,7 +31,7 @@ pub struct LeaseRow {
 
 /// What the lease's row says to a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fence {
+pub enum ModelFence {
     Open,
     /// This very batch is on record.
     Passed,
@@ -187,16 +187,16 @@ impl Leases {
 
     /// The first statement of a transaction: it counts batch number `seq` of this epoch. [`Leases::count`] is what it changes, which is
     /// there for others once the transaction has committed.
-    pub fn fence(&self, me: &str, name: &str, epoch: i64, seq: i64) -> Fence {
+    pub fn fence(&self, me: &str, name: &str, epoch: i64, seq: i64) -> ModelFence {
         let lease = &self.leases[name];
         let ours = lease.holder.as_deref() == Some(me) && lease.epoch == epoch;
         if ours && lease.seq == seq - 1 {
-            return Fence::Open;
+            return ModelFence::Open;
         }
         if ours && lease.seq == seq {
-            return Fence::Passed;
+            return ModelFence::Passed;
         }
-        Fence::Lost(lease.holder.as_deref().map_or_else(|| "nobody".to_owned(), |holder| self.shown(holder)))
+        ModelFence::Lost(lease.holder.as_deref().map_or_else(|| "nobody".to_owned(), |holder| self.shown(holder)))
     }
 
     /// See [`Leases::fence`].

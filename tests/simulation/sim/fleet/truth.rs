@@ -7,7 +7,7 @@ use doorman::ledger::{LedgerError, Record};
 use doorman::model::{AgentState, Answer, RequestId};
 use doorman::policy::By;
 
-use super::database::Transaction;
+use super::database::ModelTransaction;
 use super::evening::Evening;
 use super::process::TTL;
 use super::rules::{ACME_MAX, ACME_PER, Kind};
@@ -77,7 +77,7 @@ impl Evening {
         doorman: usize,
         agent: usize,
         number: u64,
-        open: &Transaction,
+        open: &ModelTransaction,
         batch: &[Record],
         committed: &Result<(), LedgerError>,
     ) {

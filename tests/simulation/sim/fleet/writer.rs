@@ -7,7 +7,7 @@ use std::time::Duration;
 use doorman::ledger::{LedgerError, Record};
 
 use super::super::events::CoreInput;
-use super::database::Begun;
+use super::database::TransactionStart;
 use super::evening::{Evening, FleetEvent, Step, Unsure};
 use super::leases::Taken;
 
@@ -18,7 +18,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// A lease, as this process knows it.
 #[derive(Debug, Clone)]
-pub enum Lease {
+pub enum ModelLease {
     Held { me: String, epoch: i64, seq: i64 },
     Gone { holder: String },
 }
@@ -43,7 +43,7 @@ pub enum Job {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Writer {
-    pub lease: Option<Lease>,
+    pub lease: Option<ModelLease>,
     waiting: VecDeque<Job>,
     /// A transaction is under way, for the first job that waits.
     writing: bool,
@@ -123,7 +123,7 @@ impl Evening {
     fn has(&mut self, doorman: usize, agent: usize) -> Result<(), String> {
         let process = &self.doormen[doorman];
         match &process.writers[agent].lease {
-            Some(Lease::Held { me, .. }) if *me == process.me => Ok(()),
+            Some(ModelLease::Held { me, .. }) if *me == process.me => Ok(()),
             _ => self.takes(doorman, agent).map(drop),
         }
     }
@@ -137,11 +137,11 @@ impl Evening {
                     self.saw("an agent taken from a dead doorman");
                 }
                 self.truth_taken(agent, Some(&me));
-                self.doormen[doorman].writers[agent].lease = Some(Lease::Held { me: me.clone(), epoch, seq: 0 });
+                self.doormen[doorman].writers[agent].lease = Some(ModelLease::Held { me: me.clone(), epoch, seq: 0 });
                 Ok((me, epoch, 0))
             }
             Taken::Theirs(holder) => {
-                self.doormen[doorman].writers[agent].lease = Some(Lease::Gone { holder: holder.clone() });
+                self.doormen[doorman].writers[agent].lease = Some(ModelLease::Gone { holder: holder.clone() });
                 Err(holder)
             }
         }
@@ -150,21 +150,21 @@ impl Evening {
     fn gives(&mut self, doorman: usize, agent: usize) {
         let process = &self.doormen[doorman];
         let me = match &process.writers[agent].lease {
-            Some(Lease::Held { me, .. }) => me.clone(),
-            Some(Lease::Gone { .. }) | None => process.me.clone(),
+            Some(ModelLease::Held { me, .. }) => me.clone(),
+            Some(ModelLease::Gone { .. }) | None => process.me.clone(),
         };
         if self.database.rows.give(&me, &self.agents[agent]) {
             self.saw("an agent given to others");
             self.truth_taken(agent, None);
         }
-        self.doormen[doorman].writers[agent].lease = Some(Lease::Gone { holder: "nobody".to_owned() });
+        self.doormen[doorman].writers[agent].lease = Some(ModelLease::Gone { holder: "nobody".to_owned() });
     }
 
     fn begins(&mut self, doorman: usize, agent: usize, job: (u64, u64, Vec<Record>, Unsure)) {
         let (number, task, batch, mut unsure) = job;
         let held = match self.doormen[doorman].writers[agent].lease.clone() {
-            Some(Lease::Held { me, epoch, seq }) => Ok((me, epoch, seq)),
-            Some(Lease::Gone { holder }) => Err(holder),
+            Some(ModelLease::Held { me, epoch, seq }) => Ok((me, epoch, seq)),
+            Some(ModelLease::Gone { holder }) => Err(holder),
             None => self.takes(doorman, agent),
         };
         let (me, epoch, seq) = match held {
@@ -174,7 +174,7 @@ impl Evening {
         let name = self.agents[agent].clone();
         let begun = self.database.begin((doorman, &me, &name, epoch, seq + 1), &batch, self.at);
         match begun {
-            Begun::Open(transaction) => {
+            TransactionStart::Open(transaction) => {
                 let job = Job::Commit { number, task, batch, unsure };
                 let writer = &mut self.doormen[doorman].writers[agent];
                 writer.waiting.push_front(job);
@@ -183,19 +183,19 @@ impl Evening {
                 self.steps_in(doorman, wait, Step::Commit(agent, transaction));
                 self.push(self.at + IDLE, FleetEvent::Idle(transaction));
             }
-            Begun::Passed => {
+            TransactionStart::Passed => {
                 self.saw("a batch found to be on record");
-                self.doormen[doorman].writers[agent].lease = Some(Lease::Held { me, epoch, seq: seq + 1 });
+                self.doormen[doorman].writers[agent].lease = Some(ModelLease::Held { me, epoch, seq: seq + 1 });
                 let Some(result) = unsure.take() else { self.fail("a lease was counted up by nobody") };
                 self.unblocked(doorman, agent);
                 self.recorded(doorman, agent, task, result);
             }
-            Begun::Lost(holder) => {
+            TransactionStart::Lost(holder) => {
                 self.saw("a batch fenced");
-                self.doormen[doorman].writers[agent].lease = Some(Lease::Gone { holder: holder.clone() });
+                self.doormen[doorman].writers[agent].lease = Some(ModelLease::Gone { holder: holder.clone() });
                 self.fenced(doorman, agent, task, holder);
             }
-            Begun::Locked => {
+            TransactionStart::Locked => {
                 let job = Job::Commit { number, task, batch, unsure };
                 self.doormen[doorman].writers[agent].waiting.push_front(job);
                 self.blocked(doorman, agent, Duration::from_secs(2));
@@ -234,8 +234,8 @@ impl Evening {
                 self.saw("a commit that nobody confirmed");
             }
             let writer = &mut self.doormen[doorman].writers[agent];
-            if heard && let Some(Lease::Held { me, epoch, .. }) = &writer.lease {
-                writer.lease = Some(Lease::Held { me: me.clone(), epoch: *epoch, seq: open.seq });
+            if heard && let Some(ModelLease::Held { me, epoch, .. }) = &writer.lease {
+                writer.lease = Some(ModelLease::Held { me: me.clone(), epoch: *epoch, seq: open.seq });
             }
             result = committed;
         }
