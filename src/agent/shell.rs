@@ -5,7 +5,7 @@
 mod calls;
 mod handle;
 mod handout;
-mod told;
+mod status;
 
 use std::sync::Arc;
 use std::time::Duration;

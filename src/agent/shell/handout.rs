@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::told;
+use super::status;
 use crate::agent::core::Core;
 use crate::model::AgentState;
 use crate::ops::board::AgentSlot;
@@ -38,7 +38,7 @@ impl SnapshotPublisher {
         match self.last {
             Some((at, of)) if of == state && now < at + RHYTHM => self.due = Some(at + RHYTHM),
             Some(_) | None => {
-                self.slot.put(told::board(core.status(), core.pending_first(self.slot.rows())));
+                self.slot.put(status::board(core.status(), core.pending_first(self.slot.rows())));
                 self.last = Some((now, state));
                 self.due = None;
             }
