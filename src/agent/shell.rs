@@ -4,7 +4,7 @@
 
 mod calls;
 mod handle;
-mod handout;
+mod snapshots;
 mod status;
 
 use std::sync::Arc;
@@ -41,7 +41,7 @@ use crate::transcript::{Direction, TranscriptRecorder};
 pub use calls::CallDone;
 pub use handle::{AgentCommand, AgentHandle};
 
-use handout::SnapshotPublisher;
+use snapshots::SnapshotPublisher;
 
 /// Frames taken from the socket before all other work gets its turn.
 const FRAMES_AT_ONCE: usize = 64;
