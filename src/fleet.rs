@@ -8,10 +8,10 @@
 //! `core`, `share` and `stands` are pure; the simulation runs them. `keeper` is the thread that beats, looks, and says which agents are ours.
 
 pub mod core;
+pub mod holders;
 mod keeper;
 mod place;
 mod share;
-pub mod stands;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -171,9 +171,9 @@ impl Fleet {
         {
             let mut stands = self.shared.stands.write().unwrap_or_else(PoisonError::into_inner);
             let wanted: HashSet<&String> = names.iter().collect();
-            stands.retain(|name, _| wanted.contains(name));
+            holders.retain(|name, _| wanted.contains(name));
             for name in names.iter() {
-                stands.entry(name.clone()).or_insert_with(|| watch::Sender::new(AgentHolder::Nobody(NOT_YET)));
+                holders.entry(name.clone()).or_insert_with(|| watch::Sender::new(AgentHolder::Nobody(NOT_YET)));
             }
         }
         // Where the thread has ended, so does the process.

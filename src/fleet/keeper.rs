@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use super::core::{FleetCore, TrustPhase};
-use super::stands::{AgentHolders, FleetSnapshot};
+use super::holders::{AgentHolders, FleetSnapshot};
 use super::{AgentHolder, FleetShared, FleetTiming, InstanceLock};
 use crate::clock::{Clock, Mono};
 use crate::ledger::members::{BeatOutcome, LeaseCounts, LeaseHolder, Member, MemberState};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use doorman::clock::Mono;
 use doorman::fleet::AgentHolder;
 use doorman::fleet::core::{FleetCore, TrustPhase};
-use doorman::fleet::stands::{AgentHolders, FleetSnapshot};
+use doorman::fleet::holders::{AgentHolders, FleetSnapshot};
 use doorman::ledger::members::{BeatOutcome, LeaseHolder, Member, MemberState};
 use jiff::SignedDuration;
 
