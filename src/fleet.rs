@@ -9,8 +9,8 @@
 
 pub mod core;
 pub mod holders;
+mod instance_lock;
 mod keeper;
-mod place;
 mod share;
 
 use std::collections::{HashMap, HashSet};
@@ -27,7 +27,7 @@ use crate::ledger::{Ledger, MESSAGES};
 use crate::model::AgentId;
 use crate::ops::board::FleetBoard;
 
-pub use place::InstanceLock;
+pub use instance_lock::InstanceLock;
 
 /// Who answers for an agent, as far as this doorman knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
