@@ -5,9 +5,9 @@
 mod backup;
 mod checkpoint;
 pub(super) mod file;
+mod ledger_files;
 pub(super) mod lock;
 mod opening;
-mod place;
 mod readers;
 mod reading;
 pub(super) mod schema;
@@ -49,7 +49,7 @@ impl SqliteLedger {
         file::judge_place(named)?;
         let lock = lock::Lock::take(path)?;
         let connection = file::open_for_writing(path, options.busy)?;
-        let place = place::LedgerFiles::new(named, path, lock);
+        let place = ledger_files::LedgerFiles::new(named, path, lock);
         let (readers, asking) = readers::Readers::start(path, options.busy)?;
         let (health_in, health) = watch::channel(LedgerHealth::Ok);
         let (jobs, jobs_out) = mpsc::channel();

@@ -12,7 +12,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::checkpoint::Checkpoints;
-use super::place::{LedgerFiles, Misplaced};
+use super::ledger_files::{LedgerFiles, Misplaced};
 use super::readers::Readers;
 use super::{LedgerError, LedgerHealth, LedgerOptions, Record};
 use crate::clock::Mono;
