@@ -4,7 +4,7 @@
 //! It makes no decisions, and never reports something as written that is not: while an engine cannot write, it waits
 //! and tries again, and its callers wait, too.
 
-mod at;
+mod address;
 mod blank;
 mod columns;
 pub mod commands;
@@ -35,7 +35,7 @@ use crate::clock::Clock;
 use crate::model::{AgentId, Handle};
 use crate::policy::rules::SourceText;
 
-pub use at::LedgerAddress;
+pub use address::LedgerAddress;
 pub use copy::{Copied, copy};
 use deliveries::{Delivery, DeliveryMark, WaitingRequests, WantedRequests};
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
