@@ -12,7 +12,7 @@ mod replies;
 mod replying;
 mod serving_state;
 mod sessions;
-mod shelf;
+mod state_file;
 mod views;
 pub(crate) mod words;
 

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::serving_state::PageState;
 use super::sessions::{LINK_LASTS, LoggedIn, Secret, Sessions, written};
-use super::shelf::StateFile;
+use super::state_file::StateFile;
 use crate::clock::Clock;
 use crate::config::settings::{PageIdentity, PageSettings};
 use crate::model::Person;

@@ -15,7 +15,7 @@ use url::Url;
 use super::locked;
 use super::logins::random;
 use super::sessions::written;
-use super::shelf::StateFile;
+use super::state_file::StateFile;
 use crate::clock::{Clock, Mono};
 use crate::config::Settings;
 use crate::config::settings::NotifyText;
