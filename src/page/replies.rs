@@ -2,7 +2,7 @@
 //! may use it. Therefore a link is valid for one request and one answer, for a day, and only for the answers that the
 //! target may give; the ledger records the answer as the target's. Only hashes are stored, in a file beside the ledger.
 
-mod kept;
+mod links;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,8 +22,8 @@ use crate::config::settings::NotifyText;
 use crate::model::{AgentId, RequestId, Verdict};
 use crate::ops::log::events;
 
-use kept::ReplyLinks;
-pub(super) use kept::{LinkProblem, ReplyLink};
+use links::ReplyLinks;
+pub(super) use links::{LinkProblem, ReplyLink};
 
 /// The file's name, beside the ledger.
 const FILE: &str = "page-replies.json";
@@ -149,5 +149,5 @@ impl Replies {
 
 /// Until when a link is good.
 pub(super) fn ends(now: Timestamp) -> Timestamp {
-    now.checked_add(kept::LASTS).unwrap_or(now)
+    now.checked_add(links::LASTS).unwrap_or(now)
 }
