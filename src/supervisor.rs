@@ -3,9 +3,9 @@
 //! It never touches a request. A panic, a refused key or a flood of requests affects only the agent concerned, and an
 //! error in a rules file affects only the agents that use it.
 
+mod agents;
 mod boards;
 mod control;
-mod members;
 mod policies;
 mod roster;
 mod runner;
@@ -36,12 +36,12 @@ use crate::ops::watchdog::Watchdog;
 use crate::page::Logins;
 use crate::policy::Shrunk;
 
-pub use members::hide_keys;
+pub use agents::hide_keys;
 pub use policies::{Policies, Start};
 pub use roster::last_in_force;
 pub use settings_watch::{ConfigNow, Reread};
 
-use members::SupervisedAgents;
+use agents::SupervisedAgents;
 use roster::RosterChange;
 
 /// Interval between texts for `systemctl status`.

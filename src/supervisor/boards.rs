@@ -79,7 +79,7 @@ impl SupervisorShared {
         kept.last = Some(Instant::now());
         let members = self.members.all();
         let starting =
-            |member: &super::members::SupervisedAgent| Arc::new(AgentBoard::without_task(self.starting(member)));
+            |member: &super::agents::SupervisedAgent| Arc::new(AgentBoard::without_task(self.starting(member)));
         let agents = members.iter().map(|member| member.board.latest().unwrap_or_else(|| starting(member)));
         let agents: Vec<Arc<AgentBoard>> = agents.collect();
         let reached = |agent: &&Arc<AgentBoard>| {

@@ -16,7 +16,7 @@ pub(super) use given::take_given;
 use others::{FoundGuest, FoundRequest};
 
 use super::SupervisorShared;
-use super::members::SupervisedAgent;
+use super::agents::SupervisedAgent;
 use crate::agent::shell::AgentCommand;
 use crate::agent::{OpOutcome, PersonCommand};
 use crate::ledger::{LedgerAddress, LedgerHealth};

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 use tracing::{debug, info};
 
-use super::members::{SupervisedAgent, hide_keys};
+use super::agents::{SupervisedAgent, hide_keys};
 use super::{Policies, Start, SupervisorShared, runner};
 use crate::agent::Counters;
 use crate::config::settings::{AgentSettings, pushed_name};

@@ -17,7 +17,7 @@ use crate::model::{AgentId, Handle, Person, PersonTarget, RequestId};
 use crate::ops::control::wire::{ControlOp, OpError, OpReply, PendingRow};
 
 use super::super::SupervisorShared;
-use super::super::members::SupervisedAgent;
+use super::super::agents::SupervisedAgent;
 
 /// A holder must take a command within two times `fleet.ttl`, which is longer than a takeover; but never later than this.
 const TAKE_MAX: Duration = Duration::from_secs(60);
