@@ -1,9 +1,9 @@
 //! Answers the questions of the control socket with the help of the agents' tasks.
 
 mod finding;
-mod given;
 mod others;
 mod revoking;
+mod taken_commands;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio::time::timeout;
 
-pub(super) use given::take_given;
 use others::{FoundGuest, FoundRequest};
+pub(super) use taken_commands::take_given;
 
 use super::SupervisorShared;
 use super::agents::SupervisedAgent;
