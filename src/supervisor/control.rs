@@ -1,7 +1,7 @@
 //! Answers the questions of the control socket with the help of the agents' tasks.
 
 mod finding;
-mod others;
+mod forwarding;
 mod revoking;
 mod taken_commands;
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio::time::timeout;
 
-use others::{FoundGuest, FoundRequest};
+use forwarding::{FoundGuest, FoundRequest};
 pub(super) use taken_commands::take_given;
 
 use super::SupervisorShared;

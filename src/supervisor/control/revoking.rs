@@ -3,7 +3,7 @@
 use tracing::warn;
 
 use super::super::SupervisorShared;
-use super::others::unreadable;
+use super::forwarding::unreadable;
 use crate::agent::shell::AgentCommand;
 use crate::agent::{OpOutcome, PersonCommand};
 use crate::model::{AgentId, Person, StrangerText};

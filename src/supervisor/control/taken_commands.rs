@@ -20,7 +20,7 @@ use crate::ops::control::wire::{AnswerDone, ControlOp, OpReply};
 use crate::ops::log::{agent_span, events};
 use crate::policy::By;
 
-use super::others::HolderReply;
+use super::forwarding::HolderReply;
 
 /// Between two looks for commands.
 const LOOK: Duration = Duration::from_millis(500);
