@@ -5,6 +5,7 @@
 mod agents;
 mod database;
 mod deciders;
+mod default_paths;
 pub(crate) mod env;
 mod fleet;
 mod layers;
@@ -16,7 +17,6 @@ mod platform;
 #[cfg(test)]
 mod tests;
 mod timing;
-mod usual;
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -256,12 +256,12 @@ impl<'a> Loading<'a> {
     }
 
     fn ledger_path(&mut self) -> Layered {
-        let path = usual::ledger_directory(self.env, &self.base).join("ledger.db");
+        let path = default_paths::ledger_directory(self.env, &self.base).join("ledger.db");
         self.scalar("ledger.path", None, &path.display().to_string())
     }
 
     fn control_path(&mut self) -> Layered {
-        let usual = usual::control_places(self.env).into_iter().next().unwrap_or_default();
+        let usual = default_paths::control_places(self.env).into_iter().next().unwrap_or_default();
         self.scalar("control.path", None, &usual.display().to_string())
     }
 

@@ -7,7 +7,7 @@ use super::agents::DEFAULT_RULES;
 use url::Url;
 
 use super::layers::Layer;
-use super::{Env, Loading, Overrides, usual};
+use super::{Env, Loading, Overrides, default_paths};
 use crate::config::raw;
 use crate::config::settings::{CONTROL_READ_NAME, DatabaseSettings};
 use crate::diagnostics::Report;
@@ -77,7 +77,7 @@ pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
     }
     let control: Vec<PathBuf> = match named {
         true => vec![loading.resolve(&control.value)],
-        false => usual::control_places(env).iter().map(|path| loading.base.join(path)).collect(),
+        false => default_paths::control_places(env).iter().map(|path| loading.base.join(path)).collect(),
     };
     let beside = control.iter().map(|path| path.with_file_name(CONTROL_READ_NAME));
     let read: Vec<PathBuf> = match (named, read.is_empty()) {
