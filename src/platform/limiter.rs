@@ -4,7 +4,7 @@
 //! out of reach, the answers of all agents share one wait, too.
 
 pub(crate) mod pace;
-mod reach;
+mod reachability;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use tracing::{debug, warn};
 
 use self::pace::CallPace;
 pub use self::pace::Class;
-use self::reach::Reachability;
+use self::reachability::Reachability;
 use crate::clock;
 use crate::ops::log::events;
 
