@@ -1,11 +1,11 @@
 //! Reads a ledger while the daemon writes to it, after a crash, or from a read-only medium. Never changes a row, takes
 //! no lock for which a daemon waits, and creates no file beside the ledger if that can be avoided.
 
+mod at_moment;
 mod contacts;
 mod counted;
 mod follow;
 mod open;
-mod past;
 mod recorded;
 mod rows;
 mod settled;
@@ -25,12 +25,12 @@ use crate::policy::rules::SourceText;
 use crate::policy::state::{PauseRecord, SavedState};
 use crate::policy::{PolicyHash, RuleName, Truth};
 
+pub use at_moment::RowMoment;
 pub use contacts::{RecordedContact, WantedContacts};
 pub use counted::{ByHour, Matches};
 pub use follow::Follow;
 pub use open::{OpenRequest, OpenRequests, WantedOpen};
 pub(super) use open::{agents_of_guest, open_requests};
-pub use past::RowMoment;
 pub use recorded::{
     AnswerRecord, EndMoved, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf,
     Totals,
@@ -171,7 +171,7 @@ impl LedgerReader {
         reach: MemoryReach,
         moment: RowMoment,
     ) -> Result<SavedState, LedgerError> {
-        past::memory(self.sql(), agent, request, owner, reach, moment).map_err(|error| self.fault(&error))
+        at_moment::memory(self.sql(), agent, request, owner, reach, moment).map_err(|error| self.fault(&error))
     }
 
     /// The verdicts of deciders about a request, with their times, in order.
@@ -179,7 +179,7 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn told_of(&self, request: &RecordedRequest) -> Result<Vec<(Timestamp, DeciderVerdict)>, LedgerError> {
-        past::told_of(self.sql(), request.row).map_err(|error| self.fault(&error))
+        at_moment::told_of(self.sql(), request.row).map_err(|error| self.fault(&error))
     }
 
     /// The newest pause of an agent before that moment, whether or not it was resumed since.
@@ -187,7 +187,7 @@ impl LedgerReader {
     /// # Errors
     /// As [`LedgerReader::requests`].
     pub fn pause_before(&self, agent: &AgentId, moment: RowMoment) -> Result<Option<PauseRecord>, LedgerError> {
-        past::pause_before(self.sql(), agent, moment).map_err(|error| self.fault(&error))
+        at_moment::pause_before(self.sql(), agent, moment).map_err(|error| self.fault(&error))
     }
 
     /// The newest requests of a handle, newest first, at most `most`; of this agent, or of all.
@@ -201,7 +201,7 @@ impl LedgerReader {
         most: usize,
     ) -> Result<Vec<RecordedRequest>, LedgerError> {
         let read = || -> sql::Result<Vec<RecordedRequest>> {
-            let found = past::of_handle(self.sql(), agent, &rows::WhoseRequests::parse(handle), most)?;
+            let found = at_moment::of_handle(self.sql(), agent, &rows::WhoseRequests::parse(handle), most)?;
             let mut requests = Vec::with_capacity(found.len());
             for n in found {
                 requests.extend(rows::one(self.sql(), n)?);
