@@ -1,17 +1,16 @@
 //! Runs in virtual time, each determined by one number (the seed): the real core against models of the platform and of
 //! the ledger, with all kinds of faults. A run is called an evening. See `docs/simulation.md`.
 
-mod asked;
-mod behind;
+mod actions;
 mod checks;
 mod contacts;
-mod doings;
+mod deciders;
 mod ended;
 mod events;
 mod fleet;
 mod guests;
+mod history;
 mod keys;
-mod past;
 mod platform;
 mod record;
 mod rules;
@@ -20,6 +19,7 @@ mod server;
 mod steps;
 mod summary;
 mod truth;
+mod unseen_changes;
 mod world;
 
 use std::any::Any;
@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 #[cfg(test)]
-pub use asked::FROM as ASKED_FROM;
+pub use deciders::FROM as ASKED_FROM;
 #[cfg(test)]
 pub use fleet::FROM as FLEET_FROM;
 pub use summary::Summary;
@@ -48,7 +48,7 @@ pub struct Played {
 pub fn faults(from: u64) -> Vec<&'static str> {
     match from {
         fleet::FROM.. => fleet::FAULTS.to_vec(),
-        asked::FROM.. => summary::FAULTS.iter().chain(summary::ASKED).copied().collect(),
+        deciders::FROM.. => summary::FAULTS.iter().chain(summary::ASKED).copied().collect(),
         _ => summary::FAULTS.to_vec(),
     }
 }
@@ -69,7 +69,7 @@ pub fn play(seeds: &[u64], first: bool, done: impl Fn(u64) + Sync) -> Played {
             }
             let evening = || match seed {
                 fleet::FROM.. => fleet::play(seed, &pushed, traced),
-                asked::FROM.. => World::new(seed, &asking, traced).run(),
+                deciders::FROM.. => World::new(seed, &asking, traced).run(),
                 _ => World::new(seed, &policies, traced).run(),
             };
             match catch_unwind(AssertUnwindSafe(evening)) {
@@ -108,8 +108,8 @@ fn said(panic: &(dyn Any + Send)) -> String {
 fn an_evening_is_determined_by_its_seed() {
     let (policies, asking) = (rules::policies(), rules::asking());
     // On the last ones, many requests are called gone at once.
-    for seed in [0, 7, 13, asked::FROM + 1, asked::FROM + 114, asked::FROM + 293] {
-        let policies = if seed >= asked::FROM { &asking } else { &policies };
+    for seed in [0, 7, 13, deciders::FROM + 1, deciders::FROM + 114, deciders::FROM + 293] {
+        let policies = if seed >= deciders::FROM { &asking } else { &policies };
         let [one, other] = [(); 2].map(|()| World::new(seed, policies, true).run().1);
         let differs = one.iter().zip(&other).find(|(one, other)| one != other);
         assert!(one.len() == other.len() && differs.is_none(), "seed {seed}: {differs:?}");

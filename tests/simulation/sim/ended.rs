@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::asked;
+use super::deciders;
 use super::rules::{EACH, ENDED};
 use super::schedule::WorldEvent;
 
 /// The evenings: not those that found something before there were such strangers.
 pub fn plays(seed: u64) -> bool {
-    (600..asked::FROM).contains(&seed) && seed % 11 == 4
+    (600..deciders::FROM).contains(&seed) && seed % 11 == 4
 }
 
 /// The events of such an evening.

@@ -272,7 +272,7 @@ pub fn policies() -> Vec<Arc<Policy>> {
 
 /// The same, with a rule that asks a decider.
 pub fn asking() -> Vec<Arc<Policy>> {
-    with(super::asked::RULES)
+    with(super::deciders::RULES)
 }
 
 fn with(more: [&str; 3]) -> Vec<Arc<Policy>> {

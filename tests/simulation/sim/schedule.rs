@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use doorman::model::Verdict;
 
-use super::behind::{UnseenChange, kinds};
+use super::unseen_changes::{UnseenChange, kinds};
 
 /// The probability of each fault, each time it is possible. All zero: nothing goes wrong.
 #[derive(Debug, Clone, Default)]

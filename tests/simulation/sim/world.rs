@@ -14,9 +14,9 @@ use doorman::model::{AgentId, AgentState, ContactId, RequestId, Verdict};
 use doorman::policy::Policy;
 use jiff::{SignedDuration, Timestamp};
 
-use super::asked::Decider;
+use super::deciders::Decider;
 use super::events::{Scheduled, SimEvent};
-use super::past::ExpectedHistory;
+use super::history::ExpectedHistory;
 use super::platform::{Holder, Platform};
 use super::record::LedgerModel;
 use super::schedule::{FaultRates, WorldEvent, programme};
@@ -183,11 +183,11 @@ impl World {
             jumped: false,
             summary: Summary::default(),
             behind: (seed % 2 == 1).then(|| fastrand::Rng::with_seed(seed ^ 0xBAC4)),
-            decider: super::asked::decider(seed),
+            decider: super::deciders::decider(seed),
             truth: GroundTruth::default(),
             rng: fastrand::Rng::with_seed(seed ^ 0xD00F),
         };
-        let behind = world.behind.as_mut().map(|rng| super::behind::programme(rng, ROUGH));
+        let behind = world.behind.as_mut().map(|rng| super::unseen_changes::programme(rng, ROUGH));
         for (at, happening) in behind.into_iter().flatten() {
             world.schedule(at, SimEvent::World(happening));
         }
