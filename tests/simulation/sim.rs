@@ -33,7 +33,7 @@ pub use deciders::FROM as ASKED_FROM;
 #[cfg(test)]
 pub use fleet::FROM as FLEET_FROM;
 pub use summary::Summary;
-use world::World;
+use world::SimWorld;
 
 /// The result of many seeds.
 #[derive(Debug, Default)]
@@ -69,8 +69,8 @@ pub fn play(seeds: &[u64], first: bool, done: impl Fn(u64) + Sync) -> Played {
             }
             let evening = || match seed {
                 fleet::FROM.. => fleet::play(seed, &pushed, traced),
-                deciders::FROM.. => World::new(seed, &asking, traced).run(),
-                _ => World::new(seed, &policies, traced).run(),
+                deciders::FROM.. => SimWorld::new(seed, &asking, traced).run(),
+                _ => SimWorld::new(seed, &policies, traced).run(),
             };
             match catch_unwind(AssertUnwindSafe(evening)) {
                 Ok((summary, trace)) => {
@@ -110,7 +110,7 @@ fn an_evening_is_determined_by_its_seed() {
     // On the last ones, many requests are called gone at once.
     for seed in [0, 7, 13, deciders::FROM + 1, deciders::FROM + 114, deciders::FROM + 293] {
         let policies = if seed >= deciders::FROM { &asking } else { &policies };
-        let [one, other] = [(); 2].map(|()| World::new(seed, policies, true).run().1);
+        let [one, other] = [(); 2].map(|()| SimWorld::new(seed, policies, true).run().1);
         let differs = one.iter().zip(&other).find(|(one, other)| one != other);
         assert!(one.len() == other.len() && differs.is_none(), "seed {seed}: {differs:?}");
     }

@@ -12,7 +12,7 @@ use super::events::SimEvent;
 use super::platform::{Holder, PlatformContact, SentRequest, Version};
 use super::rules::{at_once, stranger};
 use super::schedule::WorldEvent;
-use super::world::{Life, World, config};
+use super::world::{Life, SimWorld, config};
 
 /// A dead connection is noticed within this time: `dead_after`, plus what was still in transit when it died.
 const DEAD_NOTICED: Duration = Duration::from_secs(61);
@@ -21,7 +21,7 @@ const LISTED: Duration = Duration::from_secs(360);
 /// The time that a stopping daemon has.
 const DRAIN: Duration = Duration::from_secs(10);
 
-impl World {
+impl SimWorld {
     pub fn world(&mut self, happening: WorldEvent) {
         self.note(|| format!("== {happening:?}"));
         match happening {

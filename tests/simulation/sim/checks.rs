@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::rules::must_end;
 use super::rules::{ACME_MAX, APPROVALS_MAX, CROWD, ENDED, FAIR, FICKLE, HOLIDAY, KNOWN, MATE, QUOTA, SLOW};
 use super::rules::{THIRD, UNTIL, WAITS};
-use super::world::{IN_FLIGHT, World, connection};
+use super::world::{IN_FLIGHT, SimWorld, connection};
 
 /// An intent that is checked before it is recorded.
 struct Intent<'a> {
@@ -36,7 +36,7 @@ const ANSWERED_IN_TIME: Duration = Duration::from_secs(5);
 const LISTS_WITHIN: Duration = Duration::from_secs(5);
 const MINUTE: Duration = Duration::from_secs(60);
 
-impl World {
+impl SimWorld {
     /// Checks the entries that the daemon records, in their order.
     pub fn check_batch(&mut self, batch: &[Record]) {
         let mut paused = self.record.paused();

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::events::{CoreInput, SimEvent};
 use super::rules::{THIRD, allowed};
-use super::world::World;
+use super::world::SimWorld;
 
 /// The first of these evenings.
 pub const FROM: u64 = 1 << 32;
@@ -68,7 +68,7 @@ fn may(policy: usize, answer: Answer) -> bool {
     }
 }
 
-impl World {
+impl SimWorld {
     /// Whether this policy may ever give this answer to this kind of stranger, by a rule or by the decider's verdict.
     pub fn may_say(&self, policy: usize, kind: usize, answer: Answer) -> bool {
         allowed(policy, kind, answer) || self.decider.is_some() && kind == ASKED && may(policy, answer)

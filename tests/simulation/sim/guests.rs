@@ -12,7 +12,7 @@ use serde_json::json;
 use super::platform::PlatformContact;
 use super::rules::{GUEST, STAYS};
 use super::schedule::WorldEvent;
-use super::world::World;
+use super::world::SimWorld;
 
 /// A clock that is off by at most this is trusted.
 const OFF: SignedDuration = SignedDuration::from_mins(5);
@@ -108,7 +108,7 @@ fn request_of(contact: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }
 
-impl World {
+impl SimWorld {
     /// Somebody removes a guest's contact, and perhaps makes another for the same guest.
     pub fn guest_parts(&mut self, nth: usize, again: bool) {
         let guests: Vec<usize> =

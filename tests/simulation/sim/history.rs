@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::record::LedgerModel;
 use super::rules::{AGAIN, APPROVALS_MAX, APPROVALS_PER, BACK, OFTEN, OFTEN_MAX, OFTEN_PER, RUDE, SHUT_OUT, THIRD};
 use super::rules::{EACH, EACH_OVER, FICKLE, KNOWN, MANY, PARTED, TOO_OFTEN, TWICE};
-use super::world::World;
+use super::world::SimWorld;
 
 /// In the calm part, the next listing begins and ends within this time.
 const LISTED_AGAIN: Duration = Duration::from_secs(400);
@@ -301,7 +301,7 @@ fn counted(kind: usize) -> Option<usize> {
     [TWICE, MANY, FICKLE].iter().position(|one| *one == kind)
 }
 
-impl World {
+impl SimWorld {
     /// The owner of a request, as recorded.
     fn owner(&self, request: &RequestId) -> Option<String> {
         self.past.owners.get(request).cloned().unwrap_or_else(|| self.record.owner(request))

@@ -8,12 +8,12 @@ use doorman::platform::{Me, Reply};
 
 use super::events::{Call, CoreInput, SimEvent};
 use super::schedule::WorldEvent;
-use super::world::{AGENT, World};
+use super::world::{AGENT, SimWorld};
 
 /// Whose key is in the file while it is not ours.
 const NEIGHBOUR: &str = "22222222-0000-4000-8000-000000000002";
 
-impl World {
+impl SimWorld {
     /// Somebody writes another key into the file; the daemon is told at once, or finds out when it reads the file next.
     pub fn key_changes(&mut self, foreign: bool, told: bool) {
         if foreign {

@@ -74,7 +74,7 @@ impl PlatformContact {
 }
 
 #[derive(Debug, Default)]
-pub struct Platform {
+pub struct PlatformModel {
     pub sent_requests: BTreeMap<String, SentRequest>,
     /// The live connection: the daemon's, with its life and socket number, or a rival's.
     pub holder: Option<Holder>,
@@ -138,7 +138,7 @@ impl SentRequest {
     }
 }
 
-impl Platform {
+impl PlatformModel {
     fn pending(&self) -> Vec<String> {
         let mut ids: Vec<(usize, String)> = self
             .sent_requests

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::events::{Call, CoreInput, SimEvent};
 use super::platform::{Holder, Socket};
 use super::schedule::WorldEvent;
-use super::world::{AGENT, PAGE, World};
+use super::world::{AGENT, PAGE, SimWorld};
 
 fn error(fault: CallFault, retry_after: Option<Duration>) -> CallError {
     CallError { fault, code: None, message: None, retry_after }
@@ -26,7 +26,7 @@ fn refusal(status: Option<u16>) -> ConnectFailure {
     }
 }
 
-impl World {
+impl SimWorld {
     pub fn server(&mut self, call: Call, life: u64) {
         match call {
             Call::Connect(conn, plan) => self.upgrade(conn, plan, life),

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 
 use super::events::{Call, CoreInput, Scheduled, SimEvent};
 use super::schedule::WorldEvent;
-use super::world::World;
+use super::world::SimWorld;
 
-impl World {
+impl SimWorld {
     pub fn happen(&mut self, event: Scheduled) {
         let stale = event.life != self.life.number;
         match event.what {

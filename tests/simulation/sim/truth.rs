@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::platform::{PlatformContact, Version, owner_of};
 use super::rules::{AGAIN, KNOWN, PARTED, QUOTA, QUOTA_MAX, QUOTA_PER, RUDE, SELF, SHUT_OUT};
-use super::world::World;
+use super::world::SimWorld;
 
 /// Without a channel, a reading of the contacts that began this long ago is believed (60 s, and one a page), and a dead
 /// connection is noticed within a minute.
@@ -100,7 +100,7 @@ pub struct GroundTruth {
     spent: Vec<Duration>,
 }
 
-impl World {
+impl SimWorld {
     pub fn truth_parts(&mut self, fellow: &PlatformContact) {
         let mut change = self.change(fellow.id.clone(), fellow.owners.clone());
         change.shown = self.truth.contacts.remove(&fellow.id).unwrap_or_default();

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::platform::{PlatformContact, Version};
 use super::rules::{AGAIN, FICKLE, KINDS, KNOWN, MATE, RUDE, TWICE, UNNAMED, stranger};
 use super::schedule::WorldEvent;
-use super::world::World;
+use super::world::SimWorld;
 
 /// A change of which the daemon learns late, or never.
 #[derive(Debug, Clone)]
@@ -112,7 +112,7 @@ pub fn programme(rng: &mut fastrand::Rng, rough: Duration) -> Vec<(Duration, Wor
     list
 }
 
-impl World {
+impl SimWorld {
     /// While no daemon runs, or none has joined, a change may happen; later somebody of the same owner sends a request.
     pub fn unwatched(&mut self, wait: Duration) {
         let Some(rng) = &mut self.behind else { return };

@@ -17,7 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::deciders::Decider;
 use super::events::{Scheduled, SimEvent};
 use super::history::ExpectedHistory;
-use super::platform::{Holder, Platform};
+use super::platform::{Holder, PlatformModel};
 use super::record::LedgerModel;
 use super::schedule::{FaultRates, WorldEvent, programme};
 use super::summary::Summary;
@@ -79,7 +79,7 @@ pub struct Life {
     pub state: Option<AgentState>,
 }
 
-pub struct World {
+pub struct SimWorld {
     pub seed: u64,
     pub rng: fastrand::Rng,
     /// The random numbers for changes that the daemon does not see, on evenings that have them.
@@ -98,7 +98,7 @@ pub struct World {
     pub core: Core,
     pub policies: Vec<Arc<Policy>>,
     pub in_force: usize,
-    pub platform: Platform,
+    pub platform: PlatformModel,
     pub record: LedgerModel,
     pub key_good: bool,
     /// The key in the file is another agent's.
@@ -137,7 +137,7 @@ pub struct World {
     pub summary: Summary,
 }
 
-impl World {
+impl SimWorld {
     pub fn new(seed: u64, policies: &[Arc<Policy>], traced: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let rates = FaultRates::of(&mut rng);
@@ -159,7 +159,7 @@ impl World {
             core,
             policies: policies.to_vec(),
             in_force,
-            platform: Platform { old: seed % 5 == 4, oldest_first: seed % 3 == 2, ..Platform::default() },
+            platform: PlatformModel { old: seed % 5 == 4, oldest_first: seed % 3 == 2, ..PlatformModel::default() },
             record,
             key_good: true,
             key_foreign: false,

@@ -7,7 +7,7 @@ use doorman::platform::{CallError, CallFault, Me, Reply, Responded};
 use serde_json::{Value, json};
 
 use super::super::events::{Call, CoreInput};
-use super::super::platform::{Holder, Platform, SentRequest, Socket};
+use super::super::platform::{Holder, PlatformModel, SentRequest, Socket};
 use super::agents::{failed, refused};
 use super::evening::{Evening, Step};
 use super::rules::Kind;
@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// An agent's place on the platform.
 #[derive(Debug, Default)]
 pub struct AgentServer {
-    pub platform: Platform,
+    pub platform: PlatformModel,
     /// When something came from the socket, and when its last frame comes or goes.
     heard: Duration,
     pub last: Duration,
