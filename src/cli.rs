@@ -315,7 +315,7 @@ pub fn main() -> u8 {
 mod tests {
     use super::*;
 
-    /// The words of a line of a shell; `None` where it ends inside a quotation.
+    /// The words of a line of a shell; `None` if it ends inside a quotation.
     fn words(line: &str) -> Option<Vec<String>> {
         let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
         for character in line.chars() {

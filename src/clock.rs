@@ -33,7 +33,7 @@ impl Mono {
         self.0
     }
 
-    /// How long it is from `earlier` to here; zero where `earlier` is later.
+    /// How long it is from `earlier` to here; zero if `earlier` is later.
     pub fn since(self, earlier: Mono) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -92,7 +92,7 @@ impl Clock {
 
     /// A recent instant of the operating system on this clock, never earlier than it was; the origin, if it was before that.
     pub(crate) fn mono_of(&self, instant: Instant) -> Mono {
-        // In this order: where the thread is stopped between the two readings, the result is late and not early.
+        // In this order: if the thread is stopped between the two readings, the result is late and not early.
         let passed = instant.elapsed();
         Mono(self.mono().0.saturating_sub(passed))
     }

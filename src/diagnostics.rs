@@ -31,7 +31,7 @@ pub struct Source {
 pub struct Diagnostic {
     /// Error or warning.
     pub severity: Severity,
-    /// Index into [`Report::sources`]; `None` where there is no text (a missing file, an environment variable).
+    /// Index into [`Report::sources`]; `None` if there is no text (a missing file, an environment variable).
     pub source: Option<usize>,
     /// Bytes of the source; `None`: the file as a whole.
     pub span: Option<Range<usize>>,

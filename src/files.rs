@@ -161,7 +161,7 @@ pub fn read(path: &Path, how: ReadOptions) -> Result<Contents, FileError> {
 /// Opens a file for writing, or as the options say; it must be a regular file. Blocks for at most [`TIME`].
 ///
 /// # Errors
-/// See [`FileError`]. A symbolic link is refused where `follow` is not set.
+/// See [`FileError`]. A symbolic link is refused if `follow` is not set.
 pub fn open(path: &Path, mut options: OpenOptions, follow: bool) -> Result<File, FileError> {
     let flags = if follow { OFlag::O_NONBLOCK } else { OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW };
     options.custom_flags((flags | OFlag::O_NOCTTY).bits());

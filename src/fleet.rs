@@ -104,7 +104,7 @@ impl FleetShared {
 pub struct Fleet {
     shared: Arc<FleetShared>,
     orders: Option<mpsc::Sender<keeper::KeeperOrder>>,
-    /// Where nothing is shared with anybody.
+    /// If nothing is shared with anybody.
     alone: Arc<watch::Sender<AgentHolder>>,
 }
 
@@ -123,7 +123,7 @@ impl Fleet {
         agents.map(|agent| agent.as_str().to_owned()).chain(messages.then(|| MESSAGES.to_owned())).collect()
     }
 
-    /// Begins to beat and to look, where the ledger is in a database; `place` is where this process joined from.
+    /// Begins to beat and to look, if the ledger is in a database; `place` is where this process joined from.
     ///
     /// # Errors
     /// There is no thread for it.
@@ -176,7 +176,7 @@ impl Fleet {
                 holders.entry(name.clone()).or_insert_with(|| watch::Sender::new(AgentHolder::Nobody(NOT_YET)));
             }
         }
-        // Where the thread has ended, so does the process.
+        // If the thread has ended, so does the process.
         let _ = orders.send(keeper::KeeperOrder::Names(names.clone()));
     }
 
@@ -195,7 +195,7 @@ impl Fleet {
         self.shared.reached.store(agents, Ordering::Relaxed);
     }
 
-    /// For people and metrics; `None` where nothing is shared.
+    /// For people and metrics; `None` if nothing is shared.
     pub fn board(&self) -> Option<Arc<FleetBoard>> {
         self.shared.board.load_full()
     }

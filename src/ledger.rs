@@ -156,8 +156,8 @@ pub enum Ledger {
 }
 
 impl Ledger {
-    /// Takes the lock, opens the file (making it where there is none) and starts the writer. Blocks for some 10 ms. Of a database:
-    /// connects, makes the schema where there is none, and starts the writers.
+    /// Takes the lock, opens the file (making it if there is none) and starts the writer. Blocks for some 10 ms. Of a database:
+    /// connects, makes the schema if there is none, and starts the writers.
     ///
     /// # Errors
     /// [`LedgerError::Locked`], [`LedgerError::Newer`], [`LedgerError::Corrupt`] or [`LedgerError::Unusable`]; nothing
@@ -223,7 +223,7 @@ impl Ledger {
     /// [`Ledger::commit`]. On a database server it takes the agent's lease first: what it reads then is all that there is.
     ///
     /// # Errors
-    /// [`LedgerError::Corrupt`], [`LedgerError::Unusable`] or [`LedgerError::Closed`]; [`LedgerError::Fenced`] where another doorman
+    /// [`LedgerError::Corrupt`], [`LedgerError::Unusable`] or [`LedgerError::Closed`]; [`LedgerError::Fenced`] if another doorman
     /// has the lease.
     pub async fn load_agent(
         &self,
@@ -322,7 +322,7 @@ impl Ledger {
     /// in small steps between other writes.
     ///
     /// # Errors
-    /// [`LedgerError::Unusable`] where the file cannot be written now: what is left waits for the next call.
+    /// [`LedgerError::Unusable`] if the file cannot be written now: what is left waits for the next call.
     pub async fn blank_older_than(&self, cutoff: Timestamp) -> Result<u64, LedgerError> {
         match self {
             Ledger::Sqlite(file) => file.blank_older_than(cutoff).await,

@@ -170,7 +170,7 @@ pub struct ContactRequest {
     pub message: Option<StrangerText>,
     /// When the platform received it; `None` if its text is not a readable time.
     pub inserted_at: Option<Timestamp>,
-    /// Who has the sender's handle, where the payload tells.
+    /// Who has the sender's handle, if the payload tells.
     pub ids: Option<Box<SenderIds>>,
 }
 
@@ -214,7 +214,7 @@ pub struct Contact {
     pub kind: ContactKind,
     /// Since when.
     pub inserted_at: Option<Timestamp>,
-    /// Who has the handle, where the payload tells.
+    /// Who has the handle, if the payload tells.
     pub ids: Option<Box<SenderIds>>,
 }
 

@@ -185,7 +185,7 @@ fn content(source: &KeySource, warnings: &mut Vec<String>) -> Result<String, Str
         KeySource::Missing => {
             // Here it is not known whether the agent is from the file or from the environment.
             return Err("none is configured: set `api_key_file`, `api_key_env` or `api_key_credential` in its `[[agents]]`, or \
-                        `DOORMAN_API_KEY_FILE` where the environment configures it"
+                        `DOORMAN_API_KEY_FILE` if the environment configures it"
                 .to_owned());
         }
     })

@@ -94,7 +94,7 @@ pub struct SupervisorParts {
     pub board: watch::Sender<Arc<Board>>,
     /// The targets of notifications.
     pub notify: Targets,
-    /// Who may log in to the page, where there is one.
+    /// Who may log in to the page, if there is one.
     pub page: Option<Logins>,
     /// The doormen that share the database.
     pub fleet: Fleet,
@@ -194,7 +194,7 @@ impl SupervisorShared {
 
     /// Puts in force what was pushed. A look that cannot be done now is done again at the next turn.
     async fn look_at_heads(&self) {
-        // Where another look, or a reload, is under way, that one is as good.
+        // If another look, or a reload, is under way, that one is as good.
         if let Ok(mut policies) = self.policies.try_lock() {
             let _ = policies.look_at_heads(&self.around.ledger, self.around.clock.now().wall).await;
         }

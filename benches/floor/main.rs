@@ -9,7 +9,7 @@
     clippy::print_stderr,
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a bench prints, and ends where something is wrong"
+    reason = "a bench prints, and ends if something is wrong"
 )]
 
 #[path = "../common/mod.rs"]

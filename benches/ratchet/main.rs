@@ -11,7 +11,7 @@
     clippy::print_stderr,
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a bench prints, and ends where something is wrong"
+    reason = "a bench prints, and ends if something is wrong"
 )]
 
 mod counts;

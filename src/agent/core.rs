@@ -72,7 +72,7 @@ pub struct Core {
     inbox: Inbox,
     responder: Responder,
     policy: Option<Arc<Policy>>,
-    /// The version of pushed rules that the ledger has, where it refused an intent for ours.
+    /// The version of pushed rules that the ledger has, if it refused an intent for ours.
     newer: Option<u64>,
     policy_state: PolicyState,
     identity: KeyIdentity,

@@ -25,7 +25,7 @@ fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// The HTTP status behind a fault, where there was one.
+/// The HTTP status behind a fault, if there was one.
 fn status(error: &CallError) -> Option<u64> {
     match error.fault {
         CallFault::Malformed(status)

@@ -63,7 +63,7 @@ pub(super) fn pick<'a>(text: &str, known: &[(&'a str, Option<&str>)]) -> Result<
 /// The agent that is meant, of those on record and those that are configured. A configuration that cannot be read has none.
 ///
 /// # Errors
-/// As [`pick`]; 74 where the ledger cannot be read.
+/// As [`pick`]; 74 if the ledger cannot be read.
 pub(super) fn on_record(
     text: Option<&str>,
     reader: Option<&LedgerReader>,

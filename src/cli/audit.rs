@@ -46,7 +46,7 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// 74 where the ledger cannot be read, 78 where the rules are refused, 1 for an unknown agent.
+/// 74 if the ledger cannot be read, 78 if the rules are refused, 1 for an unknown agent.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let reader = LedgerReader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
     let agent = agents::on_record(args.agent.given(), Some(&reader), global)?;

@@ -7,7 +7,7 @@ use super::CliError;
 /// Whether to go on. Without a terminal only `--yes` counts as a yes.
 ///
 /// # Errors
-/// Exit code 2 where there is no terminal and no `--yes`, and where the terminal cannot be read.
+/// Exit code 2 if there is no terminal and no `--yes`, and if the terminal cannot be read.
 pub(super) fn confirmed(question: &str, yes: bool) -> Result<bool, CliError> {
     if yes {
         return Ok(true);

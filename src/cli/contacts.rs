@@ -19,7 +19,7 @@ use crate::policy::audit::Audit;
 use crate::policy::rules::PatternSet;
 use select::LetInBy;
 
-/// Where nothing selects, people see this many: nobody reads more, and the answer comes at once.
+/// If nothing selects, people see this many: nobody reads more, and the answer comes at once.
 pub(super) const NEWEST: usize = 500;
 /// Rows of one table; a longer list is printed as several tables.
 const TABLE_ROWS: usize = 500;
@@ -77,7 +77,7 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// 74 where the ledger cannot be read, 1 for an unknown agent.
+/// 74 if the ledger cannot be read, 1 for an unknown agent.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let since = moment::option("since", args.since.as_deref())?;
     let reader = LedgerReader::open(&path(args.ledger, global)?).map_err(|error| fault(&error))?;
@@ -139,7 +139,7 @@ impl ContactPrinter {
     /// Adds a contact, with what the rules say of it; breaks off if the reader of the output has gone.
     ///
     /// # Errors
-    /// Exit code 1 where it cannot be written.
+    /// Exit code 1 if it cannot be written.
     pub(super) fn take(&mut self, contact: RecordedContact, said: Option<&Audit>) -> Result<ControlFlow<()>, CliError> {
         self.any = true;
         if self.json {

@@ -73,7 +73,7 @@ pub struct SettleArgs {
 /// Runs `doubts`.
 ///
 /// # Errors
-/// 69 where no daemon answers, 1 for an unknown agent.
+/// 69 if no daemon answers, 1 for an unknown agent.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open(global)?;
     let agent = remote.agent(args.agent.given())?;
@@ -99,7 +99,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 /// Runs `settle`.
 ///
 /// # Errors
-/// 69 where no daemon answers, 1 where there is no such doubt.
+/// 69 if no daemon answers, 1 if there is no such doubt.
 pub fn settle(args: SettleArgs, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open_as(&args.who, global)?;
     let agent = remote.agent(args.agent.given())?;

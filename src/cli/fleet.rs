@@ -94,7 +94,7 @@ struct MemberArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// 2 where nothing is shared, 74 where the database cannot be used, 1 for an unknown member.
+/// 2 if nothing is shared, 74 if the database cannot be used, 1 for an unknown member.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let places = super::places(global, "--config PATH")?;
     let LedgerAddress::Database(address) = LedgerAddress::of(&places.ledger, places.database.as_ref()) else {

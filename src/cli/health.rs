@@ -38,7 +38,7 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// 1 where no daemon answers.
+/// 1 if no daemon answers.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let asked = args.remote.open(global).and_then(|remote| remote.health(args.ready));
     let health =

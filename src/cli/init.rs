@@ -275,7 +275,7 @@ fn insist<T>(
     }
 }
 
-/// One line from the terminal, without showing it where it is a secret; or from standard input. `None` at its end.
+/// One line from the terminal, without showing it if it is a secret; or from standard input. `None` at its end.
 fn ask(question: &str, secret: bool, otherwise: &str) -> Result<Option<String>, CliError> {
     let failed = |error: std::io::Error| CliError::new(2, format!("nothing could be read ({error}): {otherwise}"));
     if secret && std::io::stdin().is_terminal() {

@@ -175,7 +175,7 @@ fn info(path: &LedgerAddress, json: bool) -> Result<u8, CliError> {
     let tables = reader.tables().map_err(|error| fault(&error))?;
     let size = |suffix: &str| match reader.at() {
         LedgerAddress::File(path) => {
-            // Its log lies beside the file itself, where the name is a link.
+            // Its log lies beside the file itself, if the name is a link.
             let mut name = path.into_os_string();
             name.push(suffix);
             std::fs::metadata(name).map(|data| data.len()).unwrap_or(0)
@@ -329,7 +329,7 @@ fn reset(at: &LedgerAddress, yes: bool) -> Result<u8, CliError> {
 
 fn agreed(path: &Path) -> Result<bool, CliError> {
     if !std::io::stdin().is_terminal() {
-        return Err(CliError::new(2, "say `--yes` where nobody can be asked"));
+        return Err(CliError::new(2, "say `--yes` if nobody can be asked"));
     }
     let question = format!(
         "begin a new ledger at `{}`, and move the old one aside? Limits, holds and history start empty [y/N] ",

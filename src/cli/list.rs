@@ -108,7 +108,7 @@ struct Show {
 /// Runs the command.
 ///
 /// # Errors
-/// 1 where there is no such list or entry, 78 where the rules are or would be refused.
+/// 1 if there is no such list or entry, 78 if the rules are or would be refused.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     match args.action {
         ListCommand::Show(args) => show(&args, global),
@@ -356,7 +356,7 @@ impl ListFile {
 /// Makes the daemon load a change, and returns the new state for people.
 ///
 /// # Errors
-/// Exit code 1 where the daemon refuses it.
+/// Exit code 1 if the daemon refuses it.
 pub(super) fn put_in_force(list: &ListFile, edit: &Edit, remote: Option<&Remote>) -> Result<String, CliError> {
     let quoted = |handles: &[String]| handles.iter().map(|one| format!("`{one}`")).collect::<Vec<_>>().join(", ");
     let name = &list.name;

@@ -27,7 +27,7 @@ pub struct Args {
 const FILES: [(&str, &str); 5] = [
     (
         "/etc/doorman/doorman.toml",
-        "The configuration, where neither --config nor DOORMAN_CONFIG names another, and there is none in the current directory.",
+        "The configuration, if neither --config nor DOORMAN_CONFIG names another, and there is none in the current directory.",
     ),
     (
         "/etc/doorman/rules.toml",
@@ -38,7 +38,7 @@ const FILES: [(&str, &str); 5] = [
         "The record of everything that was seen, decided and answered, under the systemd unit.",
     ),
     ("/run/doorman/doorman.sock", "The control socket, under the systemd unit."),
-    ("~/.local/state/doorman/ledger.db", "The record, where a user runs doorman by hand."),
+    ("~/.local/state/doorman/ledger.db", "The record, if a user runs doorman by hand."),
 ];
 
 const ENVIRONMENT: [(&str, &str); 4] = [
@@ -48,7 +48,7 @@ const ENVIRONMENT: [(&str, &str); 4] = [
         "DOORMAN_AGENT_ID, DOORMAN_API_KEY, DOORMAN_API_KEY_FILE, DOORMAN_RULES",
         "One agent without a configuration file.",
     ),
-    ("NO_COLOR, CLICOLOR_FORCE", "Whether output is coloured where it is not decided by the terminal."),
+    ("NO_COLOR, CLICOLOR_FORCE", "Whether output is coloured if it is not decided by the terminal."),
 ];
 
 const EXIT: [(&str, &str); 8] = [
@@ -65,7 +65,7 @@ const EXIT: [(&str, &str); 8] = [
 /// Runs the command.
 ///
 /// # Errors
-/// 2 where there is no such command, 1 where a page cannot be written.
+/// 2 if there is no such command, 1 if a page cannot be written.
 pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     let mut root = Cli::command();
     root.build();

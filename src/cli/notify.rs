@@ -61,7 +61,7 @@ struct OneArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// 69 where no daemon answers, 1 where there is no such target or it does not take the message.
+/// 69 if no daemon answers, 1 if there is no such target or it does not take the message.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     match args.action {
         NotifyCommand::List(args) => {

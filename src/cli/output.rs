@@ -28,7 +28,7 @@ static NOBODY_READS: AtomicBool = AtomicBool::new(false);
 /// has to do. A command that only prints, without an end, asks [`reader_left`] and ends.
 ///
 /// # Errors
-/// Exit code 1 where the text cannot be written for another reason.
+/// Exit code 1 if the text cannot be written for another reason.
 pub fn print(text: &str) -> Result<(), CliError> {
     let mut out = anstream::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

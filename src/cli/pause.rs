@@ -37,7 +37,7 @@ pub struct Args {
 /// Runs the command; `pause` or `resume`.
 ///
 /// # Errors
-/// 69 where no daemon answers, 1 for an unknown agent, or where it was not done.
+/// 69 if no daemon answers, 1 for an unknown agent, or where it was not done.
 pub fn run(args: Args, pause: bool, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open_as(&args.who, global)?;
     let agent = remote.agent(args.only.as_deref().or(args.agent.given()))?;

@@ -47,7 +47,7 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// 69 where no daemon answers, 1 for an unknown agent.
+/// 69 if no daemon answers, 1 for an unknown agent.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open(global)?;
     let agent = remote.agent(args.agent.given())?;

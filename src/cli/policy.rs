@@ -102,7 +102,7 @@ struct DiffArgs {
 /// Runs the command.
 ///
 /// # Errors
-/// 1 where there is no such version, 74 where the ledger cannot be used, 78 where rules are refused.
+/// 1 if there is no such version, 74 if the ledger cannot be used, 78 if rules are refused.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     match args.action {
         PolicyCommand::Push(args) => push::run(&args, global),

@@ -57,7 +57,7 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// 1 where a file is there already, or cannot be written.
+/// 1 if a file is there already, or cannot be written.
 pub fn run(args: Args, _global: &Global) -> Result<u8, CliError> {
     let Some((name, text)) = args.name.and_then(|name| RECIPES.iter().find(|(known, _)| *known == name)) else {
         output::print(&list())?;

@@ -37,7 +37,7 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// 69 where no daemon answers.
+/// 69 if no daemon answers.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open(global)?;
     let op = ControlOp::Reload { accept_shrunk: args.accept_shrunk, removed: None };

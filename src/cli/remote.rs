@@ -12,7 +12,7 @@ use crate::ops::control::client::{Client, ClientError, Submitted};
 use crate::ops::control::wire::{ControlOp, DaemonStatus, OpReply};
 use crate::ops::health::Health;
 
-/// The exit code where no daemon answers.
+/// The exit code if no daemon answers.
 pub(super) const ABSENT: u8 = 69;
 /// How long [`at_once`] waits.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -119,7 +119,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     Ok(u8::from(args.check && !found.changes.is_empty()))
 }
 
-/// Drawn on stderr, and only where that is a terminal.
+/// Drawn on stderr, and only if that is a terminal.
 fn progress_bar(requests: usize) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

@@ -66,7 +66,7 @@ impl ReviewChoice {
 /// Runs the command.
 ///
 /// # Errors
-/// 69 where no daemon answers.
+/// 69 if no daemon answers.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     let remote = args.remote.open_as(&args.who, global)?;
     let agent = remote.agent(args.agent.given())?;

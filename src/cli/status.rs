@@ -10,7 +10,7 @@ use crate::model::AgentState;
 use crate::ops::control::wire::{AgentStatus, DaemonStatus, NotifyState, PageStatus, PolicyStatus};
 use crate::policy::doubts::SHOWN_MAX;
 
-/// The exit code of `--exit-code` where no daemon answers.
+/// The exit code of `--exit-code` if no daemon answers.
 const NO_DAEMON: u8 = 2;
 
 /// Arguments.
@@ -54,7 +54,7 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// 69 where no daemon answers, 1 for an unknown agent.
+/// 69 if no daemon answers, 1 for an unknown agent.
 pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
     // None runs, or none answers.
     let absent = |error: CliError| match args.exit_code && error.code == remote::ABSENT {

@@ -100,7 +100,7 @@ pub struct AgentSettings {
     pub connection: ConnectionMode,
 }
 
-/// What `rules` begins with where it names rules that are pushed into the ledger.
+/// What `rules` begins with if it names rules that are pushed into the ledger.
 pub const PUSHED: &str = "ledger:";
 
 /// The name of pushed rules, if that is what `rules` says and not a file. A file of such a name is `./ledger:NAME`.
@@ -198,7 +198,7 @@ pub struct Answers {
 /// `[ledger]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerSettings {
-    /// The file; where `database` holds the record, other files of the daemon lie beside this path.
+    /// The file; if `database` holds the record, other files of the daemon lie beside this path.
     pub path: PathBuf,
     /// The database server that holds the record in place of the file.
     pub database: Option<DatabaseSettings>,
@@ -261,7 +261,7 @@ pub struct ControlSettings {
 /// `[metrics]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MetricsSettings {
-    /// Where metrics and health are served over TCP; nowhere where absent.
+    /// Where metrics and health are served over TCP; nowhere if absent.
     pub listen: Option<SocketAddr>,
     /// Which agents have series of their own.
     pub per_agent: PerAgent,
@@ -270,7 +270,7 @@ pub struct MetricsSettings {
 /// `metrics.per_agent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PerAgent {
-    /// Where there are at most [`PerAgent::AUTO_MAX`] agents.
+    /// If there are at most [`PerAgent::AUTO_MAX`] agents.
     #[default]
     Auto,
     /// For every agent.

@@ -14,7 +14,7 @@ pub struct Section {
     pub elsewhere: &'static [(&'static Section, &'static str)],
     /// Whether it may not be empty.
     pub at_least_one: bool,
-    /// What to tell people who put a key or a password here; nothing where they are offered the nearest name as usual.
+    /// What to tell people who put a key or a password here; nothing if they are offered the nearest name as usual.
     pub secrets: &'static str,
 }
 
@@ -33,7 +33,7 @@ pub struct DocumentKey {
     pub takes: KeyType,
     /// Whether the table is refused without it.
     pub required: bool,
-    /// What holds where it is left out, for people.
+    /// What holds if it is left out, for people.
     pub default: &'static str,
     /// What it means, one sentence.
     pub meaning: &'static str,

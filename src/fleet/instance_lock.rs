@@ -25,7 +25,7 @@ pub struct InstanceLock {
 }
 
 impl InstanceLock {
-    /// Takes the place beside the ledger's path. Where no file can be made, doorman runs without: then others have to notice that its
+    /// Takes the place beside the ledger's path. If no file can be made, doorman runs without: then others have to notice that its
     /// last life has ended.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl InstanceLock {
         let path = beside(ledger);
         let mut place = Self { file: None, instance: new_id(), boot, before: None };
         if let Some(directory) = path.parent() {
-            // Where that does not work, neither does the next step.
+            // If that does not work, neither does the next step.
             let _ = std::fs::DirBuilder::new().recursive(true).create(directory);
         }
         let mut options = OpenOptions::new();

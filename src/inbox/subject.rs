@@ -27,7 +27,7 @@ impl Subject {
         Self { sender, inserted_at: micros(request) }
     }
 
-    /// Whether `now` says another sender than this, or one where none was known.
+    /// Whether `now` says another sender than this, or one if none was known.
     pub fn differs(self, now: Subject) -> bool {
         now.sender != 0 && now.sender != self.sender
     }

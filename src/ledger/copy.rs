@@ -59,7 +59,7 @@ pub struct Copied {
 /// writes nothing more.
 ///
 /// # Errors
-/// [`LedgerError`]: nothing was changed then. Where the target holds a record already, too.
+/// [`LedgerError`]: nothing was changed then. If the target holds a record already, too.
 pub fn copy(from: &LedgerAddress, to: &LedgerAddress, try_it: bool) -> Result<Copied, LedgerError> {
     match (from, to) {
         (LedgerAddress::File(file), LedgerAddress::Database(database)) => to_database(file, database, try_it),

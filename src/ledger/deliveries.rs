@@ -190,7 +190,7 @@ pub(super) fn load(connection: Connection<'_>, target: &str) -> sql::Result<Deli
 /// once and has a notice of its own, and not a hold, which a person made.
 const DEFERS: &str = r#"verdict = 'defer' AND mode = 'enforce' AND "by" <> 'paused' AND "by" NOT LIKE 'hold:%'"#;
 
-/// Reads who waits, in one snapshot; `None` where these rows are still the newest.
+/// Reads who waits, in one snapshot; `None` if these rows are still the newest.
 pub(super) fn waiting(
     connection: Connection<'_>,
     agents: &[AgentId],

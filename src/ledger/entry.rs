@@ -53,7 +53,7 @@ pub enum Record {
     /// It was decided, differently from before, in these circumstances.
     Decided { agent: AgentId, request: RequestId, decision: Box<Decision>, circumstances: Circumstances, at: Timestamp },
     /// An answer is about to be sent (`attempt` counts from 1). Charges are written with the first attempt, and again
-    /// where a refusal gave them back. Refused while a *different* answer to the request is open (no outcome, or
+    /// if a refusal gave them back. Refused while a *different* answer to the request is open (no outcome, or
     /// `unknown`): nothing is answered twice.
     Intent {
         agent: AgentId,
@@ -63,7 +63,7 @@ pub enum Record {
         /// For how long an approval lets in; `None`: for good.
         lasts: Option<SignedDuration>,
         policy: Option<PolicyHash>,
-        /// The version of pushed rules by which a rule decided: refused where it is not the head any more.
+        /// The version of pushed rules by which a rule decided: refused if it is not the head any more.
         head: Option<Arc<Head>>,
         charges: Vec<Charge>,
         /// Whether it counts towards `approvals_max`.
@@ -84,7 +84,7 @@ pub enum Record {
         at: Timestamp,
     },
     /// The intended answer certainly never left (no connection), and is given up: it is no longer open, and its charges
-    /// are deleted. Nothing where no answer is open.
+    /// are deleted. Nothing if no answer is open.
     Withdrawn { agent: AgentId, request: RequestId, at: Timestamp },
     /// The platform reported the status, or a listing no longer showed the request (`None`: gone).
     Settled { agent: AgentId, request: RequestId, status: Option<RequestStatus>, at: Timestamp },
@@ -246,9 +246,9 @@ pub struct OpenAnswer {
     pub attempts: u32,
     /// When the intent was written.
     pub at: Timestamp,
-    /// How the platform refused it, where it did.
+    /// How the platform refused it, if it did.
     pub refusal: Option<Refusal>,
-    /// For how long it lets in, where it approves for a time.
+    /// For how long it lets in, if it approves for a time.
     pub lasts: Option<SignedDuration>,
 }
 
@@ -259,7 +259,7 @@ pub struct SavedGuest {
     pub request: RequestId,
     /// Whose.
     pub sender: Sender,
-    /// The contact that it made, where that is known.
+    /// The contact that it made, if that is known.
     pub contact: Option<ContactId>,
     /// When the contact ends, and what is known about it.
     pub stay: GuestStay,
@@ -333,6 +333,6 @@ pub struct RecentAnswer {
     pub answer: Answer,
     /// By what.
     pub by: By,
-    /// For how long it lets in, where it approves for a time.
+    /// For how long it lets in, if it approves for a time.
     pub lasts: Option<SignedDuration>,
 }

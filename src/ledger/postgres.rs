@@ -69,7 +69,7 @@ struct Inner {
 }
 
 impl PostgresLedger {
-    /// Connects, brings the schema up to date and starts the writers. Blocks, for some seconds where the database is slow.
+    /// Connects, brings the schema up to date and starts the writers. Blocks, for some seconds if the database is slow.
     pub fn open(address: &Address, options: LedgerOptions) -> Result<Self, LedgerError> {
         let address = Arc::new(address.clone());
         let (session, loses) = fit(&address)?;
@@ -98,7 +98,7 @@ impl PostgresLedger {
 
     /// See [`super::Ledger::commit`].
     pub async fn commit(&self, batch: Vec<Record>) -> Result<(), LedgerError> {
-        // Where there is room the first poll hands it in: tokio's budget may make `acquire` yield, out of order.
+        // If there is room the first poll hands it in: tokio's budget may make `acquire` yield, out of order.
         let room = match Arc::clone(&self.inner.room).try_acquire_owned() {
             Ok(room) => room,
             Err(_) => Arc::clone(&self.inner.room).acquire_owned().await.map_err(|_| LedgerError::Closed)?,
@@ -187,7 +187,7 @@ impl PostgresLedger {
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 
-    /// The same for the holder of this lease, which is taken first. What is read counts only where the same moment shows the lease as it
+    /// The same for the holder of this lease, which is taken first. What is read counts only if the same moment shows the lease as it
     /// was taken: after a fail-over the connection that reads may still lead to the old server, which knows nothing of what came later.
     pub async fn read_held<T: Send + 'static>(
         &self,

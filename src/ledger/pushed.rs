@@ -78,7 +78,7 @@ pub fn changed(
     Ok(changed)
 }
 
-/// Adds a version. In a transaction; where somebody else adds the same number at that moment, the second is refused.
+/// Adds a version. In a transaction; if somebody else adds the same number at that moment, the second is refused.
 pub fn add(connection: Connection<'_>, new: &PushedVersion, texts: &[SourceText]) -> sql::Result<()> {
     let policy = texts::policy(connection, &new.hash)?;
     // First: whoever lets go of unused texts at this moment is waited for, and leaves this policy alone from now on.

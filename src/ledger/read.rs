@@ -58,7 +58,7 @@ impl LedgerReader {
     /// Without a write-ahead log beside it nobody has it open, so it is read without locks or helper files.
     ///
     /// # Errors
-    /// [`LedgerError::Unusable`] where there is none or it cannot be read, [`LedgerError::Corrupt`],
+    /// [`LedgerError::Unusable`] if there is none or it cannot be read, [`LedgerError::Corrupt`],
     /// [`LedgerError::Newer`].
     pub fn open(at: impl Into<LedgerAddress>) -> Result<Self, LedgerError> {
         let engine = match at.into() {
@@ -127,7 +127,7 @@ impl LedgerReader {
         rows::for_each(self.sql(), filter, rows::Consistency::EachPage, take).map_err(|error| self.fault(&error))
     }
 
-    /// The request with this id; where several agents have one, the newest.
+    /// The request with this id; if several agents have one, the newest.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
@@ -211,7 +211,7 @@ impl LedgerReader {
         read().map_err(|error| self.fault(&error))
     }
 
-    /// How many contacts an agent has, as far as the record knows; `None` where its contacts were never read.
+    /// How many contacts an agent has, as far as the record knows; `None` if its contacts were never read.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
@@ -230,7 +230,7 @@ impl LedgerReader {
         counted.map(Option::flatten).map_err(|error| self.fault(&error))
     }
 
-    /// When which handles of this owner, or of all, were contacts of an agent, as far as the record knows; `None` where its
+    /// When which handles of this owner, or of all, were contacts of an agent, as far as the record knows; `None` if its
     /// contacts were never read.
     ///
     /// # Errors
@@ -351,7 +351,7 @@ impl LedgerReader {
         read().map_err(|error| self.fault(&error))
     }
 
-    /// The texts behind a policy's hash: the rules file first, then its lists. `None` where they are not on record.
+    /// The texts behind a policy's hash: the rules file first, then its lists. `None` if they are not on record.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].

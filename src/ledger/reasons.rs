@@ -85,7 +85,7 @@ pub struct DecisionReasons {
     pub charges: Vec<Charge>,
     /// Whether it paused the agent.
     pub pauses: bool,
-    /// What may have happened unseen, where that made a rule unknown.
+    /// What may have happened unseen, if that made a rule unknown.
     pub doubts: Vec<Doubt>,
     /// The `overdue` notice that was due.
     pub notify: Option<RuleName>,
@@ -120,7 +120,7 @@ pub fn to_json(decision: &Decision, circumstances: &Circumstances) -> String {
     serde_json::to_string(&facts).unwrap_or_else(|_| "{}".to_owned())
 }
 
-/// Reads the column. `None` where it is not what [`to_json`] writes.
+/// Reads the column. `None` if it is not what [`to_json`] writes.
 pub fn from_json(text: &str) -> Option<DecisionReasons> {
     let facts: ReasonsJson = serde_json::from_str(text).ok()?;
     let voices = facts.voices.into_iter().map(voice).collect::<Option<_>>()?;

@@ -127,7 +127,7 @@ pub enum Snapshot<'a> {
         /// Ends the snapshot when it is dropped.
         _open: rusqlite::Transaction<'a>,
     },
-    /// Of a database server; none where a transaction is open already.
+    /// Of a database server; none if a transaction is open already.
     Postgres(Option<OpenTransaction<'a>>),
 }
 
@@ -314,7 +314,7 @@ impl Column for usize {
 pub trait TextColumn<'a> {
     /// The text.
     fn text(self) -> Result<&'a str>;
-    /// The text; none where the column is null.
+    /// The text; none if the column is null.
     fn text_or_null(self) -> Result<Option<&'a str>>;
 }
 
@@ -330,7 +330,7 @@ impl<'a> TextColumn<'a> for ValueRef<'a> {
 
 /// A missing row is not an error.
 pub trait Optional<T> {
-    /// `None` where there was no row.
+    /// `None` if there was no row.
     fn optional(self) -> Result<Option<T>>;
 }
 

@@ -65,7 +65,7 @@ impl SqliteLedger {
 
     /// See [`super::Ledger::commit`].
     pub async fn commit(&self, batch: Vec<Record>) -> Result<(), LedgerError> {
-        // Where there is room the first poll hands it in: tokio's budget may make `acquire` yield, out of order.
+        // If there is room the first poll hands it in: tokio's budget may make `acquire` yield, out of order.
         let room = match Arc::clone(&self.inner.room).try_acquire_owned() {
             Ok(room) => room,
             Err(_) => Arc::clone(&self.inner.room).acquire_owned().await.map_err(|_| LedgerError::Closed)?,

@@ -114,7 +114,7 @@ pub(super) const REACH: MemoryReach = MemoryReach {
     history: Some(HistoryReach::Ever),
 };
 
-/// A record of its own. Where `DOORMAN_TEST_POSTGRES` names a server, it is a database there, but for what only a file has.
+/// A record of its own. If `DOORMAN_TEST_POSTGRES` names a server, it is a database there, but for what only a file has.
 struct TestLedger {
     dir: tempfile::TempDir,
     pages: Arc<AtomicU32>,

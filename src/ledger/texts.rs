@@ -82,7 +82,7 @@ fn packed(piece: &str) -> sql::Result<Vec<u8>> {
     packed.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()).into())
 }
 
-/// The texts of a policy, the rules file first; none where they are not on record.
+/// The texts of a policy, the rules file first; none if they are not on record.
 pub fn of_policy(connection: Connection<'_>, hash: &PolicyHash) -> sql::Result<Vec<SourceText>> {
     let parts = connection
         .prepare_cached(

@@ -100,7 +100,7 @@ id! {
 }
 
 id! {
-    /// The id of a user or an agent behind a handle, where a payload has one: the platform may give the handle to another.
+    /// The id of a user or an agent behind a handle, if a payload has one: the platform may give the handle to another.
     SenderId, canonical
 }
 

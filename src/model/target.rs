@@ -34,7 +34,7 @@ impl PersonTarget {
         }
     }
 
-    /// The handle that it may be, where it is a plain one.
+    /// The handle that it may be, if it is a plain one.
     pub fn handle(&self) -> Option<Handle> {
         match self {
             PersonTarget::Handle(text) | PersonTarget::Either(text) => Handle::parse(text).ok(),

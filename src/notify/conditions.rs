@@ -25,7 +25,7 @@ pub(super) struct AlertState {
     pub(super) event: NotifyEvent,
     /// The agent, file or target concerned.
     pub(super) subject: String,
-    /// Since when, where that is known.
+    /// Since when, if that is known.
     pub(super) since: Option<Timestamp>,
     /// For people, escaped.
     pub(super) text: String,

@@ -97,7 +97,7 @@ pub struct ConditionLine {
     pub subject: String,
     /// Whether it is still so; `false`: it is over.
     pub holds: bool,
-    /// Since when, where that is known.
+    /// Since when, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// For people.

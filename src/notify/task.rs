@@ -176,7 +176,7 @@ impl Task {
         }
     }
 
-    /// Loads what the ledger knows of this target; waits as long as the ledger cannot be read. `false` where another doorman is faster.
+    /// Loads what the ledger knows of this target; waits as long as the ledger cannot be read. `false` if another doorman is faster.
     async fn load(&mut self) -> bool {
         let delivery = loop {
             match self.around.ledger.delivery(&self.settings.name).await {
@@ -429,7 +429,7 @@ impl Task {
     }
 }
 
-/// The message with a link for each request, where the target has such, and these links.
+/// The message with a link for each request, if the target has such, and these links.
 async fn with_links(message: &Message, target: &str, around: &NotifyContext) -> (Message, Vec<String>) {
     let mut message = message.clone();
     let named = |line: &RequestLine| Some((AgentId::parse(&line.agent).ok()?, RequestId::parse(&line.request).ok()?));

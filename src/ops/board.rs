@@ -59,9 +59,9 @@ pub struct Board {
     pub configuration: ConfigurationStatus,
     /// The rules files.
     pub policies: Vec<PolicyStatus>,
-    /// Why the ledger cannot be written and since when; `None` where it can.
+    /// Why the ledger cannot be written and since when; `None` if it can.
     pub ledger_blocked: Option<Blocked>,
-    /// This doorman among those that share its database; `None` where nothing is shared.
+    /// This doorman among those that share its database; `None` if nothing is shared.
     pub fleet: Option<Arc<FleetBoard>>,
     /// The targets of `[[notify]]`.
     pub notify: Vec<NotifyStatus>,
@@ -143,7 +143,7 @@ impl AgentSlot {
         Self { latest: Arc::default(), bell, rows }
     }
 
-    /// Most rows of [`AgentBoard::pending`] that are handed out here; 0 where nobody wants to see them.
+    /// Most rows of [`AgentBoard::pending`] that are handed out here; 0 if nobody wants to see them.
     pub fn rows(&self) -> usize {
         self.rows
     }

@@ -26,7 +26,7 @@ pub struct Health {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// `loops`; or `phase`, `agents`, `ledger`, and `trusted` where several doormen share the ledger.
+    /// `loops`; or `phase`, `agents`, `ledger`, and `trusted` if several doormen share the ledger.
     pub name: String,
     /// Whether the check passes.
     pub ok: bool,

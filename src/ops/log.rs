@@ -81,7 +81,7 @@ impl Drop for LogHandle {
     }
 }
 
-/// How lines look on this stderr with this setting: for `auto`, human on a terminal and JSON otherwise; colour where it
+/// How lines look on this stderr with this setting: for `auto`, human on a terminal and JSON otherwise; colour if it
 /// is a terminal and `NO_COLOR` is not set.
 pub fn look(format: LogFormat, terminal: bool, no_color: bool) -> LineFormat {
     let human = LineFormat::Human { colour: terminal && !no_color };

@@ -52,7 +52,7 @@ impl<T: Clone + Default + Serialize + DeserializeOwned + Send + 'static> StateFi
         look(&locked(&self.kept))
     }
 
-    /// Changes it, and says how that went when the file has it. Where it cannot be written, `undo` gets what `change` gave. That
+    /// Changes it, and says how that went when the file has it. If it cannot be written, `undo` gets what `change` gave. That
     /// goes on to its end even if nobody waits for it any more.
     ///
     /// # Errors

@@ -399,7 +399,7 @@ struct ConfirmView {
     path: String,
     agent: String,
     card: Option<PendingCard>,
-    /// Where the board has no room for it: from the record.
+    /// If the board has no room for it: from the record.
     it: Option<RequestPage>,
 }
 

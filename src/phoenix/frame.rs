@@ -106,7 +106,7 @@ pub enum PushReply<'a> {
     Refused(Option<&'a str>),
 }
 
-/// Reads the payload of a `phx_reply`. Any status but `ok` is a refusal; `None` where there is no status at all.
+/// Reads the payload of a `phx_reply`. Any status but `ok` is a refusal; `None` if there is no status at all.
 pub fn reply(payload: &Value) -> Option<PushReply<'_>> {
     if payload.get("status")?.as_str()? == "ok" {
         return Some(PushReply::Ok);

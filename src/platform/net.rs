@@ -46,7 +46,7 @@ pub enum NetError {
 }
 
 impl Net {
-    /// Reads certificates only where TLS is spoken. Blocks on the file system.
+    /// Reads certificates only if TLS is spoken. Blocks on the file system.
     pub fn new(platform: &Platform) -> Result<Self, NetError> {
         let mut needs_tls = platform.needs_tls();
         for url in [&platform.rest, &platform.socket] {

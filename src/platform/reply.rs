@@ -8,7 +8,7 @@ use crate::model::{
     AgentId, Contact, ContactId, ContactRequest, RequestId, RequestStatus, Sender, SenderId, StrangerText,
 };
 
-/// A finished call: its result, and the platform's own clock where it said it.
+/// A finished call: its result, and the platform's own clock if it said it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply<T> {
     /// The result.

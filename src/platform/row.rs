@@ -21,7 +21,7 @@ pub struct RowFields<'a> {
 }
 
 impl<'a> RowFields<'a> {
-    /// Finds the fields of a row; `None` where it is not an object, or one of too many fields.
+    /// Finds the fields of a row; `None` if it is not an object, or one of too many fields.
     pub(super) fn of(raw: &'a RawValue) -> Option<Self> {
         let mut json = serde_json::Deserializer::from_str(raw.get());
         let fields = json.deserialize_map(RowVisitor).ok()?;

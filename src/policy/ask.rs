@@ -75,7 +75,7 @@ fn fits(text: Option<&StrangerText>, most: usize) -> bool {
     text.is_none_or(|text| !text.is_cut() && text.raw().chars().nth(most).is_none())
 }
 
-/// The question that a rule has about a request. `None` where its texts are too long to be shown whole: it waits for a person.
+/// The question that a rule has about a request. `None` if its texts are too long to be shown whole: it waits for a person.
 pub(crate) fn question(rule: &Rule, request: &ContactRequest) -> Option<Question> {
     let ask = rule.ask.as_ref()?;
     let names = [request.sender.original(), request.name.as_ref()];

@@ -1,5 +1,5 @@
 //! From the texts of a policy to the policy: pure, and of bounded cost on any input. All problems are reported at
-//! once; a policy comes out only where nothing is.
+//! once; a policy comes out only if nothing is.
 
 #[cfg(test)]
 mod bounds;
@@ -45,9 +45,9 @@ pub(crate) struct Compiling<'p> {
     read: &'p ReadFile<'p>,
     /// The directory of each included file, from the rules file's, by which text of the report the file is.
     directories: BTreeMap<usize, PathBuf>,
-    /// The files that were read, by path from the rules file; `None` where one could not be read, which has been reported.
+    /// The files that were read, by path from the rules file; `None` if one could not be read, which has been reported.
     files: BTreeMap<String, Option<lists::ListFileText>>,
-    /// Declared names; `None` where the thing itself is broken, which has been reported.
+    /// Declared names; `None` if the thing itself is broken, which has been reported.
     lists: BTreeMap<String, Option<Arc<List>>>,
     windows: BTreeMap<String, Option<Arc<Window>>>,
     /// Names that rules refer to.

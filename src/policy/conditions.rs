@@ -46,7 +46,7 @@ use compared::SenderGroup;
 pub struct Condition(pub(super) Box<dyn ConditionKind>);
 
 /// What a condition says about itself. Only the first five have no default: a new condition answers those, and the others
-/// where the default (does nothing, promises nothing) is not true of it.
+/// if the default (does nothing, promises nothing) is not true of it.
 pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
     /// Its row of the key table.
     fn key(&self) -> &'static DocumentKey;
@@ -63,7 +63,7 @@ pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
     /// A text that is the same for conditions with the same meaning.
     fn canonical(&self) -> String;
 
-    /// The lines of `explain`: one, except where a key has keys of its own.
+    /// The lines of `explain`: one, except if a key has keys of its own.
     fn explain(&self, inputs: &Inputs<'_>) -> Vec<Explained> {
         let evaluation = self.evaluate(inputs);
         vec![Explained { key: self.key().name, wanted: self.wanted(), saw: self.saw(inputs), evaluation }]
@@ -90,7 +90,7 @@ pub(crate) trait ConditionKind: Any + fmt::Debug + Send + Sync {
         false
     }
 
-    /// The senders that it names, for comparing conditions; `None` where it names none.
+    /// The senders that it names, for comparing conditions; `None` if it names none.
     fn groups(&self) -> Option<Box<dyn Iterator<Item = SenderGroup<'_>> + '_>> {
         None
     }
@@ -131,7 +131,7 @@ pub(crate) trait Compile: ConditionKind + Sized {
     /// Its row of the key table.
     const KEY: DocumentKey;
 
-    /// Compiles it. `None` where something is wrong, which has been reported.
+    /// Compiles it. `None` if something is wrong, which has been reported.
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self>;
 }
 
@@ -177,11 +177,11 @@ pub(crate) fn never_together(at: &RawCondition, label: &str, both: &str, problem
     problems
         .error(&at.span, format!("{both} never hold together"))
         .label(label)
-        .help("keys in one table must all hold; write two rules where either is enough");
+        .help("keys in one table must all hold; write two rules if either is enough");
 }
 
 impl Condition {
-    /// Compiles a condition by its key; `None` where something is wrong, which has been reported.
+    /// Compiles a condition by its key; `None` if something is wrong, which has been reported.
     pub(crate) fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Condition> {
         let before = compiling.problems.errors();
         let compile = REGISTRY.iter().find(|(key, _)| *key == written.key).map(|(_, compile)| compile);

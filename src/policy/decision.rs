@@ -149,7 +149,7 @@ impl GuardKind {
     }
 }
 
-/// What went wrong where a decision could not be made or carried out; the request stays pending.
+/// What went wrong if a decision could not be made or carried out; the request stays pending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
     /// The ledger cannot be written, or was not read yet as far back as a count needs.
@@ -283,7 +283,7 @@ pub struct Circumstances {
     pub clock: ClockHealth,
     /// How many contacts the agent has; `None` if that is not known.
     pub contacts: Option<u64>,
-    /// Whether somebody of the sender's owner is a contact now; `None` where that is not known.
+    /// Whether somebody of the sender's owner is a contact now; `None` if that is not known.
     pub owner_is_contact: Option<bool>,
     /// Whether the sender is a contact now; likewise.
     pub sender_is_contact: Option<bool>,
@@ -316,7 +316,7 @@ pub struct RuleResult {
     pub truth: Truth,
     /// Whether the rule is in shadow.
     pub shadow: bool,
-    /// The first unknown condition's key, where `truth` is `Unknown`.
+    /// The first unknown condition's key, if `truth` is `Unknown`.
     pub unknown: Option<Arc<str>>,
 }
 
@@ -345,7 +345,7 @@ pub struct Decision {
     /// This approval is over `approvals_max`: instead of answering, the agent pauses. `verdict` is `Defer`, `by` is
     /// `Paused`.
     pub pauses: bool,
-    /// What may have happened unseen to the sender's owner, where that made a rule unknown.
+    /// What may have happened unseen to the sender's owner, if that made a rule unknown.
     pub doubts: Vec<Doubt>,
     /// An `overdue` rule with `then = "notify"` that is due and has not yet been said for this request.
     pub notify: Option<RuleName>,

@@ -1,5 +1,5 @@
 //! Every refusal and every warning of the language, as people see it. Each case is a small file; `+` stands for
-//! `version = 1` and a sound rest where a case is about one part only.
+//! `version = 1` and a sound rest if a case is about one part only.
 
 mod refusals;
 mod warnings;

@@ -363,7 +363,7 @@ impl History {
         }
     }
 
-    /// "No" is unknown where it may have happened unseen.
+    /// "No" is unknown if it may have happened unseen.
     fn unless_doubted(
         &self,
         evaluation: Evaluation,

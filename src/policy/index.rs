@@ -19,7 +19,7 @@ use super::rules::{Folded, PatternSet, RegexPattern, Rule, When};
 /// See the module. The default one is not built: it offers every rule.
 #[derive(Debug, Default)]
 pub struct Index {
-    /// How many rules it was built from; `None` where it was not built.
+    /// How many rules it was built from; `None` if it was not built.
     built: Option<u32>,
     /// Rules without an anchor.
     always: Vec<u32>,

@@ -139,7 +139,7 @@ pub static LIST: Section = Section {
         key(
             "max_shrink",
             KeyType::Count(0, 100),
-            "`10` where the list rejects or stands in `unless`, else `50`",
+            "`10` if the list rejects or stands in `unless`, else `50`",
             "The share of its entries, in percent, that may be missing from a new version without `--accept-shrunk`.",
         ),
         key(

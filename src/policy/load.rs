@@ -23,9 +23,9 @@ pub use crate::files::Advice;
 /// The result of loading a rules file.
 #[derive(Debug)]
 pub struct LoadedPolicy {
-    /// The policy, where nothing was refused.
+    /// The policy, if nothing was refused.
     pub policy: Option<Arc<Policy>>,
-    /// All problems, sorted. Its first text is the rules file, where that could be read.
+    /// All problems, sorted. Its first text is the rules file, if that could be read.
     pub report: Report,
     /// The results of the file's own tests, if it was valid enough to run them.
     pub tests: Vec<TestResult>,
@@ -59,7 +59,7 @@ pub fn load_named(path: &Path) -> LoadedPolicy {
     load_as(path, COMMAND, None, &Shrunk::Refuse)
 }
 
-/// The same, where it takes the place of this policy, as for [`load`].
+/// The same, if it takes the place of this policy, as for [`load`].
 pub fn load_named_after(path: &Path, running: Option<&Policy>, shrunk: &Shrunk) -> LoadedPolicy {
     load_as(path, COMMAND, running, shrunk)
 }

@@ -272,7 +272,7 @@ fn skeleton_twice(folded: &str) -> String {
     skeleton(&fold(&once)).collect()
 }
 
-/// The Latin letter for which a reader takes this one, where the skeleton leaves them apart: it makes small letters of
+/// The Latin letter for which a reader takes this one, if the skeleton leaves them apart: it makes small letters of
 /// other scripts (`м`, `т`, `є`) to small capitals and the like.
 fn latin(one: char) -> char {
     match one {

@@ -22,7 +22,7 @@ pub(crate) enum HandlePattern {
     Glob {
         /// Lower case, without the `@`.
         text: Arc<str>,
-        /// The owner part, where it has no `*`.
+        /// The owner part, if it has no `*`.
         owner: Option<Arc<str>>,
     },
 }

@@ -141,7 +141,7 @@ pub(crate) enum RawValue {
     Table(RawTableOf),
 }
 
-/// A table of keys that belong to one condition. Not empty where the key table says so.
+/// A table of keys that belong to one condition. Not empty if the key table says so.
 #[derive(Debug)]
 pub(crate) struct RawTableOf(pub(crate) Vec<RawCondition>);
 

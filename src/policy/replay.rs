@@ -39,7 +39,7 @@ pub struct Recorded {
     pub answered_at: Option<Timestamp>,
     /// The outcome of the answer.
     pub outcome: Option<Outcome>,
-    /// For how long it was approved, where that was for a time: a guest does not count as approved before.
+    /// For how long it was approved, if that was for a time: a guest does not count as approved before.
     pub lasts: Option<SignedDuration>,
     /// The verdicts of deciders about it, and when they were given.
     pub told: Vec<(Timestamp, DeciderVerdict)>,

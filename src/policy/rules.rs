@@ -80,7 +80,7 @@ pub struct Policy {
 
 impl Policy {
     /// How far back [`SavedState::charges`](super::state::SavedState) and its approvals must reach for this policy: its longest
-    /// limit, `approvals_max` included; `None` where it has none.
+    /// limit, `approvals_max` included; `None` if it has none.
     pub fn charge_reach(&self) -> Option<SignedDuration> {
         let limits = self.rules.iter().filter_map(|rule| rule.limit).map(|limit| limit.quota.per);
         limits.chain(self.approvals_max.map(|quota| quota.per)).max()
@@ -179,7 +179,7 @@ pub struct Rule {
     pub lasts: Option<SignedDuration>,
     /// The rule ends at this moment: as written, or midnight UTC after its last day.
     pub until: Option<Timestamp>,
-    /// The last day, where the file names a day.
+    /// The last day, if the file names a day.
     pub until_day: Option<Date>,
     /// The rule only records what it would have done.
     pub shadow: bool,
@@ -189,7 +189,7 @@ pub struct Rule {
 
 impl Rule {
     /// The place in its limit that an approval by this rule takes: of the owner, of the handle (with its `@`), or of the
-    /// rule. `None` where it has no limit.
+    /// rule. `None` if it has no limit.
     pub fn charge(&self, handle: &Handle) -> Option<Charge> {
         let bucket = match self.limit?.by {
             LimitBy::Owner => handle.owner().into(),
@@ -235,7 +235,7 @@ pub struct RegexPattern {
     pub regex: regex::Regex,
     /// Whether it is also searched in the disclosed form of a text: everywhere but in the `when` of an approve rule.
     pub disclosing: bool,
-    /// Its own letters, where it has any beyond ASCII.
+    /// Its own letters, if it has any beyond ASCII.
     pub letters: Option<Box<Letters>>,
 }
 
@@ -255,7 +255,7 @@ pub struct Folded {
     pub folded: Arc<str>,
     /// Whether it is also looked for in the disclosed form of a text: everywhere but in the `when` of an approve rule.
     pub disclosing: bool,
-    /// Its own letters, where it has any beyond ASCII.
+    /// Its own letters, if it has any beyond ASCII.
     pub letters: Option<Box<Letters>>,
 }
 
@@ -281,7 +281,7 @@ pub struct Window {
     pub to: Time,
     /// Days on which it does not start, in order.
     pub except: Vec<Date>,
-    /// The only days on which it may start, in order; empty where there is no such bound.
+    /// The only days on which it may start, in order; empty if there is no such bound.
     pub only: Vec<Date>,
 }
 
@@ -335,7 +335,7 @@ pub struct PatternSet {
 pub struct HandleGlob {
     /// As written, lower case, without the `@`.
     pub text: Arc<str>,
-    /// The owner part, where it has no `*`: for the index, and for "does the rule say who".
+    /// The owner part, if it has no `*`: for the index, and for "does the rule say who".
     pub literal_owner: Option<Arc<str>>,
     /// Matches the whole handle; `*` never crosses `/`.
     pub matcher: globset::GlobMatcher,
@@ -392,7 +392,7 @@ pub struct PolicyTest {
     pub request: TestRequest,
     /// The verdict that is expected.
     pub verdict: Verdict,
-    /// The `by` that is expected, as text, where the test says one.
+    /// The `by` that is expected, as text, if the test says one.
     pub by: Option<String>,
     /// After how long the contact is expected to end, if the test has a `for`.
     pub lasts: Option<SignedDuration>,
@@ -436,7 +436,7 @@ pub struct TestRequest {
     pub told: Vec<DeciderVerdict>,
     /// The agent that receives it; unknown if the test does not say.
     pub agent: Option<Arc<str>>,
-    /// How many contacts the agent has; unknown where the test does not say.
+    /// How many contacts the agent has; unknown if the test does not say.
     pub contacts: Option<u64>,
     /// Whether the sender's owner has a contact, and whether the sender is one; likewise.
     pub contact: Option<(bool, bool)>,

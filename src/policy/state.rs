@@ -174,7 +174,7 @@ impl PolicyState {
         self.settle_as(request, handle, ended, at);
     }
 
-    /// The same, where more is known of the answer.
+    /// The same, if more is known of the answer.
     pub fn settle_as(&mut self, request: &RequestId, handle: Option<&Handle>, ended: EndedAnswer, at: Timestamp) {
         let EndedAnswer { verdict, outcome, guest, by_person, sent, first_seen } = ended;
         match outcome {
@@ -266,7 +266,7 @@ impl PolicyState {
         gone.handle
     }
 
-    /// A person says whether this happened to this owner up to now; of one request, where the doubt is about that.
+    /// A person says whether this happened to this owner up to now; of one request, if the doubt is about that.
     pub fn settled_by_word(
         &mut self,
         owner: &str,

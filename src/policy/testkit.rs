@@ -260,7 +260,7 @@ pub(crate) fn said(decision: &Decision) -> String {
     format!("{} by {}", decision.verdict, decision.by)
 }
 
-/// Decides and, where it is an answer that goes out now, reserves it.
+/// Decides and, if it is an answer that goes out now, reserves it.
 pub(crate) fn carry_out(
     policy: &Policy,
     policy_state: &mut PolicyState,

@@ -43,7 +43,7 @@ pub struct Letters {
 static ASCII: LazyLock<Letters> = LazyLock::new(|| Letters::new(('a'..='z').chain('A'..='Z').collect()));
 
 impl Letters {
-    /// Those of a pattern; `None` where the shared set serves.
+    /// Those of a pattern; `None` if the shared set serves.
     pub(crate) fn of(pattern: &str) -> Option<Box<Letters>> {
         let mut own: Vec<char> = width(pattern).chars().filter(|one| one.is_alphanumeric()).collect();
         if own.iter().all(char::is_ascii) {
@@ -251,7 +251,7 @@ impl<'a> TextForms<'a> {
         self.disclosed_folded.get_or_init(|| self.disclosed().to_lowercase())
     }
 
-    /// Every form that a regular expression may be found in, each once; the disclosed ones only where `disclosing`.
+    /// Every form that a regular expression may be found in, each once; the disclosed ones only if `disclosing`.
     pub(crate) fn searched(&self, disclosing: bool) -> Vec<&str> {
         let mut forms = vec![self.plain(), self.folded()];
         if disclosing {

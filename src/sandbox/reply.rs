@@ -71,7 +71,7 @@ pub(super) fn problem(problem: &StoreError, request: u64) -> HttpReply {
     }
 }
 
-/// The answer of a `status` fault: the platform's code for it, and `Retry-After` where milliseconds were given. Without
+/// The answer of a `status` fault: the platform's code for it, and `Retry-After` if milliseconds were given. Without
 /// a request number it is an upgrade's, which has codes of its own.
 pub(super) fn fault_status(fault: &Fault, request: Option<u64>) -> HttpReply {
     let (status, ms) = (fault.code.unwrap_or(500), fault.ms);

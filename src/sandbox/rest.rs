@@ -188,7 +188,7 @@ impl ApiCall<'_> {
         Ok(json_text(200, body))
     }
 
-    /// `sent_status` \[sdk\]: pending where it is left out, `None` for all.
+    /// `sent_status` \[sdk\]: pending if it is left out, `None` for all.
     fn sent_status(&self) -> Result<Option<SandboxStatus>, EarlyReply> {
         match query(self.parts, "sent_status").as_deref() {
             None | Some("") => Ok(Some(SandboxStatus::Pending)),

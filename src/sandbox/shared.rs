@@ -126,7 +126,7 @@ impl SandboxShared {
         fault
     }
 
-    /// Carries out what a fault does to an agent's socket; false where it does nothing to it.
+    /// Carries out what a fault does to an agent's socket; false if it does nothing to it.
     pub(super) fn strike_socket(&self, fault: &Fault, agent: PartyIndex) -> bool {
         let mut inner = self.lock();
         match fault.what {

@@ -168,7 +168,7 @@ pub struct RequestState {
     pub id: String,
     /// The recipient's id.
     pub to: String,
-    /// The sender's id, where they are of this world.
+    /// The sender's id, if they are of this world.
     pub from: Option<String>,
     /// As asked with.
     pub from_handle: Option<String>,

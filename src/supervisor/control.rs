@@ -36,7 +36,7 @@ fn error(code: &str, message: impl Into<String>) -> OpError {
     OpError { code: code.to_owned(), message: message.into() }
 }
 
-/// What is said where an agent's task ended before it could reply: nobody knows whether it was done.
+/// What is said if an agent's task ended before it could reply: nobody knows whether it was done.
 const RESTARTING: &str = "restarting";
 
 fn restarting() -> OpError {

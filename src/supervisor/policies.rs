@@ -117,7 +117,7 @@ impl Policies {
     /// Puts in force what was pushed since the last look. What a person pushed shrinks lists as that person wanted.
     ///
     /// # Errors
-    /// Where the ledger cannot be read now: what is in force stays.
+    /// If the ledger cannot be read now: what is in force stays.
     pub async fn look_at_heads(&mut self, ledger: &Ledger, now: Timestamp) -> Result<(), LedgerError> {
         let known: Vec<(String, pushed::KnownVersion)> =
             self.pushed().map(|(name, file)| (name, file.seen.clone())).collect();

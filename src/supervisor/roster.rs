@@ -24,7 +24,7 @@ use crate::policy::{self, Policy, Shrunk};
 /// What agents have beyond `timing.drain` until their tasks are cut off.
 pub(super) const BEYOND_DRAIN: Duration = Duration::from_secs(2);
 
-/// How long a lease that is given up is waited for. Where the database is away, it is given once the database is back.
+/// How long a lease that is given up is waited for. If the database is away, it is given once the database is back.
 const GIVE_MAX: Duration = Duration::from_secs(5);
 
 /// What a reload did to the agents.

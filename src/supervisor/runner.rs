@@ -35,7 +35,7 @@ const BETWEEN: Duration = Duration::from_millis(5);
 /// Longest such wait. A task that ran for this long resets the waits to the first.
 const RESTART_MAX: Duration = Duration::from_secs(60);
 
-/// How an agent's task ended, where it was not drained.
+/// How an agent's task ended, if it was not drained.
 enum TaskFailure {
     /// The panic is in the log already, with its place in the code.
     Panicked,
@@ -261,7 +261,7 @@ impl Runner {
     }
 }
 
-/// Waits for a change; for ever where nothing changes any more.
+/// Waits for a change; for ever if nothing changes any more.
 async fn changed(stand: &mut watch::Receiver<AgentHolder>) {
     if stand.changed().await.is_err() {
         std::future::pending::<()>().await;

@@ -178,7 +178,7 @@ pub fn rules(bytes: &[u8]) {
     }
 }
 
-/// The rules in an input of the targets `rules` and `evaluator`, and the rules that they include, where they load.
+/// The rules in an input of the targets `rules` and `evaluator`, and the rules that they include, if they load.
 pub fn loading<'a>(target: &str, bytes: &'a [u8]) -> Vec<&'a str> {
     let Some(text) = text(bytes) else { return Vec::new() };
     let parts: Vec<&str> = text.split("\n===\n").collect();

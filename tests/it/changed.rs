@@ -139,7 +139,7 @@ async fn a_persons_word_for_a_sender_that_changed_is_asked_for_again() -> Result
     ask(&site, "carol", "r-2");
     waits(&site, &daemon, "r-2").await?;
     on_record(&site, "r-2", "carol").await?;
-    // The same where the sender changes while no daemon runs.
+    // The same if the sender changes while no daemon runs.
     daemon.stop().await?;
     site.control.rename_request("r-2", Some("eve")).unwrap();
     let daemon = site.daemon();

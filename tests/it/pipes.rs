@@ -1,4 +1,4 @@
-//! What commands do where nobody takes their output: they end when their pipe is closed, as in `doorman history -f | head -1`,
+//! What commands do if nobody takes their output: they end when their pipe is closed, as in `doorman history -f | head -1`,
 //! and while it is full, as with a pager, they keep nothing of the ledger.
 
 use std::io::{PipeWriter, Read as _};

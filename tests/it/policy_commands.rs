@@ -223,7 +223,7 @@ async fn check_knows_what_the_ledger_remembers() {
     let used =
         |at: Timestamp| Record::Policy { agent: agent(), hash: policy.hash.clone(), texts: policy.texts.clone(), at };
     place.record(vec![used(ago(45))]).await;
-    assert!(!has(&place.doorman(&["check"]), "in 30 days"), "where nobody asked, nothing is said");
+    assert!(!has(&place.doorman(&["check"]), "in 30 days"), "if nobody asked, nothing is said");
     place.record(asked(&policy, "r1", "ann", None, ago(2))).await;
     let after = place.doorman(&["check"]);
     assert!(has(&after, "nothing matched the rule `idle` in 30 days"), "{}", after.err);
@@ -336,7 +336,7 @@ async fn replay_shows_new_approvals_first_and_fails_under_check() {
         place.record(asked(&policy, name, from, None, ago(days))).await;
     }
     let same = place.doorman(&["replay", "--rules", "rules.toml", "--check"]);
-    assert_eq!((same.code, same.err.as_str()), (0, ""), "no bar where nobody watches");
+    assert_eq!((same.code, same.err.as_str()), (0, ""), "no bar if nobody watches");
     assert!(same.out.contains("nothing would change in 4 requests"), "{}", same.out);
     std::fs::write(
         place.path("new.toml"),

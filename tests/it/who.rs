@@ -35,7 +35,7 @@ async fn on_record(site: &Site, id: &str) -> Value {
     rows.into_iter().find(|row| row["request"] == id).unwrap()
 }
 
-/// The login behind this test's session, where the system knows one: it is the person then.
+/// The login behind this test's session, if the system knows one: it is the person then.
 fn person(otherwise: &str) -> String {
     let own = nix::unistd::geteuid().as_raw();
     let login = std::fs::read_to_string("/proc/self/loginuid").ok().and_then(|uid| uid.trim().parse::<u32>().ok());

@@ -28,7 +28,7 @@ pub struct Doormen {
     dir: tempfile::TempDir,
     sandbox: Sandbox,
     ledger: String,
-    /// For the files that are written from now on. Longer where nobody may be taken for dead on a slow machine.
+    /// For the files that are written from now on. Longer if nobody may be taken for dead on a slow machine.
     pub ttl: &'static str,
     asked: std::sync::atomic::AtomicU64,
 }
@@ -70,7 +70,7 @@ impl Doormen {
         self.files_to(name, &self.sandbox.address().to_string(), &self.ledger, rules, more)
     }
 
-    /// The same, where the platform and the database are reached in another way.
+    /// The same, if the platform and the database are reached in another way.
     pub fn files_to(&self, name: &str, platform: &str, ledger: &str, rules: &str, more: &str) -> PathBuf {
         let dir = self.dir.path().join(name);
         std::fs::create_dir_all(&dir).unwrap();

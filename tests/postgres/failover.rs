@@ -248,7 +248,7 @@ pub async fn unconfirmed(place: &Place) {
     stop([daemon]).await;
 }
 
-/// The old primary is alive and only reads. Who takes an agent over remembers what the new one knows, also where its connections for
+/// The old primary is alive and only reads. Who takes an agent over remembers what the new one knows, also if its connections for
 /// questions still lead to the old one.
 pub async fn old_primary_alive(place: &Place) {
     const MOST: usize = 8;

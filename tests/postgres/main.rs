@@ -128,7 +128,7 @@ impl Database {
         Self::client(&self.server).await
     }
 
-    /// To the server that can be written, where the address names several.
+    /// To the server that can be written, if the address names several.
     async fn client(url: &str) -> Client {
         servers::writable(url).await.unwrap()
     }
@@ -155,7 +155,7 @@ impl Database {
         Self::client(&self.url).await.query_one(sql, &[]).await.unwrap().get(0)
     }
 
-    /// Nothing lost, nothing answered twice but where nobody can know, no answer without its intent on record.
+    /// Nothing lost, nothing answered twice but if nobody can know, no answer without its intent on record.
     async fn judge(&self, site: &Site) {
         nothing_twice(site, true).unwrap();
         let client = Self::client(&self.url).await;

@@ -81,7 +81,7 @@ async fn head(sql: &Client) -> (i64, String) {
 pub async fn no_answer_by_older_rules(database: &Database) {
     let site = site().await;
     let (code, _, err) = site.cli(&["policy", "push", "main", &site.path("open.toml").display().to_string()]).await;
-    assert!(code == 2 && err.contains("doorman reload"), "where the ledger is a file: {code} {err}");
+    assert!(code == 2 && err.contains("doorman reload"), "if the ledger is a file: {code} {err}");
     let (code, _, err) = site.cli(&["check"]).await;
     assert!(code == 78 && err.contains("names rules in the ledger, which is a file"), "{code} {err}");
     // Before the first push everything stays pending, and the push needs no restart.

@@ -24,7 +24,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// `None` where `tests/postgres/run` did not say.
+    /// `None` if `tests/postgres/run` did not say.
     pub fn found() -> Option<Self> {
         let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
         Some(Self { programs: path("DOORMAN_TEST_POSTGRES_BIN")?, dir: path("DOORMAN_TEST_POSTGRES_PLACE")? })
@@ -40,7 +40,7 @@ impl Place {
         } else {
             std::process::Command::new(path)
         };
-        // Not this directory, where that user may not be.
+        // Not this directory, if that user may not be.
         command.args(arguments).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }

@@ -351,7 +351,7 @@ pub async fn drained(database: &Database) {
     doormen.judge(database).await;
 }
 
-/// One stops while its rules' limit is being used up; the other goes on counting where it was.
+/// One stops while its rules' limit is being used up; the other goes on counting if it was.
 pub async fn limit_kept(database: &Database) {
     const MOST: usize = 8;
     let rules = format!(

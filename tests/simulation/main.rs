@@ -35,7 +35,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (108, "a limit rejected because of an answer that was only presumed to be carried out"),
     (79, "a contact was not on record before the end of the answer that made it"),
     (485, "the same"),
-    (2_421, "the end of a guest was forgotten where the same answer was given once more"),
+    (2_421, "the end of a guest was forgotten if the same answer was given once more"),
     (553, "a rejection of a request that had vanished was not heard after a restart"),
 ];
 

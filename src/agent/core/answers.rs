@@ -28,7 +28,7 @@ const CODE_CHARS_MAX: usize = 64;
 /// After the ledger refused an entry the request is tried again this much later.
 const REFUSED_ENTRY_WAIT: Duration = Duration::from_secs(300);
 
-/// The same where it has older rules than those that decided.
+/// The same if it has older rules than those that decided.
 const OUTDATED_WAIT: Duration = Duration::from_secs(1);
 
 /// How an answer ended.
@@ -37,7 +37,7 @@ pub(super) struct AnswerEnding {
     pub(super) outcome: Outcome,
     pub(super) detail: Option<String>,
     pub(super) latency: Option<Duration>,
-    /// The status that the platform reports, where somebody else may have answered.
+    /// The status that the platform reports, if somebody else may have answered.
     pub(super) status: Option<RequestStatus>,
 }
 
@@ -295,7 +295,7 @@ impl Core {
         let Some(entry) = self.inbox.entry(id) else { return };
         let request = entry.request().clone();
         let answer = flight.said().answer;
-        // Where an earlier attempt may have been carried out, the request stays bound to its answer, across restarts too.
+        // If an earlier attempt may have been carried out, the request stays bound to its answer, across restarts too.
         let bound = flight.bound();
         let outcome = if bound { Outcome::Unknown } else { Outcome::Refused };
         if !bound {

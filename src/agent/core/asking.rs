@@ -27,7 +27,7 @@ const TOLD_AFTER: Duration = Duration::from_secs(20);
 /// The wait after a failure: doubled by each further one in a row.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
-/// The longest where nobody was there to be asked: that costs nobody anything.
+/// The longest if nobody was there to be asked: that costs nobody anything.
 const PAUSE_ABSENT_MAX: Duration = Duration::from_secs(60);
 /// A used-up hourly limit of a decider is reported at most once in this time.
 const SPENT_TOLD: Duration = Duration::from_secs(3_600);

@@ -50,7 +50,7 @@ impl ClockWatch {
         self.date.and_then(|_| self.reference(now)).unwrap_or(now.wall)
     }
 
-    /// Judges the clock again; `Some` where the judgement changed.
+    /// Judges the clock again; `Some` if the judgement changed.
     fn judge(&mut self, now: Now) -> Option<bool> {
         let sound = match (self.date, self.reference(now)) {
             (Some(_), Some(reference)) => now.wall.duration_since(reference).abs() <= OFF_MAX,

@@ -37,7 +37,7 @@ const ASKED_RHYTHM: Duration = Duration::from_secs(300);
 const BELIEVED: Duration = Duration::from_secs(900);
 /// A second report that one of these contacts was removed is recognized as a repetition.
 const LEFT_MAX: usize = 256;
-/// Where no rule asks about contacts and more requests than this wait for a decision, the next page waits for them.
+/// If no rule asks about contacts and more requests than this wait for a decision, the next page waits for them.
 const MANY_WAITING: usize = 64;
 /// It does not wait longer than this.
 const HELD_MAX: Duration = Duration::from_secs(30);
@@ -261,7 +261,7 @@ impl ContactList {
         self.next = self.next.min(now + self.pause());
     }
 
-    /// The same, at once where the last reading is long ago.
+    /// The same, at once if the last reading is long ago.
     pub(super) fn read_next(&mut self, now: Mono) {
         let earliest = self.began.map_or(now, |(_, began)| began + self.pause());
         self.next = self.next.min(earliest.max(now));

@@ -368,7 +368,7 @@ impl Core {
         let before = self.policy.as_ref().map(|policy| policy.hash.clone());
         let after = policy.as_ref().map(|policy| policy.hash.clone());
         self.policy = policy;
-        // What waited for newer rules is decided by these; where they are no head either, the ledger says so again.
+        // What waited for newer rules is decided by these; if they are no head either, the ledger says so again.
         if self.newer.take().is_some() {
             self.inbox.requeue_resting(|_| true);
         }

@@ -120,7 +120,7 @@ impl Guests {
         Some(doubt)
     }
 
-    /// A reading shows a contact with an end: of which request that is, where another contact has its id by now.
+    /// A reading shows a contact with an end: of which request that is, if another contact has its id by now.
     fn another(&mut self, contact: &Contact) -> Option<(RequestId, GuestDoubt)> {
         let guest = self.by_contact.get(&contact.id).filter(|guest| guest.stay.doubt.is_none())?;
         // A missing time is not evidence for another contact.
@@ -247,7 +247,7 @@ impl Core {
         }
     }
 
-    /// When a contact that was made just now ends, and when that was, by the platform's clock; where nobody confirmed it, at any time
+    /// When a contact that was made just now ends, and when that was, by the platform's clock; if nobody confirmed it, at any time
     /// since the request was `first_seen`.
     pub(super) fn stay(&self, lasts: SignedDuration, outcome: Outcome, first_seen: Timestamp, now: Now) -> GuestStay {
         let there = self.clock.there(now);

@@ -16,7 +16,7 @@ use crate::policy::Policy;
 
 /// An agent that is not joined this long after its start lists without a channel.
 pub(super) const FIRST_LISTING: Duration = Duration::from_secs(2);
-/// A deadline where nothing else is due.
+/// A deadline if nothing else is due.
 pub(super) const FAR: Duration = Duration::from_secs(3600);
 
 impl Core {

@@ -51,7 +51,7 @@ impl Core {
         }
     }
 
-    /// When this is to be done next; `None` where something else has to happen first.
+    /// When this is to be done next; `None` if something else has to happen first.
     fn due(&self, timer: CoreTimer, now: Now) -> Option<Mono> {
         if self.stopping && timer != CoreTimer::Session {
             return None;

@@ -72,7 +72,7 @@ pub struct PendingRequest {
     pub doubts: Vec<Doubt>,
     /// The verdicts of deciders about it, in words.
     pub told: Vec<String>,
-    /// When it will be answered, where it waits.
+    /// When it will be answered, if it waits.
     pub due: Option<Timestamp>,
     /// The word for where it is: see `crate::inbox::Entry::stage_word`.
     pub stage: &'static str,

@@ -54,7 +54,7 @@ pub(in crate::cli) fn pattern(text: &str) -> Result<Arc<PatternSet>, String> {
     audit::pattern(text).map(Arc::new)
 }
 
-/// The contact's handle, where it is a plain one.
+/// The contact's handle, if it is a plain one.
 pub(in crate::cli) fn handle(contact: &RecordedContact) -> Option<Handle> {
     Sender::parse(contact.handle.as_ref().map(|text| text.raw())).handle().cloned()
 }
@@ -246,7 +246,7 @@ pub(in crate::cli) struct ContactRules<'a> {
 
 impl<'a> ContactRules<'a> {
     /// # Errors
-    /// Exit code 78 where the file is refused.
+    /// Exit code 78 if the file is refused.
     pub(in crate::cli) fn new(
         reader: &'a LedgerReader,
         file: Option<&PathBuf>,
@@ -291,7 +291,7 @@ impl<'a> ContactRules<'a> {
     /// Whether a contact is on this list.
     ///
     /// # Errors
-    /// As [`Rules::of`]; exit code 1 where no rule uses a list of this name.
+    /// As [`Rules::of`]; exit code 1 if no rule uses a list of this name.
     pub(in crate::cli) fn on_list(&mut self, list: &str, contact: &RecordedContact) -> Result<bool, CliError> {
         let policy = self.of(&contact.agent)?;
         let Some(patterns) = policy.list(list) else {

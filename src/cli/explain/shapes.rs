@@ -47,7 +47,7 @@ pub(super) struct RecordView {
     pub(super) removed: Option<RemovedView>,
     /// When that contact was removed, by whomever.
     pub(super) contact_removed_at: Option<Timestamp>,
-    /// Who or what paused the agent, where the pause is what decided.
+    /// Who or what paused the agent, if the pause is what decided.
     pub(super) paused: Option<PausedView>,
     /// The last words of people on doubts about the sender's owner, oldest first.
     pub(super) settlements: Vec<SettlementView>,
@@ -57,15 +57,15 @@ pub(super) struct RecordView {
     pub(super) mode: &'static str,
     /// What the rules had decided last, and when.
     pub(super) rules: Option<VerdictView>,
-    /// What the rules say when they decide it again from the record, where that is something else.
+    /// What the rules say when they decide it again from the record, if that is something else.
     pub(super) differs: Option<VerdictView>,
-    /// What the rules in force would say now, where that is something else.
+    /// What the rules in force would say now, if that is something else.
     pub(super) today: Option<VerdictView>,
     /// How many older requests of this handle are on record, up to the most that are counted.
     pub(super) older: usize,
     /// The newest of these.
     pub(super) older_requests: Vec<RequestId>,
-    /// Why there are no reasons, where there are none.
+    /// Why there are no reasons, if there are none.
     pub(super) unexplained: Option<String>,
 }
 

@@ -38,7 +38,7 @@ pub(in crate::cli) fn loaded_of(rules: &Path, global: &Global) -> Result<LoadedP
 /// The agent whose record is used if none is named: the only one with these rules, else the only one on record.
 ///
 /// # Errors
-/// Exit code 2 where there are several.
+/// Exit code 2 if there are several.
 pub(super) fn only_agent(
     reader: &LedgerReader,
     rules: &Path,

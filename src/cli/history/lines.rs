@@ -194,7 +194,7 @@ impl TerminalSize {
     }
 
     /// Rows under a header, aligned by spaces, each on one line; coloured on a terminal. A narrow terminal gets short ids and
-    /// fewer columns: no word is broken. Where there is no room for texts, doorman's own notes stand on a line below their row.
+    /// fewer columns: no word is broken. If there is no room for texts, doorman's own notes stand on a line below their row.
     pub fn table(&self, rows: &[[String; COLUMNS]], header: bool) -> String {
         let Some(width) = self.width else {
             return drawn(rows, &(0..COLUMNS).collect::<Vec<_>>(), &self.least(), header, false);
@@ -318,7 +318,7 @@ fn drawn(
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if terminal {
-        // `anstream` takes the colours out again where they are not wanted.
+        // `anstream` takes the colours out again if they are not wanted.
         table.enforce_styling();
     } else {
         table.force_no_tty();
@@ -409,7 +409,7 @@ mod tests {
         ");
         let text = anstream::adapter::strip_str(&page(Some(80)).table(&rows, false)).to_string();
         assert_eq!(text.lines().nth(1), Some("  [ends 21:07:50]"), "without a header as well: {text}");
-        assert!(shown(&rows, 200).lines().count() == 3, "where there is room, they stand in the row");
+        assert!(shown(&rows, 200).lines().count() == 3, "if there is room, they stand in the row");
     }
 
     #[test]

@@ -17,13 +17,13 @@ pub(super) fn open(global: &Global) -> Result<LedgerReader, CliError> {
     LedgerReader::open(&path(None, global)?).map_err(|error| fault(&error))
 }
 
-/// The error where nothing was pushed under this name.
+/// The error if nothing was pushed under this name.
 pub(super) fn nothing(name: &str) -> CliError {
     let name = shown(name);
     CliError::new(1, format!("nothing was pushed under `{name}`: `doorman policy list` shows the names"))
 }
 
-/// A version of a name; the newest where none is given.
+/// A version of a name; the newest if none is given.
 pub(super) fn version(reader: &LedgerReader, name: &str, number: Option<u64>) -> Result<PushedVersion, CliError> {
     one_of(reader.pushed_versions(name).map_err(|error| fault(&error))?, name, number)
 }

@@ -54,7 +54,7 @@ pub struct Args {
 /// Runs the command.
 ///
 /// # Errors
-/// 1 where the sandbox refuses, 69 where none answers, 2 for an address that is not `http`, 78 for a configuration that cannot
+/// 1 if the sandbox refuses, 69 if none answers, 2 for an address that is not `http`, 78 for a configuration that cannot
 /// be read.
 pub fn run(args: &Args, global: &Global) -> Result<u8, CliError> {
     let (url, agent) = match &args.url {

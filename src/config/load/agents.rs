@@ -140,7 +140,7 @@ impl Loading<'_> {
                 Layer::File(span) => self.problems.warning(span, message),
                 _ => self.problems.plain(Severity::Warning, message),
             };
-            problem.help("use `yield`, or `poll` where that client connects with `on_conflict=reject`");
+            problem.help("use `yield`, or `poll` if that client connects with `on_conflict=reject`");
         }
         Some(mode)
     }

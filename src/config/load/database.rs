@@ -12,7 +12,7 @@ use crate::config::settings::{DatabaseSettings, KeySource};
 const PARAMETERS: [&str; 4] = ["dbname", "host", "port", "user"];
 
 impl Loading<'_> {
-    /// The database, if there is one; `None` where the setting is not valid, which is reported.
+    /// The database, if there is one; `None` if the setting is not valid, which is reported.
     pub(super) fn database(&mut self) -> Option<Option<DatabaseSettings>> {
         let url = self.scalar("ledger.url", None, "");
         let ca_file = self.given("ledger.ca_file").map(|path| self.resolve(&path));

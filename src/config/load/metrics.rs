@@ -31,7 +31,7 @@ impl Loading<'_> {
         if remote && allow_remote == Some(false) {
             let message = "`metrics.listen` is an address that other machines may reach, and whoever does reads the ids of agents \
                            and the names of rules";
-            let help = "listen on `127.0.0.1`, or write `allow_remote = true` where a firewall stands in front";
+            let help = "listen on `127.0.0.1`, or write `allow_remote = true` if a firewall stands in front";
             self.warn("metrics.listen", &listen, message, help);
         }
         Some(MetricsSettings { listen: address, per_agent: per_agent_of(per_agent?) })

@@ -208,7 +208,7 @@ impl Loading<'_> {
         })?;
         if matches!(server.scheme(), "http" | "smtp") && !loopback(&server) {
             let (message, help) = match server.scheme() {
-                "smtp" => ("mail leaves in the clear where the server does not offer STARTTLS", "use `smtps://`"),
+                "smtp" => ("mail leaves in the clear if the server does not offer STARTTLS", "use `smtps://`"),
                 _ => ("the access token can be read on the way", "use `https://`"),
             };
             self.warn("notify.url", &url, message, help);
@@ -227,7 +227,7 @@ impl Loading<'_> {
         found
     }
 
-    /// Where a secret is, if one is named; `None` where two are.
+    /// If a secret is, if one is named; `None` if two are.
     #[expect(clippy::option_option, reason = "the outer one says whether the table is sound")]
     pub(super) fn source(&mut self, raw: &RawConfigTable, names: &[&'static str; 3]) -> Option<Option<KeySource>> {
         let named: Vec<_> = names.iter().filter_map(|name| Some((*name, raw.get(name)?))).collect();

@@ -38,7 +38,7 @@ pub struct Places {
     pub platform: Option<Url>,
 }
 
-/// Finds them. Fails only where a file that was named cannot be read, or is not TOML.
+/// Finds them. Fails only if a file that was named cannot be read, or is not TOML.
 pub fn places(path: Option<&Path>, env: &Env) -> Result<Places, Report> {
     let (file, text, _) = super::file(path, env, FileTrust::Anybody)?;
     let mut report = Report::default();

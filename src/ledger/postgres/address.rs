@@ -23,9 +23,9 @@ const SETTINGS: &str = "-c search_path=doorman -c idle_in_transaction_session_ti
 /// How long bytes that were sent may stay without an acknowledgement.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 
-/// How long an answer is waited for, where the connection writes.
+/// How long an answer is waited for, if the connection writes.
 const WRITE_MAX: Duration = Duration::from_secs(8);
-/// The same where it only asks.
+/// The same if it only asks.
 const ASK_MAX: Duration = Duration::from_secs(65);
 
 /// What a connection is for.

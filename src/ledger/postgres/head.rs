@@ -13,7 +13,7 @@ pub(super) fn outdated(session: &DatabaseSession, batch: &[Record]) -> Result<Op
     pushed::outdated(batch, |name| newest(session, name))
 }
 
-/// The number of the head; 0 where nothing was pushed.
+/// The number of the head; 0 if nothing was pushed.
 fn newest(session: &DatabaseSession, name: &str) -> Result<u64, EntryFault> {
     let sql = "SELECT coalesce(max(version), 0) FROM policy_version WHERE name = ?1";
     let version = Connection::Postgres(session).query_row(sql, [name], |row| row.get::<_, i64>(0))?;

@@ -83,7 +83,7 @@ pub(super) fn confirm(session: &DatabaseSession, me: &str, name: &str, epoch: i6
 pub(super) fn take(session: &DatabaseSession, me: &str, name: &str) -> Result<TakeOutcome, EntryFault> {
     let connection = Connection::Postgres(session);
     session.begin("BEGIN")?;
-    // Not tried where the row is there: the insert would wait for whoever is changing it.
+    // Not tried if the row is there: the insert would wait for whoever is changing it.
     let sql = "INSERT INTO lease (name) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM lease WHERE name = ?1) ON CONFLICT DO NOTHING";
     connection.prepare_cached(sql)?.execute([name])?;
     let taken: Vec<(i64, Option<String>)> = connection

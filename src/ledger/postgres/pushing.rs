@@ -46,7 +46,7 @@ impl OlderTransactions {
 }
 
 impl Pushing {
-    /// Connects, and makes the schema where there is none. One that is older than this doorman's is not changed: a doorman that runs
+    /// Connects, and makes the schema if there is none. One that is older than this doorman's is not changed: a doorman that runs
     /// may not know the new one.
     pub fn open(address: &Address) -> Result<Self, LedgerError> {
         let session = address.connect(ConnectionPurpose::Push)?;

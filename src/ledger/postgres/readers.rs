@@ -11,7 +11,7 @@ use crate::ledger::sql::Connection;
 /// Threads that read at the same time. A thousand agents that start together share them.
 const THREADS: usize = 2;
 
-/// A question, and who gets the answer; it gets an error where there is no connection.
+/// A question, and who gets the answer; it gets an error if there is no connection.
 pub type PostgresQuestion = Box<dyn FnOnce(Result<Connection<'_>, DatabaseFailure>) + Send>;
 
 /// The asking side. The threads end when it is gone, or when [`Closing`] is.

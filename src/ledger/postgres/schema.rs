@@ -16,7 +16,7 @@ pub fn known() -> i64 {
     STEPS.last().map_or(0, |(number, _)| *number)
 }
 
-/// The database's number; `None` where doorman has nothing there.
+/// The database's number; `None` if doorman has nothing there.
 pub fn found(session: &DatabaseSession) -> Result<Option<i64>, DatabaseFailure> {
     if session.shown("SELECT to_regclass('doorman.meta')")?.is_none() {
         return Ok(None);

@@ -233,7 +233,7 @@ impl DatabaseSession {
         Ok(usize::try_from(changed).unwrap_or(usize::MAX))
     }
 
-    /// Adds a row and returns its number; none where the statement did nothing.
+    /// Adds a row and returns its number; none if the statement did nothing.
     pub fn insert(&self, sql: &str, params: &[&dyn ToSql]) -> sql::Result<Option<i64>> {
         let rows = self.rows(&format!("{sql} RETURNING n"), params)?;
         Ok(rows.first().and_then(|row| row.try_get(0).ok()))
@@ -256,7 +256,7 @@ impl DatabaseSession {
         Ok(())
     }
 
-    /// Undoes it. Where that cannot be said, the connection is given up, which does the same.
+    /// Undoes it. If that cannot be said, the connection is given up, which does the same.
     pub fn rollback(&self) {
         if self.in_transaction.replace(false) && !self.broken.get() && self.batch("ROLLBACK").is_err() {
             self.give_up();
@@ -420,7 +420,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Waits on this thread; `None` where it takes longer.
+/// Waits on this thread; `None` if it takes longer.
 #[expect(clippy::disallowed_methods, reason = "a shell: how long an answer may take is the machine's time")]
 fn wait<F: Future>(future: F, at_most: Duration) -> Option<F::Output> {
     let begun = Instant::now();

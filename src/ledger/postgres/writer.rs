@@ -200,12 +200,12 @@ impl PostgresWriter {
         self.options.clock.now().mono
     }
 
-    /// Between two looks at the database where nothing is written.
+    /// Between two looks at the database if nothing is written.
     fn between_looks(&self) -> Duration {
         self.options.retry * 5
     }
 
-    /// The next job; none where something else is due first.
+    /// The next job; none if something else is due first.
     fn next(&self) -> Result<Option<PostgresJob>, AllGone> {
         if self.blanking.is_some() {
             return match self.jobs.try_recv() {
@@ -387,7 +387,7 @@ impl PostgresWriter {
         Ok(result)
     }
 
-    /// A database that is away is noticed even where nothing is to be written.
+    /// A database that is away is noticed even if nothing is to be written.
     fn look_while_idle(&mut self) {
         let due = self.now() >= self.looked_at + self.between_looks() || self.retry_at.is_some();
         if !self.waiting.is_empty() || !due {
@@ -474,7 +474,7 @@ fn why(fault: EntryFault) -> String {
     }
 }
 
-/// The connection, made again where it is gone. Then it may lead to another server, which may have lost the newest rows and given their
+/// The connection, made again if it is gone. Then it may lead to another server, which may have lost the newest rows and given their
 /// numbers to others.
 fn connected<'a>(
     session: &'a mut Option<DatabaseSession>,

@@ -38,7 +38,7 @@ impl RowMoment {
         Self { at, decision: None, tie: Timestamp::MIN, answer: None }
     }
 
-    /// The moment of the decision behind a request's verdict: that of its answer, where a rule answered; else the last
+    /// The moment of the decision behind a request's verdict: that of its answer, if a rule answered; else the last
     /// decision's.
     pub fn of(request: &RecordedRequest, decision: Option<(i64, Timestamp)>) -> Self {
         match (decision, request.answered_at, request.answer_row) {

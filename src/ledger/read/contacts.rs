@@ -20,9 +20,9 @@ pub struct RecordedContact {
     pub handle: Option<StrangerText>,
     /// Its name.
     pub name: Option<StrangerText>,
-    /// User or agent; `None` where an older record does not say.
+    /// User or agent; `None` if an older record does not say.
     pub kind: Option<ContactKind>,
-    /// Since when: the platform's time where it gave one, else when doorman first saw it.
+    /// Since when: the platform's time if it gave one, else when doorman first saw it.
     pub since: Option<Timestamp>,
     /// The request whose answer made it; `None`: no answer of doorman.
     pub request: Option<RequestId>,

@@ -45,7 +45,7 @@ type RemovalKey = (i64, i64);
 const TABLES: [(&str, &str); 4] =
     [("request", "n"), ("decision", "request"), ("answer", "request"), ("guest_end", "request")];
 
-/// Rows that were looked at: all up to a key, and some after it. Where several write, or where the key is a time, a row may come to be
+/// Rows that were looked at: all up to a key, and some after it. If several write, or if the key is a time, a row may come to be
 /// seen after one with a greater key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct SeenRows<K> {
@@ -64,7 +64,7 @@ impl<K: Copy + Ord> SeenRows<K> {
     }
 }
 
-/// So many numbers are remembered one by one where several write: more than are ever given out and not yet to be seen.
+/// So many numbers are remembered one by one if several write: more than are ever given out and not yet to be seen.
 const UNORDERED_MAX: usize = 16_384;
 /// So many removals are remembered one by one: what a clock that was set back may come after.
 const REMOVED_MAX: usize = 4_096;
@@ -106,7 +106,7 @@ impl Follow {
         Ok(follow)
     }
 
-    /// The requests of which there is something new to say, in the order of their arrival. Empty, and cheap, where
+    /// The requests of which there is something new to say, in the order of their arrival. Empty, and cheap, if
     /// nothing was written.
     ///
     /// # Errors

@@ -142,7 +142,7 @@ pub fn open_requests(connection: Connection<'_>, wanted: &WantedOpen) -> sql::Re
 }
 
 impl OpenRequest {
-    /// As people and programs see it, with the name of the doorman that holds its agent; `nobody` where none does.
+    /// As people and programs see it, with the name of the doorman that holds its agent; `nobody` if none does.
     pub fn into_row(self, held_by: Option<&str>) -> PendingRow {
         let stage = self.stage().to_owned();
         let is_open = |outcome: Option<Outcome>| outcome.is_none_or(|outcome| outcome == Outcome::Unknown);

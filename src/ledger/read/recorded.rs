@@ -57,7 +57,7 @@ pub struct RecordedRequest {
     pub outcome: Option<Outcome>,
     /// The removal of its contact, if doorman removed it.
     pub removed: Option<RemovedRecord>,
-    /// For how long it was approved, where that was for a time.
+    /// For how long it was approved, if that was for a time.
     pub lasts: Option<SignedDuration>,
     /// When its contact ends, or ended.
     pub ends_at: Option<Timestamp>,
@@ -230,7 +230,7 @@ pub struct Totals {
     pub blanked: u64,
     /// Decisions on record.
     pub decisions: u64,
-    /// Answers by their outcome; `open` where there is none yet.
+    /// Answers by their outcome; `open` if there is none yet.
     pub answers: BTreeMap<String, u64>,
     /// Policies with their texts.
     pub policies: u64,

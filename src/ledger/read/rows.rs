@@ -16,7 +16,7 @@ use crate::model::{AgentId, Answer, ContactRequest, Handle, Outcome, Sender, Str
 use crate::policy::{By, Mode};
 
 /// The last decision and the last answer that was not withdrawn, beside each request. The last column is when what the rules say
-/// was decided, where an agent was paused meanwhile: a pause and its end decide nothing again.
+/// was decided, if an agent was paused meanwhile: a pause and its end decide nothing again.
 const SELECT: &str = "
     SELECT r.n, a.id, r.id, r.handle, r.name, r.message, r.inserted_at, r.first_seen, r.via, r.blanked, r.settled,
         d.at, d.verdict, d.\"by\", dp.hash,

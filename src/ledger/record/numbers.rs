@@ -32,7 +32,7 @@ pub(super) enum LastAnswer {
 pub struct Numbers {
     agents: HashMap<AgentId, i64>,
     policies: HashMap<PolicyHash, i64>,
-    /// By agent: the row of its last resume; 0 where there was none.
+    /// By agent: the row of its last resume; 0 if there was none.
     resumes: HashMap<i64, i64>,
     /// By agent and id.
     requests: HashMap<i64, HashMap<RequestId, i64>>,

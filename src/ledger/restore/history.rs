@@ -12,7 +12,7 @@ use crate::model::Handle;
 use crate::policy::RuleName;
 use crate::policy::state::{ApprovalRow, HistoryKind, OwnerHistoryRow};
 
-/// Most rows of history, of each kind, that are loaded. Where there are more, the newest are, and history counts as
+/// Most rows of history, of each kind, that are loaded. If there are more, the newest are, and history counts as
 /// incomplete.
 pub const HISTORY_ROWS_MAX: usize = 500_000;
 

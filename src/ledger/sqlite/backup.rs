@@ -10,7 +10,7 @@ use super::{LedgerError, SqliteReading, file, lock};
 /// began. Returns its size. Blocks meanwhile, some seconds for a gigabyte; the daemon's log grows in that time.
 ///
 /// # Errors
-/// [`LedgerError`] where the ledger cannot be read; [`LedgerError::Unusable`] with the copy's path where that is there
+/// [`LedgerError`] if the ledger cannot be read; [`LedgerError::Unusable`] with the copy's path if that is there
 /// already or cannot be written. Nothing is left of a copy that is not whole.
 pub fn backup(path: &Path, copy: &Path) -> Result<u64, LedgerError> {
     let unusable = |why: String| LedgerError::Unusable { path: copy.display().to_string(), why };

@@ -80,7 +80,7 @@ pub fn judge_place(path: &Path) -> Result<(), LedgerError> {
     }
 }
 
-/// Opens the ledger for writing, making it first where there is none. The caller has the lock.
+/// Opens the ledger for writing, making it first if there is none. The caller has the lock.
 pub fn open_for_writing(path: &Path, busy: Duration) -> Result<Connection, LedgerError> {
     crate::files::regular_or_missing(path).map_err(|error| unusable(path, error.to_string()))?;
     match fs::metadata(path) {
@@ -163,7 +163,7 @@ fn check(connection: &Connection, path: &Path) -> Result<(), LedgerError> {
     }
 }
 
-/// SQLite's own check of every page, and of every index against its table: `None` where all is well. Takes time in
+/// SQLite's own check of every page, and of every index against its table: `None` if all is well. Takes time in
 /// proportion to the file.
 pub fn check_whole(connection: &Connection) -> rusqlite::Result<Option<String>> {
     first_problem(connection, "integrity_check")
@@ -296,10 +296,10 @@ fn keep_private(path: &Path, mode: u32) {
 }
 
 /// Moves the ledger and its helpers aside, each with a time in its name, and makes a new one. Returns where the old
-/// database went, or `None` where there was none.
+/// database went, or `None` if there was none.
 ///
 /// # Errors
-/// [`LedgerError::Locked`] while a daemon has it; [`LedgerError::Unusable`] where a file cannot be moved or made.
+/// [`LedgerError::Locked`] while a daemon has it; [`LedgerError::Unusable`] if a file cannot be moved or made.
 pub fn reset(path: &Path, now: Timestamp) -> Result<Option<PathBuf>, LedgerError> {
     let path = &real(path)?;
     let _lock = Lock::take(path)?;

@@ -126,7 +126,7 @@ impl SqliteWriter {
         self.options.clock.now().mono
     }
 
-    /// The next job; none where something else is due first.
+    /// The next job; none if something else is due first.
     fn next(&self) -> Result<Option<SqliteJob>, AllGone> {
         if self.blanking.is_some() {
             return match self.jobs.try_recv() {
@@ -228,7 +228,7 @@ impl SqliteWriter {
         Ok(results)
     }
 
-    /// Between two looks at the files where nothing is written.
+    /// Between two looks at the files if nothing is written.
     fn between_looks(&self) -> Duration {
         self.options.retry * 5
     }

@@ -49,7 +49,7 @@ async fn only_the_holder_takes_a_command_once_and_the_next_holder_once_more() {
     let epoch = one.take("c1".to_owned(), false).await.unwrap().unwrap();
     assert!(matches!(other.progress("c1".to_owned()).await.unwrap(), CommandProgress::Taken(_)));
     assert!(!other.withdraw("c1".to_owned()).await.unwrap(), "it is taken");
-    // Once, but where it knows itself that it did nothing.
+    // Once, but if it knows itself that it did nothing.
     assert!(one.open(Vec::new()).await.unwrap().is_empty());
     assert_eq!(one.take("c1".to_owned(), false).await.unwrap(), None);
     assert_eq!(ids(&one.open(vec!["c1".to_owned()]).await.unwrap()), ["c1"]);

@@ -172,7 +172,7 @@ async fn a_nameless_contact_that_came_again_was_removed_all_the_same() {
     ledger.commit(vec![removed("c2", false, 4), removed("c3", true, 5)]).await.unwrap();
     assert_eq!(removal(&ledger).await, Some((ContactId::parse("c2").unwrap(), at(4))), "its end had come");
     ledger.commit(vec![nameless("c3", 6)]).await.unwrap();
-    assert_eq!(removal(&ledger).await, Some((ContactId::parse("c2").unwrap(), at(4))), "also where it came again");
+    assert_eq!(removal(&ledger).await, Some((ContactId::parse("c2").unwrap(), at(4))), "also if it came again");
     ledger.commit(vec![contact("c2", "zoe", 7, None)]).await.unwrap();
     assert_eq!(removal(&ledger).await, Some((ContactId::parse("c1").unwrap(), at(2))), "it has an owner");
 }

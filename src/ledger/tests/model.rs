@@ -76,7 +76,7 @@ struct Last {
     answer: Answer,
     attempts: u32,
     at: i64,
-    /// When it was reserved and after how many resumes, where it counts towards `approvals_max`.
+    /// When it was reserved and after how many resumes, if it counts towards `approvals_max`.
     counts: Option<(i64, u32)>,
     outcome: Option<Outcome>,
     withdrawn: bool,

@@ -27,7 +27,7 @@ pub(in crate::notify) async fn reach(target: &NotifyTarget, redact: &Redact) -> 
             NotifyWay::Matrix { server, room } => joined(target, &secrets, server, room).await,
             NotifyWay::Mail { server, .. } => {
                 mail::greet(target, server, &secrets).await?;
-                Ok("its server takes a connection, and the password where there is one")
+                Ok("its server takes a connection, and the password if there is one")
             }
             NotifyWay::Command { program, .. } => {
                 command::trusted(program).await?;

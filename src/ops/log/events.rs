@@ -10,7 +10,7 @@ pub struct EventDoc {
     pub name: &'static str,
     /// The level of the event; [`EventDoc::softer`] may name a second level.
     pub level: Level,
-    /// A second level, where the event has two meanings.
+    /// A second level, if the event has two meanings.
     pub softer: Option<Level>,
     /// The fields it may carry beside `ts`, `level`, `event`, `message`, `agent` and `request`.
     pub fields: &'static [&'static str],
@@ -60,7 +60,7 @@ events! {
     POLICY_LOADED = "policy_loaded", INFO, ["path", "policy", "version", "mode", "rules"], "a policy is in force, also the same as before once its file is no longer refused; `version`: of rules that were pushed into the ledger";
     LIST_CHANGED = "list_changed", INFO, ["path", "list", "added", "removed", "entries"], "the entries of a list changed with the policy that is now in force";
     POLICY_IN_FORCE = "policy_in_force", DEBUG, ["policy"], "an agent uses another policy from now on";
-    POLICY_REFUSED = "policy_refused", ERROR, ["path", "policy", "problems"], "a rules file was refused; `policy` is what stays in force, absent where nothing does";
+    POLICY_REFUSED = "policy_refused", ERROR, ["path", "policy", "problems"], "a rules file was refused; `policy` is what stays in force, absent if nothing does";
     AGENT_WITHOUT_RULES = "agent_without_rules", ERROR, ["path", "problems"], "no usable rules for the agent: everything stays pending until its rules file is correct";
     STATE_CHANGED = "state_changed", INFO or WARN, ["state", "why"], "the agent's state changed; a warning if the new state is `refused`";
     IDENTIFIED = "identified", DEBUG, ["handle"], "the key belongs to this agent; `handle` is its handle";
@@ -208,8 +208,8 @@ fields! {
     "doubts", "number", "how many doubts there are";
     "pending", "number", "how many requests are pending";
     "pages", "number", "how many pages a listing had";
-    "authorities", "text", "the variables that name the certificate authorities of this machine; absent where none is set";
-    "rest_proxy", "text", "the variable that names the proxy for REST, and its place; absent where there is none";
+    "authorities", "text", "the variables that name the certificate authorities of this machine; absent if none is set";
+    "rest_proxy", "text", "the variable that names the proxy for REST, and its place; absent if there is none";
     "socket_proxy", "text", "the same for the WebSocket";
     "agents", "number", "how many agents";
     "policies", "number", "how many rules files";
@@ -231,7 +231,7 @@ fields! {
     "database", "text", "the address of a PostgreSQL database, without a password";
     "lease", "text", "what a lease is for: an agent's id, or `notify` for messages to people";
     "epoch", "number", "how often the lease was taken or given";
-    "from", "text", "the name of the doorman that had the lease before (absent where nobody had), or that a person asked";
+    "from", "text", "the name of the doorman that had the lease before (absent if nobody had), or that a person asked";
     "member", "text", "the name of a doorman that shares the database (`fleet.name`)";
     "source", "text", "where a key comes from; never the key";
     "problems", "text", "everything that is wrong with a file, over several lines";

@@ -83,13 +83,13 @@ rows! {
     DECISIONS = Counter "doorman_decisions" ["verdict", "by_kind"] "Decisions; one that says the same as the request's last is not counted";
     RULE_MATCHES = Counter "doorman_rule_matches" ["rules", "rule"] "Decisions in which this rule matched, by rules file; beyond 1000 rules as `other`";
     ANSWERS = Counter "doorman_answers" ["outcome"] "Answers that came to an end";
-    ANSWER_SECONDS = Histogram "doorman_answer_seconds" [] "From a live event to the platform's word on the answer, where no wait and no retry came between";
-    REST_REQUESTS = Counter "doorman_rest_requests" ["call", "status"] "REST calls, by call and HTTP status; `none` where no answer came";
+    ANSWER_SECONDS = Histogram "doorman_answer_seconds" [] "From a live event to the platform's word on the answer, if no wait and no retry came between";
+    REST_REQUESTS = Counter "doorman_rest_requests" ["call", "status"] "REST calls, by call and HTTP status; `none` if no answer came";
     RECONNECTS = Counter "doorman_reconnects" ["cause"] "Connections lost, refused or given up, by what was noticed first";
     LEDGER_OK = Gauge "doorman_ledger_ok" [] "Whether the ledger can be written";
     LEDGER_BLOCKED = Gauge "doorman_ledger_blocked_seconds" [] "For how long the ledger could not be written; 0 if it can";
     LEDGER_COMMIT_SECONDS = Histogram "doorman_ledger_commit_seconds" [] "How long one transaction of the ledger took, from its first row to its commit";
-    LEASES = Gauge "doorman_leases" [] "Agents that this doorman has, where several share a database";
+    LEASES = Gauge "doorman_leases" [] "Agents that this doorman has, if several share a database";
     LEASE_TRUSTED = Gauge "doorman_lease_trusted" [] "Whether the database confirms that this doorman lives; if not, it decides and sends nothing new";
     LEASES_TAKEN = Counter "doorman_leases_taken" [] "Leases that this doorman took";
     FENCED = Counter "doorman_fenced" [] "Transactions that were refused since another doorman had the lease";
@@ -101,7 +101,7 @@ rows! {
     DECIDER_SECONDS = Histogram "doorman_decider_seconds" ["decider"] "How long a decider took, also if it did not answer";
     DECIDER_FAILING = Gauge "doorman_decider_failing" ["decider"] "1 if a decider has not answered an agent for at least 20 s, although asked more than once";
     CONFIG_OK = Gauge "doorman_config_last_reload_successful" [] "Whether the last reload found no error in the configuration";
-    POLICY_IN_FORCE = Gauge "doorman_policy_in_force" ["path", "policy"] "1 for the policy of a rules file; 0 where its agents are without rules";
+    POLICY_IN_FORCE = Gauge "doorman_policy_in_force" ["path", "policy"] "1 for the policy of a rules file; 0 if its agents are without rules";
     POLICY_REFUSED = Gauge "doorman_policy_refused" ["path"] "Whether what is in the rules file now was refused";
     EVENTS = Counter "doorman_events" ["event"] "What the agents counted since the start, by name";
     TASKS = Gauge "doorman_tasks" [] "Tasks of the runtime, those that wait included";

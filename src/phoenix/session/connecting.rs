@@ -24,9 +24,9 @@ const CLOSE_TOO_LARGE: u16 = 1009;
 pub(super) enum Floor {
     /// Nothing.
     None,
-    /// A restart: 1 to 5 s; shorter only where [`Timing::backoff_min`] is.
+    /// A restart: 1 to 5 s; shorter only if [`Timing::backoff_min`] is.
     Restart,
-    /// Overload: 30 to 60 s; shorter only where [`Timing::backoff_max`] is.
+    /// Overload: 30 to 60 s; shorter only if [`Timing::backoff_max`] is.
     Overloaded,
     /// The platform does not want this connection: the longest wait of plain backoff.
     Slowest,
@@ -238,7 +238,7 @@ impl PhoenixSession {
     }
 }
 
-/// The platform's own figures, scaled down with the backoff's where tests want short times.
+/// The platform's own figures, scaled down with the backoff's if tests want short times.
 fn floor_range(floor: Floor, timing: &Timing) -> Option<(Duration, Duration)> {
     let seconds = Duration::from_secs;
     match floor {

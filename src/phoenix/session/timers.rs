@@ -8,7 +8,7 @@ use super::{NoteLevel, NoteName, PhoenixSession, Relist, SessionOutput, SocketPh
 use crate::clock::Mono;
 use crate::variants::with_all;
 
-/// The deadline where there is nothing to wait for: far, but a live session always has one.
+/// The deadline if there is nothing to wait for: far, but a live session always has one.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
 with_all! {

@@ -17,7 +17,7 @@ pub(crate) const RATE_MIN_START: f64 = 5.0;
 const RATE_MIN: f64 = 0.5;
 /// A refusal multiplies the rate by this.
 const DECREASE: f64 = 0.6;
-/// The least that a second without a refusal adds; a tenth of the rate where that is more.
+/// The least that a second without a refusal adds; a tenth of the rate if that is more.
 const STEP_MIN: f64 = 0.4;
 /// The first wait after a refusal without a wait of its own; it doubles with each refusal in a row.
 const WAIT_MIN: Duration = Duration::from_millis(250);
@@ -38,7 +38,7 @@ pub enum Class {
     Answer,
     /// A dial, `me`, or the first page of a list.
     Call,
-    /// A page that follows a good page of the same reading, which has one such call at a time. Where there were too many
+    /// A page that follows a good page of the same reading, which has one such call at a time. If there were too many
     /// of them, or the host has refused a call, it is a [`Class::Call`].
     Further,
 }

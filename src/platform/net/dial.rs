@@ -256,7 +256,7 @@ impl Net {
         let config = match &self.tls {
             Some(tls) if http => tls.http().await,
             Some(tls) => tls.plain().await,
-            None => unreachable!("`Route::new` refuses an address that needs TLS where there is none"),
+            None => unreachable!("`Route::new` refuses an address that needs TLS if there is none"),
         };
         TlsConnector::from(config)
     }

@@ -173,7 +173,7 @@ async fn upgrade(wire: ByteStream, request: Request<Empty<Bytes>>) -> hyper::Res
     Ok(UpgradeResponse::Upgraded { head, wire: parts.io.into_inner(), ahead: parts.read_buf.into() })
 }
 
-/// A refusal's body; `None` where it is too large, too slow, or broken.
+/// A refusal's body; `None` if it is too large, too slow, or broken.
 async fn gather(body: Incoming) -> Option<Bytes> {
     match timeout(REFUSAL_WAIT, Limited::new(body, REFUSAL_BYTES_MAX).collect()).await {
         Ok(Ok(body)) => Some(body.to_bytes()),

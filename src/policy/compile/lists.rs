@@ -38,7 +38,7 @@ pub(super) struct ListFileText {
     refused: bool,
 }
 
-/// Refuses `on_bad_line = "skip"` where a skipped entry could let somebody in: for every list that is used anywhere but
+/// Refuses `on_bad_line = "skip"` if a skipped entry could let somebody in: for every list that is used anywhere but
 /// in `when` of approve rules.
 pub(super) fn only_let_in(raw: &[Named<RawList>], policy: &Policy, problems: &mut Problems) {
     let used = used(policy);

@@ -138,7 +138,7 @@ fn date(text: &str) -> Option<Date> {
     (text.len() == 10).then(|| text.parse().ok()).flatten()
 }
 
-/// The system's time zone of this name, or the bundled one where the system has none: newer systems lack old names such
+/// The system's time zone of this name, or the bundled one if the system has none: newer systems lack old names such
 /// as `US/Eastern`, and a file must load wherever doorman runs.
 fn time_zone(name: &str) -> Option<TimeZone> {
     let known = |zone: &TimeZone| !zone.is_unknown();

@@ -29,7 +29,7 @@ pub(super) fn says_who(raw: &RawConditions, table: &Table) -> Result<(), Option<
 }
 
 impl Compiling<'_> {
-    /// Compiles a table; `None` where something in it is wrong, which has been reported.
+    /// Compiles a table; `None` if something in it is wrong, which has been reported.
     /// `disclosing`: its conditions also look at the disclosed form of texts.
     pub(super) fn table(&mut self, raw: &RawConditions, disclosing: bool) -> Option<Table> {
         self.disclosing = disclosing;
@@ -140,7 +140,7 @@ impl Compiling<'_> {
     }
 }
 
-/// A place inside a string, where the string is written as it is, without escapes; else the whole string.
+/// A place inside a string, if the string is written as it is, without escapes; else the whole string.
 fn inside(text: &WithSpan<String>, place: Option<std::ops::Range<usize>>) -> std::ops::Range<usize> {
     let one_quote = text.span.len() == text.value.len() + 2;
     match place.filter(|_| one_quote) {

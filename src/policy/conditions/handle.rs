@@ -31,7 +31,7 @@ pub struct HandleRegex(pub Vec<RegexPattern>);
 #[derive(Debug)]
 pub struct InList(pub Vec<Arc<List>>);
 
-/// Unknown where there is no plain handle.
+/// Unknown if there is no plain handle.
 pub(super) fn by_handle(inputs: &Inputs<'_>, holds: impl FnOnce(&Handle) -> bool) -> Evaluation {
     inputs.handle.map_or(Evaluation::UNKNOWN, |handle| Evaluation::fact(holds(handle)))
 }
@@ -51,7 +51,7 @@ impl HandleIn {
         raw.texts().into_iter().flatten().filter_map(|text| HandlePattern::parse(&text.value).ok())
     }
 
-    /// Whether only agents fit, or only users; `None` where both may.
+    /// Whether only agents fit, or only users; `None` if both may.
     pub(super) fn only_of_agents(&self, raw: &RawCondition) -> Option<bool> {
         let mut all = self.written(raw).map(|one| one.is_of_agents());
         let first = all.next()?;

@@ -91,7 +91,7 @@ snapshots! {
         ("a pattern that fits no handle", "+[rules.a]\nthen = \"approve\"\nwhen = { handle_regex = ['@acme/.*', 'Acme/.*'] }\n"),
         ("switched off whenever it is on", "+[rules.a]\nthen = \"reject\"\nwhen = { handle = \"john/*\", kind = \"agent\" }\nunless = [{ slug = \"x\" }, { owner = [\"john\", \"ann\"] }]\n"),
         ("for approvals only", "+[rules.a]\nthen = \"reject\"\nwhen = \"everyone\"\nlimit = { count = 1, per = \"1h\" }\nwait = \"1h\"\ndangerously_approve_everyone = true\n"),
-        ("an end where there is no contact, or before anybody could use it", "+[rules.a]\nthen = \"defer\"\nwhen = \"everyone\"\nfor = \"7d\"\n[rules.b]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\nfor = \"59s\"\n[tests.t]\nrequest = { from_handle = \"bob\" }\nexpect = { verdict = \"defer\", for = \"1h\" }\n"),
+        ("an end if there is no contact, or before anybody could use it", "+[rules.a]\nthen = \"defer\"\nwhen = \"everyone\"\nfor = \"7d\"\n[rules.b]\nthen = \"approve\"\nwhen = { owner = \"ann\" }\nfor = \"59s\"\n[tests.t]\nrequest = { from_handle = \"bob\" }\nexpect = { verdict = \"defer\", for = \"1h\" }\n"),
         ("notices are not limited", "+[overdue.a]\nafter = \"1d\"\nthen = \"notify\"\nmax_per_hour = 3\n"),
     ];
     patterns: [

@@ -108,7 +108,7 @@ fn an_agent_that_doorman_toml_does_not_have() {
     let said = warned(Some(vec!["porter".to_owned(), "a-1".to_owned()]));
     assert!(said.contains("no agent `poter`") && said.contains("did you mean `porter`?"), "{said}");
     assert_eq!(said.matches("warning").count(), 1, "{said}");
-    assert_eq!(warned(None), "", "where doorman.toml was not read");
+    assert_eq!(warned(None), "", "if doorman.toml was not read");
 }
 
 #[test]

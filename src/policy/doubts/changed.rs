@@ -50,7 +50,7 @@ impl AffectedOwners {
 }
 
 impl ChangedOwners {
-    /// Empties it; `None` where nothing changed.
+    /// Empties it; `None` if nothing changed.
     pub(super) fn take(&mut self) -> Option<AffectedOwners> {
         let ChangedOwners { owners, everybody } = std::mem::take(self);
         match everybody {

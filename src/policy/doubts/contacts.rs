@@ -47,7 +47,7 @@ pub struct OpenContacts {
     floor: u64,
     /// Since when the contacts were not watched, if a reading with that number is still to come.
     unwatched: Timestamp,
-    /// How many are in doubt: where none is, a question about an owner of many contacts looks at none of them.
+    /// How many are in doubt: if none is, a question about an owner of many contacts looks at none of them.
     doubtful: usize,
     /// Some contact was not kept, because there was no room.
     crowded: bool,
@@ -240,7 +240,7 @@ impl OpenContacts {
         !ids.is_empty()
     }
 
-    /// Whether somebody of this handle's owner is a contact, and whether this very handle is; `None` where that is in doubt.
+    /// Whether somebody of this handle's owner is a contact, and whether this very handle is; `None` if that is in doubt.
     pub(crate) fn is_contact(&self, handle: &Handle) -> (Option<bool>, Option<bool>) {
         let none = self.tells_absence().then_some(false);
         let (mut owner, mut sender) = (none, none);

@@ -115,7 +115,7 @@ pub(crate) fn some(values: impl ExactSizeIterator<Item = String>) -> String {
     text
 }
 
-/// A stranger's text, escaped, and the forms that it is compared in where they look different.
+/// A stranger's text, escaped, and the forms that it is compared in if they look different.
 pub(crate) fn text(text: Option<&TextForms<'_>>, disclosing: bool) -> String {
     text.map_or_else(|| ABSENT.to_owned(), |text| text.shown(disclosing))
 }

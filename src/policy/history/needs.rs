@@ -80,7 +80,7 @@ impl Policy {
         self.needs().history
     }
 
-    /// How far back [`SavedState::history`](crate::policy::state::SavedState) must reach for this policy: `None` where it asks nothing,
+    /// How far back [`SavedState::history`](crate::policy::state::SavedState) must reach for this policy: `None` if it asks nothing,
     /// [`SignedDuration::MAX`] for ever (`approved_before`).
     pub fn history_reach(&self) -> Option<SignedDuration> {
         self.history_needs().reach()

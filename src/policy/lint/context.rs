@@ -22,9 +22,9 @@ pub struct LintContext {
     pub now: Option<Timestamp>,
     /// How long the ledger keeps what `history` asks for.
     pub keep: Option<SignedDuration>,
-    /// The names and ids of the agents of doorman.toml, where that was read.
+    /// The names and ids of the agents of doorman.toml, if that was read.
     pub agents: Option<Vec<String>>,
-    /// The names of the deciders of doorman.toml, where that was read.
+    /// The names of the deciders of doorman.toml, if that was read.
     pub deciders: Option<Vec<String>>,
     /// What the ledger remembers about rules, by name; a missing rule gets no warning.
     pub rules: BTreeMap<RuleName, RuleHistory>,
@@ -144,7 +144,7 @@ fn too_far_back(condition: &RawCondition, keep: SignedDuration, problems: &mut P
     }
 }
 
-/// How far back one key of `history` looks, where that has an end.
+/// How far back one key of `history` looks, if that has an end.
 fn reach(key: &RawCondition) -> Option<SignedDuration> {
     key.duration().or_else(|| key.table().and_then(|quota| quota.quota()).map(|quota| quota.per))
 }

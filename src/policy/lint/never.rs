@@ -84,7 +84,7 @@ fn contradicts(table: &Table, budget: &mut u32) -> Option<NeverTakesEffect> {
     if history.is_some_and(|history| history.approved_before == Some(false) && history.approved_over.is_some()) {
         return Some(NeverTakesEffect {
             why: "whoever was not `approved_before` was not approved more often than that".to_owned(),
-            help: "keys in one table must all hold; write two rules where either is enough",
+            help: "keys in one table must all hold; write two rules if either is enough",
         });
     }
     let pairs = table.conditions.iter().enumerate();
@@ -94,7 +94,7 @@ fn contradicts(table: &Table, budget: &mut u32) -> Option<NeverTakesEffect> {
             let keys = (one.0.key().name, other.0.key().name);
             return Some(NeverTakesEffect {
                 why: format!("nobody fits both its `{}` and its `{}`", keys.0, keys.1),
-                help: "keys in one table must all hold; write two rules where either is enough",
+                help: "keys in one table must all hold; write two rules if either is enough",
             });
         }
     }

@@ -43,7 +43,7 @@ pub(crate) struct LimitUse {
     pub(crate) count: usize,
     /// Whether no place is left; also true if that is not known.
     pub(crate) full: bool,
-    /// When a place gets free, where none is.
+    /// When a place gets free, if none is.
     pub(crate) frees: Option<Timestamp>,
 }
 
@@ -120,7 +120,7 @@ impl Charges {
         LimitUse { count, full: true, frees: at.map(|at| after(at, per)).max(gap_ends) }
     }
 
-    /// Who holds a place in a limit for this handle at this moment; `None` where the record may not hold all of them.
+    /// Who holds a place in a limit for this handle at this moment; `None` if the record may not hold all of them.
     pub(crate) fn holders(
         &self,
         rule: &RuleName,
@@ -189,7 +189,7 @@ pub(crate) fn handle_bucket(handle: &Handle) -> String {
 }
 
 impl RuleCharges {
-    /// Every bucket that a limit counts for this handle. Where a reload changed what a limit counts by, charges in the
+    /// Every bucket that a limit counts for this handle. If a reload changed what a limit counts by, charges in the
     /// other kinds of buckets count as far as they may concern this handle.
     fn asked<'a>(&'a self, by: LimitBy, handle: &Handle, mut ask: impl FnMut(&'a [(Timestamp, RequestId)])) {
         if by == LimitBy::Rule {

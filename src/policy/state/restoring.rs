@@ -1,4 +1,4 @@
-//! What the record remembers, taken in: at a start, and later where new rules look further back.
+//! What the record remembers, taken in: at a start, and later if new rules look further back.
 
 use std::collections::HashMap;
 

@@ -64,7 +64,7 @@ impl ApiCall<'_> {
             Ok(body) => body,
             Err(refusal) => return *refusal,
         };
-        // The official client sends null where it has none.
+        // The official client sends null if it has none.
         let task_id = body["chat"]["task_id"].as_str().map(|id| id.chars().take(128).collect());
         let (mut inner, mut pushed) = (self.shared.lock(), Vec::new());
         match inner.store.make_room(self.agent, task_id, self.shared.clock.now(), &mut pushed) {

@@ -12,7 +12,7 @@ use crate::sandbox::world::PartyKind;
 #[derive(Debug)]
 pub(super) struct ContactRecord {
     id: String,
-    /// The other side, where it is of this world.
+    /// The other side, if it is of this world.
     other: Option<PartyIndex>,
     handle: Option<String>,
     /// The handle that is listed instead, if a tester changed it.

@@ -52,7 +52,7 @@ impl Decoded {
         text.bytes().any(|byte| matches!(byte, b'\\' | b'%' | b'&'))
     }
 
-    /// Without the escapes that begin with this mark; `None` where there are none.
+    /// Without the escapes that begin with this mark; `None` if there are none.
     fn undone(&self, mark: u8, undo: Undo) -> Option<Self> {
         if !self.bytes.contains(&mark) {
             return None;

@@ -187,7 +187,7 @@ async fn asked(commands: &Commands, agent: &AgentId, new: NewCommand) -> HolderR
     }
 }
 
-/// Adds it; once more where it is not known whether it is there.
+/// Adds it; once more if it is not known whether it is there.
 async fn added(commands: &Commands, new: NewCommand) -> Result<CommandAdded, OpError> {
     if let Ok(asked) = commands.add(new.clone()).await {
         return Ok(asked);

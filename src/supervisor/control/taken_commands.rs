@@ -155,7 +155,7 @@ impl SupervisorShared {
         true
     }
 
-    /// What became of this person's answer, where a holder put it on record and could not say so. An `Err` says why the record
+    /// What became of this person's answer, if a holder put it on record and could not say so. An `Err` says why the record
     /// could not be read.
     async fn said_before(
         &self,

@@ -233,7 +233,7 @@ impl Core {
         }
     }
 
-    /// Where a doubt about somebody began or ended, their resting requests are decided again.
+    /// If a doubt about somebody began or ended, their resting requests are decided again.
     pub(in crate::agent::core) fn doubts_changed(&mut self) {
         let Some(concerned) = self.policy_state.doubts_mut().take_changed() else { return };
         self.inbox.requeue_resting(|entry| match (&concerned, entry.request().sender.handle()) {
@@ -243,7 +243,7 @@ impl Core {
         });
     }
 
-    /// Whether somebody of this handle's owner is a contact now, and whether this very handle is, where the policy asks and
+    /// Whether somebody of this handle's owner is a contact now, and whether this very handle is, if the policy asks and
     /// that is known.
     pub(in crate::agent::core) fn is_contact(&self, handle: Option<&Handle>, now: Now) -> (Option<bool>, Option<bool>) {
         let Some(handle) = handle.filter(|_| self.contacts.asks_contacts && self.contacts.believed(now.mono)) else {

@@ -8,7 +8,7 @@ use super::*;
 use crate::platform::Supersede;
 use crate::transcript::{self, Direction, TranscriptLine};
 
-/// Plays a transcript against a session. Where it wants the client to act, time passes until it does.
+/// Plays a transcript against a session. If it wants the client to act, time passes until it does.
 struct Player {
     stage: SessionHarness,
     /// Actions of the session on the wire that the transcript has not yet expected.

@@ -16,7 +16,7 @@ fn decide(policy: &Policy, base: &Policy, scene: &Scene) -> Decision {
 }
 
 /// `after` approves only what `before` approved, and not earlier. What came on top of `approvals_max` would have been approved
-/// at once; where it has to wait now, it is counted when the wait is over.
+/// at once; if it has to wait now, it is counted when the wait is over.
 fn creates_no_approval(before: &Decision, after: &Decision) -> bool {
     let later = before.pauses && after.due.is_some();
     after.verdict != Verdict::Approve || later || (before.verdict == Verdict::Approve && after.due >= before.due)

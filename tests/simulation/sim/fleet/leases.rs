@@ -17,7 +17,7 @@ pub struct MemberRow {
     pub ttl: Duration,
     /// Which roster it has.
     pub roster: String,
-    /// Who set the state last, where it was not the member itself.
+    /// Who set the state last, if it was not the member itself.
     pub set_by: Option<String>,
 }
 

@@ -100,7 +100,7 @@ impl Evening {
         self.goes_on(doorman, agent);
     }
 
-    /// A writer that could not write looks again, even where nothing waits any more.
+    /// A writer that could not write looks again, even if nothing waits any more.
     fn looks_while_idle(&mut self, doorman: usize, agent: usize) {
         if !self.doormen[doorman].blocked.contains(&agent) {
             return;
