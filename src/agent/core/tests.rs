@@ -23,13 +23,13 @@ mod outdated;
 mod restore;
 mod vanished;
 
-struct Held {
+struct CoreHarness {
     core: Core,
     at: Duration,
     recorded: Vec<Record>,
     /// In the order of the notices.
-    told: Vec<Notice>,
-    asked: Vec<Action>,
+    notices: Vec<Notice>,
+    actions: Vec<Action>,
     /// If true, no batch is confirmed.
     stalled: bool,
     /// How far the wall clock is ahead of the time.
@@ -38,7 +38,7 @@ struct Held {
     whose: Option<&'static str>,
 }
 
-impl Held {
+impl CoreHarness {
     /// An agent without rules that polls, and what its ledger remembers.
     fn new(saved: SavedAgent) -> Self {
         Self::with_key_of(saved, Some(AGENT))
@@ -65,12 +65,13 @@ impl Held {
         let core = Core::new(config, None, saved, now(Duration::ZERO));
         let (recorded, told, asked) = (Vec::new(), Vec::new(), Vec::new());
         let ahead = jiff::SignedDuration::ZERO;
-        let mut held = Self { core, at: Duration::ZERO, recorded, told, asked, stalled: false, ahead, whose };
-        held.tell(Input::Start);
-        held
+        let mut harness =
+            Self { core, at: Duration::ZERO, recorded, notices: told, actions: asked, stalled: false, ahead, whose };
+        harness.input(Input::Start);
+        harness
     }
 
-    fn tell(&mut self, input: Input<'_>) {
+    fn input(&mut self, input: Input<'_>) {
         self.tell_refusing(input, false);
     }
 
@@ -89,12 +90,12 @@ impl Held {
                     self.core.handle(Input::Recorded(result), self.now());
                 }
                 Action::Me => {
-                    self.asked.push(Action::Me);
+                    self.actions.push(Action::Me);
                     let reply = self.me();
                     self.core.handle(Input::Me { reply, changed: false }, self.now());
                 }
-                Action::Tell(notice) => self.told.push(notice),
-                action => self.asked.push(action),
+                Action::Tell(notice) => self.notices.push(notice),
+                action => self.actions.push(action),
             }
         }
     }
@@ -114,15 +115,15 @@ impl Held {
     /// The requested socket opens, and every message on it gets its reply.
     fn joins(&mut self) -> u64 {
         let conn = self.dials().expect("a socket is asked for");
-        self.tell(Input::Opened { conn });
+        self.input(Input::Opened { conn });
         let sent = |action: &Action| match action {
             Action::Send { text, .. } => serde_json::from_str::<serde_json::Value>(text).ok(),
             _ => None,
         };
-        for frame in self.asked.iter().filter_map(sent).collect::<Vec<_>>() {
+        for frame in self.actions.iter().filter_map(sent).collect::<Vec<_>>() {
             let ok = serde_json::json!({"status": "ok", "response": {}});
             let reply = serde_json::json!([frame[0], frame[1], frame[2], "phx_reply", ok]).to_string();
-            self.tell(Input::Frame { conn, text: &reply, received: now(self.at).mono });
+            self.input(Input::Frame { conn, text: &reply, received: now(self.at).mono });
         }
         assert!(self.core.session.joined());
         conn
@@ -130,7 +131,7 @@ impl Held {
 
     /// The number of the last requested socket.
     fn dials(&self) -> Option<u64> {
-        self.asked.iter().rev().find_map(|action| match action {
+        self.actions.iter().rev().find_map(|action| match action {
             Action::Connect { conn, .. } => Some(*conn),
             _ => None,
         })
@@ -143,18 +144,18 @@ impl Held {
 
     fn lists_after(&mut self, wait: Duration, shown: &[ContactRequest]) {
         self.at += wait;
-        self.tell(Input::Tick);
+        self.input(Input::Tick);
         loop {
-            let fetch = self.asked.iter().find_map(|action| match action {
+            let fetch = self.actions.iter().find_map(|action| match action {
                 Action::Page(fetch) => Some(*fetch),
                 _ => None,
             });
             let Some(fetch) = fetch else { break };
-            self.asked.retain(|action| !matches!(action, Action::Page(_)));
+            self.actions.retain(|action| !matches!(action, Action::Page(_)));
             let items = shown.to_vec();
             let total = Some(items.len() as u64);
             let page = Page { items, unreadable: vec![], nameless: vec![], total, pages: Some(1) };
-            self.tell(Input::Page(fetch, Reply { result: Ok(page), date: None }));
+            self.input(Input::Page(fetch, Reply { result: Ok(page), date: None }));
         }
     }
 
@@ -167,18 +168,18 @@ impl Held {
     /// Lets this much time pass.
     fn wait(&mut self, wait: Duration) {
         self.at += wait;
-        self.tell(Input::Tick);
+        self.input(Input::Tick);
     }
 
     /// The platform carries out the answer to this request.
-    fn applied(&mut self, id: &str, answer: Answer) {
+    fn confirmed(&mut self, id: &str, answer: Answer) {
         let id = RequestId::parse(id).unwrap();
         let reply = Reply { result: Ok(crate::platform::Responded { status: answer.status() }), date: None };
-        self.tell(Input::Responded { request: id, attempt: 1, reply, written: now(self.at).mono });
+        self.input(Input::Responded { request: id, attempt: 1, reply, written: now(self.at).mono });
     }
 
     fn answers_sent(&self) -> usize {
-        self.asked.iter().filter(|action| matches!(action, Action::Respond { .. })).count()
+        self.actions.iter().filter(|action| matches!(action, Action::Respond { .. })).count()
     }
 
     fn intents(&self) -> usize {
@@ -208,38 +209,38 @@ const MINUTES: Duration = Duration::from_secs(60);
 #[test]
 fn what_is_listed_in_a_row_that_cannot_be_read_has_not_ended() {
     let pending = vec![on_record("r1", Some("ann")), on_record("r2", Some("bob"))];
-    let mut held = Held::new(SavedAgent { pending, ..SavedAgent::default() });
-    let gone = |held: &Held| {
-        let ended = held.recorded.iter().filter_map(|entry| match entry {
+    let mut harness = CoreHarness::new(SavedAgent { pending, ..SavedAgent::default() });
+    let gone = |harness: &CoreHarness| {
+        let ended = harness.recorded.iter().filter_map(|entry| match entry {
             Record::Settled { request, .. } => Some(request.to_string()),
             _ => None,
         });
         ended.collect::<Vec<_>>()
     };
-    held.wait(MINUTES);
-    while let Some(place) = held.asked.iter().position(|action| matches!(action, Action::Page(_))) {
-        let Action::Page(fetch) = held.asked.remove(place) else { continue };
+    harness.wait(MINUTES);
+    while let Some(place) = harness.actions.iter().position(|action| matches!(action, Action::Page(_))) {
+        let Action::Page(fetch) = harness.actions.remove(place) else { continue };
         let (id, why) = (RequestId::parse("r1").unwrap(), "`from_handle` is no text".to_owned());
         let unreadable = vec![crate::platform::Unreadable { id, position: 1, why }];
         let page = Page { items: vec![], unreadable, nameless: vec![], total: Some(1), pages: Some(1) };
-        held.tell(Input::Page(fetch, Reply { result: Ok(page), date: None }));
+        harness.input(Input::Page(fetch, Reply { result: Ok(page), date: None }));
     }
-    assert_eq!(gone(&held), ["r2"]);
-    held.listed_after(MINUTES, &[]);
-    assert_eq!(gone(&held), ["r2", "r1"]);
+    assert_eq!(gone(&harness), ["r2"]);
+    harness.listed_after(MINUTES, &[]);
+    assert_eq!(gone(&harness), ["r2", "r1"]);
 }
 
 #[test]
-fn what_is_listed_while_the_agent_is_held_is_not_gone() {
+fn what_is_listed_while_the_agent_has_no_rules_is_not_gone() {
     let id = RequestId::parse("r1").unwrap();
     let saved = SavedAgent {
         pending: vec![on_record("r1", None), on_record("r2", None)],
         decided: vec![(id, Verdict::Defer, crate::policy::By::NoMatch, Mode::Enforce)],
         ..SavedAgent::default()
     };
-    let mut held = Held::new(saved);
-    held.listed_after(MINUTES, &["r1"]);
-    let gone = held.recorded.iter().filter_map(|entry| match entry {
+    let mut harness = CoreHarness::new(saved);
+    harness.listed_after(MINUTES, &["r1"]);
+    let gone = harness.recorded.iter().filter_map(|entry| match entry {
         Record::Settled { request, .. } => Some(request.as_str()),
         _ => None,
     });
@@ -250,125 +251,125 @@ fn what_is_listed_while_the_agent_is_held_is_not_gone() {
 fn counts_go_on_where_the_task_is_started_again() {
     let counters = crate::agent::Counters::default();
     for (life, seen) in [("r1", 1), ("r2", 2)] {
-        let mut held = Held::new(SavedAgent::default());
-        held.core.count_on(counters.clone());
-        held.listed_after(MINUTES, &[life]);
+        let mut harness = CoreHarness::new(SavedAgent::default());
+        harness.core.count_on(counters.clone());
+        harness.listed_after(MINUTES, &[life]);
         assert_eq!(counters.all()["requests_seen"], seen);
     }
 }
 
 #[test]
 fn an_intent_that_the_ledger_refused_is_withdrawn_and_tried_again_later() {
-    let mut held = Held::new(SavedAgent::default());
-    held.listed_after(MINUTES, &["r1"]);
-    held.approve("r1", true);
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    harness.listed_after(MINUTES, &["r1"]);
+    harness.approve("r1", true);
     let withdrawn = |entry: &Record| matches!(entry, Record::Withdrawn { .. });
-    assert_eq!((held.answers_sent(), held.intents()), (0, 1));
-    held.listed_after(10 * MINUTES, &["r1"]);
-    assert_eq!(held.recorded.iter().filter(|entry| withdrawn(entry)).count(), 1);
-    assert_eq!((held.answers_sent(), held.intents()), (1, 2), "{:?}", held.recorded);
+    assert_eq!((harness.answers_sent(), harness.intents()), (0, 1));
+    harness.listed_after(10 * MINUTES, &["r1"]);
+    assert_eq!(harness.recorded.iter().filter(|entry| withdrawn(entry)).count(), 1);
+    assert_eq!((harness.answers_sent(), harness.intents()), (1, 2), "{:?}", harness.recorded);
 }
 
 #[test]
 fn while_nothing_can_be_recorded_nobody_is_let_in_beyond_the_bound() {
-    let mut held = Held::new(SavedAgent::default());
-    (held.core.outbox.max, held.stalled) = (3, true);
-    let pending = |held: &Held| held.core.pending().len();
-    held.listed_after(10 * MINUTES, &["r1", "r2"]);
-    assert_eq!((pending(&held), held.recorded.len()), (2, 3), "their batch is with the ledger, and stays there");
-    held.listed_after(10 * MINUTES, &["r1", "r2", "r3", "r4", "r5"]);
-    held.listed_after(10 * MINUTES, &["r1", "r2", "r3", "r4", "r5", "r6", "r7"]);
-    assert_eq!((pending(&held), held.recorded.len()), (5, 3), "three wait to be recorded, and no more");
-    assert!(!held.core.counters().contains_key("records_left_out"));
-    held.listed_after(10 * MINUTES, &["r1", "r3", "r4", "r5"]);
-    assert_eq!(pending(&held), 4);
-    assert_eq!(held.core.counters()["records_left_out"], 1, "that one is gone is not worth more memory");
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    (harness.core.outbox.max, harness.stalled) = (3, true);
+    let pending = |harness: &CoreHarness| harness.core.pending().len();
+    harness.listed_after(10 * MINUTES, &["r1", "r2"]);
+    assert_eq!((pending(&harness), harness.recorded.len()), (2, 3), "their batch is with the ledger, and stays there");
+    harness.listed_after(10 * MINUTES, &["r1", "r2", "r3", "r4", "r5"]);
+    harness.listed_after(10 * MINUTES, &["r1", "r2", "r3", "r4", "r5", "r6", "r7"]);
+    assert_eq!((pending(&harness), harness.recorded.len()), (5, 3), "three wait to be recorded, and no more");
+    assert!(!harness.core.counters().contains_key("records_left_out"));
+    harness.listed_after(10 * MINUTES, &["r1", "r3", "r4", "r5"]);
+    assert_eq!(pending(&harness), 4);
+    assert_eq!(harness.core.counters()["records_left_out"], 1, "that one is gone is not worth more memory");
 
-    held.stalled = false;
-    held.tell(Input::Recorded(Ok(())));
-    held.listed_after(10 * MINUTES, &["r1", "r3", "r4", "r5", "r6", "r7"]);
-    assert_eq!(pending(&held), 6, "{:?}", held.recorded);
-    let seen = held.recorded.iter().filter(|entry| matches!(entry, Record::Seen { .. })).count();
+    harness.stalled = false;
+    harness.input(Input::Recorded(Ok(())));
+    harness.listed_after(10 * MINUTES, &["r1", "r3", "r4", "r5", "r6", "r7"]);
+    assert_eq!(pending(&harness), 6, "{:?}", harness.recorded);
+    let seen = harness.recorded.iter().filter(|entry| matches!(entry, Record::Seen { .. })).count();
     assert_eq!(seen, 7, "everybody let in is on record, once");
 }
 
 #[test]
 fn what_somebody_else_outdid_is_bound_to_nothing_should_it_come_back() {
     for (reply, bound) in [(CallFault::Conflict, false), (CallFault::NoAnswer, true)] {
-        let mut held = Held::new(SavedAgent::default());
-        held.listed_after(MINUTES, &["r1"]);
-        held.approve("r1", false);
+        let mut harness = CoreHarness::new(SavedAgent::default());
+        harness.listed_after(MINUTES, &["r1"]);
+        harness.approve("r1", false);
         let error = CallError { fault: reply, code: None, message: None, retry_after: None };
         let id = RequestId::parse("r1").unwrap();
-        let written = now(held.at).mono;
-        held.tell(Input::Responded {
+        let written = now(harness.at).mono;
+        harness.input(Input::Responded {
             request: id,
             attempt: 1,
             reply: Reply { result: Err(error), date: None },
             written,
         });
-        held.listed_after(2 * MINUTES, &[]);
-        held.listed_after(4 * MINUTES, &["r1"]);
-        held.listed_after(4 * MINUTES, &["r1"]);
-        assert_eq!(held.core.pending().len(), 1);
-        let heard = held.core.inbox.entry(&RequestId::parse("r1").unwrap()).unwrap().answer().may_be_heard();
+        harness.listed_after(2 * MINUTES, &[]);
+        harness.listed_after(4 * MINUTES, &["r1"]);
+        harness.listed_after(4 * MINUTES, &["r1"]);
+        assert_eq!(harness.core.pending().len(), 1);
+        let heard = harness.core.inbox.entry(&RequestId::parse("r1").unwrap()).unwrap().answer().may_be_heard();
         assert_eq!(heard, bound, "{reply:?}: only what may have been heard binds");
         // Its outcome is on record, and no rule gives the same answer: a person has to give it again.
-        assert_eq!(held.answers_sent(), 1);
-        held.approve("r1", false);
-        assert_eq!(held.answers_sent(), 2);
+        assert_eq!(harness.answers_sent(), 1);
+        harness.approve("r1", false);
+        assert_eq!(harness.answers_sent(), 2);
     }
 }
 
 #[test]
 fn a_person_is_told_at_once_where_nothing_can_be_recorded() {
-    let mut held = Held::new(SavedAgent::default());
-    held.listed_after(MINUTES, &["r1", "r2"]);
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    harness.listed_after(MINUTES, &["r1", "r2"]);
     let op = |verdict, id: &str| PersonCommand::Answer { verdict, request: RequestId::parse(id).unwrap(), lasts: None };
-    let ask = |held: &mut Held, token, verdict, id: &str| {
-        held.tell(Input::Op { token, op: op(verdict, id), person: "eve".into() });
+    let ask = |harness: &mut CoreHarness, token, verdict, id: &str| {
+        harness.input(Input::Op { token, op: op(verdict, id), person: "eve".into() });
     };
-    let told = |held: &Held, wanted: u64| {
-        held.asked.iter().find_map(|action| match action {
+    let told = |harness: &CoreHarness, wanted: u64| {
+        harness.actions.iter().find_map(|action| match action {
             Action::Reply { token, outcome: OpOutcome::Failed(error) } if *token == wanted => Some(error.code),
             _ => None,
         })
     };
     // It waits for the record, which then cannot be written.
-    held.stalled = true;
-    ask(&mut held, 1, Verdict::Reject, "r1");
-    assert_eq!(told(&held, 1), None);
-    held.tell(Input::LedgerHealth(false));
-    assert_eq!(told(&held, 1), Some("blocked"));
+    harness.stalled = true;
+    ask(&mut harness, 1, Verdict::Reject, "r1");
+    assert_eq!(told(&harness, 1), None);
+    harness.input(Input::LedgerHealth(false));
+    assert_eq!(told(&harness, 1), Some("blocked"));
     for (token, verdict) in [(2, Verdict::Approve), (3, Verdict::Reject), (4, Verdict::Defer)] {
-        ask(&mut held, token, verdict, "r2");
-        assert_eq!(told(&held, token), Some("blocked"), "{verdict:?}");
+        ask(&mut harness, token, verdict, "r2");
+        assert_eq!(told(&harness, token), Some("blocked"), "{verdict:?}");
     }
-    held.tell(Input::LedgerHealth(true));
+    harness.input(Input::LedgerHealth(true));
     let said = |id: &str| {
         let of = |entry: &&Record| match entry {
             Record::Intent { request, .. } | Record::Hold { request, .. } => request.as_str() == id,
             _ => false,
         };
-        held.recorded.iter().filter(of).count()
+        harness.recorded.iter().filter(of).count()
     };
-    assert_eq!((said("r1"), said("r2")), (1, 0), "{:?}", held.recorded);
+    assert_eq!((said("r1"), said("r2")), (1, 0), "{:?}", harness.recorded);
 }
 
 #[test]
 fn what_comes_back_and_goes_again_has_its_outcome_on_record_already() {
-    let mut held = Held::new(SavedAgent::default());
-    held.listed_after(MINUTES, &["r1"]);
-    held.approve("r1", false);
-    held.applied("r1", Answer::Approve);
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    harness.listed_after(MINUTES, &["r1"]);
+    harness.approve("r1", false);
+    harness.confirmed("r1", Answer::Approve);
     // A stale page shows it long after; before the same answer can be sent again, the next page does not show it.
-    held.core.ledger_ok = false;
-    held.listed_after(10 * MINUTES, &["r1"]);
-    assert_eq!(held.core.pending().len(), 1);
-    held.listed_after(10 * MINUTES, &[]);
-    assert_eq!((held.core.pending().len(), held.intents()), (0, 1));
-    let outcomes = held.recorded.iter().filter(|entry| matches!(entry, Record::Outcome { .. })).count();
-    assert_eq!(outcomes, 1, "the ledger refuses the outcome of an answer that is not open: {:?}", held.recorded);
+    harness.core.ledger_ok = false;
+    harness.listed_after(10 * MINUTES, &["r1"]);
+    assert_eq!(harness.core.pending().len(), 1);
+    harness.listed_after(10 * MINUTES, &[]);
+    assert_eq!((harness.core.pending().len(), harness.intents()), (0, 1));
+    let outcomes = harness.recorded.iter().filter(|entry| matches!(entry, Record::Outcome { .. })).count();
+    assert_eq!(outcomes, 1, "the ledger refuses the outcome of an answer that is not open: {:?}", harness.recorded);
 }
 
 /// What the log says of the requests seen: `warn`, or `debug`, of each line.
@@ -391,15 +392,15 @@ fn seen_in_the_log(told: &[Notice]) -> Vec<(String, String)> {
 
 #[test]
 fn a_settled_request_that_is_listed_again_is_warned_about_once() {
-    let mut held = Held::new(SavedAgent::default());
-    held.listed_after(MINUTES, &["r1", "r2"]);
-    held.approve("r1", false);
-    held.applied("r1", Answer::Approve);
-    held.listed_after(10 * MINUTES, &["r1"]);
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    harness.listed_after(MINUTES, &["r1", "r2"]);
+    harness.approve("r1", false);
+    harness.confirmed("r1", Answer::Approve);
+    harness.listed_after(10 * MINUTES, &["r1"]);
     // Answered, or gone without an answer: both were settled.
-    held.listed_after(10 * MINUTES, &["r1", "r2"]);
-    held.listed_after(10 * MINUTES, &["r1", "r2"]);
-    let seen = seen_in_the_log(&held.told);
+    harness.listed_after(10 * MINUTES, &["r1", "r2"]);
+    harness.listed_after(10 * MINUTES, &["r1", "r2"]);
+    let seen = seen_in_the_log(&harness.notices);
     let line = |level: &str, id: &str| (level.to_owned(), id.to_owned());
     let once = [line("debug", "r1"), line("debug", "r2"), line("warn", "r1"), line("warn", "r2")];
     assert_eq!(seen, once);
@@ -410,23 +411,23 @@ fn what_was_answered_before_anybody_remembers_waits_for_a_person() {
     use crate::inbox::GivenAnswer;
     use crate::policy::testkit::{by_handle, policy, reject};
     let ann = || ContactRequest { sender: Sender::parse(Some("ann")), ..request("r1") };
-    let mut held = Held::new(SavedAgent::default());
+    let mut harness = CoreHarness::new(SavedAgent::default());
     let rules = || Some(std::sync::Arc::new(policy(vec![reject("no", by_handle(&["ann"]))])));
-    held.stalled = true;
-    held.tell(Input::Policy(rules()));
-    held.lists_after(MINUTES, &[ann()]);
-    held.tell(Input::Recorded(Ok(())));
+    harness.stalled = true;
+    harness.input(Input::Policy(rules()));
+    harness.lists_after(MINUTES, &[ann()]);
+    harness.input(Input::Recorded(Ok(())));
     // The batch with the intent: the ledger knows that the same request was let in long ago.
-    while held.intents() == 0 {
-        held.tell(Input::Recorded(Ok(())));
+    while harness.intents() == 0 {
+        harness.input(Input::Recorded(Ok(())));
     }
-    held.stalled = false;
+    harness.stalled = false;
     let said = GivenAnswer { answer: Answer::Approve, by: crate::policy::By::NoMatch, lasts: None };
     let request = RequestId::parse("r1").unwrap();
-    held.tell(Input::Recorded(Err(LedgerError::Answered { request, said })));
-    held.wait(Duration::from_secs(1));
-    assert_eq!(held.answers_sent(), 0, "{:?}", held.recorded);
-    let rows = held.core.pending();
+    harness.input(Input::Recorded(Err(LedgerError::Answered { request, said })));
+    harness.wait(Duration::from_secs(1));
+    assert_eq!(harness.answers_sent(), 0, "{:?}", harness.recorded);
+    let rows = harness.core.pending();
     assert_eq!((rows.len(), rows[0].by.clone()), (1, crate::policy::By::parse("guard:answered-before")));
 }
 
@@ -437,30 +438,30 @@ fn a_sender_that_changed_while_nobody_watched_is_recorded_and_decided_again() {
         let decided =
             vec![(RequestId::parse("r1").unwrap(), Verdict::Defer, crate::policy::By::NoMatch, Mode::Enforce)];
         let saved = SavedAgent { pending: vec![on_record("r1", Some("carol"))], decided, ..SavedAgent::default() };
-        let mut held = Held::new(saved);
-        held.tell(Input::Policy(Some(std::sync::Arc::new(crate::policy::testkit::policy(Vec::new())))));
-        held.lists_after(MINUTES, &[of(shown)]);
-        let count = |which: fn(&Record) -> bool| held.recorded.iter().filter(|entry| which(entry)).count();
+        let mut harness = CoreHarness::new(saved);
+        harness.input(Input::Policy(Some(std::sync::Arc::new(crate::policy::testkit::policy(Vec::new())))));
+        harness.lists_after(MINUTES, &[of(shown)]);
+        let count = |which: fn(&Record) -> bool| harness.recorded.iter().filter(|entry| which(entry)).count();
         assert_eq!(count(|entry| matches!(entry, Record::Seen { .. })), recorded, "{shown}");
         assert_eq!(count(|entry| matches!(entry, Record::Decided { .. })), recorded, "{shown}");
     }
 }
 
 #[test]
-fn a_held_agent_looks_at_each_request_once_and_still_does_what_a_person_says() {
-    let mut held = Held::new(SavedAgent::default());
+fn an_agent_without_rules_looks_at_each_request_once_and_still_does_what_a_person_says() {
+    let mut harness = CoreHarness::new(SavedAgent::default());
     let ids: Vec<String> = (0..90).map(|number| format!("r{number}")).collect();
-    held.listed_after(MINUTES, &ids.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(held.core.inbox.next_ready().is_none(), "nobody waits to be decided by rules that there are not");
-    let rows = held.core.pending();
+    harness.listed_after(MINUTES, &ids.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(harness.core.inbox.next_ready().is_none(), "nobody waits to be decided by rules that there are not");
+    let rows = harness.core.pending();
     assert!(
         rows.iter().all(|row| row.stage == "waiting" && row.by == crate::policy::By::parse("error:policy")),
         "{rows:?}"
     );
-    held.approve("r7", false);
-    assert_eq!(held.answers_sent(), 1);
-    held.tell(Input::Policy(Some(std::sync::Arc::new(crate::policy::testkit::policy(Vec::new())))));
-    held.wait(Duration::from_secs(1));
-    let decided = held.recorded.iter().filter(|entry| matches!(entry, Record::Decided { .. })).count();
+    harness.approve("r7", false);
+    assert_eq!(harness.answers_sent(), 1);
+    harness.input(Input::Policy(Some(std::sync::Arc::new(crate::policy::testkit::policy(Vec::new())))));
+    harness.wait(Duration::from_secs(1));
+    let decided = harness.recorded.iter().filter(|entry| matches!(entry, Record::Decided { .. })).count();
     assert_eq!(decided, 89, "once there are rules, all are decided by them");
 }

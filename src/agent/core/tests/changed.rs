@@ -30,10 +30,10 @@ fn approved_for(handle: Option<&str>) -> SavedAgent {
 }
 
 /// What a person who approves is told.
-fn refusal(held: &mut Held) -> Option<OpFailure> {
-    held.asked.clear();
-    held.approve("r1", false);
-    held.asked.iter().find_map(|action| match action {
+fn refusal(harness: &mut CoreHarness) -> Option<OpFailure> {
+    harness.actions.clear();
+    harness.approve("r1", false);
+    harness.actions.iter().find_map(|action| match action {
         Action::Reply { outcome: OpOutcome::Failed(failure), .. } => Some(failure.clone()),
         _ => None,
     })
@@ -43,24 +43,24 @@ fn refusal(held: &mut Held) -> Option<OpFailure> {
 fn who_approves_after_a_start_is_asked_again_where_the_sender_is_another_one() {
     let cases = [(pending_of(Some("dora")), Some("mallory")), (approved_for(Some("dora")), Some("mallory"))];
     for (saved, shown) in cases.into_iter().chain([(pending_of(Some("dora")), None)]) {
-        let mut held = Held::new(saved);
-        held.lists_after(MINUTES, &[listed(shown)]);
-        let before = held.intents();
-        let refused = refusal(&mut held).expect("it is refused");
-        assert_eq!((refused.code, held.intents()), ("changed", before), "{}", refused.message);
+        let mut harness = CoreHarness::new(saved);
+        harness.lists_after(MINUTES, &[listed(shown)]);
+        let before = harness.intents();
+        let refused = refusal(&mut harness).expect("it is refused");
+        assert_eq!((refused.code, harness.intents()), ("changed", before), "{}", refused.message);
         let now = shown.map_or_else(|| "nobody now".to_owned(), |handle| format!("@{handle} now"));
         assert!(refused.message.contains("@dora") && refused.message.contains(&now), "{}", refused.message);
         let noticed = |notice: &Notice| matches!(notice, Notice::Changed { .. });
-        assert!(held.told.iter().any(noticed));
-        assert_eq!((refusal(&mut held), held.intents()), (None, before + 1), "the second word counts");
+        assert!(harness.notices.iter().any(noticed));
+        assert_eq!((refusal(&mut harness), harness.intents()), (None, before + 1), "the second word counts");
     }
 }
 
 #[test]
 fn what_was_not_known_or_is_the_same_is_no_change() {
     for (recorded, shown) in [(None, Some("dora")), (Some("dora"), Some("@Dora"))] {
-        let mut held = Held::new(pending_of(recorded));
-        held.lists_after(MINUTES, &[listed(shown)]);
-        assert_eq!((refusal(&mut held), held.intents()), (None, 1), "{recorded:?} {shown:?}");
+        let mut harness = CoreHarness::new(pending_of(recorded));
+        harness.lists_after(MINUTES, &[listed(shown)]);
+        assert_eq!((refusal(&mut harness), harness.intents()), (None, 1), "{recorded:?} {shown:?}");
     }
 }

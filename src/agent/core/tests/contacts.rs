@@ -14,9 +14,9 @@ fn contact(id: &str) -> Contact {
 }
 
 /// One of two pages of contacts.
-fn contacts_page(held: &mut Held, shown: &[&str], total: u64, unreadable: u32) {
-    let asked = held.asked.iter().position(|action| matches!(action, Action::Contacts { .. })).unwrap();
-    let Action::Contacts { call, .. } = held.asked.remove(asked) else { unreachable!() };
+fn contacts_page(harness: &mut CoreHarness, shown: &[&str], total: u64, unreadable: u32) {
+    let asked = harness.actions.iter().position(|action| matches!(action, Action::Contacts { .. })).unwrap();
+    let Action::Contacts { call, .. } = harness.actions.remove(asked) else { unreachable!() };
     let items = shown.iter().map(|id| contact(id)).collect();
     let result = Ok(Page {
         items,
@@ -25,20 +25,20 @@ fn contacts_page(held: &mut Held, shown: &[&str], total: u64, unreadable: u32) {
         total: Some(total),
         pages: Some(2),
     });
-    held.tell(Input::Contacts { call, reply: Reply { result, date: None } });
+    harness.input(Input::Contacts { call, reply: Reply { result, date: None } });
 }
 
 /// Begins the next reading, unless one is under way.
-fn contacts_are_due(held: &mut Held) {
-    if let Some(due) = held.core.contacts.due() {
-        held.at = due.since_origin();
-        held.tell(Input::Tick);
+fn contacts_are_due(harness: &mut CoreHarness) {
+    if let Some(due) = harness.core.contacts.due() {
+        harness.at = due.since_origin();
+        harness.input(Input::Tick);
     }
 }
 
 #[test]
 fn a_contact_is_gone_by_two_undisturbed_readings_or_by_three_disturbed_ones_in_succession() {
-    let mut held = Held::new(SavedAgent::default());
+    let mut harness = CoreHarness::new(SavedAgent::default());
     // Columns: the rows shown, whether the reading was disturbed, odd rows, the time to the next reading, and how many
     // contacts are known after it.
     let hour = Some(60 * MINUTES);
@@ -61,14 +61,14 @@ fn a_contact_is_gone_by_two_undisturbed_readings_or_by_three_disturbed_ones_in_s
     .into_iter()
     .enumerate()
     {
-        contacts_are_due(&mut held);
+        contacts_are_due(&mut harness);
         let total = shown.len() as u64;
-        contacts_page(&mut held, shown, total + u64::from(disturbed), odd);
-        contacts_page(&mut held, &[], total, 0);
-        assert_eq!(held.core.contact_count(), Some(known), "after reading {number}");
-        assert_eq!(held.core.contacts.due(), wait.map(|wait| now(held.at + wait).mono), "after reading {number}");
+        contacts_page(&mut harness, shown, total + u64::from(disturbed), odd);
+        contacts_page(&mut harness, &[], total, 0);
+        assert_eq!(harness.core.contact_count(), Some(known), "after reading {number}");
+        assert_eq!(harness.core.contacts.due(), wait.map(|wait| now(harness.at + wait).mono), "after reading {number}");
     }
-    let removed = held.recorded.iter().filter_map(|entry| match entry {
+    let removed = harness.recorded.iter().filter_map(|entry| match entry {
         Record::ContactRemoved { contact, .. } => Some(contact.as_str()),
         _ => None,
     });
@@ -77,112 +77,113 @@ fn a_contact_is_gone_by_two_undisturbed_readings_or_by_three_disturbed_ones_in_s
 
 #[test]
 fn who_slips_from_page_to_page_while_the_total_stays_is_in_doubt_and_not_removed() {
-    let mut held = Held::new(SavedAgent::default());
-    let removed = |held: &Held| {
-        let removed = held.recorded.iter().filter_map(|entry| match entry {
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    let removed = |harness: &CoreHarness| {
+        let removed = harness.recorded.iter().filter_map(|entry| match entry {
             Record::ContactRemoved { contact, .. } => Some(contact.to_string()),
             _ => None,
         });
         removed.collect::<Vec<_>>()
     };
-    let in_doubt = |held: &Held| held.core.policy_state.doubts().contacts().any_in_doubt();
-    contacts_are_due(&mut held);
-    contacts_page(&mut held, &["a", "b"], 3, 0);
-    contacts_page(&mut held, &["c"], 3, 0);
-    assert!(!in_doubt(&held));
+    let in_doubt = |harness: &CoreHarness| harness.core.policy_state.doubts().contacts().any_in_doubt();
+    contacts_are_due(&mut harness);
+    contacts_page(&mut harness, &["a", "b"], 3, 0);
+    contacts_page(&mut harness, &["c"], 3, 0);
+    assert!(!in_doubt(&harness));
     // `a` is removed and `d` is added between the pages, and `c` moves to the page that was already read.
-    contacts_are_due(&mut held);
-    contacts_page(&mut held, &["a", "b"], 3, 0);
-    contacts_page(&mut held, &["d"], 3, 0);
-    assert!(removed(&held).is_empty() && in_doubt(&held));
+    contacts_are_due(&mut harness);
+    contacts_page(&mut harness, &["a", "b"], 3, 0);
+    contacts_page(&mut harness, &["d"], 3, 0);
+    assert!(removed(&harness).is_empty() && in_doubt(&harness));
     // The next one begins at once: `c` is there, and now `a` is missing.
-    contacts_page(&mut held, &["b", "c"], 3, 0);
-    contacts_page(&mut held, &["d"], 3, 0);
-    assert!(removed(&held).is_empty() && in_doubt(&held));
-    contacts_page(&mut held, &["b", "c"], 3, 0);
-    contacts_page(&mut held, &["d"], 3, 0);
-    assert_eq!((removed(&held), in_doubt(&held)), (vec!["a".to_owned()], false));
-    assert_eq!(held.core.contacts.due(), Some(now(held.at + 60 * MINUTES).mono));
+    contacts_page(&mut harness, &["b", "c"], 3, 0);
+    contacts_page(&mut harness, &["d"], 3, 0);
+    assert!(removed(&harness).is_empty() && in_doubt(&harness));
+    contacts_page(&mut harness, &["b", "c"], 3, 0);
+    contacts_page(&mut harness, &["d"], 3, 0);
+    assert_eq!((removed(&harness), in_doubt(&harness)), (vec!["a".to_owned()], false));
+    assert_eq!(harness.core.contacts.due(), Some(now(harness.at + 60 * MINUTES).mono));
 }
 
 #[test]
 fn a_list_that_never_stands_still_is_not_read_without_a_pause() {
-    let mut held = Held::new(SavedAgent::default());
-    contacts_are_due(&mut held);
-    contacts_page(&mut held, &["a", "b"], 3, 0);
-    contacts_page(&mut held, &["c"], 3, 0);
-    contacts_are_due(&mut held);
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    contacts_are_due(&mut harness);
+    contacts_page(&mut harness, &["a", "b"], 3, 0);
+    contacts_page(&mut harness, &["c"], 3, 0);
+    contacts_are_due(&mut harness);
     let mut in_a_row = 0;
     for (first, second) in [("a", "b"), ("b", "c"), ("a", "c")].into_iter().cycle().take(12) {
-        contacts_page(&mut held, &[first], 2, 0);
-        contacts_page(&mut held, &[second], 2, 0);
-        if held.core.contacts.due().is_some_and(|due| due > now(held.at).mono) {
+        contacts_page(&mut harness, &[first], 2, 0);
+        contacts_page(&mut harness, &[second], 2, 0);
+        if harness.core.contacts.due().is_some_and(|due| due > now(harness.at).mono) {
             in_a_row = 0;
-            contacts_are_due(&mut held);
+            contacts_are_due(&mut harness);
         } else {
             in_a_row += 1;
         }
         assert!(in_a_row <= 2, "each reading shows that somebody is missing who is there in the next");
     }
-    assert!(held.recorded.iter().all(|entry| !matches!(entry, Record::ContactRemoved { .. })));
+    assert!(harness.recorded.iter().all(|entry| !matches!(entry, Record::ContactRemoved { .. })));
 }
 
 #[test]
 fn a_total_that_stays_one_too_high_does_not_keep_a_removed_contact_for_ever() {
-    let mut held = Held::new(SavedAgent::default());
-    let removed =
-        |held: &Held| held.recorded.iter().filter(|entry| matches!(entry, Record::ContactRemoved { .. })).count();
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    let removed = |harness: &CoreHarness| {
+        harness.recorded.iter().filter(|entry| matches!(entry, Record::ContactRemoved { .. })).count()
+    };
     for (number, (shown, gone)) in
         [(&["a", "b"][..], 0), (&["a"], 0), (&["a"], 0), (&["a", "b"], 0), (&["a"], 0), (&["a"], 0), (&["a"], 1)]
             .into_iter()
             .enumerate()
     {
-        contacts_are_due(&mut held);
-        contacts_page(&mut held, shown, 3, 0);
-        contacts_page(&mut held, &[], 3, 0);
-        assert_eq!(removed(&held), gone, "after reading {number}");
+        contacts_are_due(&mut harness);
+        contacts_page(&mut harness, shown, 3, 0);
+        contacts_page(&mut harness, &[], 3, 0);
+        assert_eq!(removed(&harness), gone, "after reading {number}");
     }
     // Once nobody is missing, the list is not read all the time only for a number.
-    contacts_are_due(&mut held);
-    contacts_page(&mut held, &["a"], 3, 0);
-    contacts_page(&mut held, &[], 3, 0);
-    assert_eq!(held.core.contacts.due(), Some(now(held.at + 60 * MINUTES).mono));
+    contacts_are_due(&mut harness);
+    contacts_page(&mut harness, &["a"], 3, 0);
+    contacts_page(&mut harness, &[], 3, 0);
+    assert_eq!(harness.core.contacts.due(), Some(now(harness.at + 60 * MINUTES).mono));
 }
 
 #[test]
 fn what_happens_between_two_pages_of_contacts_is_told_once() {
-    let mut held = Held::new(SavedAgent::default());
-    contacts_are_due(&mut held);
-    contacts_page(&mut held, &["a", "b", "c"], 4, 0);
-    held.core.contact_added(contact("d"), now(held.at));
-    held.core.removed_contact(&ContactId::parse("a").unwrap(), now(held.at));
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    contacts_are_due(&mut harness);
+    contacts_page(&mut harness, &["a", "b", "c"], 4, 0);
+    harness.core.contact_added(contact("d"), now(harness.at));
+    harness.core.removed_contact(&ContactId::parse("a").unwrap(), now(harness.at));
     // Made before either, and after a row slipped: "b" is shown again.
-    contacts_page(&mut held, &["b", "a", "d"], 4, 0);
-    let told = held.recorded.iter().filter_map(|entry| match entry {
+    contacts_page(&mut harness, &["b", "a", "d"], 4, 0);
+    let told = harness.recorded.iter().filter_map(|entry| match entry {
         Record::ContactAdded { contact, .. } => Some(format!("+{}", contact.id)),
         Record::ContactRemoved { contact, .. } => Some(format!("-{contact}")),
         _ => None,
     });
     assert_eq!(told.collect::<Vec<_>>(), ["+a", "+b", "+c", "+d", "-a"]);
-    assert_eq!(held.core.contact_count(), Some(3));
+    assert_eq!(harness.core.contact_count(), Some(3));
 }
 
 #[test]
 fn what_a_reading_showed_before_it_failed_is_not_told_again() {
-    let mut held = Held::new(SavedAgent::default());
-    contacts_are_due(&mut held);
-    contacts_page(&mut held, &["a", "b"], 3, 0);
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    contacts_are_due(&mut harness);
+    contacts_page(&mut harness, &["a", "b"], 3, 0);
     let error = CallError { fault: CallFault::Passing(503), code: None, message: None, retry_after: None };
-    let Some(Action::Contacts { call, .. }) = held.asked.pop() else { unreachable!() };
-    held.tell(Input::Contacts { call, reply: Reply { result: Err(error), date: None } });
-    assert_eq!(held.core.contact_count(), Some(3), "as its page said");
-    contacts_are_due(&mut held);
+    let Some(Action::Contacts { call, .. }) = harness.actions.pop() else { unreachable!() };
+    harness.input(Input::Contacts { call, reply: Reply { result: Err(error), date: None } });
+    assert_eq!(harness.core.contact_count(), Some(3), "as its page said");
+    contacts_are_due(&mut harness);
     for known in [3, 2] {
-        contacts_page(&mut held, &["b", "c"], 2, 0);
-        contacts_page(&mut held, &[], 2, 0);
-        assert_eq!(held.core.contact_count(), Some(known));
+        contacts_page(&mut harness, &["b", "c"], 2, 0);
+        contacts_page(&mut harness, &[], 2, 0);
+        assert_eq!(harness.core.contact_count(), Some(known));
     }
-    let told = held.recorded.iter().filter_map(|entry| match entry {
+    let told = harness.recorded.iter().filter_map(|entry| match entry {
         Record::ContactAdded { contact, .. } => Some(format!("+{}", contact.id)),
         Record::ContactRemoved { contact, .. } => Some(format!("-{contact}")),
         _ => None,
@@ -192,20 +193,22 @@ fn what_a_reading_showed_before_it_failed_is_not_told_again() {
 
 #[test]
 fn more_contacts_than_are_kept_are_counted_by_the_platform_and_not_read_to_the_end() {
-    let mut held = Held::new(SavedAgent::default());
-    let pages = |held: &Held| held.asked.iter().filter(|action| matches!(action, Action::Contacts { .. })).count();
-    contacts_are_due(&mut held);
-    contacts_page(&mut held, &["a"], 100_000, 0);
-    assert_eq!(pages(&held), 1, "the next page");
-    contacts_page(&mut held, &["b"], 100_001, 0);
-    assert_eq!((pages(&held), held.core.contact_count()), (0, Some(100_001)));
-    assert_eq!(held.core.contacts.due(), Some(now(held.at + 60 * MINUTES).mono), "not at once");
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    let pages = |harness: &CoreHarness| {
+        harness.actions.iter().filter(|action| matches!(action, Action::Contacts { .. })).count()
+    };
+    contacts_are_due(&mut harness);
+    contacts_page(&mut harness, &["a"], 100_000, 0);
+    assert_eq!(pages(&harness), 1, "the next page");
+    contacts_page(&mut harness, &["b"], 100_001, 0);
+    assert_eq!((pages(&harness), harness.core.contact_count()), (0, Some(100_001)));
+    assert_eq!(harness.core.contacts.due(), Some(now(harness.at + 60 * MINUTES).mono), "not at once");
 
     // Pages without an end: each shows the same rows.
-    contacts_are_due(&mut held);
+    contacts_are_due(&mut harness);
     for number in 1..=PAGES_MAX {
-        assert_eq!(pages(&held), 1, "page {number}");
-        let Some(Action::Contacts { call, .. }) = held.asked.pop() else { unreachable!() };
+        assert_eq!(pages(&harness), 1, "page {number}");
+        let Some(Action::Contacts { call, .. }) = harness.actions.pop() else { unreachable!() };
         let result = Ok(Page {
             items: vec![contact("a")],
             unreadable: vec![],
@@ -213,27 +216,27 @@ fn more_contacts_than_are_kept_are_counted_by_the_platform_and_not_read_to_the_e
             total: None,
             pages: Some(u32::MAX),
         });
-        held.tell(Input::Contacts { call, reply: Reply { result, date: None } });
+        harness.input(Input::Contacts { call, reply: Reply { result, date: None } });
     }
-    assert_eq!((pages(&held), held.core.contact_count()), (0, None));
+    assert_eq!((pages(&harness), harness.core.contact_count()), (0, None));
 }
 
 /// Rules that let friends in as long as there is no contact.
-fn one_friend() -> Held {
-    let mut held = Held::new(SavedAgent::default());
+fn one_friend() -> CoreHarness {
+    let mut harness = CoreHarness::new(SavedAgent::default());
     let rule = approve("friends", by_handle(&["ann", "bob"])).unless(ContactsOver(0));
-    held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
-    contacts_are_due(&mut held);
-    contacts_page(&mut held, &[], 0, 0);
-    held
+    harness.input(Input::Policy(Some(Arc::new(policy(vec![rule])))));
+    contacts_are_due(&mut harness);
+    contacts_page(&mut harness, &[], 0, 0);
+    harness
 }
 
 fn friend(name: &str) -> ContactRequest {
     ContactRequest { sender: Sender::parse(Some(name)), ..request(name) }
 }
 
-fn let_in(held: &Held) -> Vec<&str> {
-    let intents = held.recorded.iter().filter_map(|entry| match entry {
+fn let_in(harness: &CoreHarness) -> Vec<&str> {
+    let intents = harness.recorded.iter().filter_map(|entry| match entry {
         Record::Intent { request, answer: Answer::Approve, .. } => Some(request.as_str()),
         _ => None,
     });
@@ -242,101 +245,101 @@ fn let_in(held: &Held) -> Vec<&str> {
 
 #[test]
 fn who_was_let_in_counts_before_anybody_sees_the_contact() {
-    let mut held = one_friend();
-    held.lists_after(MINUTES, &[friend("ann")]);
-    held.applied("ann", Answer::Approve);
-    assert_eq!(held.core.contact_count(), Some(1));
+    let mut harness = one_friend();
+    harness.lists_after(MINUTES, &[friend("ann")]);
+    harness.confirmed("ann", Answer::Approve);
+    assert_eq!(harness.core.contact_count(), Some(1));
     // Nothing reports contacts to an agent that polls: it reads the list soon.
-    assert!(held.core.contacts.due().unwrap().since_origin() < held.at + MINUTES);
-    held.lists_after(MINUTES, &[friend("bob")]);
-    assert_eq!((let_in(&held), held.core.pending().len()), (vec!["ann"], 1), "bob is one too many");
+    assert!(harness.core.contacts.due().unwrap().since_origin() < harness.at + MINUTES);
+    harness.lists_after(MINUTES, &[friend("bob")]);
+    assert_eq!((let_in(&harness), harness.core.pending().len()), (vec!["ann"], 1), "bob is one too many");
 
     // Ann was added and removed.
-    contacts_page(&mut held, &[], 0, 0);
-    assert_eq!(held.core.contact_count(), Some(0));
-    assert_eq!(let_in(&held), ["ann", "bob"], "there is room again, and nobody had to ask");
+    contacts_page(&mut harness, &[], 0, 0);
+    assert_eq!(harness.core.contact_count(), Some(0));
+    assert_eq!(let_in(&harness), ["ann", "bob"], "there is room again, and nobody had to ask");
 }
 
 #[test]
 fn a_contact_is_on_record_before_it_is_known_whose_doing_it_is() {
-    let mut held = one_friend();
-    held.lists_after(MINUTES, &[friend("ann")]);
+    let mut harness = one_friend();
+    harness.lists_after(MINUTES, &[friend("ann")]);
     let shown = Contact { sender: Sender::parse(Some("ann")), ..contact("c1") };
-    held.core.contact_added(shown, now(held.at));
-    held.tell(Input::Tick);
-    let added = |held: &Held| -> Vec<Option<String>> {
-        let made = held.recorded.iter().filter_map(|entry| match entry {
+    harness.core.contact_added(shown, now(harness.at));
+    harness.input(Input::Tick);
+    let added = |harness: &CoreHarness| -> Vec<Option<String>> {
+        let made = harness.recorded.iter().filter_map(|entry| match entry {
             Record::ContactAdded { request, .. } => Some(request.as_ref().map(ToString::to_string)),
             _ => None,
         });
         made.collect()
     };
-    assert_eq!(added(&held), [None], "its removal would be noticed, whatever becomes of the answer");
-    held.applied("ann", Answer::Approve);
-    assert_eq!(added(&held), [None, Some("ann".to_owned())]);
+    assert_eq!(added(&harness), [None], "its removal would be noticed, whatever becomes of the answer");
+    harness.confirmed("ann", Answer::Approve);
+    assert_eq!(added(&harness), [None, Some("ann".to_owned())]);
 }
 
 #[test]
 fn an_agent_that_is_told_of_contacts_reads_them_by_the_hour() {
-    let mut held = Held::of(ConnectionMode::Yield, SavedAgent::default(), Some(AGENT));
-    held.joins();
-    contacts_page(&mut held, &[], 0, 0);
-    held.lists_after(Duration::ZERO, &[friend("ann")]);
-    held.approve("ann", false);
-    held.applied("ann", Answer::Approve);
-    assert_eq!((held.core.contact_count(), held.answers_sent()), (Some(1), 1));
-    assert_eq!(held.core.contacts.due(), Some(now(60 * MINUTES).mono), "its channel tells of ann");
+    let mut harness = CoreHarness::of(ConnectionMode::Yield, SavedAgent::default(), Some(AGENT));
+    harness.joins();
+    contacts_page(&mut harness, &[], 0, 0);
+    harness.lists_after(Duration::ZERO, &[friend("ann")]);
+    harness.approve("ann", false);
+    harness.confirmed("ann", Answer::Approve);
+    assert_eq!((harness.core.contact_count(), harness.answers_sent()), (Some(1), 1));
+    assert_eq!(harness.core.contacts.due(), Some(now(60 * MINUTES).mono), "its channel tells of ann");
 }
 
 #[test]
 fn who_waits_for_the_number_of_contacts_is_decided_once_it_is_known() {
-    let mut held = Held::new(SavedAgent::default());
+    let mut harness = CoreHarness::new(SavedAgent::default());
     let rule = approve("friends", by_handle(&["ann"])).unless(ContactsOver(0));
-    held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
-    held.lists_after(Duration::ZERO, &[friend("ann")]);
-    held.lists_after(Duration::from_secs(3), &[friend("ann")]);
-    assert!(let_in(&held).is_empty() && held.core.contact_count().is_none());
-    contacts_page(&mut held, &[], 0, 0);
-    assert_eq!(let_in(&held), ["ann"]);
+    harness.input(Input::Policy(Some(Arc::new(policy(vec![rule])))));
+    harness.lists_after(Duration::ZERO, &[friend("ann")]);
+    harness.lists_after(Duration::from_secs(3), &[friend("ann")]);
+    assert!(let_in(&harness).is_empty() && harness.core.contact_count().is_none());
+    contacts_page(&mut harness, &[], 0, 0);
+    assert_eq!(let_in(&harness), ["ann"]);
 }
 
 /// The pages of contacts that are asked for now.
-fn asked_for(held: &Held) -> Vec<u32> {
+fn asked_for(harness: &CoreHarness) -> Vec<u32> {
     let page = |action: &Action| match action {
         Action::Contacts { page, .. } => Some(*page),
         _ => None,
     };
-    held.asked.iter().filter_map(page).collect()
+    harness.actions.iter().filter_map(page).collect()
 }
 
 #[test]
 fn where_no_rule_asks_about_contacts_a_long_list_waits_for_many_strangers_but_not_for_ever() {
     let friends = || approve("friends", by_handle(&["friends/*"]));
     let begun = |rule| {
-        let mut held = Held::new(SavedAgent::default());
-        held.tell(Input::Policy(Some(Arc::new(policy(vec![rule])))));
-        contacts_are_due(&mut held);
-        assert_eq!(asked_for(&held), [1]);
+        let mut harness = CoreHarness::new(SavedAgent::default());
+        harness.input(Input::Policy(Some(Arc::new(policy(vec![rule])))));
+        contacts_are_due(&mut harness);
+        assert_eq!(asked_for(&harness), [1]);
         // Nothing is decided meanwhile.
-        held.tell(Input::LedgerHealth(false));
+        harness.input(Input::LedgerHealth(false));
         for number in 0..90 {
-            held.core.inbox.see_event(request(&format!("r{number}")), now(held.at));
+            harness.core.inbox.see_event(request(&format!("r{number}")), now(harness.at));
         }
-        contacts_page(&mut held, &["a", "b"], 3, 0);
-        held
+        contacts_page(&mut harness, &["a", "b"], 3, 0);
+        harness
     };
     assert_eq!(asked_for(&begun(friends().unless(ContactsOver(5)))), [2], "a decision may depend on them");
-    let mut held = begun(friends());
-    held.wait(Duration::from_secs(29));
-    assert_eq!(asked_for(&held), [0_u32; 0]);
-    held.wait(Duration::from_secs(1));
-    assert_eq!(asked_for(&held), [2], "it has waited long enough");
-    contacts_page(&mut held, &["c"], 3, 0);
-    assert_eq!(held.core.contact_count(), Some(3));
+    let mut harness = begun(friends());
+    harness.wait(Duration::from_secs(29));
+    assert_eq!(asked_for(&harness), [0_u32; 0]);
+    harness.wait(Duration::from_secs(1));
+    assert_eq!(asked_for(&harness), [2], "it has waited long enough");
+    contacts_page(&mut harness, &["c"], 3, 0);
+    assert_eq!(harness.core.contact_count(), Some(3));
 
-    let mut held = begun(friends());
-    held.tell(Input::LedgerHealth(true));
-    held.wait(Duration::from_millis(100));
-    held.wait(Duration::from_millis(100));
-    assert_eq!(asked_for(&held), [2], "all of them were decided");
+    let mut harness = begun(friends());
+    harness.input(Input::LedgerHealth(true));
+    harness.wait(Duration::from_millis(100));
+    harness.wait(Duration::from_millis(100));
+    assert_eq!(asked_for(&harness), [2], "all of them were decided");
 }

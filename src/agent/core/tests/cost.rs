@@ -34,20 +34,21 @@ fn a_step_is_bounded_by_what_decisions_cost_and_all_are_decided_in_the_end() {
     let policy = heavy();
     let most = usize::try_from(25_000_000 / policy.steps).unwrap().max(1);
     assert!(most < 10, "it is heavy: {} steps", policy.steps);
-    let mut held = Held::new(SavedAgent::default());
-    held.tell(Input::Policy(Some(policy)));
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    harness.input(Input::Policy(Some(policy)));
     let all: Vec<ContactRequest> = (0..ASK).map(asks).collect();
-    held.lists_after(MINUTES, &all);
-    let decided = |held: &Held| held.recorded.iter().filter(|entry| matches!(entry, Record::Decided { .. })).count();
+    harness.lists_after(MINUTES, &all);
+    let decided =
+        |harness: &CoreHarness| harness.recorded.iter().filter(|entry| matches!(entry, Record::Decided { .. })).count();
     let mut turns = 0;
-    while decided(&held) < ASK {
-        let before = decided(&held);
-        held.wait(Duration::from_millis(1));
-        let this = decided(&held) - before;
+    while decided(&harness) < ASK {
+        let before = decided(&harness);
+        harness.wait(Duration::from_millis(1));
+        let this = decided(&harness) - before;
         // A turn handles one input of its own and one for each recorded batch.
         assert!(this <= 3 * most, "{this} decisions in a turn, where {most} are allowed");
         turns += 1;
-        assert!(turns < 2_000, "{} of {ASK} decided", decided(&held));
+        assert!(turns < 2_000, "{} of {ASK} decided", decided(&harness));
     }
 }
 

@@ -19,20 +19,21 @@ fn error<T>(fault: CallFault) -> Reply<T> {
     Reply { result: Err(CallError { fault, code: None, message: None, retry_after: None }), date: None }
 }
 
-impl Held {
+impl CoreHarness {
     /// The next reading of the contacts comes, and shows these.
     fn contacts_are(&mut self, shown: &[Contact]) {
         self.at = self.at.max(self.core.contacts.due().unwrap().since_origin());
-        self.tell(Input::Tick);
+        self.input(Input::Tick);
         self.contacts_shown(shown);
     }
 
     fn contacts_shown(&mut self, shown: &[Contact]) {
-        let asked = self.asked.iter().position(|action| matches!(action, Action::Contacts { .. })).expect("a reading");
-        let Action::Contacts { call, .. } = self.asked.remove(asked) else { unreachable!() };
+        let asked =
+            self.actions.iter().position(|action| matches!(action, Action::Contacts { .. })).expect("a reading");
+        let Action::Contacts { call, .. } = self.actions.remove(asked) else { unreachable!() };
         let (items, total) = (shown.to_vec(), Some(shown.len() as u64));
         let result = Ok(Page { items, unreadable: vec![], nameless: vec![], total, pages: Some(1) });
-        self.tell(Input::Contacts { call, reply: Reply { result, date: None } });
+        self.input(Input::Contacts { call, reply: Reply { result, date: None } });
     }
 
     /// Carol asks and a person approves for two hours; the platform gives this reply.
@@ -42,24 +43,24 @@ impl Held {
         let lasts = Some(SignedDuration::from_hours(2));
         let request = RequestId::parse("r1").unwrap();
         let op = PersonCommand::Answer { verdict: Verdict::Approve, request: request.clone(), lasts };
-        self.tell(Input::Op { token: 1, op, person: "ann".into() });
+        self.input(Input::Op { token: 1, op, person: "ann".into() });
         assert_eq!(self.answers_sent(), 1);
-        self.tell(Input::Responded { request, attempt: 1, reply, written: now(self.at).mono });
+        self.input(Input::Responded { request, attempt: 1, reply, written: now(self.at).mono });
     }
 
     /// The platform replies to the answer to carol's request.
     fn answered(&mut self, reply: Reply<Responded>) {
         let (request, written) = (RequestId::parse("r1").unwrap(), now(self.at).mono);
-        self.tell(Input::Responded { request, attempt: 1, reply, written });
+        self.input(Input::Responded { request, attempt: 1, reply, written });
     }
 
     /// A guest whose contact is there.
     fn guest() -> Self {
-        let mut held = Held::new(SavedAgent::default());
-        held.carol_is_approved(approved());
-        let made = held.at;
-        held.contacts_are(&[contact("c1", made)]);
-        held
+        let mut harness = CoreHarness::new(SavedAgent::default());
+        harness.carol_is_approved(approved());
+        let made = harness.at;
+        harness.contacts_are(&[contact("c1", made)]);
+        harness
     }
 
     /// The contacts that were to be removed since the last call of this function.
@@ -68,13 +69,13 @@ impl Held {
             Action::Remove { contact, .. } => Some(contact.to_string()),
             _ => None,
         };
-        let asked = self.asked.iter().filter_map(removal).collect();
-        self.asked.retain(|action| removal(action).is_none());
+        let asked = self.actions.iter().filter_map(removal).collect();
+        self.actions.retain(|action| removal(action).is_none());
         asked
     }
 
     fn removed(&mut self, id: &str, reply: Reply<()>) {
-        self.tell(Input::Removed { contact: ContactId::parse(id).unwrap(), reply });
+        self.input(Input::Removed { contact: ContactId::parse(id).unwrap(), reply });
     }
 
     /// For each removed contact on record, whether it was removed at its end.
@@ -109,37 +110,40 @@ fn done() -> Reply<()> {
 
 #[test]
 fn a_contact_is_removed_when_its_end_has_come_and_not_before() {
-    let mut held = Held::guest();
-    let made = held.at;
-    held.wait(TWO_HOURS - 2 * MINUTES);
-    assert_eq!(held.removals(), [""; 0]);
-    let due = held.core.deadline(held.now()).unwrap().since_origin();
+    let mut harness = CoreHarness::guest();
+    let made = harness.at;
+    harness.wait(TWO_HOURS - 2 * MINUTES);
+    assert_eq!(harness.removals(), [""; 0]);
+    let due = harness.core.deadline(harness.now()).unwrap().since_origin();
     assert!(due <= made + TWO_HOURS, "it wakes in time");
-    held.wait(3 * MINUTES);
-    assert_eq!(held.removals(), ["c1"]);
-    held.removed("c1", done());
-    assert_eq!((held.gone(), held.outcomes(), held.intended()), (vec![true], vec![RemovalOutcome::Removed], 1));
-    assert!(held.told.iter().any(|notice| matches!(notice, Notice::GuestExpired { request: Some(_), .. })));
-    held.wait(TWO_HOURS);
-    assert_eq!(held.removals(), [""; 0], "once");
-    assert_eq!(held.core.guest_counts(), (0, 0));
+    harness.wait(3 * MINUTES);
+    assert_eq!(harness.removals(), ["c1"]);
+    harness.removed("c1", done());
+    assert_eq!(
+        (harness.gone(), harness.outcomes(), harness.intended()),
+        (vec![true], vec![RemovalOutcome::Removed], 1)
+    );
+    assert!(harness.notices.iter().any(|notice| matches!(notice, Notice::GuestExpired { request: Some(_), .. })));
+    harness.wait(TWO_HOURS);
+    assert_eq!(harness.removals(), [""; 0], "once");
+    assert_eq!(harness.core.guest_counts(), (0, 0));
 }
 
 #[test]
 fn the_call_goes_out_when_its_intent_is_on_record() {
-    let mut held = Held::guest();
-    held.stalled = true;
-    held.wait(2 * TWO_HOURS);
-    assert_eq!((held.removals(), held.intended()), (vec![], 1), "it is with the ledger");
-    held.stalled = false;
-    held.tell(Input::Recorded(Ok(())));
-    assert_eq!((held.removals(), held.intended()), (vec!["c1".to_owned()], 1));
-    let mut held = Held::guest();
-    held.at += 2 * TWO_HOURS;
-    held.tell_refusing(Input::Tick, true);
-    assert_eq!((held.removals(), held.gone()), (vec![], vec![]), "the ledger refuses");
-    held.wait(2 * MINUTES);
-    assert_eq!(held.removals(), ["c1"], "and is asked again");
+    let mut harness = CoreHarness::guest();
+    harness.stalled = true;
+    harness.wait(2 * TWO_HOURS);
+    assert_eq!((harness.removals(), harness.intended()), (vec![], 1), "it is with the ledger");
+    harness.stalled = false;
+    harness.input(Input::Recorded(Ok(())));
+    assert_eq!((harness.removals(), harness.intended()), (vec!["c1".to_owned()], 1));
+    let mut harness = CoreHarness::guest();
+    harness.at += 2 * TWO_HOURS;
+    harness.tell_refusing(Input::Tick, true);
+    assert_eq!((harness.removals(), harness.gone()), (vec![], vec![]), "the ledger refuses");
+    harness.wait(2 * MINUTES);
+    assert_eq!(harness.removals(), ["c1"], "and is asked again");
 }
 
 #[test]
@@ -152,61 +156,66 @@ fn whoever_else_may_have_made_a_contact_keeps_it() {
         (contact("c1", late), GuestDoubt::AnotherTime),
         (without, GuestDoubt::NoTime),
     ] {
-        let mut held = Held::new(SavedAgent::default());
-        held.at = 10 * MINUTES;
-        held.carol_is_approved(approved());
-        held.contacts_are(&[made]);
-        let told = held.told.iter().find_map(|notice| match notice {
+        let mut harness = CoreHarness::new(SavedAgent::default());
+        harness.at = 10 * MINUTES;
+        harness.carol_is_approved(approved());
+        harness.contacts_are(&[made]);
+        let told = harness.notices.iter().find_map(|notice| match notice {
             Notice::GuestInDoubt { doubt, .. } => Some(*doubt),
             _ => None,
         });
         assert_eq!(told, Some(doubt));
-        held.wait(2 * TWO_HOURS);
-        assert_eq!((held.removals(), held.core.guest_counts()), (vec![], (1, 1)), "{doubt:?}");
-        assert!(held.core.guest_remarks()[0].contains("not removed by itself"), "{:?}", held.core.guest_remarks());
+        harness.wait(2 * TWO_HOURS);
+        assert_eq!((harness.removals(), harness.core.guest_counts()), (vec![], (1, 1)), "{doubt:?}");
+        assert!(
+            harness.core.guest_remarks()[0].contains("not removed by itself"),
+            "{:?}",
+            harness.core.guest_remarks()
+        );
     }
     // The approval was not confirmed.
-    let mut held = Held::new(SavedAgent::default());
-    held.carol_is_approved(error(CallFault::NoAnswer));
-    held.listed_after(2 * MINUTES, &[]);
-    let made = held.at - 2 * MINUTES;
-    held.contacts_are(&[contact("c1", made)]);
-    held.wait(2 * TWO_HOURS);
-    assert_eq!((held.removals(), held.core.guest_counts()), (vec![], (1, 1)), "presumed");
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    harness.carol_is_approved(error(CallFault::NoAnswer));
+    harness.listed_after(2 * MINUTES, &[]);
+    let made = harness.at - 2 * MINUTES;
+    harness.contacts_are(&[contact("c1", made)]);
+    harness.wait(2 * TWO_HOURS);
+    assert_eq!((harness.removals(), harness.core.guest_counts()), (vec![], (1, 1)), "presumed");
 }
 
 #[test]
 fn a_contact_that_somebody_else_made_anew_is_another() {
-    let mut held = Held::guest();
-    held.at += TWO_HOURS / 2;
-    held.tell(Input::Tick);
-    let now = held.at;
-    held.contacts_shown(&[contact("c2", now)]);
-    assert_eq!((held.gone(), held.core.guest_counts()), (vec![false], (0, 0)), "somebody removed it");
-    held.wait(2 * TWO_HOURS);
-    assert_eq!(held.removals(), [""; 0]);
+    let mut harness = CoreHarness::guest();
+    harness.at += TWO_HOURS / 2;
+    harness.input(Input::Tick);
+    let now = harness.at;
+    harness.contacts_shown(&[contact("c2", now)]);
+    assert_eq!((harness.gone(), harness.core.guest_counts()), (vec![false], (0, 0)), "somebody removed it");
+    harness.wait(2 * TWO_HOURS);
+    assert_eq!(harness.removals(), [""; 0]);
     // Another contact has its id by now.
-    let mut held = Held::guest();
-    held.at += TWO_HOURS / 2;
-    held.tell(Input::Tick);
-    let now = held.at;
-    held.contacts_shown(&[contact("c1", now)]);
-    held.wait(2 * TWO_HOURS);
-    assert_eq!((held.removals(), held.core.guest_counts()), (vec![], (1, 1)));
+    let mut harness = CoreHarness::guest();
+    harness.at += TWO_HOURS / 2;
+    harness.input(Input::Tick);
+    let now = harness.at;
+    harness.contacts_shown(&[contact("c1", now)]);
+    harness.wait(2 * TWO_HOURS);
+    assert_eq!((harness.removals(), harness.core.guest_counts()), (vec![], (1, 1)));
 }
 
 #[test]
 fn whoever_shows_no_handle_may_be_the_guest() {
-    let unseen = |held: &Held| held.recorded.iter().any(|entry| matches!(entry, Record::GuestUnseen { .. }));
+    let unseen =
+        |harness: &CoreHarness| harness.recorded.iter().any(|entry| matches!(entry, Record::GuestUnseen { .. }));
     let read = |shown: &dyn Fn(Duration) -> Vec<Contact>| {
-        let mut held = Held::new(SavedAgent::default());
-        held.at = 10 * MINUTES;
-        held.carol_is_approved(approved());
-        let made = held.at;
+        let mut harness = CoreHarness::new(SavedAgent::default());
+        harness.at = 10 * MINUTES;
+        harness.carol_is_approved(approved());
+        let made = harness.at;
         for _ in 0..5 {
-            held.contacts_are(&shown(made));
+            harness.contacts_are(&shown(made));
         }
-        (unseen(&held), held.core.guest_counts().0)
+        (unseen(&harness), harness.core.guest_counts().0)
     };
     let nameless = |made| Contact { sender: Sender::Absent, ..contact("c1", made) };
     assert_eq!(read(&|made| vec![nameless(made)]), (false, 1), "its end is not forgotten");
@@ -216,89 +225,91 @@ fn whoever_shows_no_handle_may_be_the_guest() {
 
 #[test]
 fn only_shadow_and_a_clock_that_cannot_be_believed_hold_an_end_back() {
-    let mut held = Held::guest();
-    held.tell(Input::Op { token: 9, op: PersonCommand::Pause, person: "ann".into() });
-    held.wait(2 * TWO_HOURS);
-    assert_eq!(held.removals(), ["c1"], "a pause does not");
+    let mut harness = CoreHarness::guest();
+    harness.input(Input::Op { token: 9, op: PersonCommand::Pause, person: "ann".into() });
+    harness.wait(2 * TWO_HOURS);
+    assert_eq!(harness.removals(), ["c1"], "a pause does not");
 
-    let mut held = Held::guest();
-    held.core.config.shadow = true;
-    held.wait(2 * TWO_HOURS);
-    assert_eq!(held.removals(), [""; 0], "shadow does");
-    assert!(held.core.guest_remarks()[0].contains("shadow"));
-    held.core.config.shadow = false;
-    held.wait(MINUTES);
-    assert_eq!(held.removals(), ["c1"]);
+    let mut harness = CoreHarness::guest();
+    harness.core.config.shadow = true;
+    harness.wait(2 * TWO_HOURS);
+    assert_eq!(harness.removals(), [""; 0], "shadow does");
+    assert!(harness.core.guest_remarks()[0].contains("shadow"));
+    harness.core.config.shadow = false;
+    harness.wait(MINUTES);
+    assert_eq!(harness.removals(), ["c1"]);
 
-    let mut held = Held::guest();
-    let there = held.now().wall;
-    held.contacts_are(&[]);
-    let mut held = Held { recorded: vec![], ..Held::guest() };
-    held.core.watch_date(Some(there), held.now());
-    held.ahead = SignedDuration::from_hours(24);
-    held.wait(MINUTES);
-    assert_eq!(held.removals(), [""; 0], "a wrong clock does");
-    assert!(held.core.guest_remarks()[0].contains("clock"), "{:?}", held.core.guest_remarks());
+    let mut harness = CoreHarness::guest();
+    let there = harness.now().wall;
+    harness.contacts_are(&[]);
+    let mut harness = CoreHarness { recorded: vec![], ..CoreHarness::guest() };
+    harness.core.watch_date(Some(there), harness.now());
+    harness.ahead = SignedDuration::from_hours(24);
+    harness.wait(MINUTES);
+    assert_eq!(harness.removals(), [""; 0], "a wrong clock does");
+    assert!(harness.core.guest_remarks()[0].contains("clock"), "{:?}", harness.core.guest_remarks());
 }
 
 #[test]
 fn what_fails_is_tried_again_and_said() {
     for (fault, wait) in [(CallFault::Forbidden, 60 * MINUTES), (CallFault::Unreachable, 2 * MINUTES)] {
-        let mut held = Held::guest();
-        held.wait(2 * TWO_HOURS);
-        assert_eq!(held.removals(), ["c1"]);
-        held.removed("c1", error(fault));
-        assert_eq!(held.outcomes(), [RemovalOutcome::Refused]);
-        let remarks = held.core.guest_remarks();
+        let mut harness = CoreHarness::guest();
+        harness.wait(2 * TWO_HOURS);
+        assert_eq!(harness.removals(), ["c1"]);
+        harness.removed("c1", error(fault));
+        assert_eq!(harness.outcomes(), [RemovalOutcome::Refused]);
+        let remarks = harness.core.guest_remarks();
         assert!(remarks[0].contains("@carol") && remarks[0].contains("1 tries"), "{remarks:?}");
-        let told = |held: &Held| held.told.iter().filter(|one| matches!(one, Notice::GuestNotRemoved { .. })).count();
-        assert_eq!(told(&held), 1);
-        held.wait(wait);
-        assert_eq!(held.removals(), ["c1"], "{fault:?}");
-        held.removed("c1", error(fault));
-        assert_eq!(told(&held), 1, "the same is not said again");
-        held.wait(wait);
-        assert_eq!(held.removals(), ["c1"]);
-        held.removed("c1", done());
-        assert_eq!((held.gone(), held.core.guest_remarks()), (vec![true], vec![]));
+        let told = |harness: &CoreHarness| {
+            harness.notices.iter().filter(|one| matches!(one, Notice::GuestNotRemoved { .. })).count()
+        };
+        assert_eq!(told(&harness), 1);
+        harness.wait(wait);
+        assert_eq!(harness.removals(), ["c1"], "{fault:?}");
+        harness.removed("c1", error(fault));
+        assert_eq!(told(&harness), 1, "the same is not said again");
+        harness.wait(wait);
+        assert_eq!(harness.removals(), ["c1"]);
+        harness.removed("c1", done());
+        assert_eq!((harness.gone(), harness.core.guest_remarks()), (vec![true], vec![]));
     }
 }
 
 #[test]
 fn an_unknown_fate_is_told_by_the_next_reading() {
     let unknown = || {
-        let mut held = Held::guest();
-        let made = held.at;
-        held.wait(2 * TWO_HOURS);
-        assert_eq!(held.removals(), ["c1"]);
+        let mut harness = CoreHarness::guest();
+        let made = harness.at;
+        harness.wait(2 * TWO_HOURS);
+        assert_eq!(harness.removals(), ["c1"]);
         // A reading that began before proves nothing.
-        held.contacts_shown(&[contact("c1", made - Duration::from_secs(2))]);
-        held.removed("c1", error(CallFault::NoAnswer));
-        held.wait(Duration::from_secs(20));
-        assert_eq!(held.removals(), [""; 0], "nothing is sent before somebody has looked");
-        (held, made)
+        harness.contacts_shown(&[contact("c1", made - Duration::from_secs(2))]);
+        harness.removed("c1", error(CallFault::NoAnswer));
+        harness.wait(Duration::from_secs(20));
+        assert_eq!(harness.removals(), [""; 0], "nothing is sent before somebody has looked");
+        (harness, made)
     };
-    let (mut held, made) = unknown();
-    held.contacts_are(&[contact("c1", made - Duration::from_secs(2))]);
-    held.wait(MINUTES);
-    assert_eq!(held.removals(), ["c1"], "it is there still");
-    held.removed("c1", error(CallFault::NotFound));
-    assert_eq!(held.gone(), [true], "the first had been carried out, then");
+    let (mut harness, made) = unknown();
+    harness.contacts_are(&[contact("c1", made - Duration::from_secs(2))]);
+    harness.wait(MINUTES);
+    assert_eq!(harness.removals(), ["c1"], "it is there still");
+    harness.removed("c1", error(CallFault::NotFound));
+    assert_eq!(harness.gone(), [true], "the first had been carried out, then");
 
-    let (mut held, _) = unknown();
-    held.contacts_are(&[]);
-    assert_eq!((held.gone(), held.core.guest_counts()), (vec![true], (0, 0)), "it was carried out");
-    held.wait(2 * TWO_HOURS);
-    assert_eq!(held.removals(), [""; 0]);
+    let (mut harness, _) = unknown();
+    harness.contacts_are(&[]);
+    assert_eq!((harness.gone(), harness.core.guest_counts()), (vec![true], (0, 0)), "it was carried out");
+    harness.wait(2 * TWO_HOURS);
+    assert_eq!(harness.removals(), [""; 0]);
 }
 
 #[test]
 fn whoever_is_gone_already_was_removed_by_somebody_else() {
-    let mut held = Held::guest();
-    held.wait(2 * TWO_HOURS);
-    held.removed("c1", error(CallFault::NotFound));
-    assert_eq!((held.gone(), held.outcomes()), (vec![false], vec![RemovalOutcome::Gone]));
-    assert_eq!(held.core.guest_counts(), (0, 0));
+    let mut harness = CoreHarness::guest();
+    harness.wait(2 * TWO_HOURS);
+    harness.removed("c1", error(CallFault::NotFound));
+    assert_eq!((harness.gone(), harness.outcomes()), (vec![false], vec![RemovalOutcome::Gone]));
+    assert_eq!(harness.core.guest_counts(), (0, 0));
 }
 
 #[test]
@@ -317,58 +328,58 @@ fn an_end_on_record_is_kept_after_a_restart() {
         };
         let contacts = contact.iter().map(open).collect();
         let guests = vec![SavedGuest { request, sender, contact, stay, removing }];
-        Held::new(SavedAgent { guests, contacts, ..SavedAgent::default() })
+        CoreHarness::new(SavedAgent { guests, contacts, ..SavedAgent::default() })
     };
-    let mut held = saved(Some("c1"), None, false);
-    held.wait(9 * MINUTES);
-    assert_eq!(held.removals(), [""; 0]);
-    held.wait(2 * MINUTES);
-    assert_eq!(held.removals(), ["c1"]);
+    let mut harness = saved(Some("c1"), None, false);
+    harness.wait(9 * MINUTES);
+    assert_eq!(harness.removals(), [""; 0]);
+    harness.wait(2 * MINUTES);
+    assert_eq!(harness.removals(), ["c1"]);
 
-    let mut held = saved(Some("c1"), Some(GuestDoubt::Presumed), false);
-    held.wait(11 * MINUTES);
-    assert_eq!(held.removals(), [""; 0]);
+    let mut harness = saved(Some("c1"), Some(GuestDoubt::Presumed), false);
+    harness.wait(11 * MINUTES);
+    assert_eq!(harness.removals(), [""; 0]);
 
     // The daemon before it may have removed it.
-    let mut held = saved(Some("c1"), None, true);
-    held.wait(11 * MINUTES);
-    assert_eq!(held.removals(), [""; 0]);
-    held.contacts_shown(&[]);
-    assert_eq!(held.core.guest_counts(), (0, 0));
+    let mut harness = saved(Some("c1"), None, true);
+    harness.wait(11 * MINUTES);
+    assert_eq!(harness.removals(), [""; 0]);
+    harness.contacts_shown(&[]);
+    assert_eq!(harness.core.guest_counts(), (0, 0));
 
     // The guest's contact was not seen yet: this contact was made at another time.
-    let mut held = saved(None, None, false);
-    held.contacts_are(&[contact("c9", 5 * MINUTES)]);
-    held.wait(11 * MINUTES);
-    assert_eq!((held.removals(), held.core.guest_counts()), (vec![], (1, 1)));
+    let mut harness = saved(None, None, false);
+    harness.contacts_are(&[contact("c9", 5 * MINUTES)]);
+    harness.wait(11 * MINUTES);
+    assert_eq!((harness.removals(), harness.core.guest_counts()), (vec![], (1, 1)));
 }
 
 #[test]
 fn whoever_is_a_contact_already_is_given_no_end() {
-    let mut held = Held::new(SavedAgent::default());
-    held.contacts_are(&[contact("c0", Duration::ZERO)]);
-    held.lists_after(MINUTES, &[ContactRequest { sender: Sender::parse(Some("carol")), ..request("r1") }]);
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    harness.contacts_are(&[contact("c0", Duration::ZERO)]);
+    harness.lists_after(MINUTES, &[ContactRequest { sender: Sender::parse(Some("carol")), ..request("r1") }]);
     let lasts = Some(SignedDuration::from_hours(2));
     let op = PersonCommand::Answer { verdict: Verdict::Approve, request: RequestId::parse("r1").unwrap(), lasts };
-    held.tell(Input::Op { token: 1, op, person: "ann".into() });
-    assert_eq!(held.answers_sent(), 0);
-    let refused = held.asked.iter().any(|action| {
+    harness.input(Input::Op { token: 1, op, person: "ann".into() });
+    assert_eq!(harness.answers_sent(), 0);
+    let refused = harness.actions.iter().any(|action| {
         matches!(action, Action::Reply { outcome: OpOutcome::Failed(failure), .. } if failure.code == "is-contact")
     });
-    assert!(refused, "{:?}", held.asked);
+    assert!(refused, "{:?}", harness.actions);
 }
 
 /// A person approves again, for a time or for good; returns the reply.
 fn once_more(
-    held: &mut Held,
+    harness: &mut CoreHarness,
     lasts: Option<SignedDuration>,
 ) -> Result<(String, Option<jiff::Timestamp>), &'static str> {
-    let meant = held.core.find_guests(&crate::model::PersonTarget::parse("@carol"));
+    let meant = harness.core.find_guests(&crate::model::PersonTarget::parse("@carol"));
     let [request] = meant.as_slice() else { return Err("nobody") };
     let op = PersonCommand::MoveEnd { request: request.clone(), lasts };
-    held.tell(Input::Op { token: 8, op, person: "ann".into() });
-    let said = held.asked.iter().position(|action| matches!(action, Action::Reply { token: 8, .. })).unwrap();
-    match held.asked.remove(said) {
+    harness.input(Input::Op { token: 8, op, person: "ann".into() });
+    let said = harness.actions.iter().position(|action| matches!(action, Action::Reply { token: 8, .. })).unwrap();
+    match harness.actions.remove(said) {
         Action::Reply { outcome: OpOutcome::Answered(answered), .. } => Ok((answered.outcome, answered.ends_at)),
         Action::Reply { outcome: OpOutcome::Failed(failure), .. } => Err(failure.code),
         other => panic!("{other:?}"),
@@ -378,161 +389,161 @@ fn once_more(
 #[test]
 fn a_person_moves_an_end_or_lifts_it() {
     let day = Some(SignedDuration::from_hours(24));
-    let ends = |held: &Held| {
-        let ends = held.recorded.iter().filter_map(|entry| match entry {
+    let ends = |harness: &CoreHarness| {
+        let ends = harness.recorded.iter().filter_map(|entry| match entry {
             Record::GuestEnd { ends_at, person, .. } => Some((*ends_at, person.name().to_owned())),
             _ => None,
         });
         ends.collect::<Vec<_>>()
     };
     // A later end, then an earlier one.
-    let mut held = Held::guest();
-    let end = held.now().wall + SignedDuration::from_hours(24);
-    assert_eq!(once_more(&mut held, day), Ok(("end-moved".to_owned(), Some(end))));
-    assert_eq!(ends(&held), [(Some(end), "ann".to_owned())]);
-    held.wait(2 * TWO_HOURS);
-    assert_eq!(held.removals(), [""; 0], "the first end is void");
-    assert!(once_more(&mut held, Some(SignedDuration::from_mins(5))).is_ok());
-    held.wait(6 * MINUTES);
-    assert_eq!(held.removals(), ["c1"]);
-    assert_eq!(once_more(&mut held, day), Err("busy"), "it is being removed");
-    held.removed("c1", done());
-    assert_eq!(once_more(&mut held, day), Err("nobody"));
+    let mut harness = CoreHarness::guest();
+    let end = harness.now().wall + SignedDuration::from_hours(24);
+    assert_eq!(once_more(&mut harness, day), Ok(("end-moved".to_owned(), Some(end))));
+    assert_eq!(ends(&harness), [(Some(end), "ann".to_owned())]);
+    harness.wait(2 * TWO_HOURS);
+    assert_eq!(harness.removals(), [""; 0], "the first end is void");
+    assert!(once_more(&mut harness, Some(SignedDuration::from_mins(5))).is_ok());
+    harness.wait(6 * MINUTES);
+    assert_eq!(harness.removals(), ["c1"]);
+    assert_eq!(once_more(&mut harness, day), Err("busy"), "it is being removed");
+    harness.removed("c1", done());
+    assert_eq!(once_more(&mut harness, day), Err("nobody"));
     // For good.
-    let mut held = Held::guest();
-    assert_eq!(once_more(&mut held, None), Ok(("end-lifted".to_owned(), None)));
-    assert_eq!((ends(&held).len(), held.core.guest_counts()), (1, (0, 0)));
-    held.wait(2 * TWO_HOURS);
-    assert_eq!((held.removals(), once_more(&mut held, day)), (vec![], Err("nobody")), "and gets no end again");
+    let mut harness = CoreHarness::guest();
+    assert_eq!(once_more(&mut harness, None), Ok(("end-lifted".to_owned(), None)));
+    assert_eq!((ends(&harness).len(), harness.core.guest_counts()), (1, (0, 0)));
+    harness.wait(2 * TWO_HOURS);
+    assert_eq!((harness.removals(), once_more(&mut harness, day)), (vec![], Err("nobody")), "and gets no end again");
     // Before the contact was seen.
-    let mut held = Held::new(SavedAgent::default());
-    held.carol_is_approved(approved());
-    let made = held.at;
-    assert!(once_more(&mut held, day).is_ok());
-    held.contacts_are(&[contact("c1", made)]);
-    held.wait(2 * TWO_HOURS);
-    assert_eq!((held.removals(), held.core.guest_counts()), (vec![], (1, 0)));
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    harness.carol_is_approved(approved());
+    let made = harness.at;
+    assert!(once_more(&mut harness, day).is_ok());
+    harness.contacts_are(&[contact("c1", made)]);
+    harness.wait(2 * TWO_HOURS);
+    assert_eq!((harness.removals(), harness.core.guest_counts()), (vec![], (1, 0)));
 }
 
 #[test]
 fn an_end_is_not_moved_where_nothing_would_come_of_it() {
     let day = Some(SignedDuration::from_hours(24));
-    let mut held = Held::new(SavedAgent::default());
-    held.at = 10 * MINUTES;
-    held.carol_is_approved(approved());
-    held.contacts_are(&[contact("c1", Duration::ZERO)]);
-    assert_eq!(once_more(&mut held, day), Err("in-doubt"), "it is not removed by itself");
-    assert!(once_more(&mut held, None).is_ok(), "but may stay");
+    let mut harness = CoreHarness::new(SavedAgent::default());
+    harness.at = 10 * MINUTES;
+    harness.carol_is_approved(approved());
+    harness.contacts_are(&[contact("c1", Duration::ZERO)]);
+    assert_eq!(once_more(&mut harness, day), Err("in-doubt"), "it is not removed by itself");
+    assert!(once_more(&mut harness, None).is_ok(), "but may stay");
     // The contact may have been removed: it is not known whether there is an end to move.
-    let mut held = Held::guest();
-    held.wait(2 * TWO_HOURS);
-    assert_eq!(held.removals(), ["c1"]);
-    held.removed("c1", error(CallFault::NoAnswer));
-    assert_eq!(once_more(&mut held, day), Err("busy"));
+    let mut harness = CoreHarness::guest();
+    harness.wait(2 * TWO_HOURS);
+    assert_eq!(harness.removals(), ["c1"]);
+    harness.removed("c1", error(CallFault::NoAnswer));
+    assert_eq!(once_more(&mut harness, day), Err("busy"));
     // The contact was certainly not removed.
-    let mut held = Held::guest();
-    held.wait(2 * TWO_HOURS);
-    assert_eq!(held.removals(), ["c1"]);
-    held.removed("c1", error(CallFault::Forbidden));
-    assert!(once_more(&mut held, day).is_ok());
-    held.wait(2 * TWO_HOURS);
+    let mut harness = CoreHarness::guest();
+    harness.wait(2 * TWO_HOURS);
+    assert_eq!(harness.removals(), ["c1"]);
+    harness.removed("c1", error(CallFault::Forbidden));
+    assert!(once_more(&mut harness, day).is_ok());
+    harness.wait(2 * TWO_HOURS);
     assert_eq!(
-        (held.removals(), held.core.guest_remarks()),
+        (harness.removals(), harness.core.guest_remarks()),
         (vec![], vec![]),
         "it is not tried again before the new end"
     );
-    let mut held = Held::guest();
-    held.core.ledger_health(false);
-    assert_eq!(once_more(&mut held, day), Err("blocked"));
+    let mut harness = CoreHarness::guest();
+    harness.core.ledger_health(false);
+    assert_eq!(once_more(&mut harness, day), Err("blocked"));
 }
 
 #[test]
 fn a_person_removes_by_the_same_way() {
-    let mut held = Held::guest();
+    let mut harness = CoreHarness::guest();
     let op = PersonCommand::Remove { contact: ContactId::parse("c1").unwrap() };
-    held.tell(Input::Op { token: 5, op, person: "ann".into() });
-    assert_eq!((held.removals(), held.intended()), (vec!["c1".to_owned()], 1));
-    held.removed("c1", done());
+    harness.input(Input::Op { token: 5, op, person: "ann".into() });
+    assert_eq!((harness.removals(), harness.intended()), (vec!["c1".to_owned()], 1));
+    harness.removed("c1", done());
     let told = |action: &Action| matches!(action, Action::Reply { token: 5, outcome: OpOutcome::Done });
-    assert!(held.asked.iter().any(told));
-    assert_eq!((held.gone(), held.core.guest_counts()), (vec![false], (0, 0)), "that was no end");
-    held.wait(2 * TWO_HOURS);
-    assert_eq!(held.removals(), [""; 0]);
+    assert!(harness.actions.iter().any(told));
+    assert_eq!((harness.gone(), harness.core.guest_counts()), (vec![false], (0, 0)), "that was no end");
+    harness.wait(2 * TWO_HOURS);
+    assert_eq!(harness.removals(), [""; 0]);
 }
 
 #[test]
 fn an_end_that_comes_while_a_person_removes_it_is_tried_again_where_that_fails() {
-    let mut held = Held::guest();
+    let mut harness = CoreHarness::guest();
     let op = PersonCommand::Remove { contact: ContactId::parse("c1").unwrap() };
-    held.at += 2 * TWO_HOURS - MINUTES;
-    held.tell(Input::Op { token: 5, op, person: "ann".into() });
-    held.wait(MINUTES);
-    assert_eq!(held.removals(), ["c1"], "one call");
-    held.removed("c1", error(CallFault::Unreachable));
-    held.wait(2 * MINUTES);
-    assert_eq!(held.removals(), ["c1"], "again, for its end");
-    held.removed("c1", done());
-    assert_eq!((held.gone(), held.core.guest_counts()), (vec![true], (0, 0)));
+    harness.at += 2 * TWO_HOURS - MINUTES;
+    harness.input(Input::Op { token: 5, op, person: "ann".into() });
+    harness.wait(MINUTES);
+    assert_eq!(harness.removals(), ["c1"], "one call");
+    harness.removed("c1", error(CallFault::Unreachable));
+    harness.wait(2 * MINUTES);
+    assert_eq!(harness.removals(), ["c1"], "again, for its end");
+    harness.removed("c1", done());
+    assert_eq!((harness.gone(), harness.core.guest_counts()), (vec![true], (0, 0)));
 }
 
 /// A rule lets carol in for two hours, and she has asked.
-fn carol_may_stay() -> (Held, ContactRequest) {
-    let mut held = Held::new(SavedAgent::default());
+fn carol_may_stay() -> (CoreHarness, ContactRequest) {
+    let mut harness = CoreHarness::new(SavedAgent::default());
     let rule = approve("guests", by_handle(&["carol"])).lasts(hours(2));
-    held.tell(Input::Policy(Some(std::sync::Arc::new(policy(vec![rule])))));
-    held.contacts_are(&[]);
+    harness.input(Input::Policy(Some(std::sync::Arc::new(policy(vec![rule])))));
+    harness.contacts_are(&[]);
     let asks = ContactRequest { sender: Sender::parse(Some("carol")), ..request("r1") };
-    held.lists_after(MINUTES, std::slice::from_ref(&asks));
-    (held, asks)
+    harness.lists_after(MINUTES, std::slice::from_ref(&asks));
+    (harness, asks)
 }
 
 #[test]
 fn the_end_of_a_guest_stands_where_the_same_answer_is_given_once_more_and_not_confirmed() {
     for shown in [false, true] {
-        let (mut held, asks) = carol_may_stay();
-        held.answered(approved());
-        let made = held.at;
+        let (mut harness, asks) = carol_may_stay();
+        harness.answered(approved());
+        let made = harness.at;
         let contact = contact("c1", made);
         let hidden = Contact { sender: Sender::Absent, ..contact.clone() };
-        held.contacts_are(&[if shown { contact.clone() } else { hidden.clone() }]);
+        harness.contacts_are(&[if shown { contact.clone() } else { hidden.clone() }]);
         // The platform lists the request again, and says that it is approved.
-        held.lists_after(MINUTES, &[]);
+        harness.lists_after(MINUTES, &[]);
         for _ in 0..2 {
-            held.lists_after(10 * MINUTES, std::slice::from_ref(&asks));
+            harness.lists_after(10 * MINUTES, std::slice::from_ref(&asks));
         }
-        assert_eq!(held.answers_sent(), 2);
-        held.answered(error(CallFault::Conflict));
-        assert_eq!(held.core.guest_counts().0, 1, "{shown}: one guest");
+        assert_eq!(harness.answers_sent(), 2);
+        harness.answered(error(CallFault::Conflict));
+        assert_eq!(harness.core.guest_counts().0, 1, "{shown}: one guest");
         for _ in 0..5 {
-            held.contacts_are(&[if shown { contact.clone() } else { hidden.clone() }]);
+            harness.contacts_are(&[if shown { contact.clone() } else { hidden.clone() }]);
         }
-        assert_eq!(held.core.guest_counts(), (1, 1), "{shown}: nobody forgot the end, which has come");
+        assert_eq!(harness.core.guest_counts(), (1, 1), "{shown}: nobody forgot the end, which has come");
         let removed = if shown { vec!["c1".to_owned()] } else { vec![] };
-        assert_eq!(held.removals(), removed, "{shown}: whose handle is not shown is reported");
+        assert_eq!(harness.removals(), removed, "{shown}: whose handle is not shown is reported");
     }
 }
 
 #[test]
 fn an_end_is_not_forgotten_where_the_answer_before_made_the_contact_and_the_next_one_is_confirmed() {
-    let (mut held, asks) = carol_may_stay();
-    let made = held.at;
-    held.answered(error(CallFault::NoAnswer));
+    let (mut harness, asks) = carol_may_stay();
+    let made = harness.at;
+    harness.answered(error(CallFault::NoAnswer));
     let contact = contact("c1", made);
     let hidden = Contact { sender: Sender::Absent, ..contact.clone() };
-    held.listed_after(2 * MINUTES, &[]);
-    held.contacts_are(std::slice::from_ref(&hidden));
+    harness.listed_after(2 * MINUTES, &[]);
+    harness.contacts_are(std::slice::from_ref(&hidden));
     // The platform lists the request again, and confirms the same answer.
     for _ in 0..2 {
-        held.lists_after(10 * MINUTES, std::slice::from_ref(&asks));
+        harness.lists_after(10 * MINUTES, std::slice::from_ref(&asks));
     }
-    assert_eq!(held.answers_sent(), 2);
-    held.answered(approved());
+    assert_eq!(harness.answers_sent(), 2);
+    harness.answered(approved());
     for _ in 0..5 {
-        held.contacts_are(std::slice::from_ref(&hidden));
+        harness.contacts_are(std::slice::from_ref(&hidden));
     }
-    assert_eq!(held.core.guest_counts().0, 1, "the contact without a handle may be carol's");
+    assert_eq!(harness.core.guest_counts().0, 1, "the contact without a handle may be carol's");
     // Somebody else may have made it between the two answers: it is reported, not removed.
-    held.contacts_are(&[contact]);
-    held.wait(2 * TWO_HOURS);
-    assert_eq!((held.removals(), held.core.guest_counts()), (vec![], (1, 1)));
+    harness.contacts_are(&[contact]);
+    harness.wait(2 * TWO_HOURS);
+    assert_eq!((harness.removals(), harness.core.guest_counts()), (vec![], (1, 1)));
 }
