@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::config::settings::{DeciderPlace, DeciderSettings};
 use crate::model::{AgentId, ContactRequest, RequestId, StrangerText, Verdict};
-use crate::policy::ask::{AskFailure, AskFault, DeciderWord, MESSAGE_CHARS_MAX, NAME_CHARS_MAX};
+use crate::policy::ask::{AskFailure, AskFault, DeciderReply, MESSAGE_CHARS_MAX, NAME_CHARS_MAX};
 use crate::policy::{Circumstances, Question};
 use crate::secret::{self, Key, Redact, signing};
 
@@ -86,7 +86,7 @@ impl Deciders {
         question: &Question,
         request: &RequestId,
         body: Vec<u8>,
-    ) -> (Result<DeciderWord, AskFailure>, Duration) {
+    ) -> (Result<DeciderReply, AskFailure>, Duration) {
         let slot = match self.0.deciders.get(question.decider.as_str()) {
             // The semaphore is never closed.
             Some(decider) => decider.slots.acquire().await.ok(),
@@ -103,7 +103,7 @@ impl Deciders {
         question: &Question,
         request: &RequestId,
         body: Vec<u8>,
-    ) -> Result<DeciderWord, AskFailure> {
+    ) -> Result<DeciderReply, AskFailure> {
         let Some(decider) = self.0.deciders.get(question.decider.as_str()) else {
             return Err(AskFailure { fault: AskFault::NotConfigured, again: Some(HOUR) });
         };
@@ -247,7 +247,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 }
 
 /// Reads the verdict in an answer, which must be about this request and contain nothing else.
-fn read(answer: &[u8], request: &RequestId) -> Result<DeciderWord, AskFault> {
+fn read(answer: &[u8], request: &RequestId) -> Result<DeciderReply, AskFault> {
     let said: DeciderResponse = serde_json::from_slice(answer).map_err(|_| AskFault::Unreadable)?;
     if said.id != request.as_str() {
         return Err(AskFault::WrongId);
@@ -255,7 +255,7 @@ fn read(answer: &[u8], request: &RequestId) -> Result<DeciderWord, AskFault> {
     let verdict = Verdict::parse(&said.verdict).ok_or(AskFault::Unreadable)?;
     let reason: String = said.reason.chars().take(REASON_CHARS_MAX).collect();
     let reason = (!reason.is_empty()).then(|| StrangerText::new(&reason));
-    Ok(DeciderWord { verdict, reason })
+    Ok(DeciderReply { verdict, reason })
 }
 
 /// The body that is sent to a decider. Strangers' text is in separate fields, as data; `said` removes keys from it.

@@ -219,7 +219,9 @@ impl Core {
             Input::Responded { request, attempt, reply, written } => {
                 self.responded(&request, attempt, reply, written, now);
             }
-            Input::Told { request, question, result, took } => self.word(&request, &question, result, took, now),
+            Input::DeciderReplied { request, question, result, took } => {
+                self.word(&request, &question, result, took, now)
+            }
             Input::Recorded(result) => self.recorded(result, now),
             Input::LedgerHealth(ok) => self.ledger_health(ok),
             Input::Policy(policy) => self.swap_policy(policy, now),

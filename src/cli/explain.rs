@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 use shapes::{
-    DeciderWordView, EndMovedView, ExplainOutput, PausedView, RecordView, RemovedView, SettlementView, VerdictView,
+    DeciderReplyView, EndMovedView, ExplainOutput, PausedView, RecordView, RemovedView, SettlementView, VerdictView,
 };
 
 use super::history::moment;
@@ -445,9 +445,9 @@ fn of_recorded(
 }
 
 /// What deciders said of it, oldest first.
-fn words_on(reader: &LedgerReader, recorded: &RecordedRequest) -> Result<Vec<DeciderWordView>, CliError> {
+fn words_on(reader: &LedgerReader, recorded: &RecordedRequest) -> Result<Vec<DeciderReplyView>, CliError> {
     let told = reader.told_of(recorded).map_err(|error| fault(&error))?;
-    let word = |(at, word): (Timestamp, crate::policy::DeciderVerdict)| DeciderWordView {
+    let word = |(at, word): (Timestamp, crate::policy::DeciderVerdict)| DeciderReplyView {
         at,
         decider: word.decider.as_str().to_owned(),
         verdict: word.verdict,

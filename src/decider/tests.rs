@@ -62,7 +62,7 @@ async fn server(answer: Option<String>) -> Deciders {
     deciders(&[settings(DeciderPlace::Tcp { address, path: "/decide".to_owned() })])
 }
 
-async fn said(answer: Option<String>) -> Result<DeciderWord, AskFailure> {
+async fn said(answer: Option<String>) -> Result<DeciderReply, AskFailure> {
     server(answer).await.ask(&question(), &id(), b"{}".to_vec()).await.0
 }
 

@@ -108,7 +108,7 @@ pub struct WaitingRequests {
 
 /// What a decider said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WaitingWord {
+pub struct WaitingDeciderReply {
     /// Which.
     pub decider: String,
     /// What it thinks.
@@ -139,7 +139,7 @@ pub struct WaitingRequest {
     /// The overdue entry, if that is the news.
     pub overdue: Option<String>,
     /// What deciders said of it last, the newest first.
-    pub told: Vec<WaitingWord>,
+    pub told: Vec<WaitingDeciderReply>,
 }
 
 /// Reads what is on record of a target.
@@ -259,7 +259,7 @@ pub(super) fn waiting(
             .query_map([n], |row| {
                 let Parsed(verdict) = row.get(1)?;
                 let reason = row.get::<_, Option<String>>(2)?.map(|reason| StrangerText::new(&reason));
-                Ok(WaitingWord { decider: row.get(0)?, verdict, reason })
+                Ok(WaitingDeciderReply { decider: row.get(0)?, verdict, reason })
             })?
             .collect::<sql::Result<_>>()?;
     }

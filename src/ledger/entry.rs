@@ -143,7 +143,7 @@ pub enum Record {
         at: Timestamp,
     },
     /// A decider that this rule asks gave its verdict about a request.
-    Told {
+    DeciderReplied {
         agent: AgentId,
         request: RequestId,
         rule: RuleName,
@@ -182,7 +182,7 @@ impl Record {
             | Record::Pause { agent, .. }
             | Record::Hold { agent, .. }
             | Record::Notified { agent, .. }
-            | Record::Told { agent, .. }
+            | Record::DeciderReplied { agent, .. }
             | Record::Policy { agent, .. } => agent,
         };
         agent.as_str().to_owned()

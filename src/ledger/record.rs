@@ -216,7 +216,7 @@ impl EntryWriter<'_> {
             Record::Tried { id, attempts, end, next_at, why, at } => {
                 self.tried(id, *attempts, *end, *next_at, why.as_deref(), *at)
             }
-            Record::Told { agent, request, rule, told, took, at } => {
+            Record::DeciderReplied { agent, request, rule, told, took, at } => {
                 let (_, request) = self.known(agent, request)?;
                 let reason = told.reason.as_ref().map(|reason| reason.raw().replace('\0', "\u{FFFD}"));
                 self.sql(

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conditions::{self, ConditionChanges};
 use crate::config::settings::{NotifyEvent, NotifyText};
-use crate::ledger::deliveries::{WaitingRequest, WaitingRequests, WaitingWord};
+use crate::ledger::deliveries::{WaitingDeciderReply, WaitingRequest, WaitingRequests};
 use crate::model::StrangerText;
 use crate::secret::Redact;
 
@@ -69,7 +69,7 @@ pub struct RequestLine {
     pub overdue: Option<String>,
     /// What deciders said of it, until the message was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub told: Vec<ToldLine>,
+    pub told: Vec<DeciderReplyLine>,
     /// The link with which anybody who has it may answer, with `reply = "link"`. It is made for each delivery, and
     /// never recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,7 +78,7 @@ pub struct RequestLine {
 
 /// What a decider said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ToldLine {
+pub struct DeciderReplyLine {
     /// Which.
     pub decider: String,
     /// `approve`, `reject` or `defer`.
@@ -177,9 +177,9 @@ fn request_line(request: &WaitingRequest, text: NotifyText, redact: &Redact) -> 
     }
 }
 
-fn told_line(told: &WaitingWord, with_all: bool, redact: &Redact) -> ToldLine {
+fn told_line(told: &WaitingDeciderReply, with_all: bool, redact: &Redact) -> DeciderReplyLine {
     let reason = told.reason.as_ref().filter(|_| with_all);
-    ToldLine {
+    DeciderReplyLine {
         decider: told.decider.clone(),
         verdict: told.verdict.to_string(),
         reason: reason.map(|reason| redact.scrub(reason.raw_prefix(MESSAGE_CHARS_MAX)).into_owned()),

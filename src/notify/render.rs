@@ -144,7 +144,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::notify::message::ToldLine;
+    use crate::notify::message::DeciderReplyLine;
 
     fn with(handle: &str, text: &str) -> Message {
         let mut message = Message::test(Timestamp::UNIX_EPOCH);
@@ -161,7 +161,7 @@ mod tests {
             by: "no_match".to_owned(),
             since: Timestamp::UNIX_EPOCH,
             overdue: None,
-            told: vec![ToldLine {
+            told: vec![DeciderReplyLine {
                 decider: "screen".to_owned(),
                 verdict: "reject".to_owned(),
                 reason: Some(text.to_owned()),

@@ -20,7 +20,7 @@ use self::table::MetricRow;
 use super::board::BoardReader;
 use crate::clock::Clock;
 use crate::config::settings::PerAgent;
-use crate::policy::ask::{AskFailure, DeciderWord};
+use crate::policy::ask::{AskFailure, DeciderReply};
 
 pub use scrape::ScrapeFormat;
 
@@ -165,7 +165,7 @@ impl Metrics {
     }
 
     /// A question to this decider of a rules file had this result.
-    pub fn decider_asked(&self, decider: &str, result: &Result<DeciderWord, AskFailure>, took: Duration) {
+    pub fn decider_asked(&self, decider: &str, result: &Result<DeciderReply, AskFailure>, took: Duration) {
         let (word, asked) = match result {
             Ok(word) => (word.verdict.as_str(), true),
             Err(failure) => (failure.fault.as_str(), failure.again.is_none()),

@@ -275,7 +275,7 @@ when = { handle = \"bob/later\" }
 
 /// The response of a decider.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeciderWord {
+pub struct DeciderReply {
     /// What it thinks.
     pub verdict: Verdict,
     /// The reason, in its own words.

@@ -11,7 +11,7 @@ use crate::clock::{Mono, Now};
 use crate::inbox::Stage;
 use crate::ledger::Record;
 use crate::model::RequestId;
-use crate::policy::ask::{AskFailure, AskFault, DeciderWord};
+use crate::policy::ask::{AskFailure, AskFault, DeciderReply};
 use crate::policy::{Circumstances, DeciderVerdict, Question, RuleName};
 
 /// Most questions of one agent that are in flight at once; each decider has a bound of its own as well.
@@ -190,7 +190,7 @@ impl Core {
         &mut self,
         id: &RequestId,
         question: &Question,
-        result: Result<DeciderWord, AskFailure>,
+        result: Result<DeciderReply, AskFailure>,
         took: Duration,
         now: Now,
     ) {
@@ -207,7 +207,7 @@ impl Core {
         &mut self,
         id: &RequestId,
         question: &Question,
-        DeciderWord { verdict, reason }: DeciderWord,
+        DeciderReply { verdict, reason }: DeciderReply,
         took: Duration,
         now: Now,
     ) {
@@ -226,7 +226,14 @@ impl Core {
         self.policy_state.told(id, told.clone());
         let (agent, rule) = (self.config.agent.clone(), question.rule.clone());
         let entry = Box::new(told.clone());
-        self.record(Record::Told { agent, request: id.clone(), rule: rule.clone(), told: entry, took, at: now.wall });
+        self.record(Record::DeciderReplied {
+            agent,
+            request: id.clone(),
+            rule: rule.clone(),
+            told: entry,
+            took,
+            at: now.wall,
+        });
         self.tell(Notice::Told { request, rule, told: Box::new(told), took });
         self.decide_resting(id);
     }

@@ -12,7 +12,7 @@ use crate::ledger::{LedgerError, Record};
 use crate::model::{AgentId, Answer, Contact, ContactId, ContactRequest, Person, RequestId};
 use crate::model::{ConnectFailure, ConnectPlan, Ended};
 use crate::platform::{Me, Page, Reply, Responded};
-use crate::policy::ask::{AskFailure, DeciderWord};
+use crate::policy::ask::{AskFailure, DeciderReply};
 use crate::policy::{Circumstances, Policy, Question};
 use crate::secret::Redact;
 
@@ -111,13 +111,13 @@ pub enum Input<'a> {
         written: Mono,
     },
     /// The reply to [`Action::Ask`].
-    Told {
+    DeciderReplied {
         /// About which request.
         request: RequestId,
         /// What was asked.
         question: Question,
         /// What the decider said, or why it said nothing.
-        result: Result<DeciderWord, AskFailure>,
+        result: Result<DeciderReply, AskFailure>,
         /// How long it took.
         took: std::time::Duration,
     },

@@ -29,7 +29,7 @@ pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
             let scrubbed = redact.scrub(told.id.as_str()).into_owned();
             told.id = SenderId::parse(&scrubbed).unwrap_or_else(|_| told.id.clone());
         }
-        Record::Told { told, .. } => scrub_text(&mut told.reason, redact),
+        Record::DeciderReplied { told, .. } => scrub_text(&mut told.reason, redact),
         Record::Outcome { detail: None, .. }
         | Record::Removal { detail: None, .. }
         | Record::GuestUnseen { .. }

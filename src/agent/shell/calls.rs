@@ -16,7 +16,7 @@ use crate::ops::stop_at::{self, StopPoint};
 use crate::platform::rest::{AgentRest, PagePlace, Rest};
 use crate::platform::socket::{self, Socket, SocketCommand};
 use crate::platform::{CallError, Me, Page, Reply, Responded};
-use crate::policy::ask::{AskFailure, DeciderWord};
+use crate::policy::ask::{AskFailure, DeciderReply};
 use crate::policy::state::SavedState;
 use crate::policy::{Circumstances, Question};
 use crate::secret::{self, Key};
@@ -60,7 +60,7 @@ pub enum CallDone {
         /// What was asked.
         question: Question,
         /// What came.
-        result: Result<DeciderWord, AskFailure>,
+        result: Result<DeciderReply, AskFailure>,
         /// How long it took.
         took: std::time::Duration,
     },
@@ -138,7 +138,7 @@ impl Agent {
                 self.core.handle(Input::Restored { number, saved: result.ok() }, now);
             }
             CallDone::Told { request, question, result, took } => {
-                self.core.handle(Input::Told { request, question, result, took }, now);
+                self.core.handle(Input::DeciderReplied { request, question, result, took }, now);
             }
             // Another doorman has the agent: nothing that this one still thinks of it matters.
             CallDone::Recorded(Err(error @ LedgerError::Fenced { .. })) => self.fenced = Some(error),
@@ -282,7 +282,7 @@ impl Agent {
             metrics.decider_asked(question.decider.as_str(), &result, took);
             // It may repeat whatever it was sent.
             let result =
-                result.map(|word| DeciderWord { reason: word.reason.map(|reason| redact.said(reason.raw())), ..word });
+                result.map(|word| DeciderReply { reason: word.reason.map(|reason| redact.said(reason.raw())), ..word });
             CallDone::Told { request, question, result, took }
         });
     }

@@ -234,7 +234,7 @@ fn time(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DeciderWordView, EndMovedView, PausedView, SettlementView};
+    use super::super::{DeciderReplyView, EndMovedView, PausedView, SettlementView};
     use super::*;
     use crate::model::{AgentId, RequestId};
 
@@ -345,7 +345,7 @@ mod tests {
     fn what_was_told_and_what_became_of_the_contact_is_said() {
         let mut story = story();
         let reason = Some("sales\n\u{1b}[2J".to_owned());
-        story.told.push(DeciderWordView { at: at(2), decider: "screen".to_owned(), verdict: Verdict::Reject, reason });
+        story.told.push(DeciderReplyView { at: at(2), decider: "screen".to_owned(), verdict: Verdict::Reject, reason });
         story.ends_at = Some(at(3_600));
         let said = |story: &RecordView| beside(story, &|at| time(at, at, &TimeZone::UTC));
         assert_eq!(

@@ -52,7 +52,7 @@ pub(super) struct RecordView {
     /// The last words of people on doubts about the sender's owner, oldest first.
     pub(super) settlements: Vec<SettlementView>,
     /// What deciders said of it, whatever came of that.
-    pub(super) told: Vec<DeciderWordView>,
+    pub(super) told: Vec<DeciderReplyView>,
     /// `enforce`, or `shadow`: decided, but not answered.
     pub(super) mode: &'static str,
     /// What the rules had decided last, and when.
@@ -103,7 +103,7 @@ pub(super) struct EndMovedView {
 
 /// What a decider said.
 #[derive(Debug, Serialize)]
-pub(super) struct DeciderWordView {
+pub(super) struct DeciderReplyView {
     pub(super) at: Timestamp,
     pub(super) decider: String,
     pub(super) verdict: Verdict,

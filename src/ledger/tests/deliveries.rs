@@ -99,7 +99,7 @@ async fn one_message_is_under_way_to_a_target_and_its_text_goes_when_it_ends() {
 async fn what_deciders_said_goes_with_who_waits() {
     let world = TestLedger::new();
     let ledger = world.open();
-    let said = |decider: &str, verdict, reason: Option<&str>, second| Record::Told {
+    let said = |decider: &str, verdict, reason: Option<&str>, second| Record::DeciderReplied {
         agent: agent(),
         request: id("r1"),
         rule: rule("unsure"),
@@ -121,7 +121,7 @@ async fn what_deciders_said_goes_with_who_waits() {
         .new
         .iter()
         .map(|one| {
-            let word = |word: &crate::ledger::deliveries::WaitingWord| {
+            let word = |word: &crate::ledger::deliveries::WaitingDeciderReply| {
                 (word.decider.clone(), word.verdict, word.reason.as_ref().map(|text| text.raw().to_owned()))
             };
             one.told.iter().map(word).collect()

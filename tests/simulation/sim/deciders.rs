@@ -7,7 +7,7 @@ use std::time::Duration;
 use doorman::agent::Input;
 use doorman::model::{Answer, ContactRequest, RequestId, Verdict};
 use doorman::policy::Question;
-use doorman::policy::ask::{AskFailure, AskFault, DeciderWord};
+use doorman::policy::ask::{AskFailure, AskFault, DeciderReply};
 use jiff::{SignedDuration, Timestamp};
 
 use super::events::{CoreInput, SimEvent};
@@ -98,7 +98,7 @@ impl SimWorld {
         };
         let took = Duration::from_millis(if rng.bool() { rng.u64(1..500) } else { rng.u64(500..20_000) });
         let handle = request.sender.original().map(|text| text.raw().to_owned());
-        let told = CoreInput::Told { request: id, question, result, took, handle, policy: self.in_force };
+        let told = CoreInput::DeciderReplied { request: id, question, result, took, handle, policy: self.in_force };
         self.schedule(self.at + took, SimEvent::Core(told));
     }
 
@@ -127,7 +127,7 @@ impl SimWorld {
 
     /// The result of a question reaches the daemon.
     pub fn hears_word(&mut self, told: CoreInput) {
-        let CoreInput::Told { request, question, result, took, handle, policy } = told else { return };
+        let CoreInput::DeciderReplied { request, question, result, took, handle, policy } = told else { return };
         let life = self.life.number;
         // If a stale page called the request gone, the daemon no longer knows it, and drops the verdict.
         let known = self.core.pending().iter().any(|row| row.request.id == request);
@@ -147,8 +147,8 @@ impl SimWorld {
                 self.saw("a decider failed");
             }
         }
-        let result = result.map(|verdict| DeciderWord { verdict, reason: None });
-        self.input(Input::Told { request, question, result, took });
+        let result = result.map(|verdict| DeciderReply { verdict, reason: None });
+        self.input(Input::DeciderReplied { request, question, result, took });
     }
 
     /// Checks an answer by a decider's verdict: the verdict was given for this sender, and the time is known.

@@ -38,7 +38,7 @@ pub enum CoreInput {
     },
     Removed(ContactId, Reply<()>),
     /// The request, the question, the result, how long it took, the handle that was sent, and the policy.
-    Told {
+    DeciderReplied {
         request: RequestId,
         question: Question,
         result: Result<Verdict, AskFailure>,

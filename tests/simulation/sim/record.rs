@@ -345,7 +345,7 @@ impl LedgerModel {
             Record::GuestUnseen { request, .. } => self.guests.unseen(request),
             Record::Removing { contact, by, .. } => self.guests.removing(contact, by),
             Record::Removal { contact, outcome, .. } => self.guests.removal(contact, *outcome),
-            Record::Told { request, told, .. } => self.told.push((request.clone(), (**told).clone())),
+            Record::DeciderReplied { request, told, .. } => self.told.push((request.clone(), (**told).clone())),
             Record::Changed { request, .. } => {
                 self.now_of(request);
             }

@@ -117,7 +117,7 @@ impl SimWorld {
                 }
                 self.input(Input::Removed { contact, reply });
             }
-            told @ CoreInput::Told { .. } => self.hears_word(told),
+            told @ CoreInput::DeciderReplied { .. } => self.hears_word(told),
             CoreInput::Recorded(result) => self.input(Input::Recorded(result)),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::model::{RequestId, StrangerText};
-use crate::policy::ask::{AskFailure, AskFault, DeciderWord};
+use crate::policy::ask::{AskFailure, AskFault, DeciderReply};
 use crate::policy::rules::SourceText;
 use crate::policy::{By, Policy, Question};
 
@@ -44,8 +44,8 @@ fn questions(harness: &CoreHarness) -> Vec<(RequestId, Question)> {
 
 impl CoreHarness {
     fn says(&mut self, (request, question): (RequestId, Question), result: Result<Verdict, AskFailure>) {
-        let result = result.map(|verdict| DeciderWord { verdict, reason: None });
-        self.input(Input::Told { request, question, result, took: Duration::from_millis(1) });
+        let result = result.map(|verdict| DeciderReply { verdict, reason: None });
+        self.input(Input::DeciderReplied { request, question, result, took: Duration::from_millis(1) });
         self.wait(Duration::ZERO);
     }
 }
@@ -72,7 +72,7 @@ fn a_word_is_recorded_before_what_it_decides() {
     assert!(waits(&harness, "a"));
     harness.says(question, Ok(Verdict::Reject));
     let place = |fits: fn(&Record) -> bool| harness.recorded.iter().position(fits).unwrap();
-    let told = place(|entry| matches!(entry, Record::Told { .. }));
+    let told = place(|entry| matches!(entry, Record::DeciderReplied { .. }));
     let intent = place(|entry| matches!(entry, Record::Intent { answer: Answer::Reject, by: By::Ask(_), .. }));
     assert!(told < intent);
     harness.wait(24 * 60 * MINUTES);
@@ -133,7 +133,7 @@ fn many_that_fail_together_count_once() {
     harness.wait(took);
     for (request, question) in all {
         let result = Err(AskFailure { fault: AskFault::Unreachable, again: None });
-        harness.input(Input::Told { request, question, result, took });
+        harness.input(Input::DeciderReplied { request, question, result, took });
     }
     assert!(!harness.notices.iter().any(|notice| matches!(notice, Notice::DeciderFailed { .. })));
     harness.wait(Duration::from_secs(6));
@@ -157,7 +157,7 @@ fn a_decider_that_is_silent_is_told_soon_and_asked_soon_when_it_is_back() {
     let page: Vec<_> = (0..30).map(|n| of(&format!("r{n}"), &format!("user{n}"), "hello")).collect();
     harness.lists_after(MINUTES, &page);
     for (request, question) in questions(&harness) {
-        harness.input(Input::Told { request, question, result: lost(), took: Duration::from_millis(1) });
+        harness.input(Input::DeciderReplied { request, question, result: lost(), took: Duration::from_millis(1) });
     }
     let (mut asked, began) = (30, harness.at);
     assert_eq!(told(&harness), [0; 0]);
@@ -165,7 +165,7 @@ fn a_decider_that_is_silent_is_told_soon_and_asked_soon_when_it_is_back() {
         harness.wait(Duration::from_secs(1));
         if let Some(next) = questions(&harness).get(asked).cloned() {
             asked += 1;
-            harness.input(Input::Told {
+            harness.input(Input::DeciderReplied {
                 request: next.0,
                 question: next.1,
                 result: lost(),
@@ -183,7 +183,7 @@ fn a_decider_that_is_silent_is_told_soon_and_asked_soon_when_it_is_back() {
         let next = questions(&harness).last().unwrap().clone();
         if questions(&harness).len() > asked {
             asked += 1;
-            harness.input(Input::Told {
+            harness.input(Input::DeciderReplied {
                 request: next.0,
                 question: next.1,
                 result: lost(),

@@ -324,7 +324,7 @@ impl Evening {
             CoreInput::Restored(number, saved) => {
                 self.input(doorman, agent, task, Input::Restored { number, saved });
             }
-            CoreInput::Removed(..) | CoreInput::Told { .. } => self.fail("nobody asked for this"),
+            CoreInput::Removed(..) | CoreInput::DeciderReplied { .. } => self.fail("nobody asked for this"),
         }
     }
 
