@@ -128,7 +128,7 @@ pub enum LedgerHealth {
 
 /// How far back an agent must remember at start; the policy decides that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MemoryReach {
+pub struct RestoreReach {
     /// The longest window of any limit, of `approvals_max` too.
     pub charges: SignedDuration,
     /// That of `approvals_max` alone; `None`: nobody counts approvals.
@@ -229,7 +229,7 @@ impl Ledger {
         &self,
         agent: &AgentId,
         now: Timestamp,
-        reach: MemoryReach,
+        reach: RestoreReach,
     ) -> Result<SavedAgent, LedgerError> {
         let of = agent.clone();
         let read = move |connection: Connection<'_>| restore::load(connection, &of, now, reach);

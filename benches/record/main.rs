@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use doorman::ledger::{Ledger, LedgerOptions, MemoryReach};
+use doorman::ledger::{Ledger, LedgerOptions, RestoreReach};
 use jiff::{SignedDuration, Timestamp};
 
 struct Args {
@@ -128,7 +128,7 @@ async fn write(path: &Path) -> f64 {
 /// Loads the saved state of every agent at the same time.
 async fn remember(path: &Path, agents: u64) -> Duration {
     let ledger = Ledger::open(path, LedgerOptions::default()).unwrap();
-    let reach = MemoryReach { charges: SignedDuration::from_hours(24 * 31), approvals: None, history: None };
+    let reach = RestoreReach { charges: SignedDuration::from_hours(24 * 31), approvals: None, history: None };
     let begun = Instant::now();
     let mut loads = tokio::task::JoinSet::new();
     for n in 0..agents {

@@ -23,7 +23,7 @@ use super::ledger::{fault, path, print};
 use super::{CliError, Global, agents, remote};
 use crate::clock::Clock;
 use crate::ledger::read::{RecordedDecision, RowMoment, SettlementRecord};
-use crate::ledger::{HistoryReach, LedgerReader, MemoryReach, RecordedRequest};
+use crate::ledger::{HistoryReach, LedgerReader, RecordedRequest, RestoreReach};
 use crate::model::{AgentId, Handle, PersonTarget, RequestId, Sender, ascii_json};
 use crate::ops::control::wire::{ControlOp, OpReply};
 use crate::policy::explain::{Explanation, explain};
@@ -287,13 +287,13 @@ fn on_record(
 }
 
 /// How far back the record must be read for this policy.
-fn reach(policy: &Policy) -> MemoryReach {
+fn reach(policy: &Policy) -> RestoreReach {
     let history = policy.history_reach().map(|reach| match reach {
         SignedDuration::MAX => HistoryReach::Ever,
         within => HistoryReach::Within(within),
     });
     let approvals = policy.approvals_max.map(|quota| quota.per);
-    MemoryReach { charges: policy.charge_reach().unwrap_or_default(), approvals, history }
+    RestoreReach { charges: policy.charge_reach().unwrap_or_default(), approvals, history }
 }
 
 /// The policy state of the agent at that moment, as far as this policy needs it.
@@ -307,7 +307,7 @@ fn policy_state(
     moment: RowMoment,
 ) -> Result<PolicyState, CliError> {
     let owner = sender.handle().map(|handle| handle.owner());
-    let memory = reader.memory_at(agent, recorded, owner, reach(policy), moment).map_err(|error| fault(&error))?;
+    let memory = reader.state_at(agent, recorded, owner, reach(policy), moment).map_err(|error| fault(&error))?;
     let mut state = PolicyState::restore_for(memory, policy, moment.at);
     state.asked_of(agents::asked(agent, global));
     Ok(state)

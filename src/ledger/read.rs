@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use super::columns::{self, Micros, Parsed};
 use super::pushed::{self, PushedVersion};
 use super::sql::{self, Connection, Optional as _, TextColumn as _, params};
-use super::{LedgerAddress, LedgerError, MemoryReach, postgres, reasons, sqlite, texts};
+use super::{LedgerAddress, LedgerError, RestoreReach, postgres, reasons, sqlite, texts};
 use crate::model::{AgentId, RequestId, StrangerText};
 use crate::policy::DeciderVerdict;
 use crate::policy::rules::SourceText;
@@ -163,15 +163,15 @@ impl LedgerReader {
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn memory_at(
+    pub fn state_at(
         &self,
         agent: &AgentId,
         request: Option<&RecordedRequest>,
         owner: Option<&str>,
-        reach: MemoryReach,
+        reach: RestoreReach,
         moment: RowMoment,
     ) -> Result<SavedState, LedgerError> {
-        at_moment::memory(self.sql(), agent, request, owner, reach, moment).map_err(|error| self.fault(&error))
+        at_moment::state_at(self.sql(), agent, request, owner, reach, moment).map_err(|error| self.fault(&error))
     }
 
     /// The verdicts of deciders about a request, with their times, in order.

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::columns::{Micros, Parsed};
 use super::entry::{SavedGuest, SavedIdentity, SavedRequest};
 use super::sql::{self, Connection, Optional as _, SqlRow, TextColumn as _, params};
-use super::{HistoryReach, MemoryReach, SavedAgent};
+use super::{HistoryReach, RestoreReach, SavedAgent};
 use crate::model::{AgentId, GuestStay, Handle, Sender, SenderId, StrangerText};
 use crate::policy::doubts::{Basis, IDS_MAX, OpenContact, SeenIdentity};
 use crate::policy::state::{ChargeRow, PauseRecord, SavedState};
@@ -28,7 +28,7 @@ pub fn load(
     connection: Connection<'_>,
     agent: &AgentId,
     now: Timestamp,
-    reach: MemoryReach,
+    reach: RestoreReach,
 ) -> sql::Result<SavedAgent> {
     let agent = connection.query_row("SELECT n FROM agent WHERE id = ?1", [agent.as_str()], |row| row.get(0));
     let Some(agent): Option<i64> = agent.optional()? else {
@@ -117,7 +117,7 @@ impl Load<'_> {
         }
     }
 
-    fn policy_state(&self, now: Timestamp, reach: MemoryReach) -> sql::Result<SavedState> {
+    fn policy_state(&self, now: Timestamp, reach: RestoreReach) -> sql::Result<SavedState> {
         let since = back(now, reach.charges);
         let charges = self.rows(
             "SELECT r.id, c.rule, c.bucket, c.at, r.id_reused = 0 AND coalesce((SELECT w.outcome IS NULL OR w.outcome = 'unknown'

@@ -108,7 +108,7 @@ pub(super) fn outcome(name: &str, outcome: Outcome, second: i64) -> Record {
     }
 }
 
-pub(super) const REACH: MemoryReach = MemoryReach {
+pub(super) const REACH: RestoreReach = RestoreReach {
     charges: SignedDuration::from_hours(1),
     approvals: Some(SignedDuration::from_hours(1)),
     history: Some(HistoryReach::Ever),
@@ -479,7 +479,7 @@ async fn of_old_answers_the_last_are_remembered_and_of_new_ones_those_of_a_day()
     assert_eq!((found.len(), found[0].as_str(), found[1].as_str()), (64, "right", "wrong"));
     // Approvals are read as far back as they are counted.
     let approvals = async |approvals: Option<SignedDuration>| {
-        let reach = MemoryReach { approvals, charges: SignedDuration::from_hours(24 * 365), ..REACH };
+        let reach = RestoreReach { approvals, charges: SignedDuration::from_hours(24 * 365), ..REACH };
         let saved = ledger.load_agent(&agent(), at(3 * day + 30), reach).await.unwrap();
         saved.policy_state.approvals.iter().map(|row| row.open).collect::<Vec<_>>()
     };

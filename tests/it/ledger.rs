@@ -7,7 +7,7 @@ mod filled;
 
 use std::fs;
 
-use doorman::ledger::{Filter, HistoryReach, LedgerError, LedgerReader, MemoryReach, Record};
+use doorman::ledger::{Filter, HistoryReach, LedgerError, LedgerReader, Record, RestoreReach};
 use doorman::model::{Answer, Outcome, Verdict};
 use doorman::policy::By;
 use jiff::SignedDuration;
@@ -36,7 +36,7 @@ async fn what_was_committed_survives_a_kill_at_any_moment() {
         let read = LedgerReader::open(&crashed.ledger()).unwrap().requests(&Filter::default()).unwrap();
         let again = open(&crashed.ledger()).unwrap();
         let reach =
-            MemoryReach { charges: SignedDuration::from_hours(1), approvals: None, history: Some(HistoryReach::Ever) };
+            RestoreReach { charges: SignedDuration::from_hours(1), approvals: None, history: Some(HistoryReach::Ever) };
         let memory = again.load_agent(&agent(), at(n), reach).await.unwrap();
         let whole = if n % 10 == 9 { n } else { n + 1 };
         assert_eq!(memory.open_answers.len() as i64, whole);

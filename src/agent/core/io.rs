@@ -228,7 +228,7 @@ pub enum Action {
         /// Names the reading.
         number: u64,
         /// How far back.
-        reach: crate::ledger::MemoryReach,
+        reach: crate::ledger::RestoreReach,
     },
     /// To [`Input::Op`].
     Reply {

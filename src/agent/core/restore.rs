@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 
 use super::{Action, Core};
 use crate::clock::{Mono, Now};
-use crate::ledger::{HistoryReach, MemoryReach};
+use crate::ledger::{HistoryReach, RestoreReach};
 use crate::model::RequestId;
 use crate::policy::Policy;
 use crate::policy::state::SavedState;
@@ -44,7 +44,7 @@ struct LoadNeeds {
 }
 
 /// How far back an agent must remember for this policy.
-pub fn reach_of(policy: Option<&Policy>) -> MemoryReach {
+pub fn reach_of(policy: Option<&Policy>) -> RestoreReach {
     let charges = policy.and_then(Policy::charge_reach).unwrap_or_default().max(CHARGES_REACH);
     let history = policy.and_then(Policy::history_reach).map(|reach| match reach {
         SignedDuration::MAX => HistoryReach::Ever,
@@ -55,7 +55,7 @@ pub fn reach_of(policy: Option<&Policy>) -> MemoryReach {
         Some(policy) => policy.approvals_max.map(|quota| quota.per),
         None => Some(CHARGES_REACH),
     };
-    MemoryReach { charges, approvals, history }
+    RestoreReach { charges, approvals, history }
 }
 
 impl Core {

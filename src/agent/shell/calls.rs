@@ -8,7 +8,7 @@ use crate::clock::Mono;
 use crate::config::settings::AgentSettings;
 use crate::decider;
 use crate::inbox::{Fetch, PAGE_SIZE};
-use crate::ledger::{LedgerError, MemoryReach, Record};
+use crate::ledger::{LedgerError, Record, RestoreReach};
 use crate::model::{Answer, Contact, ContactId, ContactRequest, RequestId};
 use crate::model::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
 use crate::ops::log::events;
@@ -314,7 +314,7 @@ impl Agent {
     }
 
     /// Reads the record again.
-    pub(super) fn restore(&mut self, number: u64, reach: MemoryReach) {
+    pub(super) fn restore(&mut self, number: u64, reach: RestoreReach) {
         let (ledger, agent, now) = (self.around.ledger.clone(), self.settings.id.clone(), self.now().wall);
         self.tasks.spawn(async move {
             let saved = ledger.load_agent(&agent, now, reach).await;

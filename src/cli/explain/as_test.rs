@@ -41,7 +41,7 @@ pub(super) fn test(
     let moment = RowMoment::of(recorded, Some((decision.row, decision.at)));
     let owner = recorded.request.sender.handle().map(|handle| handle.owner());
     let memory = reader
-        .memory_at(&recorded.agent, Some(recorded), owner, reach(&policy), moment)
+        .state_at(&recorded.agent, Some(recorded), owner, reach(&policy), moment)
         .map_err(|error| fault(&error))?;
     let past = past(reader, recorded, &policy, &memory, moment.at)?;
     let name = name(&recorded.request.sender, &policy);

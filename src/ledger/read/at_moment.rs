@@ -10,7 +10,7 @@ use super::{RecordedRequest, rows};
 use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::reasons;
 use crate::ledger::sql::{self, Connection, Optional as _, TextColumn as _, params};
-use crate::ledger::{HistoryReach, MemoryReach};
+use crate::ledger::{HistoryReach, RestoreReach};
 use crate::model::{AgentId, Handle, RequestId, Verdict};
 use crate::policy::doubts::{Basis, Doubt, Fact};
 use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, OwnerHistoryRow, PauseRecord, SavedState};
@@ -81,12 +81,12 @@ struct RecordAt<'a> {
 
 /// See the module. `owner` is whose history it is; limits and `approvals_max` are everybody's. Holds and pauses are those
 /// of the moment.
-pub fn memory(
+pub fn state_at(
     connection: Connection<'_>,
     agent: &AgentId,
     request: Option<&RecordedRequest>,
     owner: Option<&str>,
-    reach: MemoryReach,
+    reach: RestoreReach,
     moment: RowMoment,
 ) -> sql::Result<SavedState> {
     let found = connection.query_row("SELECT n FROM agent WHERE id = ?1", [agent.as_str()], |row| row.get(0));

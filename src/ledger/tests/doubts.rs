@@ -82,7 +82,7 @@ async fn what_ended_and_nobody_said_how_is_in_doubt_until_something_says_it() {
     assert_eq!(memory.policy_state.history.iter().find(rejected).unwrap().owner.as_ref(), "gus");
     assert!(memory.pending.iter().any(|one| one.id == id("r6")));
     // Nothing is read further back than requested.
-    let reach = MemoryReach { history: Some(HistoryReach::Within(SignedDuration::from_secs(10))), ..REACH };
+    let reach = RestoreReach { history: Some(HistoryReach::Within(SignedDuration::from_secs(10))), ..REACH };
     assert_eq!(ledger.load_agent(&agent(), at(100), reach).await.unwrap().policy_state.doubts, []);
 }
 
@@ -275,7 +275,7 @@ async fn a_rejection_that_is_only_presumed_is_a_doubt_until_something_on_record_
     assert_eq!((&*doubt.owner, doubt.fact, doubt.since, doubt.until), ("ann", Fact::Rejected, at(-5), Some(at(2))));
     assert_eq!(doubt.basis, Basis::PresumedRejected(id("r1")));
     // It is as old as the answer.
-    let reach = MemoryReach { history: Some(HistoryReach::Within(SignedDuration::from_secs(10))), ..REACH };
+    let reach = RestoreReach { history: Some(HistoryReach::Within(SignedDuration::from_secs(10))), ..REACH };
     assert_eq!(ledger.load_agent(&agent(), at(100), reach).await.unwrap().policy_state.doubts, []);
 }
 
@@ -303,8 +303,8 @@ async fn what_was_known_then_of_rejections_and_removals_is_what_was_on_record_th
     ledger.close().await.unwrap();
     let reader = world.reader();
     let known = |second| {
-        let reach = MemoryReach { history: Some(HistoryReach::Ever), ..REACH };
-        let memory = reader.memory_at(&agent(), None, Some("ann"), reach, RowMoment::at(at(second))).unwrap();
+        let reach = RestoreReach { history: Some(HistoryReach::Ever), ..REACH };
+        let memory = reader.state_at(&agent(), None, Some("ann"), reach, RowMoment::at(at(second))).unwrap();
         let count = |kind| memory.history.iter().filter(|row| row.kind == kind).count();
         (count(HistoryKind::Rejected), count(HistoryKind::Removed))
     };

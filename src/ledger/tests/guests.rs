@@ -190,7 +190,7 @@ async fn removals(ledger: &Ledger, world: &TestLedger, owner: &str) -> [Vec<Time
         let rows = history.into_iter().filter(|row| row.kind == HistoryKind::Removed && &*row.owner == owner);
         rows.map(|row| row.at).collect::<Vec<_>>()
     };
-    let then = world.reader().memory_at(&agent(), None, Some(owner), REACH, RowMoment::at(at(9_000))).unwrap();
+    let then = world.reader().state_at(&agent(), None, Some(owner), REACH, RowMoment::at(at(9_000))).unwrap();
     [removed(load(ledger, 9_000).await.policy_state.history), removed(then.history)]
 }
 

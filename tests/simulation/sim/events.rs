@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use doorman::clock::Mono;
 use doorman::inbox::Fetch;
-use doorman::ledger::{LedgerError, MemoryReach, Record};
+use doorman::ledger::{LedgerError, Record, RestoreReach};
 use doorman::model::{Answer, Contact, ContactId, ContactRequest, RequestId, Verdict};
 use doorman::model::{ConnectFailure, ConnectPlan};
 use doorman::platform::{Me, Page, Reply, Responded};
@@ -71,7 +71,7 @@ pub enum SimEvent {
     /// The record is read as far back as the core asked then.
     Reading {
         number: u64,
-        reach: MemoryReach,
+        reach: RestoreReach,
         now: Timestamp,
     },
     World(WorldEvent),

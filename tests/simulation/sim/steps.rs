@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use doorman::agent::{Action, Input, Notice, OpOutcome};
-use doorman::ledger::{LedgerError, MemoryReach};
+use doorman::ledger::{LedgerError, RestoreReach};
 use doorman::model::{AgentState, RequestId};
 use doorman::platform::{CallError, CallFault, Responded};
 use jiff::Timestamp;
@@ -231,7 +231,7 @@ impl SimWorld {
     }
 
     /// The record is read again, at once or a while later; the result also takes some time to arrive.
-    fn reads(&mut self, number: u64, reach: MemoryReach, now: Timestamp) {
+    fn reads(&mut self, number: u64, reach: RestoreReach, now: Timestamp) {
         let (unread, late) = (self.rates.unread, self.rates.read_late);
         let memory = if self.chance(unread) {
             self.saw("record unreadable");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::ledger::{HistoryReach, MemoryReach};
+use crate::ledger::{HistoryReach, RestoreReach};
 use crate::policy::conditions::HistoryCondition;
 use crate::policy::rules::Policy;
 use crate::policy::rules::Quota;
@@ -45,7 +45,7 @@ fn rejected(harness: &mut CoreHarness, id: &str) {
 /// The readings that were requested.
 fn readings(harness: &CoreHarness) -> Vec<(u64, Option<HistoryReach>)> {
     let reading = |action: &Action| match action {
-        Action::Restore { number, reach: MemoryReach { history, .. } } => Some((*number, *history)),
+        Action::Restore { number, reach: RestoreReach { history, .. } } => Some((*number, *history)),
         _ => None,
     };
     harness.actions.iter().filter_map(reading).collect()

@@ -9,7 +9,7 @@ use doorman::clock::Now;
 use doorman::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing};
 use doorman::fleet::AgentHolder;
 use doorman::ledger::entry::SavedAgent;
-use doorman::ledger::{LedgerError, MemoryReach};
+use doorman::ledger::{LedgerError, RestoreReach};
 use doorman::model::{AgentId, Answer, ConnectFailure, RefusedBy, RequestId};
 use doorman::platform::{CallError, CallFault, Reply};
 
@@ -383,7 +383,7 @@ impl Evening {
         }
     }
 
-    pub fn rereads(&mut self, doorman: usize, agent: usize, task: u64, number: u64, reach: MemoryReach) {
+    pub fn rereads(&mut self, doorman: usize, agent: usize, task: u64, number: u64, reach: RestoreReach) {
         let now = self.now(doorman).wall;
         let saved = match self.database_fails(doorman) {
             Some(_) => None,

@@ -71,7 +71,7 @@ pub enum Step {
     /// It is written to the socket.
     Written(usize, u64, RequestId, Answer, u32),
     /// The record is read again, for a core that runs.
-    Reread(usize, u64, u64, doorman::ledger::MemoryReach),
+    Reread(usize, u64, u64, doorman::ledger::RestoreReach),
 }
 
 /// Where a doorman is stopped, so that it is held where a machine that is suspended would be. The names are those of `ops::stop_at`,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use doorman::ledger::entry::{OpenAnswer, RecentAnswer, SavedAgent, SavedRequest};
-use doorman::ledger::{HistoryReach, MemoryReach};
+use doorman::ledger::{HistoryReach, RestoreReach};
 use doorman::model::{Answer, ContactRequest, Outcome, RequestId, Sender};
 use doorman::policy::By;
 use doorman::policy::doubts::{Basis, Doubt, DoubtSettlement as SaidOfDoubt, Fact};
@@ -15,7 +15,7 @@ use super::{LedgerModel, Row, original};
 
 impl LedgerModel {
     /// What an agent loads that asks for this reach.
-    pub fn memory(&self, reach: MemoryReach, now: Timestamp) -> SavedAgent {
+    pub fn memory(&self, reach: RestoreReach, now: Timestamp) -> SavedAgent {
         let back = |reach: SignedDuration| now.checked_sub(reach).unwrap_or(Timestamp::MIN);
         let sender = |id: &RequestId| self.senders.get(id).cloned();
         let answer = |(id, row): (&RequestId, &Row)| OpenAnswer {
