@@ -318,7 +318,7 @@ impl Daemon {
             })
             .allowed({
                 let trust = fleet.trust();
-                CallCheck::new(move || trust.is_held())
+                CallCheck::new(move || trust.is_trusted())
             });
         let authorities = settings.platform.needs_tls().then(tls::authorities).flatten();
         let rest_proxy = rest.proxy().map(str::to_owned);

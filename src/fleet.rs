@@ -51,24 +51,24 @@ pub struct LeaseTrust {
     clock: Clock,
     /// Microseconds on the clock.
     until: Arc<AtomicU64>,
-    held: Arc<watch::Sender<bool>>,
+    trusted: Arc<watch::Sender<bool>>,
 }
 
 impl LeaseTrust {
     fn new(clock: Clock, for_ever: bool) -> Self {
         let until = if for_ever { u64::MAX } else { 0 };
-        Self { clock, until: Arc::new(AtomicU64::new(until)), held: Arc::new(watch::Sender::new(for_ever)) }
+        Self { clock, until: Arc::new(AtomicU64::new(until)), trusted: Arc::new(watch::Sender::new(for_ever)) }
     }
 
     /// Whether it is so at this moment.
-    pub fn is_held(&self) -> bool {
+    pub fn is_trusted(&self) -> bool {
         let now = self.clock.now().mono.since_origin().as_micros();
         now < u128::from(self.until.load(Ordering::Acquire))
     }
 
     /// Tells when that changes.
     pub fn changes(&self) -> watch::Receiver<bool> {
-        self.held.subscribe()
+        self.trusted.subscribe()
     }
 
     fn set(&self, until: Mono) {
@@ -77,7 +77,7 @@ impl LeaseTrust {
     }
 
     fn say(&self, held: bool) {
-        self.held.send_if_modified(|before| std::mem::replace(before, held) != held);
+        self.trusted.send_if_modified(|before| std::mem::replace(before, held) != held);
     }
 }
 

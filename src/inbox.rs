@@ -439,7 +439,7 @@ impl Inbox {
         for ids in [&mut verified.still_pending, &mut verified.no_longer, &mut verified.gone] {
             ids.sort_by_cached_key(|id| self.entries.get(id).map(|entry| entry.place));
         }
-        self.release_held();
+        self.release_listed();
         verified
     }
 

@@ -235,7 +235,7 @@ impl Ledger {
         let read = move |connection: Connection<'_>| restore::load(connection, &of, now, reach);
         match self {
             Ledger::Sqlite(file) => file.read(read).await,
-            Ledger::Postgres(database) => database.read_held(agent.as_str(), read).await,
+            Ledger::Postgres(database) => database.read_as_holder(agent.as_str(), read).await,
         }
     }
 
@@ -248,7 +248,7 @@ impl Ledger {
         let read = move |connection: Connection<'_>| deliveries::load(connection, &target);
         match self {
             Ledger::Sqlite(file) => file.read(read).await,
-            Ledger::Postgres(database) => database.read_held(MESSAGES, read).await,
+            Ledger::Postgres(database) => database.read_as_holder(MESSAGES, read).await,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::model::{RequestId, Verdict};
 
 impl Inbox {
     /// Releases the requests of the first pass.
-    pub(crate) fn release_held(&mut self) {
+    pub(crate) fn release_listed(&mut self) {
         let held = |id: &RequestId| {
             matches!(self.entries.get(id).map(|entry| entry.queue), Some(DecisionQueue::Delayed { held: true, .. }))
         };

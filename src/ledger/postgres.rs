@@ -189,7 +189,7 @@ impl PostgresLedger {
 
     /// The same for the holder of this lease, which is taken first. What is read counts only if the same moment shows the lease as it
     /// was taken: after a fail-over the connection that reads may still lead to the old server, which knows nothing of what came later.
-    pub async fn read_held<T: Send + 'static>(
+    pub async fn read_as_holder<T: Send + 'static>(
         &self,
         lease: &str,
         read: impl FnOnce(Connection<'_>) -> sql::Result<T> + Send + 'static,

@@ -90,7 +90,7 @@ impl Core {
         self.count(Counter::ListingsFailed);
         let wait = error.retry_after.map(|wait| wait.min(self.config.timing.retry_after_max));
         self.inbox.listing.failed(now.mono, wait);
-        self.inbox.release_held();
+        self.inbox.release_listed();
         self.throttle(&error, now);
         if let CallFault::InBetween(_) = error.fault {
             return self.in_between(&error, now);

@@ -66,7 +66,7 @@ impl Core {
         self.session_input(SessionInput::KeyChanged, now);
         // Pages that are still to arrive may be those of another agent.
         self.inbox.listing.restart("the key changed", now.mono);
-        self.inbox.release_held();
+        self.inbox.release_listed();
         self.contacts.want(now.mono);
     }
 
