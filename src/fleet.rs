@@ -169,7 +169,7 @@ impl Fleet {
     pub fn set_names(&self, names: &Arc<[String]>) {
         let Some(orders) = &self.orders else { return };
         {
-            let mut stands = self.shared.stands.write().unwrap_or_else(PoisonError::into_inner);
+            let mut holders = self.shared.stands.write().unwrap_or_else(PoisonError::into_inner);
             let wanted: HashSet<&String> = names.iter().collect();
             holders.retain(|name, _| wanted.contains(name));
             for name in names.iter() {

@@ -227,7 +227,7 @@ impl Loading<'_> {
         found
     }
 
-    /// If a secret is, if one is named; `None` if two are.
+    /// Where a secret is, if one is named; `None` if two are.
     #[expect(clippy::option_option, reason = "the outer one says whether the table is sound")]
     pub(super) fn source(&mut self, raw: &RawConfigTable, names: &[&'static str; 3]) -> Option<Option<KeySource>> {
         let named: Vec<_> = names.iter().filter_map(|name| Some((*name, raw.get(name)?))).collect();
