@@ -22,6 +22,8 @@ use crate::clock::Clock;
 pub const QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The cost of each waiting line, in addition to its bytes.
 const LINE_OVERHEAD: usize = 48;
+/// Lines that come within this time of the first are written with it: each wake of the thread, and each write, has its price.
+const TOGETHER: Duration = Duration::from_millis(2);
 /// Lines are written together, up to this many bytes.
 const BATCH_BYTES: usize = 64 * 1024;
 
@@ -115,6 +117,10 @@ struct QueueState {
     dropped: u64,
     writing: bool,
     closed: bool,
+    /// The writer waits for a first line: only then is it worth a system call to wake it.
+    waiting: bool,
+    /// Those that wait in [`LogQueue::flush`].
+    flushing: usize,
 }
 
 impl LogQueue {
@@ -133,14 +139,17 @@ impl LogQueue {
     pub(super) fn flush(&self, at_most: Duration) -> bool {
         let end = Instant::now() + at_most;
         let mut state = self.shared.lock();
-        while !state.lines.is_empty() || state.writing || state.dropped > 0 {
-            let Some(left) = end.checked_duration_since(Instant::now()) else { return false };
-            state = match self.shared.idle.wait_timeout(state, left) {
-                Ok((state, _)) => state,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+        state.flushing += 1;
+        self.shared.work.notify_one();
+        let mut in_time = true;
+        while in_time && (!state.lines.is_empty() || state.writing || state.dropped > 0) {
+            match end.checked_duration_since(Instant::now()) {
+                Some(left) => state = wait(&self.shared.idle, state, left),
+                None => in_time = false,
+            }
         }
-        true
+        state.flushing -= 1;
+        in_time
     }
 
     /// Lets the thread end once everything was written.
@@ -165,8 +174,11 @@ impl Sink for LogQueue {
         }
         state.bytes += bytes.len() + LINE_OVERHEAD;
         state.lines.push_back(bytes);
+        let wake = std::mem::take(&mut state.waiting);
         drop(state);
-        self.shared.work.notify_one();
+        if wake {
+            self.shared.work.notify_one();
+        }
     }
 }
 
@@ -179,10 +191,14 @@ impl QueueShared {
         loop {
             let mut state = self.lock();
             while state.lines.is_empty() && state.dropped == 0 && !state.closed {
+                state.waiting = true;
                 state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             if state.lines.is_empty() && state.dropped == 0 {
                 return;
+            }
+            if !state.closed && state.flushing == 0 {
+                state = wait(&self.work, state, TOGETHER);
             }
             let lines = std::mem::take(&mut state.lines);
             let dropped = std::mem::take(&mut state.dropped);
@@ -195,10 +211,18 @@ impl QueueShared {
             let mut state = self.lock();
             state.bytes -= written;
             state.writing = false;
-            if state.lines.is_empty() && state.dropped == 0 {
+            if state.flushing > 0 && state.lines.is_empty() && state.dropped == 0 {
                 self.idle.notify_all();
             }
         }
+    }
+}
+
+/// Waits for a signal, at most this long.
+fn wait<'a>(signal: &Condvar, state: MutexGuard<'a, QueueState>, at_most: Duration) -> MutexGuard<'a, QueueState> {
+    match signal.wait_timeout(state, at_most) {
+        Ok((state, _)) => state,
+        Err(poisoned) => poisoned.into_inner().0,
     }
 }
 
