@@ -22,7 +22,7 @@ use url::Url;
 use super::Net;
 use super::NetError;
 use super::proxy::{Proxy, ProxyKind, proxy_for};
-use super::wire::{ByteStream, Bytes};
+use super::wire::{ByteStream, Transport};
 use crate::platform::tls;
 
 /// A next address is tried when the one before has not answered for this long (RFC 8305, section 5).
@@ -183,7 +183,7 @@ impl Route {
     async fn proxied(&self, proxy: &Proxy, until: Instant, limit: Duration) -> Result<ByteStream, DialFailure> {
         let addresses = phase("resolve", until, limit, self.net.resolve(&proxy.host, proxy.port)).await?;
         let (tcp, peer) = phase("connect", until, limit, race(addresses, NEXT_ADDRESS, tcp)).await?;
-        let mut io: Box<dyn Bytes> = Box::new(tcp);
+        let mut io: Box<dyn Transport> = Box::new(tcp);
         if proxy.is_secure() {
             let name = ServerName::try_from(proxy.host.clone())
                 .map_err(|_| DialFailure { phase: "tls", why: "TLS cannot check the proxy's name".to_owned() })?;

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tower_service::Service;
 use url::Url;
 
-use super::wire::Bytes;
+use super::wire::Transport;
 use crate::config::settings::loopback;
 
 /// The protocol of the proxy.
@@ -178,7 +178,12 @@ impl Proxy {
     }
 
     /// Opens a tunnel to this host, over an open connection to the proxy.
-    pub(super) async fn through(&self, io: Box<dyn Bytes>, host: &str, port: u16) -> io::Result<Box<dyn Bytes>> {
+    pub(super) async fn through(
+        &self,
+        io: Box<dyn Transport>,
+        host: &str,
+        port: u16,
+    ) -> io::Result<Box<dyn Transport>> {
         let bracketed =
             if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) { format!("[{host}]") } else { host.to_owned() };
         let uri = |text: String| text.parse::<Uri>().map_err(|_| io::Error::other("its address cannot be used"));
@@ -211,10 +216,10 @@ impl Proxy {
 }
 
 /// A connector that returns an existing connection.
-struct AlreadyOpen(Option<TokioIo<Box<dyn Bytes>>>);
+struct AlreadyOpen(Option<TokioIo<Box<dyn Transport>>>);
 
 impl Service<Uri> for AlreadyOpen {
-    type Response = TokioIo<Box<dyn Bytes>>;
+    type Response = TokioIo<Box<dyn Transport>>;
     type Error = io::Error;
     type Future = Ready<io::Result<Self::Response>>;
 

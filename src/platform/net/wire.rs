@@ -7,19 +7,20 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::dial::Suspects;
 
 /// A transport for bytes.
-pub(in crate::platform) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(in crate::platform) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 /// A connection: TCP, TLS, or either through a proxy.
 pub struct ByteStream {
-    io: Box<dyn Bytes>,
+    io: Box<dyn Transport>,
     /// Whether HTTP/2 was negotiated.
     h2: bool,
     /// Whether it leads to a proxy that gets the whole address of each request.
@@ -28,12 +29,14 @@ pub struct ByteStream {
     suspects: Suspects,
     wrote: bool,
     heard: bool,
+    /// Bytes that were read already, and come first.
+    ahead: Bytes,
 }
 
 impl ByteStream {
     /// A connection to this address.
-    pub(super) fn new(io: Box<dyn Bytes>, peer: SocketAddr, suspects: Suspects) -> Self {
-        Self { io, h2: false, forwards: false, peer, suspects, wrote: false, heard: false }
+    pub(super) fn new(io: Box<dyn Transport>, peer: SocketAddr, suspects: Suspects) -> Self {
+        Self { io, h2: false, forwards: false, peer, suspects, wrote: false, heard: false, ahead: Bytes::new() }
     }
 
     /// The peer's address.
@@ -45,6 +48,14 @@ impl ByteStream {
     /// Sets what was negotiated.
     pub(super) fn agreed(mut self, h2: bool, forwards: bool) -> Self {
         (self.h2, self.forwards) = (h2, forwards);
+        self
+    }
+}
+
+impl ByteStream {
+    /// These bytes were read from it, and are to be read again.
+    pub(in crate::platform) fn read_again(mut self, ahead: Bytes) -> Self {
+        self.ahead = ahead;
         self
     }
 }
@@ -75,6 +86,11 @@ impl Connection for ByteStream {
 impl AsyncRead for ByteStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.ahead.is_empty() {
+            let first = this.ahead.split_to(this.ahead.len().min(buf.remaining()));
+            buf.put_slice(&first);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.io).poll_read(cx, buf);
         this.heard |= buf.filled().len() > before;

@@ -78,9 +78,9 @@ async fn try_open(
     let nonce = generate_key();
     let request = request(dialer, agent, key, plan, &nonce)?;
     match timeout(limit, upgrade(wire, request)).await {
-        Ok(Ok(UpgradeResponse::Upgraded { head, wire, ahead })) => {
+        Ok(Ok(UpgradeResponse::Upgraded { head, wire })) => {
             check(&head, &nonce).map_err(|why| unanswered(format!("upgrade: {why}")))?;
-            let stream = WebSocketStream::from_partially_read(wire, ahead, Role::Client, Some(config())).await;
+            let stream = WebSocketStream::from_raw_socket(wire, Role::Client, Some(config())).await;
             Ok(Socket::new(stream, redact))
         }
         Ok(Ok(UpgradeResponse::Refused { head, body })) => Err(refused(&head, body.as_deref(), &redact)),
@@ -139,8 +139,8 @@ fn request(
 
 /// The reply over HTTP.
 enum UpgradeResponse {
-    /// 101: from here on the bytes belong to the WebSocket, beginning with those read ahead.
-    Upgraded { head: Response<()>, wire: ByteStream, ahead: Vec<u8> },
+    /// 101: from here on the bytes belong to the WebSocket.
+    Upgraded { head: Response<()>, wire: ByteStream },
     /// Anything else, with its body if that could be read.
     Refused { head: Response<()>, body: Option<Bytes> },
 }
@@ -170,7 +170,10 @@ async fn upgrade(wire: ByteStream, request: Request<Empty<Bytes>>) -> hyper::Res
         Some(end) => end?,
         None => connection.await?,
     };
-    Ok(UpgradeResponse::Upgraded { head, wire: parts.io.into_inner(), ahead: parts.read_buf.into() })
+    // Not `from_partially_read`: whatever its buffer grows to, that reads each frame in two small pieces as soon as an earlier frame is
+    // still in use. A copy, so that the buffer of the HTTP client goes.
+    let wire = parts.io.into_inner().read_again(Bytes::copy_from_slice(&parts.read_buf));
+    Ok(UpgradeResponse::Upgraded { head, wire })
 }
 
 /// A refusal's body; `None` if it is too large, too slow, or broken.
