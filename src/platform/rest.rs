@@ -52,9 +52,12 @@ const RESPOND: &str = "agent/contacts/requests/respond";
 /// A cached reply may be this old, by its `Age`; an older one is not used for the time.
 const AGE_MAX: u64 = 24 * 60 * 60;
 
-/// The client that all agents share: one pool of connections.
+/// The client that all agents share: one pool of connections. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Rest {
+pub struct Rest(Arc<RestParts>);
+
+#[derive(Debug, Clone)]
+struct RestParts {
     client: Client<Connector, Full<Bytes>>,
     base: Url,
     /// Where answers go: parsed once.
@@ -137,7 +140,7 @@ impl Rest {
         headers.extend(route.forwarding_header());
         headers.extend(platform.headers.iter().cloned());
         // Shorter than the whole, so that a missing connection can be distinguished from a missing reply.
-        let connector = Connector { route, limit: timeout.mul_f64(2.0 / 3.0) };
+        let connector = Connector::new(route, timeout.mul_f64(2.0 / 3.0));
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -147,7 +150,7 @@ impl Rest {
             .http2_keep_alive_interval(ALIVE_EVERY)
             .http2_keep_alive_timeout(ALIVE_EVERY)
             .build(connector);
-        Ok(Self {
+        Ok(Self(Arc::new(RestParts {
             client,
             base: platform.rest.clone(),
             answers: below(&platform.rest, RESPOND).as_str().parse().ok(),
@@ -159,49 +162,55 @@ impl Rest {
             recorder: None,
             count: CallCount::default(),
             leave: CallCheck::default(),
-        })
+        })))
+    }
+
+    fn with(self, change: impl FnOnce(&mut RestParts)) -> Self {
+        let mut parts = Arc::unwrap_or_clone(self.0);
+        change(&mut parts);
+        Self(Arc::new(parts))
     }
 
     /// Adds every key that is used to `redact`, so that the log never shows one, and passes every call to the recorder.
     pub fn watched(self, redact: Redact, recorder: Option<TranscriptRecorder>) -> Self {
-        Self { redact, recorder, ..self }
+        self.with(|parts| (parts.redact, parts.recorder) = (redact, recorder))
     }
 
     /// Calls `count` for every call that ends.
     #[must_use]
     pub fn counted(self, count: CallCount) -> Self {
-        Self { count, ..self }
+        self.with(|parts| parts.count = count)
     }
 
     /// Asks `leave` right before each call that changes something.
     #[must_use]
     pub fn allowed(self, leave: CallCheck) -> Self {
-        Self { leave, ..self }
+        self.with(|parts| parts.leave = leave)
     }
 
     /// The keys that were used.
     pub fn redact(&self) -> &Redact {
-        &self.redact
+        &self.0.redact
     }
 
     /// The recorder of a transcript, if one is written.
     pub fn recorder(&self) -> Option<&TranscriptRecorder> {
-        self.recorder.as_ref()
+        self.0.recorder.as_ref()
     }
 
     /// The base address.
     pub fn base(&self) -> &Url {
-        &self.base
+        &self.0.base
     }
 
     /// A description of the proxy, if one is used.
     pub fn proxy(&self) -> Option<&str> {
-        self.proxy.as_deref()
+        self.0.proxy.as_deref()
     }
 
     /// This agent's way, with this key.
     pub fn agent(&self, agent: AgentId, key: Key) -> AgentRest {
-        self.redact.add(key.expose());
+        self.0.redact.add(key.expose());
         AgentRest { rest: self.clone(), agent, key }
     }
 }
@@ -265,22 +274,22 @@ impl AgentRest {
         most: usize,
         read: impl FnOnce(&[u8]) -> Result<T, BodyProblem>,
     ) -> Reply<T> {
-        let turn = match self.rest.limiter.turn(class).await {
+        let turn = match self.rest.0.limiter.turn(class).await {
             Ok(turn) => turn,
             Err(NoTurn::Paused(left)) => return Reply { result: Err(transport::paused(left)), date: None },
             Err(NoTurn::Unreached(left)) => return Reply { result: Err(transport::unreached(left)), date: None },
         };
         if asked.body.is_some() {
-            if !(self.rest.leave.0)() {
+            if !(self.rest.0.leave.0)() {
                 turn.ended(None, None);
                 return Reply { result: Err(transport::not_ours()), date: None };
             }
             stop_at::here(StopPoint::Call);
         }
         let recorded = self.recorded(&asked);
-        let until = Instant::now() + self.rest.timeout;
+        let until = Instant::now() + self.rest.0.timeout;
         let sent = match self.request(&asked) {
-            Ok(request) => match timeout_at(until, self.rest.client.request(request)).await {
+            Ok(request) => match timeout_at(until, self.rest.0.client.request(request)).await {
                 Ok(Ok(response)) => Ok(response),
                 Ok(Err(error)) => Err(transport::no_answer(&error)),
                 Err(_) => Err(transport::time_ran_out()),
@@ -294,7 +303,7 @@ impl AgentRest {
                     CallFault::Unreachable => turn.unreached(),
                     _ => turn.ended(None, None),
                 }
-                (self.rest.count.0)(asked.path, None);
+                (self.rest.0.count.0)(asked.path, None);
                 let error = error.about(&self.url(asked.path));
                 if let Some((recorder, call)) = recorded {
                     recorder.unanswered(&self.agent, call, &error.to_string());
@@ -303,7 +312,7 @@ impl AgentRest {
             }
         };
         let status = response.status();
-        (self.rest.count.0)(asked.path, Some(status.as_u16()));
+        (self.rest.0.count.0)(asked.path, Some(status.as_u16()));
         let date = date(response.headers());
         let wait = header_text(response.headers(), header::RETRY_AFTER).map(str::to_owned);
         let body = timeout_at(until, transport::bounded(response, most)).await.unwrap_or(Err(BodyCut::Broken));
@@ -314,7 +323,7 @@ impl AgentRest {
         let result = match (status.is_success(), body) {
             // A login page replies to every call with 200.
             (true, Ok(body)) if classify::is_foreign_page(&body) => {
-                let page = classify::excerpt(&body, &self.rest.redact);
+                let page = classify::excerpt(&body, &self.rest.0.redact);
                 let fault = CallFault::InBetween(status.as_u16());
                 Err(CallError { fault, code: None, message: Some(page), retry_after: None })
             }
@@ -332,7 +341,7 @@ impl AgentRest {
             (false, body) => {
                 let now = date.unwrap_or_else(Timestamp::now);
                 let body = body.ok();
-                Err(classify::refusal(status, wait.as_deref(), body.as_deref(), now, &self.rest.redact))
+                Err(classify::refusal(status, wait.as_deref(), body.as_deref(), now, &self.rest.0.redact))
             }
         };
         turn.ended(Some(status.as_u16()), result.as_ref().err().and_then(|error| error.retry_after));
@@ -340,11 +349,11 @@ impl AgentRest {
     }
 
     fn url(&self, path: &str) -> Url {
-        below(&self.rest.base, path)
+        below(&self.rest.0.base, path)
     }
 
     fn uri(&self, asked: &RestCall) -> Result<Uri, http::Error> {
-        if let (RESPOND, None, Some(known)) = (asked.path, &asked.query, &self.rest.answers) {
+        if let (RESPOND, None, Some(known)) = (asked.path, &asked.query, &self.rest.0.answers) {
             return Ok(known.clone());
         }
         let mut url = self.url(asked.path);
@@ -357,7 +366,7 @@ impl AgentRest {
         let body = asked.body.clone().unwrap_or_default();
         let mut request = Request::new(Full::new(body));
         *request.uri_mut() = self.uri(asked).map_err(|_| unusable())?;
-        *request.headers_mut() = self.rest.headers.clone();
+        *request.headers_mut() = self.rest.0.headers.clone();
         let headers = request.headers_mut();
         headers.insert("x-api-key", self.key.header());
         if asked.body.is_some() {
@@ -369,7 +378,7 @@ impl AgentRest {
 
     /// Records a call in the transcript, if there is one.
     fn recorded(&self, asked: &RestCall) -> Option<(&TranscriptRecorder, u64)> {
-        let recorder = self.rest.recorder.as_ref()?;
+        let recorder = self.rest.0.recorder.as_ref()?;
         let method = if asked.body.is_some() { "POST" } else { "GET" };
         let number = recorder.call(&self.agent, method, asked.path, asked.query.as_deref(), asked.body.as_deref());
         Some((recorder, number))

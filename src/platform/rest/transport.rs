@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::Read as _;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,11 +19,15 @@ use crate::platform::net::{ByteStream, DialFailure, Route};
 use crate::platform::reply::{CallError, CallFault};
 use crate::platform::tls;
 
-/// Makes the pool's connections.
+/// Makes the pool's connections. The pool clones it for each call.
 #[derive(Debug, Clone)]
-pub(super) struct Connector {
-    pub(super) route: Route,
-    pub(super) limit: Duration,
+pub(super) struct Connector(Arc<(Route, Duration)>);
+
+impl Connector {
+    /// `limit` bounds the making of a connection.
+    pub(super) fn new(route: Route, limit: Duration) -> Self {
+        Self(Arc::new((route, limit)))
+    }
 }
 
 impl Service<Uri> for Connector {
@@ -35,8 +40,11 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { route, limit } = self.clone();
-        Box::pin(async move { route.dial(limit).await.map(TokioIo::new) })
+        let parts = Arc::clone(&self.0);
+        Box::pin(async move {
+            let (route, limit) = &*parts;
+            route.dial(*limit).await.map(TokioIo::new)
+        })
     }
 }
 
