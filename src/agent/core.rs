@@ -263,7 +263,7 @@ impl Core {
         }
         self.fire_timers(now);
         self.tell_doubts();
-        self.flush();
+        self.flush(now);
         self.finish_stopping();
     }
 

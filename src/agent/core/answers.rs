@@ -55,8 +55,8 @@ fn same_owner(one: &ContactRequest, other: &ContactRequest) -> bool {
 
 impl Core {
     /// Hands the outbox to the ledger: one batch at a time, in order.
-    pub(super) fn flush(&mut self) {
-        if self.recording {
+    pub(super) fn flush(&mut self, now: Now) {
+        if self.recording || !(self.outbox.is_due(now.mono) || self.stopping) {
             return;
         }
         let Some(batch) = self.outbox.next_batch() else { return };
@@ -533,6 +533,7 @@ impl Core {
     /// Replies to the people who wait for the end of this request.
     pub(super) fn tell_people(&mut self, id: &RequestId, outcome: impl Fn() -> OpOutcome) {
         for token in self.waiting.remove(id).unwrap_or_default() {
+            self.outbox.hurry();
             self.act(Action::Reply { token, outcome: outcome() });
         }
     }

@@ -1,12 +1,17 @@
 //! The entries that wait to go on record, in order and in batches.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use crate::clock::Mono;
 use crate::ledger::Record;
-use crate::model::{ContactId, RequestId, RequestStatus};
+use crate::model::{ContactId, Outcome, RequestId, RequestStatus};
 
 /// Entries in one batch: one vector for a whole flood would be grown, copied and given back with every flood.
 pub const BATCH_MAX: usize = 512;
+/// Entries for which nobody waits go to the ledger together with those of the next moments: each transaction has its price. A crash
+/// within this time leaves an answer open whose outcome had arrived, as a crash before the commit does.
+pub(super) const TOGETHER: Duration = Duration::from_millis(5);
 /// When this many entries wait, no new request is taken in.
 pub const ENTRIES_MAX: usize = 100_000;
 
@@ -22,26 +27,61 @@ pub(super) struct Outbox {
     handed_before: u64,
     /// Most entries in one batch.
     batch: usize,
+    /// Something waits for one of the entries.
+    urgent: bool,
+    /// When the entries are handed over, if nothing waits for them.
+    due: Option<Mono>,
     /// [`ENTRIES_MAX`], but in tests.
     pub(super) max: usize,
 }
 
 impl Outbox {
     pub(super) fn new(batch: usize) -> Self {
-        Self { batches: VecDeque::new(), len: 0, pushed: 0, handed: 0, handed_before: 0, batch, max: ENTRIES_MAX }
+        Self {
+            batches: VecDeque::new(),
+            len: 0,
+            pushed: 0,
+            handed: 0,
+            handed_before: 0,
+            batch,
+            urgent: false,
+            due: None,
+            max: ENTRIES_MAX,
+        }
     }
 
     pub(super) fn push(&mut self, entry: Record) {
         self.len += 1;
         self.pushed += 1;
+        self.urgent |= !may_wait(&entry);
         match self.batches.back_mut() {
             Some(batch) if batch.len() < self.batch || replaces(batch.last(), &entry) => batch.push(entry),
             _ => self.batches.push_back(vec![entry]),
         }
     }
 
+    /// Something waits for the entries so far.
+    pub(super) fn hurry(&mut self) {
+        self.urgent = true;
+    }
+
+    /// Whether the next batch is to be handed over now. If not, [`Outbox::due`] says when.
+    pub(super) fn is_due(&mut self, now: Mono) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        self.urgent || self.batches.len() > 1 || *self.due.get_or_insert(now + TOGETHER) <= now
+    }
+
+    /// When the entries that wait for others are handed over; `None`: there are none.
+    pub(super) fn due(&self) -> Option<Mono> {
+        self.due
+    }
+
     pub(super) fn next_batch(&mut self) -> Option<Vec<Record>> {
         let batch = self.batches.pop_front()?;
+        // What is left waits for the batch that goes.
+        (self.urgent, self.due) = (!self.batches.is_empty(), None);
         self.len -= batch.len();
         self.handed_before = self.handed;
         self.handed += batch.len() as u64;
@@ -92,6 +132,11 @@ pub(super) fn removals(batch: &[Record]) -> Vec<ContactId> {
         if let Record::Removing { contact, .. } = entry { Some(contact.clone()) } else { None }
     };
     batch.iter().filter_map(removal).collect()
+}
+
+/// Whether nothing is done, and nobody is told, only because this is on record.
+fn may_wait(entry: &Record) -> bool {
+    matches!(entry, Record::Outcome { outcome: Outcome::Confirmed(_), .. } | Record::ContactAdded { .. })
 }
 
 /// Whether no decision will ever depend on this entry.
@@ -152,6 +197,35 @@ mod tests {
             .collect();
         assert_eq!(rest, [BATCH_MAX.to_string(), (BATCH_MAX + 1).to_string()]);
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_nothing_waits_for_goes_with_what_comes_next_or_soon() {
+        let outcome = |id: &str| Record::Outcome {
+            agent: AgentId::parse("a").unwrap(),
+            request: RequestId::parse(id).unwrap(),
+            outcome: Outcome::Confirmed(Answer::Reject),
+            detail: None,
+            refusal: None,
+            stay: None,
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let (mut outbox, now) = (Outbox::new(BATCH_MAX), Mono::from_origin(Duration::ZERO));
+        assert!(!outbox.is_due(now), "there is nothing");
+        outbox.push(outcome("r1"));
+        assert_eq!((outbox.is_due(now), outbox.due()), (false, Some(now + TOGETHER)));
+        outbox.push(outcome("r2"));
+        assert!(!outbox.is_due(now + TOGETHER / 2));
+        assert!(outbox.is_due(now + TOGETHER), "the first does not wait longer because of the second");
+        outbox.push(intent("r3"));
+        assert!(outbox.is_due(now), "an answer waits for its intent");
+        assert_eq!((outbox.next_batch().unwrap().len(), outbox.due()), (3, None));
+        outbox.push(outcome("r4"));
+        outbox.hurry();
+        assert!(outbox.is_due(now), "somebody waits");
+        assert_eq!(outbox.next_batch().unwrap().len(), 1);
+        outbox.push(outcome("r5"));
+        assert!(!outbox.is_due(now), "nobody waits for this one");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use crate::phoenix;
 use crate::variants::with_all;
 
 with_all! {
-    /// In the order in which they fire at one moment: deciding and removing come last, after everything that finds out
-    /// more.
+    /// In the order in which they fire at one moment: deciding and removing come after everything that finds out more,
+    /// and the ledger gets the result.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum CoreTimer {
         /// The session's own timers: reconnects, heartbeats, joins, probes of a refused key.
@@ -30,6 +30,8 @@ with_all! {
         Decide,
         /// Remove the contact whose end has come.
         Guests,
+        /// Hand over to the ledger what nothing waits for.
+        Flush,
     }
 }
 
@@ -70,6 +72,7 @@ impl Core {
             CoreTimer::Ask => self.ask_due(now),
             CoreTimer::Decide => self.decide_due(now),
             CoreTimer::Guests => self.guests_due(now),
+            CoreTimer::Flush => self.outbox.due().filter(|_| !self.recording),
         }
     }
 
@@ -87,6 +90,7 @@ impl Core {
             CoreTimer::Ask => self.ask_waiting(now),
             CoreTimer::Decide => self.decide_ready(now),
             CoreTimer::Guests => self.end_guest(now),
+            CoreTimer::Flush => self.flush(now),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::agent::core::contacts::PAGES_MAX;
+use crate::agent::core::outbox;
 use crate::model::{Contact, ContactId, ContactKind};
 use crate::policy::conditions::ContactsOver;
 use crate::policy::testkit::{approve, by_handle, policy};
@@ -267,6 +268,8 @@ fn a_contact_is_on_record_before_it_is_known_whose_doing_it_is() {
     let shown = Contact { sender: Sender::parse(Some("ann")), ..contact("c1") };
     harness.core.contact_added(shown, now(harness.at));
     harness.input(Input::Tick);
+    harness.at += outbox::TOGETHER;
+    harness.input(Input::Tick);
     let added = |harness: &CoreHarness| -> Vec<Option<String>> {
         let made = harness.recorded.iter().filter_map(|entry| match entry {
             Record::ContactAdded { request, .. } => Some(request.as_ref().map(ToString::to_string)),
@@ -276,6 +279,8 @@ fn a_contact_is_on_record_before_it_is_known_whose_doing_it_is() {
     };
     assert_eq!(added(&harness), [None], "its removal would be noticed, whatever becomes of the answer");
     harness.confirmed("ann", Answer::Approve);
+    harness.at += outbox::TOGETHER;
+    harness.input(Input::Tick);
     assert_eq!(added(&harness), [None, Some("ann".to_owned())]);
 }
 
