@@ -188,6 +188,7 @@ impl PostgresWriter {
                 Ok(None) => {}
                 Err(AllGone) => return self.close(None),
             }
+            self.numbers.forget_old(self.now());
             if self.retry_at.is_none_or(|at| self.now() >= at) {
                 self.write_waiting();
                 self.look_while_idle();

@@ -100,6 +100,7 @@ impl SqliteWriter {
                 Ok(job) => job,
                 Err(AllGone) => return self.close(None),
             };
+            self.numbers.forget_old(self.now());
             // Batches that came meanwhile share the transaction, up to the first job of another kind.
             while let Some(SqliteJob::Commit(commit)) = job {
                 self.waiting.push_back(commit);
