@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -45,6 +45,8 @@ use snapshots::SnapshotPublisher;
 
 /// Frames taken from the socket before all other work gets its turn.
 const FRAMES_AT_ONCE: usize = 64;
+/// Calls that ended, taken before all other work gets its turn.
+const CALLS_AT_ONCE: usize = 64;
 /// The loop turns at least this often, to show the watchdog that it runs.
 const TURN_MAX: Duration = Duration::from_secs(5);
 
@@ -231,11 +233,7 @@ impl Agent {
         };
         tokio::select! {
             (conn, event) = events => self.socket_event(conn, event),
-            Some(done) = self.tasks.join_next() => match done {
-                Ok(done) => self.done(done),
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                Err(_cancelled) => {}
-            },
+            Some(done) = self.tasks.join_next() => self.joined(done),
             Some(command) = self.commands.recv() => self.command(command),
             Ok(()) = self.health.changed() => self.ledger_health(),
             Ok(()) = self.trusted.changed() => self.ledger_health(),
@@ -256,6 +254,21 @@ impl Agent {
             }
         }
         true
+    }
+
+    /// A call ended. Others that have ended, too, are taken with it: a turn of the loop costs more than most inputs.
+    fn joined(&mut self, done: Result<CallDone, JoinError>) {
+        let mut next = Some(done);
+        let mut taken = 0;
+        while let Some(done) = next {
+            match done {
+                Ok(done) => self.done(done),
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_cancelled) => {}
+            }
+            taken += 1;
+            next = if taken < CALLS_AT_ONCE && self.fenced.is_none() { self.tasks.try_join_next() } else { None };
+        }
     }
 
     fn socket_event(&mut self, conn: u64, event: Option<SocketEvent>) {
