@@ -74,7 +74,7 @@ impl Stage {
 
 fn event(text: &str) -> ChannelEvent {
     let frame = frame::parse(text).unwrap();
-    payload::channel_event(&frame.event, &frame.payload).unwrap().unwrap()
+    payload::channel_event(&frame.event, frame.payload).unwrap().unwrap()
 }
 
 fn parse(requests: u64) {

@@ -7,8 +7,11 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde_json::Value;
 use serde_json::error::Category;
+use serde_json::value::RawValue;
 
-/// Longest frame that is read (bytes). Nesting is bounded too, by serde_json's recursion limit of 128.
+use crate::platform::row::{Field, RowFields};
+
+/// Longest frame that is read (bytes). Its payload is only passed over: whoever needs a field parses that one.
 pub(crate) const FRAME_BYTES_MAX: usize = 1024 * 1024;
 
 /// The only messages that a client sends: a channel crashes on an event that it does not know \[phx\].
@@ -26,7 +29,7 @@ pub enum Push {
 pub(crate) const HEARTBEAT_TOPIC: &str = "phoenix";
 
 /// A frame from the server.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Frame<'a> {
     /// The join it belongs to, if it says so.
     pub join_ref: Option<Ref>,
@@ -36,8 +39,8 @@ pub struct Frame<'a> {
     pub topic: Cow<'a, str>,
     /// The event.
     pub event: Cow<'a, str>,
-    /// The payload.
-    pub payload: Value,
+    /// The payload: JSON of any form and depth.
+    pub payload: &'a RawValue,
 }
 
 /// A ref, as far as it could be one of ours: those are whole numbers from 1, sent as decimal text. Servers give them
@@ -98,25 +101,36 @@ pub(crate) fn encode(push: Push, join_ref: Option<u64>, reference: u64, topic: &
 }
 
 /// The answer to a push.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PushReply<'a> {
     /// `ok`.
     Ok,
     /// `error`, with its `reason` if it has one; that is the server's text, so it must not be shown unescaped.
-    Refused(Option<&'a str>),
+    Refused(Option<Cow<'a, str>>),
 }
 
 /// Reads the payload of a `phx_reply`. Any status but `ok` is a refusal; `None` if there is no status at all.
-pub fn reply(payload: &Value) -> Option<PushReply<'_>> {
-    if payload.get("status")?.as_str()? == "ok" {
+pub fn reply(payload: &RawValue) -> Option<PushReply<'_>> {
+    let payload = RowFields::of(payload)?;
+    let Field::Text(status) = payload.field("status") else { return None };
+    if status == "ok" {
         return Some(PushReply::Ok);
     }
-    let reason = payload.get("response").and_then(|response| response.get("reason")).and_then(Value::as_str);
+    let reason = match payload.object("response").map(|response| response.field("reason")) {
+        Some(Field::Text(reason)) => Some(reason),
+        Some(Field::Absent | Field::NotText | Field::NoCharacter) | None => None,
+    };
     Some(PushReply::Refused(reason))
 }
 
 #[derive(serde::Deserialize)]
-struct WireFrame<'a>(Option<Ref>, Option<Ref>, #[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>, Value);
+struct WireFrame<'a>(
+    Option<Ref>,
+    Option<Ref>,
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] &'a RawValue,
+);
 
 impl<'de> Deserialize<'de> for Ref {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -190,17 +204,18 @@ mod tests {
             parse(" [ null ,\n\"7\", \"ph\\u006fenix\" , \"phx_reply\",\t{\"status\":\"ok\",\"response\":{}} ]\n");
         let frame = frame.unwrap();
         assert_eq!((frame.topic.as_ref(), frame.event.as_ref()), ("phoenix", "phx_reply"));
-        assert_eq!(reply(&frame.payload), Some(PushReply::Ok));
+        assert_eq!(reply(frame.payload), Some(PushReply::Ok));
         let other = parse(r#"[null,"7","phoenix","phx_reply",{"response":{},"status":"ok"}]"#).unwrap();
-        assert_eq!(frame, other);
+        assert_eq!((frame.topic, frame.event), (other.topic.clone(), other.event));
+        assert_eq!(reply(other.payload), Some(PushReply::Ok));
         assert!(matches!(other.topic, Cow::Borrowed(_)), "nothing is copied without need");
     }
 
     #[test]
     fn what_is_malformed_is_refused_by_kind() {
-        let deep = format!("[null,null,\"t\",\"e\",{}{}]", "[".repeat(500), "]".repeat(500));
-        for text in ["", "nul", "[", r#"["1","1","t","e""#, "[1,2,\"t\",\"e\",{}] x", "\u{0}", deep.as_str()] {
-            assert_eq!(parse(text), Err(FrameProblem::NotJson(text.len())), "{text:.40}");
+        for text in ["", "nul", "[", r#"["1","1","t","e""#, "[1,2,\"t\",\"e\",{}] x", "\u{0}", r#"["1","1","t","e",{]"#]
+        {
+            assert_eq!(parse(text).unwrap_err(), FrameProblem::NotJson(text.len()), "{text:.40}");
         }
         for text in [
             "{}",
@@ -213,9 +228,20 @@ mod tests {
             r#"["1","1","t",5,{}]"#,
             r#"{"topic":"t","event":"e","payload":{},"ref":"1"}"#,
         ] {
-            assert_eq!(parse(text), Err(FrameProblem::NotAFrame(text.len())), "{text}");
+            assert_eq!(parse(text).unwrap_err(), FrameProblem::NotAFrame(text.len()), "{text}");
         }
         assert!(parse(r#"["1","1","t","e",{},6]"#).is_err());
+    }
+
+    #[test]
+    fn a_payload_of_any_depth_is_passed_over() {
+        let deep = format!("{}{}", "[".repeat(FRAME_BYTES_MAX / 4), "]".repeat(FRAME_BYTES_MAX / 4));
+        let text =
+            format!(r#"["1","1","t","phx_reply",{{"status":"error","response":{{"reason":"no","more":{deep}}}}}]"#);
+        let frame = parse(&text).unwrap();
+        assert_eq!(reply(frame.payload), Some(PushReply::Refused(Some("no".into()))));
+        let text = format!(r#"["1","1","t","e",{deep}]"#);
+        assert_eq!(reply(parse(&text).unwrap().payload), None);
     }
 
     #[test]
@@ -223,7 +249,7 @@ mod tests {
         let frame = |fill: usize| format!(r#"[null,null,"t","e","{}"]"#, "x".repeat(fill));
         let fits = FRAME_BYTES_MAX - frame(0).len();
         assert!(parse(&frame(fits)).is_ok());
-        assert_eq!(parse(&frame(fits + 1)), Err(FrameProblem::TooLong(FRAME_BYTES_MAX + 1)));
+        assert_eq!(parse(&frame(fits + 1)).unwrap_err(), FrameProblem::TooLong(FRAME_BYTES_MAX + 1));
     }
 
     #[test]
@@ -232,7 +258,7 @@ mod tests {
             (r#"{"status":"ok","response":{"reason":"x"}}"#, Some(PushReply::Ok)),
             (
                 r#"{"status":"error","response":{"reason":"unauthorized"}}"#,
-                Some(PushReply::Refused(Some("unauthorized"))),
+                Some(PushReply::Refused(Some("unauthorized".into()))),
             ),
             (r#"{"status":"error","response":{}}"#, Some(PushReply::Refused(None))),
             (r#"{"status":"error"}"#, Some(PushReply::Refused(None))),
@@ -242,8 +268,8 @@ mod tests {
             ("[]", None),
             ("null", None),
         ] {
-            let payload: Value = serde_json::from_str(payload).unwrap();
-            assert_eq!(reply(&payload), wanted, "{payload}");
+            let payload: &RawValue = serde_json::from_str(payload).unwrap();
+            assert_eq!(reply(payload), wanted, "{payload}");
         }
     }
 }

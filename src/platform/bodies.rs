@@ -103,7 +103,7 @@ pub fn requests(body: &[u8]) -> Result<Page<ContactRequest>, BodyProblem> {
     let data: Data<'_> = body.data.and_then(|data| part(data.get())).ok_or(lacks)?;
     let metadata = body.metadata.and_then(|metadata| part::<Metadata<'_>>(metadata.get())?.received);
     let count = PageTotals { total: "total", metadata };
-    page(&text, data.received, lacks, "contact request", RequestId::parse, |row| payload::contact_request(row), count)
+    page(&text, data.received, lacks, "contact request", RequestId::parse, payload::contact_request_row, count)
 }
 
 /// `GET /agent/contacts` \[docs\].
@@ -119,7 +119,7 @@ pub fn contacts(body: &[u8]) -> Result<Page<Contact>, BodyProblem> {
     let lacks = BodyProblem::Lacks("data");
     let body: Body<'_> = part(text.is_json()?).ok_or(lacks)?;
     let count = PageTotals { total: "total_count", metadata: body.metadata };
-    page(&text, body.data, lacks, "contact", ContactId::parse, |row| payload::contact(row), count)
+    page(&text, body.data, lacks, "contact", ContactId::parse, payload::contact_row, count)
 }
 
 /// `POST /agent/contacts/requests/respond` \[docs\].

@@ -8,9 +8,9 @@ use std::fmt;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
-use super::row::RowFields;
+use super::row::{Field, RowFields};
 use crate::model::{
     Contact, ContactId, ContactKind, ContactRequest, RequestId, RequestStatus, Sender, SenderId, SenderIds,
     StrangerText,
@@ -110,20 +110,34 @@ impl fmt::Display for PayloadProblem {
 impl std::error::Error for PayloadProblem {}
 
 /// Reads an event of the contacts channel; `None` for a name that this version does not know.
-pub fn channel_event(event: &str, payload: &Value) -> Option<Result<ChannelEvent, PayloadProblem>> {
+pub fn channel_event(event: &str, payload: &RawValue) -> Option<Result<ChannelEvent, PayloadProblem>> {
     match event {
         "contact_request_received" => Some(contact_request(payload).map(ChannelEvent::RequestReceived)),
-        "contact_request_updated" => Some(request_updated(payload)),
+        "contact_request_updated" => Some(fields(payload).and_then(|row| request_updated(&row))),
         "contact_added" => Some(contact(payload).map(ChannelEvent::ContactAdded)),
-        "contact_removed" => Some(contact_removed(payload)),
+        "contact_removed" => Some(fields(payload).and_then(|row| contact_removed(&row))),
         _ => None,
     }
 }
 
-/// Reads a pending request: the payload of `contact_request_received` \[seed\], or a row under `received` in the list of
-/// requests \[docs\].
-pub fn contact_request<'a>(payload: impl Into<Object<'a>>) -> Result<ContactRequest, PayloadProblem> {
-    let mut fields = FieldReader::of(payload.into())?;
+/// Reads a pending request: the payload of `contact_request_received` \[seed\].
+pub fn contact_request(payload: &RawValue) -> Result<ContactRequest, PayloadProblem> {
+    contact_request_row(&fields(payload)?)
+}
+
+/// Reads a contact: the payload of `contact_added` \[seed\].
+pub fn contact(payload: &RawValue) -> Result<Contact, PayloadProblem> {
+    contact_row(&fields(payload)?)
+}
+
+/// Only the fields that are asked for are parsed: a payload of many values needs no more memory than its own length.
+fn fields(payload: &RawValue) -> Result<RowFields<'_>, PayloadProblem> {
+    RowFields::of(payload).ok_or_else(|| PayloadProblem { broken: vec![("payload", FieldProblem::NotAnObject)] })
+}
+
+/// Reads a pending request: a row under `received` in the list of requests \[docs\], or a payload of the same form.
+pub(super) fn contact_request_row(row: &RowFields<'_>) -> Result<ContactRequest, PayloadProblem> {
+    let mut fields = FieldReader::of(row);
     let id = fields.id("id", RequestId::parse);
     if fields.word("status").is_some_and(|status| status != "pending") {
         fields.broken("status", FieldProblem::NotPending);
@@ -136,9 +150,9 @@ pub fn contact_request<'a>(payload: impl Into<Object<'a>>) -> Result<ContactRequ
     fields.finish(id, |id| ContactRequest { id, sender, name, message, inserted_at, ids })
 }
 
-/// Reads a contact: the payload of `contact_added` \[seed\], or a row of the list of contacts \[docs\].
-pub fn contact<'a>(payload: impl Into<Object<'a>>) -> Result<Contact, PayloadProblem> {
-    let mut fields = FieldReader::of(payload.into())?;
+/// Reads a contact: a row of the list of contacts \[docs\], or a payload of the same form.
+pub(super) fn contact_row(row: &RowFields<'_>) -> Result<Contact, PayloadProblem> {
+    let mut fields = FieldReader::of(row);
     let id = fields.id("id", ContactId::parse);
     let kind = match fields.word("type").as_deref() {
         Some("User") => ContactKind::User,
@@ -153,109 +167,47 @@ pub fn contact<'a>(payload: impl Into<Object<'a>>) -> Result<Contact, PayloadPro
 }
 
 /// Reads `supersede` \[sdk\]. It means the same whatever its fields are, so none of them is required.
-pub fn supersede(payload: &Value, redact: &Redact) -> Supersede {
-    let text = |key| {
-        let text = payload.get(key).and_then(Value::as_str)?;
-        (!text.is_empty()).then(|| redact.said(text))
+pub fn supersede(payload: &RawValue, redact: &Redact) -> Supersede {
+    let row = RowFields::of(payload);
+    let text = |key| match row.as_ref()?.field(key) {
+        Field::Text(text) => (!text.is_empty()).then(|| redact.said(&text)),
+        Field::Absent | Field::NotText | Field::NoCharacter => None,
     };
     Supersede { reason: text("reason"), message: text("message"), correlation_id: text("correlation_id") }
 }
 
-fn request_updated(payload: &Value) -> Result<ChannelEvent, PayloadProblem> {
-    let mut fields = FieldReader::of(payload.into())?;
+fn request_updated(row: &RowFields<'_>) -> Result<ChannelEvent, PayloadProblem> {
+    let mut fields = FieldReader::of(row);
     let id = fields.id("id", RequestId::parse);
     let status = RequestStatus::parse(&fields.word("status").unwrap_or_default());
     fields.finish(id, |id| ChannelEvent::RequestUpdated { id, status })
 }
 
-fn contact_removed(payload: &Value) -> Result<ChannelEvent, PayloadProblem> {
-    let mut fields = FieldReader::of(payload.into())?;
+fn contact_removed(row: &RowFields<'_>) -> Result<ChannelEvent, PayloadProblem> {
+    let mut fields = FieldReader::of(row);
     let id = fields.id("id", ContactId::parse);
     fields.finish(id, |id| ChannelEvent::ContactRemoved { id })
 }
 
-/// An object from which fields are read: a completely parsed one, or a row of a list, of which only the requested
-/// fields are parsed.
-#[derive(Debug)]
-pub enum Object<'a> {
-    /// An event's payload.
-    Parsed(Option<&'a Map<String, Value>>),
-    /// A row of a list.
-    Row(&'a RowFields<'a>),
-}
-
-impl<'a> From<&'a Value> for Object<'a> {
-    fn from(value: &'a Value) -> Self {
-        Object::Parsed(value.as_object())
-    }
-}
-
-impl<'a> From<&'a RowFields<'a>> for Object<'a> {
-    fn from(row: &'a RowFields<'a>) -> Self {
-        Object::Row(row)
-    }
-}
-
-/// The value of a key.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Field<'a> {
-    /// Nothing, or null.
-    Absent,
-    /// A text.
-    Text(Cow<'a, str>),
-    /// Something else.
-    NotText,
-    /// A text that cannot be read.
-    NoCharacter,
-}
-
-impl<'a> Object<'a> {
-    fn get(&self, key: &str) -> Field<'a> {
-        match self {
-            Object::Parsed(object) => match object.and_then(|object| object.get(key)) {
-                None | Some(Value::Null) => Field::Absent,
-                Some(Value::String(text)) => Field::Text(Cow::Borrowed(text)),
-                Some(_) => Field::NotText,
-            },
-            Object::Row(row) => row.field(key),
-        }
-    }
-
-    /// An optional id: a text or a whole number, under a key or under a key of an inner object (`owner.id`). Any other
-    /// value counts as absent.
-    fn sender_id(&self, path: &str) -> Option<SenderId> {
-        let (key, inner) = path.split_once('.').map_or((path, None), |(key, inner)| (key, Some(inner)));
-        let text = match self {
-            Object::Parsed(object) => {
-                let value = object.and_then(|object| object.get(key))?;
-                let value = inner.map_or(Some(value), |inner| value.get(inner))?;
-                match value {
-                    Value::String(text) => Cow::Borrowed(text.as_str()),
-                    Value::Number(number) if number.is_u64() => number.to_string().into(),
-                    _ => return None,
-                }
-            }
-            Object::Row(row) => match inner {
-                None => row.word(key)?,
-                Some(inner) => Cow::Owned(row.object(key)?.word(inner)?.into_owned()),
-            },
-        };
-        SenderId::parse(&text).ok()
-    }
+/// An optional id: a text or a whole number, under a key or under a key of an inner object (`owner.id`). Any other value counts
+/// as absent.
+fn sender_id(row: &RowFields<'_>, path: &str) -> Option<SenderId> {
+    let id = match path.split_once('.') {
+        None => row.word(path)?,
+        Some((key, inner)) => Cow::Owned(row.object(key)?.word(inner)?.into_owned()),
+    };
+    SenderId::parse(&id).ok()
 }
 
 /// Reads fields from an object and collects their problems, so that all are reported at once.
 struct FieldReader<'a> {
-    object: Object<'a>,
+    row: &'a RowFields<'a>,
     broken: Vec<(&'static str, FieldProblem)>,
 }
 
 impl<'a> FieldReader<'a> {
-    fn of(object: Object<'a>) -> Result<Self, PayloadProblem> {
-        match object {
-            Object::Parsed(None) => Err(PayloadProblem { broken: vec![("payload", FieldProblem::NotAnObject)] }),
-            Object::Parsed(Some(_)) | Object::Row(_) => Ok(Self { object, broken: Vec::new() }),
-        }
+    fn of(row: &'a RowFields<'a>) -> Self {
+        Self { row, broken: Vec::new() }
     }
 
     fn broken(&mut self, key: &'static str, problem: FieldProblem) {
@@ -264,7 +216,7 @@ impl<'a> FieldReader<'a> {
 
     /// A text; absent, null and empty are `None`.
     fn optional(&mut self, key: &'static str) -> Option<Cow<'a, str>> {
-        match self.object.get(key) {
+        match self.row.field(key) {
             Field::Absent => {}
             Field::Text(text) if text.is_empty() => {}
             Field::Text(text) => return Some(text),
@@ -276,7 +228,7 @@ impl<'a> FieldReader<'a> {
 
     /// A required text.
     fn word(&mut self, key: &'static str) -> Option<Cow<'a, str>> {
-        match self.object.get(key) {
+        match self.row.field(key) {
             Field::Absent => self.broken(key, FieldProblem::Missing),
             Field::Text(text) if text.is_empty() => self.broken(key, FieldProblem::Empty),
             Field::Text(text) => return Some(text),
@@ -311,7 +263,7 @@ impl<'a> FieldReader<'a> {
 
     /// The ids behind the handle, if the payload has them. An unreadable id is no error.
     fn ids(&self) -> Option<Box<SenderIds>> {
-        let first = |paths: &[&str]| paths.iter().find_map(|path| self.object.sender_id(path));
+        let first = |paths: &[&str]| paths.iter().find_map(|path| sender_id(self.row, path));
         let (sender, owner) = (first(SENDER_ID), first(OWNER_ID));
         (sender.is_some() || owner.is_some()).then(|| Box::new(SenderIds { sender, owner }))
     }

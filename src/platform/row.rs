@@ -1,5 +1,5 @@
-//! One row of a list before it is parsed: the raw text of each of its fields. So an unreadable row does not affect the
-//! others, and its id can still be read: finding a field works even with half surrogate pairs, numbers beyond any range
+//! One row of a list, or the payload of an event, before it is parsed: the raw text of each of its fields. So an unreadable row
+//! does not affect the others, and its id can still be read: finding a field works even with half surrogate pairs, numbers beyond any range
 //! and any depth elsewhere in the row.
 
 use std::borrow::Cow;
@@ -9,10 +9,21 @@ use serde::Deserializer as _;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::payload::Field;
-
 /// Most fields of one row that are looked at.
 const FIELDS_MAX: usize = 256;
+
+/// The value of a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Field<'a> {
+    /// Nothing, or null.
+    Absent,
+    /// A text.
+    Text(Cow<'a, str>),
+    /// Something else.
+    NotText,
+    /// A text that cannot be read.
+    NoCharacter,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -22,14 +33,14 @@ pub struct RowFields<'a> {
 
 impl<'a> RowFields<'a> {
     /// Finds the fields of a row; `None` if it is not an object, or one of too many fields.
-    pub(super) fn of(raw: &'a RawValue) -> Option<Self> {
+    pub(crate) fn of(raw: &'a RawValue) -> Option<Self> {
         let mut json = serde_json::Deserializer::from_str(raw.get());
         let fields = json.deserialize_map(RowVisitor).ok()?;
         Some(Self { fields })
     }
 
     /// The value of this key. If a key appears twice with different values, it counts as unreadable.
-    pub(super) fn field(&self, key: &str) -> Field<'a> {
+    pub(crate) fn field(&self, key: &str) -> Field<'a> {
         let mut found = self.fields.iter().filter(|(name, _)| name == key).map(|(_, value)| *value);
         let Some(value) = found.next() else { return Field::Absent };
         if found.any(|other| other != value) {
@@ -48,7 +59,7 @@ impl<'a> RowFields<'a> {
     }
 
     /// The object that is the value of this key.
-    pub(super) fn object(&self, key: &str) -> Option<RowFields<'a>> {
+    pub(crate) fn object(&self, key: &str) -> Option<RowFields<'a>> {
         RowFields::of(serde_json::from_str(self.raw(key)?).ok()?)
     }
 

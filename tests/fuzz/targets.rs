@@ -21,7 +21,8 @@ use doorman::sandbox::replay::Script;
 use doorman::secret::Redact;
 use doorman::transcript;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
 
 /// One target.
 pub type Target = fn(&[u8]);
@@ -52,7 +53,7 @@ fn text(bytes: &[u8]) -> Option<&str> {
 pub fn frames(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     match frame::parse(text) {
-        Ok(frame) => drop(frame::reply(&frame.payload)),
+        Ok(frame) => drop(frame::reply(frame.payload)),
         Err(problem) => assert!(problem.to_string().len() < 200, "a problem holds none of the text"),
     }
 }
@@ -105,15 +106,15 @@ fn tell(session: &mut PhoenixSession, input: SessionInput<'_>, seconds: u64) {
 /// An event of the channel: its name on the first line, its payload after it.
 pub fn payloads(bytes: &[u8]) {
     let Some((event, rest)) = text(bytes).and_then(|text| text.split_once('\n')) else { return };
-    let Ok(value) = serde_json::from_str::<Value>(rest) else { return };
-    if let Some(Err(problem)) = payload::channel_event(event, &value) {
+    let Ok(value) = serde_json::from_str::<&RawValue>(rest) else { return };
+    if let Some(Err(problem)) = payload::channel_event(event, value) {
         assert!(!problem.broken().is_empty(), "a refused payload has a field to blame");
     }
-    if let Ok(request) = payload::contact_request(&value) {
+    if let Ok(request) = payload::contact_request(value) {
         bounded(&request);
     }
-    drop(payload::contact(&value));
-    let _supersede = payload::supersede(&value, &Redact::default());
+    drop(payload::contact(value));
+    let _supersede = payload::supersede(value, &Redact::default());
 }
 
 fn bounded(request: &ContactRequest) {
@@ -211,6 +212,7 @@ fn decided(policy: &Policy, handle: Option<&str>, name: Option<&str>, message: O
             "id": format!("r{number}"), "status": "pending", "from_handle": handle, "from_name": name,
             "message": message, "inserted_at": "2026-03-02T10:00:00Z",
         });
+        let value = to_raw_value(&value).expect("JSON");
         let Ok(request) = payload::contact_request(&value) else { return };
         let now: Timestamp = "2026-03-02T10:05:00Z".parse().expect("a time");
         let is_contact = [Some(true), None, Some(false)][number % 3];

@@ -1,7 +1,7 @@
 //! Handles what the server sends on an open socket. Replies are matched by ref, the ends of channels and their events
 //! by `join_ref`: on the wire, the last messages of an old join come after the first of the new join \[phx\].
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::socket::ChannelKind;
 use super::{AgentState, NoteLevel, NoteName, PhoenixSession, SessionOutput, SocketPhase};
@@ -60,9 +60,9 @@ impl PhoenixSession {
         let Some(which) = answered else {
             return self.debug(NoteName::ReplyUnmatched, "a reply that nobody waits for was ignored".to_owned());
         };
-        match frame::reply(&frame.payload) {
+        match frame::reply(frame.payload) {
             Some(PushReply::Ok) => self.join_accepted(which, now),
-            Some(PushReply::Refused(reason)) => self.join_refused(which, reason, now),
+            Some(PushReply::Refused(reason)) => self.join_refused(which, reason.as_deref(), now),
             None => {
                 let detail = format!("the reply to the join of {} has no status: it was ignored", which.name());
                 self.note(NoteLevel::Warn, NoteName::ReplyMalformed, detail);
@@ -171,12 +171,12 @@ impl PhoenixSession {
                 .debug(NoteName::JoinStale, format!("`{}` of an earlier join was ignored", self.shown(&frame.event)));
         }
         match which {
-            ChannelKind::Contacts => self.contacts_event(&frame.event, &frame.payload, now),
-            ChannelKind::Control => self.control_event(&frame.event, &frame.payload, now),
+            ChannelKind::Contacts => self.contacts_event(&frame.event, frame.payload, now),
+            ChannelKind::Control => self.control_event(&frame.event, frame.payload, now),
         }
     }
 
-    fn contacts_event(&mut self, event: &str, payload: &Value, now: Mono) {
+    fn contacts_event(&mut self, event: &str, payload: &RawValue, now: Mono) {
         match payload::channel_event(event, payload) {
             Some(Ok(event)) => self.outputs.push_back(SessionOutput::Event(event)),
             Some(Err(problem)) => {
@@ -191,7 +191,7 @@ impl PhoenixSession {
         }
     }
 
-    fn control_event(&mut self, event: &str, payload: &Value, now: Mono) {
+    fn control_event(&mut self, event: &str, payload: &RawValue, now: Mono) {
         if event == "supersede" {
             self.outputs.push_back(SessionOutput::Superseded(payload::supersede(payload, &self.config.redact)));
             self.superseded(now);

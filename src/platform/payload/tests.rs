@@ -1,6 +1,11 @@
-use serde_json::json;
+use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
 
 use super::*;
+
+fn raw(payload: &Value) -> Box<RawValue> {
+    to_raw_value(payload).unwrap()
+}
 
 fn received(change: impl FnOnce(&mut Value)) -> Result<ContactRequest, PayloadProblem> {
     let mut payload = json!({
@@ -8,7 +13,7 @@ fn received(change: impl FnOnce(&mut Value)) -> Result<ContactRequest, PayloadPr
         "from_handle": "@Ann/helper", "from_name": "Ann's helper", "message": "hello",
     });
     change(&mut payload);
-    contact_request(&payload)
+    contact_request(&raw(&payload))
 }
 
 #[test]
@@ -101,10 +106,10 @@ fn times_are_read_leniently_and_never_guessed() {
 
 #[test]
 fn every_broken_field_is_named_and_no_text_repeated() {
-    let problem = contact_request(&json!({
+    let problem = contact_request(&raw(&json!({
         "id": "evil id\u{1b}[31m", "status": "approved", "inserted_at": 7, "from_name": ["evil"],
         "message": "evil".repeat(2000),
-    }))
+    })))
     .unwrap_err();
     assert_eq!(
         problem.to_string(),
@@ -133,10 +138,10 @@ fn what_is_required_is_required() {
 #[test]
 fn what_is_no_object_is_refused() {
     for payload in [json!(null), json!([]), json!("x"), json!(1), json!(true)] {
-        assert_eq!(contact_request(&payload).unwrap_err().to_string(), "`payload` is not an object");
-        assert!(contact(&payload).is_err());
+        assert_eq!(contact_request(&raw(&payload)).unwrap_err().to_string(), "`payload` is not an object");
+        assert!(contact(&raw(&payload)).is_err());
         for event in ["contact_request_updated", "contact_removed"] {
-            assert!(channel_event(event, &payload).unwrap().is_err());
+            assert!(channel_event(event, &raw(&payload)).unwrap().is_err());
         }
     }
 }
@@ -150,10 +155,10 @@ fn a_message_of_five_hundred_wide_characters_is_whole() {
 
 #[test]
 fn a_contact_is_read() {
-    let contact = contact(&json!({
+    let contact = contact(&raw(&json!({
         "id": "c1", "type": "Agent", "inserted_at": "2026-03-02T10:00:00Z", "handle": null, "name": null,
         "tags": null, "is_external": false,
-    }))
+    })))
     .unwrap();
     assert_eq!((contact.id.as_str(), contact.kind), ("c1", ContactKind::Agent));
     assert_eq!((contact.sender, contact.name), (Sender::Absent, None));
@@ -162,14 +167,14 @@ fn a_contact_is_read() {
 #[test]
 fn a_kind_of_contact_that_is_new_is_no_problem_and_a_missing_one_is() {
     let row = |kind: Value| json!({"id": "c1", "type": kind, "inserted_at": "2026-03-02T10:00:00Z"});
-    assert_eq!(contact(&row(json!("Team"))).unwrap().kind, ContactKind::Other);
-    assert_eq!(contact(&row(json!("User"))).unwrap().kind, ContactKind::User);
-    assert_eq!(contact(&row(Value::Null)).unwrap_err().to_string(), "`type` is missing");
+    assert_eq!(contact(&raw(&row(json!("Team")))).unwrap().kind, ContactKind::Other);
+    assert_eq!(contact(&raw(&row(json!("User")))).unwrap().kind, ContactKind::User);
+    assert_eq!(contact(&raw(&row(Value::Null))).unwrap_err().to_string(), "`type` is missing");
 }
 
 #[test]
 fn every_event_is_known_by_name() {
-    let updated = |status: &str| channel_event("contact_request_updated", &json!({"id": "r1", "status": status}));
+    let updated = |status: &str| channel_event("contact_request_updated", &raw(&json!({"id": "r1", "status": status})));
     for (word, status) in [
         ("approved", RequestStatus::Approved),
         ("rejected", RequestStatus::Rejected),
@@ -180,18 +185,30 @@ fn every_event_is_known_by_name() {
         let id = RequestId::parse("r1").unwrap();
         assert_eq!(updated(word), Some(Ok(ChannelEvent::RequestUpdated { id, status })));
     }
-    let removed = channel_event("contact_removed", &json!({"id": "c1"}));
+    let removed = channel_event("contact_removed", &raw(&json!({"id": "c1"})));
     assert_eq!(removed, Some(Ok(ChannelEvent::ContactRemoved { id: ContactId::parse("c1").unwrap() })));
-    assert_eq!(channel_event("contact_request_exploded", &json!({})), None);
+    assert_eq!(channel_event("contact_request_exploded", &raw(&json!({}))), None);
 }
 
 #[test]
 fn a_supersede_is_one_whatever_it_carries() {
     let none = Supersede { reason: None, message: None, correlation_id: None };
     for payload in [json!({}), json!([]), json!(null), json!({"reason": 7, "message": ""})] {
-        assert_eq!(supersede(&payload, &Redact::default()), none);
+        assert_eq!(supersede(&raw(&payload), &Redact::default()), none);
     }
     let full =
-        supersede(&json!({"reason": "new_connection", "message": "bye", "retryable": false}), &Redact::default());
+        supersede(&raw(&json!({"reason": "new_connection", "message": "bye", "retryable": false})), &Redact::default());
     assert_eq!(full.reason.unwrap().raw(), "new_connection");
+}
+
+/// As in a row of a list: what cannot be read costs its own field, and contradictions count for nothing.
+#[test]
+fn a_payload_is_read_field_by_field() {
+    let read = |text: &str| contact_request(serde_json::from_str(text).unwrap());
+    let half = r#"{"id":"r1","status":"pending","inserted_at":"2026-03-02T10:00:00Z","message":"\ud800"}"#;
+    assert_eq!(read(half).unwrap_err().broken(), [("message", FieldProblem::NoCharacter)]);
+    let beyond = r#"{"id":"r1","status":"pending","inserted_at":"2026-03-02T10:00:00Z","score":1e999}"#;
+    assert!(read(beyond).is_ok());
+    let twice = r#"{"id":"r1","id":"r2","status":"pending","inserted_at":"2026-03-02T10:00:00Z"}"#;
+    assert_eq!(read(twice).unwrap_err().broken(), [("id", FieldProblem::NotText)]);
 }
