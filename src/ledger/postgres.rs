@@ -9,14 +9,14 @@ mod dialect;
 mod head;
 mod lease;
 mod members;
+#[cfg(test)]
+mod model_test;
 mod preflight;
 mod pushing;
 mod readers;
 mod reading;
 pub(super) mod schema;
 pub(super) mod session;
-#[cfg(test)]
-mod twin;
 mod writer;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -335,7 +335,7 @@ pub fn name(kind: usize) -> Option<&'static str> {
     (kind == FORGED).then_some("inv\u{200b}ited")
 }
 
-/// The answers that a policy may ever give to a kind of stranger; if it asks for the past or the contacts, see `past.rs` and
+/// The answers that a policy may ever give to a kind of stranger; if it asks for the past or the contacts, see `history.rs` and
 /// `truth.rs`.
 pub fn allowed(policy: usize, kind: usize, answer: Answer) -> bool {
     match (kind, answer) {
