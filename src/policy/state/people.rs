@@ -7,7 +7,7 @@ use crate::model::{Handle, RequestId};
 use crate::policy::ask::{DeciderVerdict, Question};
 
 /// Most decider verdicts that are kept for one request.
-const WORDS_MAX: usize = 8;
+const REPLIES_MAX: usize = 8;
 
 impl PolicyState {
     /// A person's `defer`, and its end (an `approve` or `reject` by a person, or the request settled).
@@ -63,7 +63,7 @@ impl PolicyState {
     pub fn told(&mut self, request: &RequestId, told: DeciderVerdict) {
         let words = self.told.entry(request.clone()).or_default();
         words.retain(|word| word.decider != told.decider || word.key != told.key);
-        if words.len() == WORDS_MAX {
+        if words.len() == REPLIES_MAX {
             words.remove(0);
         }
         words.push(told);
