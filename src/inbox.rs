@@ -30,7 +30,7 @@ pub use answer::{AnswerState, Flight, GivenAnswer, NextAnswer};
 use entry::DecisionQueue;
 pub use entry::{EarlierRequest, Entry, QueuePosition, Stage};
 pub(crate) use listing::MISSED_ENOUGH;
-pub use listing::{Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd, UnidentifiedRow, fingerprint};
+pub use listing::{Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd, UnidentifiedRow, Verified, fingerprint};
 pub use subject::Subject;
 pub use tombstones::Tombstone;
 
@@ -63,21 +63,6 @@ pub enum ShowOutcome {
     Returned,
     /// No room: a listing will bring it again.
     Full,
-}
-
-/// What a finished listing pass means for requests that were known before it began, oldest first.
-#[derive(Debug, Default)]
-pub struct Verified {
-    /// Requests with an attempt of unknown outcome that are still pending: the same answer is sent again.
-    pub still_pending: Vec<RequestId>,
-    /// Requests with an attempt of unknown outcome that are no longer pending.
-    pub no_longer: Vec<RequestId>,
-    /// Requests that we never answered and that are no longer pending.
-    pub gone: Vec<RequestId>,
-    /// Requests that it should have shown, and did not: that proves nothing yet.
-    pub missing: Vec<RequestId>,
-    /// One more such pass shows the outcome of an answer.
-    pub open: bool,
 }
 
 /// See the module.

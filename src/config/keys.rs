@@ -1,7 +1,11 @@
 //! Every table and key of `doorman.toml`. The reader uses this table to refuse unknown keys,
 //! `config/doorman.schema.json` is generated from it, and tests compare `docs/configuration.md` and the README with it.
 
+mod notify;
+
 use crate::document::keys::{KeyType, Section, key, required};
+
+pub use notify::{NOTIFY, NOTIFY_KINDS, NOTIFY_REPLIES, NOTIFY_TEXTS};
 
 /// The words of `connection`.
 pub const CONNECTIONS: &[&str] = &["yield", "take", "poll"];
@@ -13,12 +17,6 @@ pub const FORMATS: &[&str] = &["auto", "human", "json", "journald"];
 pub const PER_AGENT: &[&str] = &["auto", "always", "never"];
 /// The words of `page.identity`.
 pub const PAGE_IDENTITIES: &[&str] = &["peer", "proxy", "token"];
-/// The words of `notify.kind`.
-pub const NOTIFY_KINDS: &[&str] = &["webhook", "slack", "discord", "matrix", "ntfy", "mail", "command"];
-/// The words of `notify.reply`.
-pub const NOTIFY_REPLIES: &[&str] = &["none", "link"];
-/// The words of `notify.text`.
-pub const NOTIFY_TEXTS: &[&str] = &["none", "handle", "full"];
 /// Keys whose names sound like a secret's and whose values only say where it is.
 pub const NO_SECRETS: [&str; 9] = [
     "api_key_file",
@@ -350,70 +348,6 @@ pub static PAGE: Section = Section {
             "none",
             "Where browsers find the page, such as `https://doorman.example.org`; `localhost` and `127.0.0.1` need not be named.",
         ),
-    ],
-    ..OURS
-};
-
-/// One of `[[notify]]`.
-pub static NOTIFY: Section = Section {
-    path: "notify",
-    meaning: "Who gets a message when a request waits for a person, or when something is wrong.",
-    keys: &[
-        required("name", KeyType::Text, "Its name in commands, in the log and in the record: a–z, 0–9 and `-`."),
-        required(
-            "kind",
-            KeyType::Word(NOTIFY_KINDS),
-            "How it is reached; `docs/notifications.md` has a recipe for each.",
-        ),
-        key(
-            "url",
-            KeyType::Text,
-            "none",
-            "The server of `matrix` (`https://…`) or `mail` (`smtps://USER@HOST` or `smtp://…`).",
-        ),
-        key(
-            "url_file",
-            KeyType::Text,
-            "none",
-            "The file that holds the address of `webhook`, `slack`, `discord` or `ntfy`. Whoever knows it can write there, so it is a secret.",
-        ),
-        key("url_env", KeyType::Text, "none", "The environment variable that holds that address."),
-        key("url_credential", KeyType::Text, "none", "The systemd credential that holds that address, by name."),
-        key(
-            "secret_file",
-            KeyType::Text,
-            "none",
-            "The file that holds the signing secret of `webhook` (two lines while you change it), the access token of `matrix` or `ntfy`, or the password of `mail`.",
-        ),
-        key("secret_env", KeyType::Text, "none", "The environment variable that holds it."),
-        key("secret_credential", KeyType::Text, "none", "The systemd credential that holds it, by name."),
-        key("ca_file", KeyType::Text, "none", "One more certificate authority to trust for this target, a PEM file."),
-        key("room", KeyType::Text, "none", "The room of `matrix`, by its id."),
-        key("from", KeyType::Text, "none", "The sender of `mail`."),
-        key("to", KeyType::TextList, "none", "The receivers of `mail`."),
-        key("command", KeyType::TextList, "none", "The program of `command`, an absolute path, and its arguments."),
-        key("events", KeyType::TextList, "all", "The events that it gets; `docs/notifications.md` lists them."),
-        key("agents", KeyType::TextList, "all", "The agents whose events it gets, by id."),
-        key(
-            "reply",
-            KeyType::Word(NOTIFY_REPLIES),
-            "none",
-            "Whether each request in a message has a link that answers it (`link`), for everybody who has the message. Needs `page.url`.",
-        ),
-        key("reply_may", KeyType::TextList, "reject, hold", "What such a link may do: `approve`, `reject`, `hold`."),
-        key(
-            "text",
-            KeyType::Word(NOTIFY_TEXTS),
-            "handle",
-            "How much of what strangers wrote it gets: `none`, `handle`, or `full` (with names and messages).",
-        ),
-        key(
-            "every",
-            KeyType::Duration,
-            "5m",
-            "The shortest time between two messages; what happens in between comes in one message.",
-        ),
-        key("max_per_hour", KeyType::Count(1, 1000), "30", "Most messages in an hour."),
     ],
     ..OURS
 };

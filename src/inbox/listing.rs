@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Mark;
 use crate::clock::Mono;
+use crate::model::RequestId;
 
 /// Rows a page: the most that the platform gives \[docs\].
 pub const PAGE_SIZE: u32 = 100;
@@ -118,6 +119,21 @@ impl PassEnd {
             _ => 0,
         }
     }
+}
+
+/// What a finished listing pass means for requests that were known before it began, oldest first.
+#[derive(Debug, Default)]
+pub struct Verified {
+    /// Requests with an attempt of unknown outcome that are still pending: the same answer is sent again.
+    pub still_pending: Vec<RequestId>,
+    /// Requests with an attempt of unknown outcome that are no longer pending.
+    pub no_longer: Vec<RequestId>,
+    /// Requests that we never answered and that are no longer pending.
+    pub gone: Vec<RequestId>,
+    /// Requests that it should have shown, and did not: that proves nothing yet.
+    pub missing: Vec<RequestId>,
+    /// One more such pass shows the outcome of an answer.
+    pub open: bool,
 }
 
 #[derive(Debug)]

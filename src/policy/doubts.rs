@@ -34,6 +34,7 @@ pub use changed::AffectedOwners;
 use changed::ChangedOwners;
 pub(crate) use contacts::AddOutcome;
 pub use contacts::{OPEN_MAX, OpenContact, OpenContacts};
+pub(crate) use doubt::UnknownUntil;
 pub use doubt::{Basis, Doubt, DoubtSettlement, Fact};
 use identities::Identities;
 pub use identities::{IDS_MAX, SeenIdentity};
@@ -48,24 +49,6 @@ pub const SHOWN_MAX: usize = 1_000;
 pub const UNMET_MAX: usize = 100_000;
 /// Most doubts about one owner; of one kind, the newest lasts longer than the others.
 const PER_OWNER_MAX: usize = 16;
-
-/// How long a question stays without an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UnknownUntil {
-    /// Until then, if nothing else happens.
-    Until(Timestamp),
-    /// Until something is seen, or a person says.
-    Open,
-}
-
-impl UnknownUntil {
-    fn longer(self, other: UnknownUntil) -> UnknownUntil {
-        match (self, other) {
-            (UnknownUntil::Until(one), UnknownUntil::Until(other)) => UnknownUntil::Until(one.max(other)),
-            (UnknownUntil::Open, _) | (_, UnknownUntil::Open) => UnknownUntil::Open,
-        }
-    }
-}
 
 /// See the module.
 #[derive(Debug, Default)]

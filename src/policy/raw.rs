@@ -2,6 +2,7 @@
 //! and missing keys, wrong types and impossible values are found here; wrong names, patterns and contradictions are
 //! found later.
 
+mod conditions;
 mod tables;
 
 use std::ops::Range;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Global, last_decision, reach, sources};
+use super::recorded::{last_decision, reach};
+use super::{Global, sources};
 use crate::cli::ledger::fault;
 use crate::cli::{CliError, agents};
 use crate::ledger::read::{RecordedDecision, RowMoment};

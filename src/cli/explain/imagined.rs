@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use super::super::ledger::fault;
 use super::super::{CliError, Global};
-use super::{Args, ExplainOutput, contacts_on_record, policy_state, sources};
+use super::recorded::{contacts_on_record, not_blanked, policy_state};
+use super::shapes::ExplainOutput;
+use super::{Args, sources};
 use crate::clock::Clock;
 use crate::ledger::read::RowMoment;
 use crate::ledger::{LedgerReader, RecordedRequest};
@@ -20,7 +22,7 @@ pub(super) fn of_now(
     recorded: &RecordedRequest,
     global: &Global,
 ) -> Result<ExplainOutput, CliError> {
-    super::not_blanked(recorded)?;
+    not_blanked(recorded)?;
     let now = Clock::start().now().wall;
     let request = ContactRequest { id: hypothetical_id()?, inserted_at: Some(now), ..recorded.request.clone() };
     let policy = match (&args.rules, reader.policy_in_force(&recorded.agent).map_err(|error| fault(&error))?) {

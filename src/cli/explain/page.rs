@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::super::Global;
-use super::{RecordView, VerdictView, contacts_on_record, of_recorded, policy_state, sentences, sources};
+use super::recorded::{contacts_on_record, of_recorded, policy_state};
+use super::shapes::{RecordView, VerdictView};
+use super::{sentences, sources};
 use crate::ledger::read::RowMoment;
 use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::page::words::ExplainText;

@@ -6,7 +6,7 @@ use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::{ExplainOutput, RecordView, VerdictView};
+use super::shapes::{ExplainOutput, RecordView, VerdictView};
 use crate::cli::output;
 use crate::clock::Clock;
 use crate::model::{Outcome, Verdict};
@@ -234,7 +234,7 @@ fn time(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DeciderReplyView, EndMovedView, PausedView, SettlementView};
+    use super::super::shapes::{DeciderReplyView, EndMovedView, PausedView, SettlementView};
     use super::*;
     use crate::model::{AgentId, RequestId};
 

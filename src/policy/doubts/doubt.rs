@@ -273,3 +273,21 @@ impl Doubt {
             && short.until.is_some()
     }
 }
+
+/// How long a question stays without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnknownUntil {
+    /// Until then, if nothing else happens.
+    Until(Timestamp),
+    /// Until something is seen, or a person says.
+    Open,
+}
+
+impl UnknownUntil {
+    pub(super) fn longer(self, other: UnknownUntil) -> UnknownUntil {
+        match (self, other) {
+            (UnknownUntil::Until(one), UnknownUntil::Until(other)) => UnknownUntil::Until(one.max(other)),
+            (UnknownUntil::Open, _) | (_, UnknownUntil::Open) => UnknownUntil::Open,
+        }
+    }
+}
