@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::Person;
 
@@ -68,12 +69,27 @@ pub enum RemovedBy {
 }
 
 impl RemovedBy {
+    /// The reverse of `to_string`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            Some(("person", name)) => Some(RemovedBy::Person(name.into())),
+            Some(_) => None,
+            None => (text == "expired").then_some(RemovedBy::Expired),
+        }
+    }
+
     /// The person, if it was for one.
     pub fn person(&self) -> Option<&Person> {
         match self {
             RemovedBy::Person(person) => Some(person),
             RemovedBy::Expired => None,
         }
+    }
+}
+
+impl Serialize for RemovedBy {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -126,14 +126,10 @@ pub(super) fn beside(story: &RecordView, time: &impl Fn(Timestamp) -> String) ->
         });
     }
     if let Some(removed) = &story.removed {
-        let (by, at, note) = (
-            output::shown(removed.by.strip_prefix("person:").unwrap_or(&removed.by)),
-            time(removed.at),
-            noted(&removed.note),
-        );
-        lines.push(match removed.by.starts_with("person:") {
-            true => format!("the contact was removed by {by} at {at}{note}"),
-            false => format!("removed: {by}; the end of the contact had come, at {at}"),
+        let (at, note) = (time(removed.at), noted(&removed.note));
+        lines.push(match removed.by.person() {
+            Some(person) => format!("the contact was removed by {} at {at}{note}", output::shown(person.name())),
+            None => format!("removed: {}; the end of the contact had come, at {at}", removed.by),
         });
     } else if let Some(at) = story.contact_removed_at {
         lines.push(format!("the contact was removed, not by doorman, which saw that at {}", time(at)));
@@ -342,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_told_and_what_became_of_the_contact_is_said() {
+    fn what_deciders_said_and_what_became_of_the_contact_is_shown() {
         let mut story = story();
         let reason = Some("sales\n\u{1b}[2J".to_owned());
         story.told.push(DeciderReplyView { at: at(2), decider: "screen".to_owned(), verdict: Verdict::Reject, reason });

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::model::{AgentId, RequestId, Verdict};
+use crate::model::{AgentId, RemovedBy, RequestId, Verdict};
 use crate::policy::By;
 use crate::policy::explain::Explanation;
 
@@ -78,7 +78,7 @@ pub(super) struct PausedView {
     pub(super) note: Option<String>,
 }
 
-/// A person's word on a doubt.
+/// What a person said of a doubt.
 #[derive(Debug, Serialize)]
 pub(super) struct SettlementView {
     /// The request that the doubt rested on.
@@ -90,7 +90,7 @@ pub(super) struct SettlementView {
     pub(super) note: Option<String>,
 }
 
-/// A person's word on the end of a guest's contact.
+/// Where a person moved the end of a guest's contact.
 #[derive(Debug, Serialize)]
 pub(super) struct EndMovedView {
     /// `None`: the guest stays.
@@ -115,7 +115,7 @@ pub(super) struct DeciderReplyView {
 #[derive(Debug, Serialize)]
 pub(super) struct RemovedView {
     /// `person:NAME`, or `expired`.
-    pub(super) by: String,
+    pub(super) by: RemovedBy,
     pub(super) at: Timestamp,
     pub(super) note: Option<String>,
 }

@@ -117,7 +117,7 @@ pub fn csv(request: &RecordedRequest) -> String {
         time(request.settled_at),
         request.policy.as_ref().map(|policy| policy.as_str().to_owned()).unwrap_or_default(),
         time(request.ends_at),
-        stranger(request.removed.as_ref().map(|removed| StrangerText::new(&removed.by)).as_ref()),
+        stranger(request.removed.as_ref().map(|removed| StrangerText::new(&removed.by.to_string())).as_ref()),
         time(request.contact_removed_at),
     ];
     let quoted = |field: &String| {
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_local_time_and_the_date_where_it_is_not_today() {
+    fn people_read_local_time_and_the_date_if_it_is_not_today() {
         let time = |width, text: &str| page(width).time(text.parse().unwrap());
         assert_eq!(time(Some(80), "2026-11-23T11:00:00Z"), "12:00:00");
         assert_eq!(time(Some(80), "2026-11-22T11:00:00Z"), "11-22 12:00");

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::rows;
 use crate::ledger::Via;
 use crate::ledger::reasons::DecisionReasons;
-use crate::model::{AgentId, Answer, ContactRequest, GuestDoubt, Outcome, Verdict};
+use crate::model::{AgentId, Answer, ContactRequest, GuestDoubt, Outcome, RemovedBy, Verdict};
 use crate::policy::{By, Mode, PolicyHash};
 
 /// One request, and its last verdict.
@@ -74,7 +74,7 @@ impl RecordedRequest {
     /// they are to be escaped; times are in these words.
     pub fn contact_notes(&self, time: &dyn Fn(Timestamp) -> String) -> Vec<String> {
         if let Some(removed) = &self.removed {
-            return vec![match removed.by.strip_prefix("person:") {
+            return vec![match removed.by.person() {
                 Some(person) => format!("removed by {person}"),
                 None => format!("removed: {}", removed.by),
             }];
@@ -110,8 +110,8 @@ pub struct EndMoved {
 /// The last removal, by doorman, of the contact that an answer made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemovedRecord {
-    /// `person:NAME`, or `expired`.
-    pub by: String,
+    /// Who or what removed it.
+    pub by: RemovedBy,
     /// When.
     pub at: Timestamp,
     /// What they noted.

@@ -9,7 +9,7 @@ use super::{AnswerRecord, EndMoved, Filter, OutcomeFilter, RecordedDecision, Rec
 use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::reasons;
 use crate::ledger::sql::{self, Connection, SqlRow, TextColumn as _, params};
-use crate::model::{AgentId, Answer, ContactRequest, Handle, Outcome, Sender, StrangerText, Verdict};
+use crate::model::{AgentId, Answer, ContactRequest, Handle, Outcome, RemovedBy, Sender, StrangerText, Verdict};
 use crate::policy::{By, Mode};
 
 /// The last decision and the last answer that was not withdrawn, beside each request. The last column is when what the rules say
@@ -396,8 +396,8 @@ fn recorded(row: &SqlRow<'_>) -> sql::Result<RecordedRequest> {
         .collect::<Result<Vec<_>, _>>()?;
     let shadow = !by_answer && row.get_ref(24)?.text_or_null()?.is_some_and(|mode| mode == "shadow");
     let note: Option<String> = if by_answer { row.get(31)? } else { row.get(32)? };
-    let removed = match row.get::<_, Option<String>>(33)? {
-        Some(by) => Some(RemovedRecord { by, at: time(row, 34)?.unwrap_or(first_seen), note: row.get(35)? }),
+    let removed = match row.get::<_, Option<Parsed<RemovedBy>>>(33)? {
+        Some(Parsed(by)) => Some(RemovedRecord { by, at: time(row, 34)?.unwrap_or(first_seen), note: row.get(35)? }),
         None => None,
     };
     Ok(RecordedRequest {

@@ -99,7 +99,7 @@ async fn an_end_is_remembered_until_the_contact_is_gone_and_counts_for_nobody() 
     let memory = load(&ledger, 3_611).await;
     assert_eq!((memory.guests.len(), kinds(&memory)), (0, vec![HistoryKind::Requested, HistoryKind::Guest]));
     let shown = reader().request(&id("r1")).unwrap().unwrap();
-    assert_eq!(shown.removed.map(|one| one.by), Some("expired".to_owned()));
+    assert_eq!(shown.removed.map(|one| one.by), Some(RemovedBy::Expired));
     assert_eq!(memory.recent_answers[0].unmet, None, "the next contact of this handle is another answer's");
     let attempts: i64 = world.sql().query_row("SELECT attempts FROM removal", [], |row| row.get(0)).unwrap();
     assert_eq!(attempts, 2, "one row for all tries");
@@ -154,7 +154,7 @@ async fn a_contact_that_somebody_removes_before_its_end_counts_as_removed() {
     assert_eq!((memory.guests.len(), kinds(&memory).last()), (0, Some(&HistoryKind::Removed)));
     let shown = world.reader().request(&id("r1")).unwrap().unwrap();
     assert_eq!(shown.contact_notes(&|at| at.to_string()), ["removed by zoe"]);
-    assert_eq!(shown.removed.map(|one| one.by), Some("person:zoe".to_owned()));
+    assert_eq!(shown.removed.map(|one| one.by), Some(RemovedBy::Person("zoe".into())));
 }
 
 #[tokio::test]
@@ -181,7 +181,10 @@ async fn what_a_person_removed_under_schema_4_is_on_record_still() {
     let requests = world.reader().requests(&Filter::default()).unwrap();
     let removed: Vec<_> = requests.into_iter().filter_map(|one| one.removed).collect();
     assert_eq!(removed.len(), 1);
-    assert_eq!((removed[0].by.as_str(), removed[0].note.as_deref()), ("person:ann (as root)", Some("spam")));
+    assert_eq!(
+        (removed[0].by.to_string().as_str(), removed[0].note.as_deref()),
+        ("person:ann (as root)", Some("spam"))
+    );
 }
 
 /// When a contact of this owner was removed, of what counts: as an agent loads it, and as it was known at a later moment.
@@ -195,7 +198,7 @@ async fn removals(ledger: &Ledger, world: &TestLedger, owner: &str) -> [Vec<Time
 }
 
 #[tokio::test]
-async fn the_removal_at_an_end_counts_for_nobody_also_where_the_contact_came_again() {
+async fn the_removal_at_an_end_counts_for_nobody_also_if_the_contact_came_again() {
     let world = TestLedger::new();
     let ledger = world.open();
     ledger.commit(let_in("r1", "c1", None)).await.unwrap();
@@ -265,7 +268,7 @@ async fn how_an_end_ended_is_on_record() {
 }
 
 #[tokio::test]
-async fn following_tells_removals_and_ends_that_a_person_moved_once_each() {
+async fn following_shows_removals_and_ends_that_a_person_moved_once_each() {
     let world = TestLedger::new();
     let ledger = world.open();
     ledger.commit(let_in("r0", "c0", None)).await.unwrap();

@@ -15,8 +15,8 @@ use crate::ledger::{LedgerReader, RecordedRequest};
 use crate::model::{AgentId, AgentState, ContactKind, Handle, RequestId, Verdict};
 use crate::ops::board::AgentBoard;
 use crate::ops::control::wire::{AgentStatus, PendingRow};
-use crate::policy::By;
 use crate::policy::explain::{Explanation, Reason};
+use crate::policy::{By, GuardKind};
 
 const HANDLE_CHARS: usize = 80;
 const NAME_CHARS: usize = 80;
@@ -77,23 +77,27 @@ fn name_of(names: &HashMap<AgentId, String>, agent: &AgentId) -> String {
 }
 
 /// A `by`; in words if it is one of doorman's own values.
-fn why(by: Option<&str>) -> String {
+fn why(by: &By) -> String {
     match by {
+        By::NoMatch => "no rule matches".to_owned(),
+        By::Paused => "the agent is paused".to_owned(),
+        By::Guard(GuardKind::LookAlike) => "looks like somebody who is protected".to_owned(),
+        By::Guard(GuardKind::HandleNotPlain) => "has no handle, or a malformed one".to_owned(),
+        By::Guard(GuardKind::AnsweredBefore) => "was answered before, and how that ended is open".to_owned(),
+        By::Limit(rule) => format!("the limit of rule {rule} is reached"),
+        By::Ask(rule) => format!("rule {rule}, and what a decider said of it"),
+        By::Hold(person) => format!("held by {}", shown(Some(person), 80)),
+        By::Error(what) => format!("it could not be decided: {}", what.as_str()),
+        By::Rule(rule) => format!("rule {rule}"),
+        By::Overdue(_) | By::Person(_) => shown(Some(&by.to_string()), 100),
+    }
+}
+
+/// The same of a row, whose `by` another version of doorman may have written.
+fn why_pending(row: &PendingRow) -> String {
+    match row.by.as_deref() {
         None => "not decided yet".to_owned(),
-        Some("no_match") => "no rule matches".to_owned(),
-        Some("paused") => "the agent is paused".to_owned(),
-        Some(by) => match by.split_once(':') {
-            Some(("guard", "look-alike")) => "looks like somebody who is protected".to_owned(),
-            Some(("guard", "handle-not-plain")) => "has no handle, or a malformed one".to_owned(),
-            Some(("guard", "answered-before")) => "was answered before, and how that ended is open".to_owned(),
-            Some(("guard", name)) => format!("guard {}", shown(Some(name), 60)),
-            Some(("limit", rule)) => format!("the limit of rule {} is reached", shown(Some(rule), 60)),
-            Some(("ask", rule)) => format!("rule {}, and what a decider said of it", shown(Some(rule), 60)),
-            Some(("hold", person)) => format!("held by {}", shown(Some(person), 80)),
-            Some(("error", what)) => format!("it could not be decided: {}", shown(Some(what), 60)),
-            Some(_) => shown(Some(by), 100),
-            None => format!("rule {}", shown(Some(by), 60)),
-        },
+        Some(text) => By::parse(text).map_or_else(|| shown(Some(text), 100), |by| why(&by)),
     }
 }
 
@@ -194,9 +198,9 @@ impl PendingCard {
             name: shown(row.name.as_deref(), NAME_CHARS),
             message: shown(row.message.as_deref(), MESSAGE_CHARS),
             since: ShownTime::new(row.inserted_at.unwrap_or(row.first_seen), now),
-            why: why(row.by.as_deref()),
+            why: why_pending(row),
             stage,
-            held: row.by.as_deref().is_some_and(|by| by.starts_with("hold:")),
+            held: row.by.as_deref().and_then(By::parse).is_some_and(|by| matches!(by, By::Hold(_))),
             plain: row.handle.as_deref().is_some_and(|handle| Handle::parse(handle).is_ok()),
             doubts: row.doubts.iter().map(|doubt| shown(Some(doubt), 200)).collect(),
             told: row.told.iter().map(|word| shown(Some(word), 300)).collect(),
@@ -233,7 +237,7 @@ impl HistoryRow {
             handle,
             message,
             verdict: of_verdict(one.verdict),
-            by: why(one.by.as_ref().map(By::to_string).as_deref()),
+            by: one.by.as_ref().map_or_else(|| "not decided yet".to_owned(), why),
             outcome: outcome.unwrap_or_else(|| "pending".to_owned()),
             notes: one.contact_notes(&clock).iter().map(|note| shown(Some(note), 200)).collect(),
         }
@@ -484,7 +488,7 @@ impl ContactRow {
             since: one.since.map(|at| ShownTime::new(at, now)),
             by: match &one.by {
                 Some(By::Person(person)) => shown(Some(person.name()), 80),
-                Some(by) => why(Some(&by.to_string())),
+                Some(by) => why(by),
                 None => "not by doorman".to_owned(),
             },
             path: one.request.as_ref().map(|id| path_of(id.as_str())),

@@ -159,8 +159,8 @@ fn sentence(target: &str, recorded: &RecordedRequest, now: Timestamp) -> String 
 fn removed(recorded: &RecordedRequest, now: Timestamp) -> Option<String> {
     let ago = |at| age(at, now);
     match &recorded.removed {
-        Some(removed) => Some(match removed.by.strip_prefix("person:") {
-            Some(person) => format!("{} ago by {}", ago(removed.at), StrangerText::new(person).shown(60)),
+        Some(removed) => Some(match removed.by.person() {
+            Some(person) => format!("{} ago by {}", ago(removed.at), StrangerText::new(person.name()).shown(60)),
             None => format!("{} ago, since its end had come", ago(removed.at)),
         }),
         None => recorded.contact_removed_at.map(|at| format!("{} ago, not by doorman", ago(at))),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn several_are_told_apart_by_age_and_message() {
+    fn several_are_distinguished_by_age_and_message() {
         let rows = [row("r-1", "bob", "hello"), row("r-2", "bob", "again\n\u{1b}[2J")];
         let now = Timestamp::from_second(1_190).unwrap();
         assert_eq!(
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handle_that_cannot_name_a_request_is_told_its_id() {
+    fn a_handle_that_cannot_name_a_request_is_answered_with_ids() {
         let rows = [row("r-1", "ünïcode", "x"), row("r-2", "@@x", "x"), row("r-3", "bob", "x")];
         for (target, id) in [("ünïcode", "`r-1`"), ("@ünïcode", "`r-1`"), ("@@x", "`r-2`")] {
             assert!(not_typed(target, &rows).unwrap().ends_with(id), "{target}");
