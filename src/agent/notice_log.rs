@@ -260,7 +260,7 @@ pub fn write(notice: &Notice, key: &KeySource) {
             decider = decider.as_str(),
             why = why.as_str(),
             failures,
-            "a decider gives no word: what it is asked about stays pending"
+            "a decider gives no reply: what it is asked about stays pending"
         ),
         Notice::DeciderRecovered { decider } => {
             info!(event = events::DECIDER_RECOVERED, decider = decider.as_str(), "a decider that failed answers again");

@@ -112,7 +112,7 @@ fn attention(status: &DaemonStatus, now: Timestamp) -> Vec<String> {
         let who = output::shown(agent.handle.as_deref().unwrap_or(agent.id.as_str()));
         for decider in &agent.deciders_failing {
             let decider = output::shown(decider);
-            lines.push(format!("{who} gets no word of the decider {decider}: what it is asked about stays pending"));
+            lines.push(format!("{who} gets no reply from the decider {decider}: what it is asked about stays pending"));
         }
         if agent.state == AgentState::Refused {
             lines.push(format!("{who} is refused: {}", output::shown(&agent.why)));
@@ -308,7 +308,7 @@ mod tests {
         for so in [
             "`/etc/doorman/rules.toml` now is not in force",
             "not served at 127.0.0.1:8480: in use",
-            "no word of the decider screen",
+            "no reply from the decider screen",
             "ana/helper is paused by ann, 1h ago (on leave \\u{1b}): `doorman resume`",
             "clock and the platform's differ",
         ] {

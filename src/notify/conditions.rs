@@ -59,7 +59,7 @@ pub(super) fn hold_now(
             found.extend(agent.deciders_failing.iter().map(|(decider, why)| {
                 let subject = decider.to_string();
                 let text = format!(
-                    "the decider {subject} gives no word ({}): what it is asked about stays pending",
+                    "the decider {subject} gives no reply ({}): what it is asked about stays pending",
                     why.as_str()
                 );
                 AlertState { event: NotifyEvent::DeciderFailed, subject, since: None, text }
@@ -201,25 +201,10 @@ mod tests {
 
     fn status(id: u8, state: AgentState) -> AgentStatus {
         AgentStatus {
-            id: agent(id),
             handle: Some("hotel/porter".to_owned()),
             state,
-            paused: false,
-            pause: None,
-            without_rules: false,
-            clock_unsound: false,
-            since: Timestamp::UNIX_EPOCH,
             why: "because\u{1b}[2J".to_owned(),
-            held_by: None,
-            pending: 0,
-            deferred: 0,
-            in_flight: 0,
-            doubts: 0,
-            guests: 0,
-            guests_late: 0,
-            last_listing: None,
-            deciders_failing: Vec::new(),
-            remarks: Vec::new(),
+            ..AgentStatus::starting(agent(id), Timestamp::UNIX_EPOCH)
         }
     }
 
@@ -284,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_flaps_is_no_news_and_what_lasts_is_told_once_with_its_end() {
+    fn what_flaps_is_not_reported_and_what_lasts_is_reported_once_with_its_end() {
         let board = board([status(1, AgentState::Refused)]);
         let holding = hold_now(&board, &target(NotifyEvent::ALL, &[]), &[], at(0));
         let (mut settling, none) = (ConditionDebounce::default(), BTreeMap::new());

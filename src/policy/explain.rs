@@ -231,7 +231,7 @@ fn of_ask(rule: &Rule, decision: &Decision, inputs: &Inputs<'_>) -> Option<Reaso
     let question = ask::question(rule, inputs.request);
     let word = question.as_ref().and_then(|question| inputs.policy_state.word_on(&inputs.request.id, question));
     let may = match (ask.reject, ask.approve) {
-        (false, false) => "its word is advice",
+        (false, false) => "its reply is advice",
         (true, false) => "it may reject",
         (false, true) => "it may approve",
         (true, true) => "it may reject and approve",
@@ -241,7 +241,7 @@ fn of_ask(rule: &Rule, decision: &Decision, inputs: &Inputs<'_>) -> Option<Reaso
         None if question.is_none() => {
             ("not asked: its text is too long to be shown whole".to_owned(), Evaluation::FALSE)
         }
-        None if decision.asks.is_some() => ("no word yet".to_owned(), Evaluation::UNKNOWN),
+        None if decision.asks.is_some() => ("no reply yet".to_owned(), Evaluation::UNKNOWN),
         None => ("not asked: something else keeps the request waiting, or decides it".to_owned(), Evaluation::FALSE),
     };
     Some(Reason {

@@ -212,8 +212,8 @@ pub static RULE: Section = Section {
         key(
             "may",
             KeyType::Words(Ask::MAY),
-            "nothing: its word is shown",
-            "What the decider's word may do. `\"approve\"` needs what an approve rule needs, and a `limit`.",
+            "nothing: its reply is shown",
+            "What the decider's reply may do. `\"approve\"` needs what an approve rule needs, and a `limit`.",
         ),
         key("shadow", KeyType::Bool, "`false`", "Records what the rule would have done, and changes nothing."),
         key(

@@ -45,7 +45,7 @@ pub(super) struct OpenQuestions {
 /// The state of one decider.
 #[derive(Debug, Default)]
 pub(super) struct DeciderState {
-    /// Questions without a word, in a row.
+    /// Questions without a reply, in a row.
     failures: u32,
     /// The same, where those that were out together are one: by these it is left alone.
     rounds: u32,
@@ -101,7 +101,7 @@ impl DeciderState {
         !told && self.failing.is_some()
     }
 
-    /// It gave a word.
+    /// It replied.
     fn speaks(&mut self) -> bool {
         (self.failures, self.rounds, self.first, self.not_before) = (0, 0, None, Mono::ZERO);
         self.failing.take().is_some()
@@ -124,7 +124,7 @@ impl Core {
         if self.asking.out.contains_key(id) {
             return;
         }
-        // One that gave no word last is tried with one question.
+        // One that gave no reply last is tried with one question.
         if out >= OUT_MAX || gate.not_before > now.mono || (gate.rounds > 0 && of_it) {
             gate.wait(id);
             return;

@@ -56,7 +56,7 @@ counters! {
     UpdatesReceived = "updates_received" "The channel said that a request is settled";
     OverdueNotices = "overdue_notices" "A request was pending for longer than an overdue table allows";
     DecidersAsked = "deciders_asked" "A decider was asked about a request";
-    DecidersFailed = "deciders_failed" "A decider gave no word; the request stays pending";
+    DecidersFailed = "deciders_failed" "A decider gave no reply; the request stays pending";
     Pauses = "pauses" "`approvals_max` paused the agent";
     ContactsAdded = "contacts_added" "A contact is new";
     ContactsRemoved = "contacts_removed" "A contact is gone";

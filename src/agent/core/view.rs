@@ -144,7 +144,7 @@ impl Core {
 
     fn deciders_silent(&self) -> impl Iterator<Item = String> {
         self.deciders_failing().into_iter().map(|(decider, why)| {
-            format!("the decider {decider} gives no word ({}): what it is asked about stays pending", why.as_str())
+            format!("the decider {decider} gives no reply ({}): what it is asked about stays pending", why.as_str())
         })
     }
 

@@ -160,7 +160,7 @@ notify_events! {
     RulesRefused = "rules_refused", "A rules file was refused; what was in force stays";
     ConfigRefused = "config_refused", "A reload refused the configuration; the next start would fail";
     LedgerBlocked = "ledger_blocked", "The ledger cannot be written, so nothing is answered";
-    DeciderFailed = "decider_failed", "A decider gives no word, so what it is asked about stays pending";
+    DeciderFailed = "decider_failed", "A decider gives no reply, so what it is asked about stays pending";
     NotifyFailed = "notify_failed", "Another target got nothing for a day, or does not exist any more";
 }
 

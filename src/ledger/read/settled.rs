@@ -8,7 +8,7 @@ use crate::ledger::columns::Micros;
 use crate::ledger::sql::{self, params};
 use crate::model::AgentId;
 
-/// A person's word on a doubt about an owner.
+/// What a person said of a doubt about an owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettlementRecord {
     /// The request that the doubt rested on, if it rested on one.

@@ -97,7 +97,7 @@ rows! {
     MEMBERS = Gauge "doorman_members" [] "Doormen that take agents, including this one";
     NOTIFICATIONS = Counter "doorman_notifications" ["target", "result"] "Tries to deliver a message to a target of `[[notify]]`; `failed` is tried again";
     NOTIFY_FAILING = Gauge "doorman_notify_failing" ["target"] "Whether the target's last message did not arrive so far";
-    DECIDER_ANSWERS = Counter "doorman_decider_answers" ["decider", "result"] "What came of questions to a decider: its word, or why there is none; the request then stays pending";
+    DECIDER_ANSWERS = Counter "doorman_decider_answers" ["decider", "result"] "What came of questions to a decider: its reply, or why there is none; the request then stays pending";
     DECIDER_SECONDS = Histogram "doorman_decider_seconds" ["decider"] "How long a decider took, also if it did not answer";
     DECIDER_FAILING = Gauge "doorman_decider_failing" ["decider"] "1 if a decider has not answered an agent for at least 20 s, although asked more than once";
     CONFIG_OK = Gauge "doorman_config_last_reload_successful" [] "Whether the last reload found no error in the configuration";

@@ -181,7 +181,7 @@ impl SimWorld {
         let times = &self.record.counted("unsure")[0];
         for window in times.windows(ASKED_MAX + 1).filter(|_| self.decider.is_some() && !self.jumped) {
             if window[ASKED_MAX].duration_since(window[0]) < SignedDuration::from_hours(1) {
-                self.fail(&format!("{} let in within an hour by a decider's word", window.len()));
+                self.fail(&format!("{} let in within an hour by a decider's reply", window.len()));
             }
         }
     }

@@ -96,7 +96,7 @@ fn no_failure_decides_and_the_question_is_asked_again_ever_more_seldom() {
         assert_eq!(questions(&harness).len(), 5, "not for ever");
         let told = harness.notices.iter().filter(|notice| matches!(notice, Notice::DeciderFailed { .. })).count();
         assert_eq!(told, 1);
-        assert!(harness.core.status().remarks.iter().any(|remark| remark.contains("screen gives no word")));
+        assert!(harness.core.status().remarks.iter().any(|remark| remark.contains("screen gives no reply")));
         // The decider is back: its missing verdicts are asked for again.
         harness.lists_after(MINUTES, &[of("a", "ann", "hello"), of("b", "bob", "hello")]);
         let all = questions(&harness);
@@ -144,7 +144,7 @@ fn many_that_fail_together_count_once() {
 }
 
 #[test]
-fn a_decider_that_is_silent_is_told_soon_and_asked_soon_when_it_is_back() {
+fn a_decider_that_is_silent_is_reported_soon_and_asked_soon_when_it_is_back() {
     let told = |harness: &CoreHarness| {
         let failures = harness.notices.iter().filter_map(|notice| match notice {
             Notice::DeciderFailed { failures, .. } => Some(*failures),
