@@ -1,5 +1,7 @@
 //! Contacts with an end: whose is removed, when, and by which call; and whose is not.
 
+mod people;
+
 use super::*;
 use crate::ledger::entry::SavedGuest;
 use crate::model::{Contact, ContactId, ContactKind, GuestDoubt, GuestStay, RemovalOutcome};
@@ -184,7 +186,7 @@ fn whoever_else_may_have_made_a_contact_keeps_it() {
 }
 
 #[test]
-fn a_contact_that_somebody_else_made_anew_is_another() {
+fn a_contact_that_somebody_else_made_again_is_another() {
     let mut harness = CoreHarness::guest();
     harness.at += TWO_HOURS / 2;
     harness.input(Input::Tick);
@@ -276,7 +278,7 @@ fn what_fails_is_tried_again_and_said() {
 }
 
 #[test]
-fn an_unknown_fate_is_told_by_the_next_reading() {
+fn an_unknown_outcome_is_shown_by_the_next_reading() {
     let unknown = || {
         let mut harness = CoreHarness::guest();
         let made = harness.at;
@@ -369,123 +371,6 @@ fn whoever_is_a_contact_already_is_given_no_end() {
     assert!(refused, "{:?}", harness.actions);
 }
 
-/// A person approves again, for a time or for good; returns the reply.
-fn once_more(
-    harness: &mut CoreHarness,
-    lasts: Option<SignedDuration>,
-) -> Result<(String, Option<jiff::Timestamp>), &'static str> {
-    let meant = harness.core.find_guests(&crate::model::PersonTarget::parse("@carol"));
-    let [request] = meant.as_slice() else { return Err("nobody") };
-    let op = PersonCommand::MoveEnd { request: request.clone(), lasts };
-    harness.input(Input::Op { token: 8, op, person: "ann".into() });
-    let said = harness.actions.iter().position(|action| matches!(action, Action::Reply { token: 8, .. })).unwrap();
-    match harness.actions.remove(said) {
-        Action::Reply { outcome: OpOutcome::Answered(answered), .. } => Ok((answered.outcome, answered.ends_at)),
-        Action::Reply { outcome: OpOutcome::Failed(failure), .. } => Err(failure.code),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn a_person_moves_an_end_or_lifts_it() {
-    let day = Some(SignedDuration::from_hours(24));
-    let ends = |harness: &CoreHarness| {
-        let ends = harness.recorded.iter().filter_map(|entry| match entry {
-            Record::GuestEnd { ends_at, person, .. } => Some((*ends_at, person.name().to_owned())),
-            _ => None,
-        });
-        ends.collect::<Vec<_>>()
-    };
-    // A later end, then an earlier one.
-    let mut harness = CoreHarness::guest();
-    let end = harness.now().wall + SignedDuration::from_hours(24);
-    assert_eq!(once_more(&mut harness, day), Ok(("end-moved".to_owned(), Some(end))));
-    assert_eq!(ends(&harness), [(Some(end), "ann".to_owned())]);
-    harness.wait(2 * TWO_HOURS);
-    assert_eq!(harness.removals(), [""; 0], "the first end is void");
-    assert!(once_more(&mut harness, Some(SignedDuration::from_mins(5))).is_ok());
-    harness.wait(6 * MINUTES);
-    assert_eq!(harness.removals(), ["c1"]);
-    assert_eq!(once_more(&mut harness, day), Err("busy"), "it is being removed");
-    harness.removed("c1", done());
-    assert_eq!(once_more(&mut harness, day), Err("nobody"));
-    // For good.
-    let mut harness = CoreHarness::guest();
-    assert_eq!(once_more(&mut harness, None), Ok(("end-lifted".to_owned(), None)));
-    assert_eq!((ends(&harness).len(), harness.core.guest_counts()), (1, (0, 0)));
-    harness.wait(2 * TWO_HOURS);
-    assert_eq!((harness.removals(), once_more(&mut harness, day)), (vec![], Err("nobody")), "and gets no end again");
-    // Before the contact was seen.
-    let mut harness = CoreHarness::new(SavedAgent::default());
-    harness.carol_is_approved(approved());
-    let made = harness.at;
-    assert!(once_more(&mut harness, day).is_ok());
-    harness.contacts_are(&[contact("c1", made)]);
-    harness.wait(2 * TWO_HOURS);
-    assert_eq!((harness.removals(), harness.core.guest_counts()), (vec![], (1, 0)));
-}
-
-#[test]
-fn an_end_is_not_moved_where_nothing_would_come_of_it() {
-    let day = Some(SignedDuration::from_hours(24));
-    let mut harness = CoreHarness::new(SavedAgent::default());
-    harness.at = 10 * MINUTES;
-    harness.carol_is_approved(approved());
-    harness.contacts_are(&[contact("c1", Duration::ZERO)]);
-    assert_eq!(once_more(&mut harness, day), Err("in-doubt"), "it is not removed by itself");
-    assert!(once_more(&mut harness, None).is_ok(), "but may stay");
-    // The contact may have been removed: it is not known whether there is an end to move.
-    let mut harness = CoreHarness::guest();
-    harness.wait(2 * TWO_HOURS);
-    assert_eq!(harness.removals(), ["c1"]);
-    harness.removed("c1", error(CallFault::NoAnswer));
-    assert_eq!(once_more(&mut harness, day), Err("busy"));
-    // The contact was certainly not removed.
-    let mut harness = CoreHarness::guest();
-    harness.wait(2 * TWO_HOURS);
-    assert_eq!(harness.removals(), ["c1"]);
-    harness.removed("c1", error(CallFault::Forbidden));
-    assert!(once_more(&mut harness, day).is_ok());
-    harness.wait(2 * TWO_HOURS);
-    assert_eq!(
-        (harness.removals(), harness.core.guest_remarks()),
-        (vec![], vec![]),
-        "it is not tried again before the new end"
-    );
-    let mut harness = CoreHarness::guest();
-    harness.core.ledger_health(false);
-    assert_eq!(once_more(&mut harness, day), Err("blocked"));
-}
-
-#[test]
-fn a_person_removes_by_the_same_way() {
-    let mut harness = CoreHarness::guest();
-    let op = PersonCommand::Remove { contact: ContactId::parse("c1").unwrap() };
-    harness.input(Input::Op { token: 5, op, person: "ann".into() });
-    assert_eq!((harness.removals(), harness.intended()), (vec!["c1".to_owned()], 1));
-    harness.removed("c1", done());
-    let told = |action: &Action| matches!(action, Action::Reply { token: 5, outcome: OpOutcome::Done });
-    assert!(harness.actions.iter().any(told));
-    assert_eq!((harness.gone(), harness.core.guest_counts()), (vec![false], (0, 0)), "that was no end");
-    harness.wait(2 * TWO_HOURS);
-    assert_eq!(harness.removals(), [""; 0]);
-}
-
-#[test]
-fn an_end_that_comes_while_a_person_removes_it_is_tried_again_where_that_fails() {
-    let mut harness = CoreHarness::guest();
-    let op = PersonCommand::Remove { contact: ContactId::parse("c1").unwrap() };
-    harness.at += 2 * TWO_HOURS - MINUTES;
-    harness.input(Input::Op { token: 5, op, person: "ann".into() });
-    harness.wait(MINUTES);
-    assert_eq!(harness.removals(), ["c1"], "one call");
-    harness.removed("c1", error(CallFault::Unreachable));
-    harness.wait(2 * MINUTES);
-    assert_eq!(harness.removals(), ["c1"], "again, for its end");
-    harness.removed("c1", done());
-    assert_eq!((harness.gone(), harness.core.guest_counts()), (vec![true], (0, 0)));
-}
-
 /// A rule lets carol in for two hours, and she has asked.
 fn carol_may_stay() -> (CoreHarness, ContactRequest) {
     let mut harness = CoreHarness::new(SavedAgent::default());
@@ -498,7 +383,7 @@ fn carol_may_stay() -> (CoreHarness, ContactRequest) {
 }
 
 #[test]
-fn the_end_of_a_guest_stands_where_the_same_answer_is_given_once_more_and_not_confirmed() {
+fn the_end_of_a_guest_stands_if_the_same_answer_is_given_once_more_and_not_confirmed() {
     for shown in [false, true] {
         let (mut harness, asks) = carol_may_stay();
         harness.answered(approved());
@@ -524,7 +409,7 @@ fn the_end_of_a_guest_stands_where_the_same_answer_is_given_once_more_and_not_co
 }
 
 #[test]
-fn an_end_is_not_forgotten_where_the_answer_before_made_the_contact_and_the_next_one_is_confirmed() {
+fn an_end_is_not_forgotten_if_the_answer_before_made_the_contact_and_the_next_one_is_confirmed() {
     let (mut harness, asks) = carol_may_stay();
     let made = harness.at;
     harness.answered(error(CallFault::NoAnswer));

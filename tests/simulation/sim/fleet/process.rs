@@ -465,7 +465,7 @@ impl Evening {
         self.ends(doorman, down);
     }
 
-    pub fn is_told_to_end(&mut self, doorman: usize) {
+    pub fn is_asked_to_end(&mut self, doorman: usize) {
         let process = &mut self.doormen[doorman];
         if process.down || process.leaving || process.stopped_until.is_some() {
             return;

@@ -117,7 +117,7 @@ impl Evening {
             FleetWorldEvent::Wake(doorman, number) if self.doormen[doorman].stops == number => self.wakes(doorman),
             FleetWorldEvent::Wake(..) => {}
             FleetWorldEvent::Kill(doorman, down, lost) => self.is_killed(doorman, down, lost),
-            FleetWorldEvent::Term(doorman) => self.is_told_to_end(doorman),
+            FleetWorldEvent::Term(doorman) => self.is_asked_to_end(doorman),
             FleetWorldEvent::Start(doorman, life) if self.doormen[doorman].life == life => self.starts(doorman),
             FleetWorldEvent::Start(..) => {}
             FleetWorldEvent::NoDatabase(doorman, long) => {
