@@ -127,7 +127,7 @@ pub enum ReplyMeaning {
     Unknown,
     /// It was not carried out; try again later.
     NotYet,
-    /// As [`Meaning::NotYet`], and the whole agent waits.
+    /// As [`ReplyMeaning::NotYet`], and the whole agent waits.
     Throttled,
     /// The platform forbids it: the request stays pending, and the answer is tried again after an hour.
     Forbidden,

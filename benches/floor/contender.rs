@@ -120,7 +120,7 @@ impl RunningContender {
         anonymous_kib(self.pid) as f64 / 1024.0
     }
 
-    /// The peak of the anonymous resident memory since [`Running::forget_most`].
+    /// The peak of the anonymous resident memory since [`RunningContender::forget_most`].
     pub fn most_anonymous_mib(&self) -> f64 {
         self.most.load(Ordering::Relaxed) as f64 / 1024.0
     }

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_guest_is_told_in_the_readers_zone() {
+    fn the_end_of_a_guest_is_shown_in_the_readers_zone() {
         let zone = TimeZone::get("Europe/Paris").unwrap();
         let end = Some("2026-11-30T05:17:31.4Z".parse().unwrap());
         let said = |outcome| sentence_in(&AnswerDone { ends_at: end, ..answered(Verdict::Approve, outcome) }, &zone);

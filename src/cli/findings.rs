@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_fails_where_it_is_strict() {
+    fn a_warning_fails_if_it_is_strict() {
         let warning = Finding { severity: Severity::Warning, ..finding() };
         let failed = |strict| cases(&[], std::slice::from_ref(&warning), strict)[0].failures.len();
         assert_eq!((failed(false), failed(true)), (0, 1));

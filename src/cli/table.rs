@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_only_agent_goes_by_its_handle_where_there_is_no_room() {
+    fn the_only_agent_goes_by_its_handle_if_there_is_no_room() {
         let header = ["AGENT", "HANDLE", "STATE"];
         let row =
             |handle: &str| vec![["11111111-2222-4333-8444-555555555555", handle, "live"].map(str::to_owned).to_vec()];

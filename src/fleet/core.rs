@@ -246,7 +246,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn after_a_gap_all_watching_begins_anew() {
+    fn after_a_gap_all_watching_begins_again() {
         let mut core = core();
         let still = |_| vec![member("a", 1, MemberState::Up)];
         look(&mut core, 0, 14_000, still);

@@ -82,7 +82,7 @@ fn a_request_has_one_owner_whichever_way_it_comes_first() {
 }
 
 #[test]
-fn an_answer_binds_its_id_where_the_sender_changed_before_its_end() {
+fn an_answer_binds_its_id_if_the_sender_changed_before_its_end() {
     let from = |handle: &str| ContactRequest { sender: Sender::parse(Some(handle)), ..request("a") };
     let mut inbox = inbox();
     inbox.see_event(from("carol"), at(1));

@@ -26,7 +26,7 @@ pub use backup::backup;
 pub use file::reset;
 pub use reading::SqliteReading;
 
-/// A handle to the writer of a file. Cheap to clone; the file is closed with the last one, or by [`Ledger::close`].
+/// A handle to the writer of a file. Cheap to clone; the file is closed with the last one, or by [`SqliteLedger::close`].
 #[derive(Debug, Clone)]
 pub struct SqliteLedger {
     inner: Arc<Inner>,

@@ -76,7 +76,7 @@ pub enum SessionInput<'a> {
     KeyAccepted(Option<AgentId>),
     /// REST refused the key: 401, or 403 on `me` or the listing. Says why, for people.
     KeyRefused(String),
-    /// `GET /agent/me` failed in passing, after [`Output::Identify`].
+    /// `GET /agent/me` failed in passing, after [`SessionOutput::Identify`].
     IdentityUnknown,
     /// A system between us and the platform answers REST calls in its place. With a description, for people.
     Blocked(String),
@@ -168,7 +168,7 @@ struct Relist {
 }
 
 impl PhoenixSession {
-    /// A session that waits for [`Input::Start`]. `seed` feeds all jitter.
+    /// A session that waits for [`SessionInput::Start`]. `seed` feeds all jitter.
     pub fn new(config: SessionConfig, seed: u64) -> Self {
         let timing = &config.timing;
         Self {

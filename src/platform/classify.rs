@@ -264,14 +264,14 @@ mod tests {
     }
 
     #[test]
-    fn a_phoenix_servers_own_words_and_a_redirection_are_told() {
+    fn a_phoenix_servers_own_words_and_a_redirection_are_shown() {
         let own = classify(500, None, r#"{"errors":{"detail":"Internal Server Error"}}"#);
         assert_eq!(own.message.unwrap().raw(), "Internal Server Error");
         assert!(classify(301, None, "<html>").to_string().contains("platform.url"));
     }
 
     #[test]
-    fn a_strangers_text_is_escaped_and_cut_when_told() {
+    fn a_strangers_text_is_escaped_and_cut_when_shown() {
         let error =
             classify(400, None, &format!(r#"{{"error":{{"code":"\u001b[31m","message":"{}"}}}}"#, "x".repeat(9000)));
         let told = error.to_string();

@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_text_is_known_only_where_it_matches() {
+    fn a_cut_text_is_known_only_if_it_matches() {
         let text = StrangerText::new(&format!("seo {}", "x".repeat(StrangerText::KEPT_MAX)));
         let forms = TextForms::new(&text);
         let found = |word| forms.contains(&[Folded::new(word, true)]);

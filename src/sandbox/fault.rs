@@ -362,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_fitting_fault_strikes_as_often_as_told() {
+    fn the_oldest_fitting_fault_strikes_as_often_as_ordered() {
         let mut faults = Faults::default();
         faults.add(Fault::new(FaultPlace::Push, FaultAction::Drop).event("contact_added")).unwrap();
         faults.add(Fault::new(FaultPlace::Any, FaultAction::StaleList)).unwrap();

@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_world_in_code_is_told_and_keys_are_not_shown() {
+    fn a_broken_world_in_code_is_reported_and_keys_are_not_shown() {
         let world = World::new().agent("a", "secret", "john/a", "A").user("u", "secret", "john", "J");
         let problem = world.check().unwrap_err();
         assert!(problem.contains("key is somebody else's"), "{problem}");

@@ -115,7 +115,7 @@ async fn a_start_is_refused_and_never_waits() {
 }
 
 #[tokio::test]
-async fn commands_read_a_pipe_where_a_person_named_one_and_never_wait_for_the_rest() {
+async fn commands_read_a_pipe_if_a_person_named_one_and_never_wait_for_the_rest() {
     let site = Site::new("url = \"http://127.0.0.1:9\"");
     let rules = std::fs::read_to_string(site.path("rules.toml")).unwrap();
     pipe(&site.path("pipe"));

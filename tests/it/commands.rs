@@ -227,7 +227,7 @@ async fn a_request_is_found_by_the_beginning_of_its_id() {
 
 /// A missing key is not reported as refused by the platform: the platform was not asked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_missing_key_is_told_as_missing() {
+async fn a_missing_key_is_reported_as_missing() {
     let site = Site::start().await;
     std::fs::remove_file(site.path("agent.key")).unwrap();
     let daemon = site.daemon();
@@ -249,7 +249,7 @@ async fn a_missing_key_is_told_as_missing() {
 }
 
 #[test]
-fn without_any_key_the_environments_agent_is_told_of_its_own_variable() {
+fn without_any_key_the_error_names_the_variable_of_the_environments_agent() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("rules.toml"), RULES).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
@@ -261,7 +261,7 @@ fn without_any_key_the_environments_agent_is_told_of_its_own_variable() {
 }
 
 #[test]
-fn the_configuration_of_this_directory_counts_where_none_is_named() {
+fn the_configuration_of_this_directory_counts_if_none_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let (here, other) = (directory.path(), directory.path().join("other"));
     std::fs::create_dir(&other).unwrap();

@@ -50,7 +50,7 @@ fn server(says: &'static str) -> (String, std::sync::mpsc::Receiver<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn receivers_and_deciders_that_are_dead_or_wrong_are_named_and_nobody_is_told_anything() {
+async fn receivers_and_deciders_that_are_dead_or_wrong_are_named_and_nobody_gets_anything() {
     let site = Site::start().await;
     let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (alive, heard) = server("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");

@@ -244,7 +244,7 @@ async fn by_no_recipe_does_who_was_removed_while_doorman_was_down_come_in_again(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_doubt_is_settled_by_the_beginning_of_its_id_where_that_is_one() -> Result<(), String> {
+async fn a_doubt_is_settled_by_the_beginning_of_its_id_if_that_is_one() -> Result<(), String> {
     let (carols, daves) = ("c0ffee00-aaaa-4000-8000-000000000001", "c0ffee00-bbbb-4000-8000-000000000002");
     let site = Site::start().await;
     std::fs::write(site.path("rules.toml"), CLOSED).unwrap();

@@ -114,7 +114,7 @@ async fn what_happened_is_explained_from_the_record_and_what_would_is_called_hyp
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_a_resume_and_a_person_are_told_in_their_order() {
+async fn a_pause_a_resume_and_a_person_are_shown_in_their_order() {
     let site = Site::start().await;
     std::fs::write(site.path("rules.toml"), RULES).unwrap();
     let daemon = site.daemon();

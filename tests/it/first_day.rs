@@ -110,7 +110,7 @@ async fn init_writes_poll_for_a_client_that_rejects() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn init_writes_nothing_where_the_key_is_no_good() {
+async fn init_writes_nothing_if_the_key_is_no_good() {
     let platform = platform().await;
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
@@ -211,7 +211,7 @@ async fn doctor_throws_nobody_off() {
 
 /// A reply from an intermediary says nothing about the key, and `platform.url` is not the cause.
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_tells_a_page_in_between_from_the_platform() {
+async fn doctor_distinguishes_a_page_in_between_from_the_platform() {
     let site = Site::start().await;
     let key = std::fs::metadata(site.path("agent.key")).unwrap().permissions().mode();
     std::fs::set_permissions(site.path("agent.key"), std::fs::Permissions::from_mode(key & 0o600)).unwrap();

@@ -314,7 +314,7 @@ async fn history_shows_no_character_that_steers_a_terminal() {
 }
 
 #[tokio::test]
-async fn following_tells_each_change_once_and_outlives_the_daemon() {
+async fn following_shows_each_change_once_and_outlives_the_daemon() {
     use doorman::ledger::read::Follow;
     let dir = Dir::new();
     filled(&dir.ledger()).await.close().await.unwrap();

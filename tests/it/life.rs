@@ -94,7 +94,7 @@ async fn a_drain_is_bounded_and_a_second_signal_ends_it_at_once() -> Result<(), 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sighup_takes_what_is_good_and_keeps_what_was_where_it_is_bad() -> Result<(), String> {
+async fn sighup_takes_what_is_good_and_keeps_what_was_if_it_is_bad() -> Result<(), String> {
     let site = Site::start().await;
     let daemon = site.daemon();
     daemon.stands("live").await?;
@@ -197,7 +197,7 @@ async fn what_can_never_work_ends_at_the_start_with_a_code_that_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_is_no_good_is_a_state_and_is_read_anew() -> Result<(), String> {
+async fn a_key_that_is_refused_is_a_state_and_is_read_again() -> Result<(), String> {
     let site = Site::start().await;
     ask(&site, "friends/a", "a");
     std::fs::write(site.path("agent.key"), "somebody-elses-key").unwrap();
@@ -302,7 +302,7 @@ async fn history_follows_the_living_daemon() -> Result<(), String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_watched_is_asked_for_anew_and_only_a_terminal_is_cleared() -> Result<(), String> {
+async fn what_is_watched_is_asked_for_again_and_only_a_terminal_is_cleared() -> Result<(), String> {
     const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
     let site = Site::start().await;
     let daemon = site.daemon();

@@ -149,7 +149,7 @@ async fn health_is_served_over_tcp_and_asked_for_by_a_command() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_port_in_use_is_told_and_stops_nothing() {
+async fn a_port_in_use_is_reported_and_stops_nothing() {
     let site = Site::start().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

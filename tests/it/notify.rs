@@ -129,7 +129,7 @@ async fn live(site: &Site) -> Daemon {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_is_told_once_signed_and_again_under_the_same_id_after_a_kill() {
+async fn who_waits_is_reported_once_signed_and_again_under_the_same_id_after_a_kill() {
     let (receiver, address) = Receiver::start(&[ReceiverReply::Status(503), ReceiverReply::Status(200)]).await;
     let table = "[[notify]]\nname = \"ops\"\nkind = \"webhook\"\nurl_file = \"ops.url\"\nsecret_file = \"ops.secret\"\nevery = \"1s\"\n";
     let site = site(table, &[("ops.url", &format!("{address}/hook/a-secret-path")), ("ops.secret", SECRET)]).await;
@@ -363,7 +363,7 @@ impl ReceivedCall {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_ledger_that_cannot_be_written_is_told_all_the_same() {
+async fn a_ledger_that_cannot_be_written_is_reported_all_the_same() {
     let (receiver, address) = Receiver::start(&[ReceiverReply::Silence]).await;
     let table = "[[notify]]\nname = \"ops\"\nkind = \"webhook\"\nurl_file = \"ops.url\"\nevery = \"1s\"\n";
     let site = site(table, &[("ops.url", &address)]).await;

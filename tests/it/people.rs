@@ -320,7 +320,7 @@ async fn contacts_say_by_whose_word_and_revoke_shows_first_whom_it_would_remove(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn status_tells_cron_by_its_exit_code() {
+async fn status_informs_cron_by_its_exit_code() {
     let site = site().await;
     let (code, out, _) = site.cli(&["status", "--exit-code", "-q"]).await;
     assert_eq!((code, out.as_str()), (2, ""), "no daemon");
@@ -466,7 +466,7 @@ async fn what_happens_beside_the_rules_is_warned_about_and_what_was_there_before
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_is_let_in_where_the_list_that_shall_remember_them_cannot_be_edited() {
+async fn nobody_is_let_in_if_the_list_that_shall_remember_them_cannot_be_edited() {
     let site = site().await;
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();

@@ -185,7 +185,7 @@ fn here(place: &Folder, arguments: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn check_finds_the_file_beside_it_and_tells_of_both_files_together() {
+fn check_finds_the_file_beside_it_and_reports_both_files_together() {
     let place = Folder::new(&RULES.replace("owner", "onwer"));
     let (code, out, _) = here(&place, &["check"]);
     assert!(code == 78 && out.starts_with("doorman.toml: 1 rules file(s) checked: "), "{out}");
@@ -243,7 +243,7 @@ async fn check_knows_what_the_ledger_remembers() {
 }
 
 #[test]
-fn explain_tells_of_somebody_who_never_asked() {
+fn explain_shows_somebody_who_never_asked() {
     let place = Folder::new(RULES);
     let told = place.doorman(&["explain", "@Ann/bot"]);
     assert_eq!(told.code, 0, "{}", told.err);
@@ -263,7 +263,7 @@ fn explain_tells_of_somebody_who_never_asked() {
 }
 
 #[tokio::test]
-async fn explain_tells_of_a_request_on_record_with_what_was_known_then() {
+async fn explain_shows_a_request_on_record_with_what_was_known_then() {
     let place = Folder::new(RULES);
     let policy = place.policy();
     place.record(asked(&policy, "r1", "ann/a", None, ago(3))).await;
@@ -311,7 +311,7 @@ async fn a_record_from_before_says_unknown() {
 
 /// Pauses, holds and removed contacts of that moment are facts of a decision, too.
 #[tokio::test]
-async fn a_pause_and_a_hold_of_then_are_told() {
+async fn a_pause_and_a_hold_of_then_are_shown() {
     let place = Folder::new(RULES);
     let policy = place.policy();
     let (agent, id) = (agent(), RequestId::parse("r1").unwrap());

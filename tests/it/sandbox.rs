@@ -321,7 +321,7 @@ async fn upgrades_are_refused_as_phoenix_refuses_them() {
 }
 
 #[tokio::test]
-async fn a_kick_has_the_code_it_was_told() {
+async fn a_kick_has_the_code_that_was_ordered() {
     let place = TestSandbox::start().await;
     for (code, seen) in [(None, Some(1001)), (Some(4000), Some(4000)), (Some(0), None)] {
         let mut client = place.join(A).await;

@@ -155,7 +155,7 @@ fn init_writes_nothing_that_the_daemon_would_refuse_and_repeats_no_password() {
 }
 
 #[test]
-fn init_says_to_run_the_daemon_only_where_its_check_is_content() {
+fn init_says_to_run_the_daemon_only_if_its_check_is_content() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();
     let init = |name: &str, agent: &str, variables: &[(&str, &str)]| {

@@ -120,7 +120,7 @@ async fn a_certificate_that_is_no_good_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn the_authorities_of_a_foreign_variable_are_used_and_told() {
+async fn the_authorities_of_a_foreign_variable_are_used_and_logged() {
     let authority = Authority::new("the house's own");
     let sandbox = platform(authority.server(&["127.0.0.1"], |_| ())).await;
     let site = Site::new(&format!("url = \"{}\"", sandbox.url()));
@@ -280,7 +280,7 @@ async fn the_sandbox_speaks_tls_on_the_command_line_too() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_dead_is_named_by_its_variable_at_start_and_where_it_fails() {
+async fn a_proxy_that_is_dead_is_named_by_its_variable_at_start_and_if_it_fails() {
     let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let site = Site::new(
         "rest_url = \"http://platform.test/api/v1\"\nsocket_url = \"wss://platform.test/api/v1/socket/websocket\"",

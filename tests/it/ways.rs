@@ -152,7 +152,7 @@ async fn a_proxy_over_tls_carries_rest_and_the_socket_and_is_shown_nothing() {
 }
 
 #[tokio::test]
-async fn a_proxy_over_tls_that_nobody_trusts_is_told_no_word() {
+async fn a_proxy_over_tls_that_nobody_trusts_gets_no_request() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
     let sandbox = platform(ours.server(&["platform.test"], |_| ())).await;
     let proxy = Proxy::to(sandbox.address(), Speaks::Https(theirs.server(&["127.0.0.1"], |_| ()).into())).await;

@@ -248,7 +248,7 @@ fn what_is_listed_while_the_agent_has_no_rules_is_not_gone() {
 }
 
 #[test]
-fn counts_go_on_where_the_task_is_started_again() {
+fn counts_go_on_if_the_task_is_started_again() {
     let counters = crate::agent::Counters::default();
     for (life, seen) in [("r1", 1), ("r2", 2)] {
         let mut harness = CoreHarness::new(SavedAgent::default());
@@ -322,7 +322,7 @@ fn what_somebody_else_outdid_is_bound_to_nothing_should_it_come_back() {
 }
 
 #[test]
-fn a_person_is_told_at_once_where_nothing_can_be_recorded() {
+fn a_person_gets_an_error_at_once_if_nothing_can_be_recorded() {
     let mut harness = CoreHarness::new(SavedAgent::default());
     harness.listed_after(MINUTES, &["r1", "r2"]);
     let op = |verdict, id: &str| PersonCommand::Answer { verdict, request: RequestId::parse(id).unwrap(), lasts: None };

@@ -206,7 +206,7 @@ impl<'a> Narrowed<'a> {
     /// names that match no contact.
     ///
     /// # Errors
-    /// As [`Named::each`], and the errors of `take`.
+    /// As [`NamedContacts::each`], and the errors of `take`.
     pub(in crate::cli) fn each(
         &self,
         reader: &LedgerReader,
@@ -280,7 +280,7 @@ impl<'a> ContactRules<'a> {
     /// What the rules say of a contact now.
     ///
     /// # Errors
-    /// As [`Rules::of`].
+    /// As [`ContactRules::of`].
     pub(in crate::cli) fn audit(&mut self, contact: &RecordedContact, now: Timestamp) -> Result<Audit, CliError> {
         let policy = self.of(&contact.agent)?;
         let asked =
@@ -291,7 +291,7 @@ impl<'a> ContactRules<'a> {
     /// Whether a contact is on this list.
     ///
     /// # Errors
-    /// As [`Rules::of`]; exit code 1 if no rule uses a list of this name.
+    /// As [`ContactRules::of`]; exit code 1 if no rule uses a list of this name.
     pub(in crate::cli) fn on_list(&mut self, list: &str, contact: &RecordedContact) -> Result<bool, CliError> {
         let policy = self.of(&contact.agent)?;
         let Some(patterns) = policy.list(list) else {

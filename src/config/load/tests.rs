@@ -22,7 +22,7 @@ fn taken(text: &str, env: &[(&str, &str)]) -> Settings {
 }
 
 #[test]
-fn everything_wrong_is_told_at_once_each_at_its_value() {
+fn everything_wrong_is_reported_at_once_each_at_its_value() {
     insta::assert_snapshot!(refused(
         r#"
 api_key_file = "agent.key"
@@ -66,7 +66,7 @@ fn what_is_no_toml_is_shown_where_it_stops_being_it() {
 }
 
 #[test]
-fn one_agent_in_a_plain_table_is_told_how_it_is_written() {
+fn one_agent_in_a_plain_table_is_refused_with_how_it_is_written() {
     insta::assert_snapshot!(refused("[agents]\nid = \"5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21\"\n", &[]));
 }
 
@@ -149,7 +149,7 @@ fn one_agent_in_two_spellings_is_there_twice_and_is_called_as_the_platform_does(
 }
 
 #[test]
-fn where_an_agent_and_the_addresses_came_from_is_told() {
+fn where_an_agent_and_the_addresses_came_from_is_shown() {
     let text = format!("[platform]\nurl = \"https://band.example\"\n{AGENT}connection = \"take\"\n");
     let loaded = of(&text, &[("DOORMAN_PLATFORM_SOCKET_URL", "wss://band.example/x")]).unwrap();
     let origin = |key: &str| loaded.origins.iter().find(|(name, ..)| name == key).map(|(_, _, origin)| origin.as_str());
@@ -213,7 +213,7 @@ fn one_agent_needs_no_file() {
 }
 
 #[test]
-fn the_sdks_addresses_count_only_where_nobody_named_a_platform() {
+fn the_sdks_addresses_count_only_if_nobody_named_a_platform() {
     let band =
         [("BAND_REST_URL", "https://band.example"), ("BAND_WS_URL", "wss://band.example/api/v1/socket/websocket")];
     let hosts = |text: &str, env: &[(&str, &str)]| {

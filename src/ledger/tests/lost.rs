@@ -46,7 +46,7 @@ async fn numbers_of_rows_are_not_those_of_the_server_before() {
 }
 
 #[tokio::test]
-async fn memory_counts_only_where_the_lease_is_as_it_was_taken() {
+async fn memory_counts_only_if_the_lease_is_as_it_was_taken() {
     let Some(at) = database() else { return };
     let (ledger, beside) = on(&at);
     load(&ledger, 0).await;

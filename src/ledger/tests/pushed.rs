@@ -64,7 +64,7 @@ async fn an_intent_by_an_older_version_is_refused_and_the_rest_of_its_batch_is_o
 }
 
 #[tokio::test]
-async fn of_two_who_push_at_once_the_second_is_told() {
+async fn of_two_who_push_at_once_the_second_is_refused() {
     let Some(at) = database() else { return };
     let (one, other) = (pushing(&at), pushing(&at));
     one.add(0, &version(1, 1), &texts("a\n")).unwrap();

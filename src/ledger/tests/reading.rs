@@ -153,7 +153,7 @@ async fn while_a_page_of_output_waits_no_transaction_is_open() {
 }
 
 #[tokio::test]
-async fn a_pause_and_its_end_decide_nothing_anew() {
+async fn a_pause_and_its_end_decide_nothing_again() {
     let world = TestLedger::new();
     let ledger = world.open();
     let paused = |second| {

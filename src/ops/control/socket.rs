@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_may_use_it_where_its_members_can_reach_it() {
+    fn a_group_may_use_it_if_its_members_can_reach_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/doorman.sock");
         fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();

@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_reader_costs_lines_and_is_told_how_many_but_blocks_nobody() {
+    fn a_stalled_reader_costs_lines_and_gets_their_number_but_blocks_nobody() {
         let (go, wait) = mpsc::channel();
         let (began, begun) = mpsc::channel();
         let got = Arc::new(Mutex::new(Vec::new()));

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_end_after_the_same_time_are_told_once_and_until_one_does_not() {
+    fn connections_that_end_after_the_same_time_are_reported_once_and_until_one_does_not() {
         let mut endings = Endings::default();
         let mut told = Vec::new();
         for turn in 0..6 {

@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_hands_over_at_once_and_the_last_one_is_told() {
+    async fn a_refusal_hands_over_at_once_and_the_last_one_is_reported() {
         let all = ["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"].map(address);
         let began = Instant::now();
         let refuse = |address: SocketAddr| async move { Err::<(), _>(io::Error::other(address.to_string())) };

@@ -98,7 +98,7 @@ async fn refusals_are_classified_with_what_they_say() {
 }
 
 #[tokio::test]
-async fn a_refusal_stays_one_where_its_body_breaks_off_stalls_or_floods() {
+async fn a_refusal_stays_one_if_its_body_breaks_off_stalls_or_floods() {
     let cut = vec![testing::head("409 Conflict", "", 100), b"{\"error\":".to_vec()];
     let reply = respond(&at(&CannedServer::serve(cut.clone(), Then::Close).await)).await;
     assert_eq!(fault(&reply), CallFault::Conflict);

@@ -84,7 +84,7 @@ async fn a_flood_of_pings_is_answered_at_a_bounded_rate_and_commands_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_close_is_told_with_its_code_and_answered() {
+async fn a_close_is_reported_with_its_code_and_answered() {
     for (frame, wanted) in [
         (Some(CloseFrame { code: CloseCode::Restart, reason: "".into() }), Some(1012)),
         (Some(CloseFrame { code: CloseCode::from(4000), reason: "bye".into() }), Some(4000)),
@@ -99,7 +99,7 @@ async fn a_close_is_told_with_its_code_and_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_end_without_a_word_is_told_too() {
+async fn an_end_without_a_word_is_reported_too() {
     let mut pipe = pipe(4096).await;
     drop(pipe.platform);
     assert!(matches!(pipe.events.recv().await, Some(SocketEvent::Closed(Ended { code: None, .. }))));
@@ -202,7 +202,7 @@ async fn a_burst_of_small_frames_is_read_without_holding_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn told_to_close_it_says_goodbye_and_waits_for_theirs() {
+async fn asked_to_close_it_sends_a_close_and_waits_for_theirs() {
     let mut pipe = pipe(4096).await;
     pipe.commands.send(SocketCommand::Close).await.unwrap();
     let Some(Ok(Message::Close(Some(frame)))) = pipe.platform.next().await else { panic!("no goodbye") };

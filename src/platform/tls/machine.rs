@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_is_told() {
+    fn what_is_set_is_shown() {
         let named = |file: Option<&str>, directories: Option<&str>| {
             named_by(|name| if name == FILE { file.map(Into::into) } else { directories.map(Into::into) })
         };

@@ -180,7 +180,7 @@ fn many_patterns_with_a_star_inside_are_refused() {
 }
 
 #[test]
-fn a_list_of_rubbish_is_told_of_briefly() {
+fn a_list_of_rubbish_is_reported_briefly() {
     let loaded = with_list("version = 1\n[lists.a]\nfile = \"f\"\n", &"@@\n".repeat(1_000_000));
     assert!(loaded.report.count(Severity::Error) < 50);
 }

@@ -28,7 +28,7 @@ fn what_was_let_go_is_unknown_for_a_policy_that_asks_further_back() {
 }
 
 #[test]
-fn what_is_counted_is_unknown_where_more_may_have_happened_unseen() {
+fn what_is_counted_is_unknown_if_more_may_have_happened_unseen() {
     let mut history = History::default();
     let ann = handle("ann/bot");
     let over = |by_handle| OverQuota { quota: Quota { count: 1, per: hours(2) }, by_handle };

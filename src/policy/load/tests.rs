@@ -177,7 +177,7 @@ fn skipping(more: &str) -> String {
 }
 
 #[test]
-fn a_bad_line_is_left_out_where_that_lets_nobody_in() {
+fn a_bad_line_is_left_out_if_that_lets_nobody_in() {
     let dir = Dir::new();
     dir.write("rules.toml", skipping(""));
     dir.write("friends.txt", "ann\nnot a handle\n# more\nbob\n");
@@ -196,7 +196,7 @@ fn a_bad_line_is_left_out_where_that_lets_nobody_in() {
 }
 
 #[test]
-fn a_bad_line_refuses_the_file_where_the_list_keeps_somebody_out() {
+fn a_bad_line_refuses_the_file_if_the_list_keeps_somebody_out() {
     let bob = "[rules.bob]\nthen = \"approve\"\nwhen = { owner = \"bob\" }\n";
     for (title, more) in [
         (

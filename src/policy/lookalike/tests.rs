@@ -84,7 +84,7 @@ fn two_protected_owners_do_not_look_like_each_other() {
 }
 
 #[test]
-fn what_begins_or_ends_with_an_owner_looks_like_it_where_that_is_asked_for() {
+fn what_begins_or_ends_with_an_owner_looks_like_it_if_that_is_asked_for() {
     let (begins, ends) = (
         Protect { prefixes: true, ..protect(&["acme", "bob"]) },
         Protect { suffixes: true, ..protect(&["acme", "bob"]) },

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_overlap_and_runs_are_told_apart() {
+    fn connections_that_overlap_and_runs_are_kept_apart() {
         let text = r#"{"transcript":1}
 {"agent":"a","conn":1,"dir":"out","upgrade":{}}
 {"agent":"a","conn":1,"dir":"in","upgrade":{"status":101}}

@@ -114,7 +114,7 @@ fn pages_hold_all_newest_first_and_a_stale_one_what_was() {
 }
 
 #[test]
-fn absent_and_null_are_told_apart() {
+fn absent_and_null_are_distinct() {
     let (mut store, mut pushed) = (store(), Vec::new());
     store.create(&NewRequest::to("a").from_null(), 1..2, at(1), &mut pushed).unwrap();
     assert!(pushed[0].payload.contains("\"from_handle\":null"));

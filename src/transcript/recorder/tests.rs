@@ -16,7 +16,7 @@ fn recorded(text: bool, most: u64, work: impl FnOnce(&TranscriptRecorder, &Agent
 }
 
 #[test]
-fn a_key_is_not_written_even_where_the_platform_repeats_it_and_text_was_asked_for() {
+fn a_key_is_not_written_even_if_the_platform_repeats_it_and_text_was_asked_for() {
     for text in [false, true] {
         let (written, mode) = recorded(text, RECORD_BYTES_MAX, |recorder, agent| {
             let plan = ConnectPlan { take: false, key_in_query: true };
@@ -33,7 +33,7 @@ fn a_key_is_not_written_even_where_the_platform_repeats_it_and_text_was_asked_fo
 }
 
 #[test]
-fn text_is_kept_only_where_that_was_asked_for() {
+fn text_is_kept_only_if_that_was_asked_for() {
     let say = |recorder: &TranscriptRecorder, agent: &AgentId| {
         recorder.frame(agent, 1, Direction::In, r#"["1",null,"t","e",{"from_handle":"ann","message":"hello"}]"#);
         recorder.frame(agent, 1, Direction::In, "hello ann");

@@ -44,7 +44,7 @@ async fn nobody_acts_by_default_and_nobody_acts_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_person_approves_and_stands_on_record_and_who_comes_after_is_told() {
+async fn a_person_approves_and_stands_on_record_and_who_comes_after_gets_that_answer() {
     acting!(site, daemon, way, form);
     let fields = [("form", form.as_str()), ("agent", AGENT)];
     // Two people, or one person who clicks twice: only the first action takes effect.

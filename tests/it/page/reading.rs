@@ -95,7 +95,7 @@ async fn every_answer_has_its_headers_and_nothing_is_kept_or_framed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_asks_by_another_name_is_turned_away_and_the_log_is_told_once() {
+async fn whoever_asks_by_another_name_is_turned_away_and_that_is_logged_once() {
     let site = Site::start().await;
     let (daemon, way) = page(&site, &[("DOORMAN_PAGE_URL", "https://doorman.example.org")]).await;
     for host in ["evil.example", "localhost.evil.example:80", "doorman.example.org:9", "127.0.0.2", "@localhost"] {
@@ -117,7 +117,7 @@ async fn whoever_asks_by_another_name_is_turned_away_and_the_log_is_told_once() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_port_in_use_is_told_and_stops_nothing() {
+async fn a_port_in_use_is_reported_and_stops_nothing() {
     let site = Site::start().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let daemon = site.daemon_told(&[], &[("DOORMAN_PAGE_LISTEN", &taken.local_addr().unwrap().to_string())]);

@@ -98,7 +98,7 @@ async fn a_link_answers_once_and_looking_at_it_does_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_approves_only_where_that_was_written_out_and_lasts_over_a_restart() {
+async fn a_link_approves_only_if_that_was_written_out_and_lasts_over_a_restart() {
     let (site, daemon, way) = told("reply = \"link\"\nreply_may = [\"approve\"]\ntext = \"none\"").await;
     let link = links(&site, 1).await.remove(0);
     let shown = offered(&way, &link).await;

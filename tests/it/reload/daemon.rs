@@ -32,7 +32,7 @@ fn ask(site: &Site, id: &str, from: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_command_waits_and_tells_and_what_is_pending_is_decided_again() {
+async fn the_command_waits_and_reports_and_what_is_pending_is_decided_again() {
     let site = Site::start().await;
     std::fs::write(site.path("rules.toml"), rules("ann", "")).unwrap();
     let daemon = site.daemon();
@@ -165,7 +165,7 @@ async fn a_list_that_shrank_needs_a_word_and_watching_needs_none() {
 
 /// If a program rewrites a list without a change, the policy is a new one, but pending requests get no new record.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reload_that_changes_only_the_hash_decides_nothing_anew_for_the_record() {
+async fn a_reload_that_changes_only_the_hash_decides_nothing_again_for_the_record() {
     let site = Site::start().await;
     let text = "version = 1\n[lists.friends]\nfile = \"friends.txt\"\n[rules.friends]\nthen = \"approve\"\nwhen = { list = \"friends\" }\n";
     std::fs::write(site.path("rules.toml"), text).unwrap();

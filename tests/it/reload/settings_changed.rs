@@ -19,7 +19,7 @@ async fn metric(site: &Site, wanted: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_configuration_is_told_by_log_status_and_metric_until_it_is_corrected() {
+async fn a_refused_configuration_is_shown_by_log_status_and_metric_until_it_is_corrected() {
     let site = Site::start().await;
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();

@@ -38,7 +38,7 @@ impl Drop for RunningSandbox {
 }
 
 #[tokio::test]
-async fn it_says_where_it_listens_and_ends_when_told() {
+async fn it_says_where_it_listens_and_ends_when_asked() {
     let mut running = RunningSandbox::start();
     let key = Some("sandbox-agent-weather");
     let me = raw_http(running.1, "GET", "/api/v1/agent/me", key, "").await;

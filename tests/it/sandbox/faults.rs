@@ -34,7 +34,7 @@ fn status(place: &TestSandbox) -> SandboxStatus {
 }
 
 #[tokio::test]
-async fn upgrades_fail_as_told_and_only_as_often() {
+async fn upgrades_fail_as_ordered_and_only_as_often() {
     for (fault, seen) in [
         (Fault::new(FaultPlace::Upgrade, FaultAction::Drop), 0),
         (Fault::new(FaultPlace::Upgrade, FaultAction::Stall).ms(1), 0),
@@ -90,7 +90,7 @@ async fn a_ghost_counts_as_live_until_it_is_over() {
 }
 
 #[tokio::test]
-async fn joins_fail_as_told() {
+async fn joins_fail_as_ordered() {
     for (fault, reason) in [
         (Fault::new(FaultPlace::Join, FaultAction::Status).code(403), "unauthorized"),
         (Fault::new(FaultPlace::Join, FaultAction::Status), "join crashed"),
@@ -127,7 +127,7 @@ async fn joins_fail_as_told() {
 }
 
 #[tokio::test]
-async fn heartbeats_fail_as_told() {
+async fn heartbeats_fail_as_ordered() {
     let place = with(Fault::new(FaultPlace::Heartbeat, FaultAction::Drop)).await;
     let mut client = place.join(A).await;
     client.say(r#"[null,"lost","phoenix","heartbeat",{}]"#).await;
@@ -156,7 +156,7 @@ async fn heartbeats_fail_as_told() {
 }
 
 #[tokio::test]
-async fn pushes_fail_as_told() {
+async fn pushes_fail_as_ordered() {
     let place = TestSandbox::start().await;
     let mut client = place.join(A).await;
     let push = |fault: Option<Fault>, ids: &[&str]| {
@@ -224,7 +224,7 @@ async fn every_kind_of_malformed_frame_comes_in_turn_and_by_code() {
 }
 
 #[tokio::test]
-async fn listings_fail_as_told() {
+async fn listings_fail_as_ordered() {
     let list = |place: &TestSandbox| {
         let address = place.address;
         async move { super::raw_http(address, "GET", "/api/v1/agent/contacts/requests", Some(A.key), "").await }
@@ -267,7 +267,7 @@ async fn listings_fail_as_told() {
 }
 
 #[tokio::test]
-async fn answers_fail_as_told() {
+async fn answers_fail_as_ordered() {
     for (fault, seen, stands) in [
         (Fault::new(FaultPlace::Respond, FaultAction::Drop), 0, SandboxStatus::Pending),
         (Fault::new(FaultPlace::Respond, FaultAction::Stall).ms(1), 0, SandboxStatus::Pending),

@@ -40,7 +40,7 @@ fn refusal(harness: &mut CoreHarness) -> Option<OpFailure> {
 }
 
 #[test]
-fn who_approves_after_a_start_is_asked_again_where_the_sender_is_another_one() {
+fn who_approves_after_a_start_is_asked_again_if_the_sender_is_another_one() {
     let cases = [(pending_of(Some("dora")), Some("mallory")), (approved_for(Some("dora")), Some("mallory"))];
     for (saved, shown) in cases.into_iter().chain([(pending_of(Some("dora")), None)]) {
         let mut harness = CoreHarness::new(saved);

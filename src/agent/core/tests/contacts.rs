@@ -152,7 +152,7 @@ fn a_total_that_stays_one_too_high_does_not_keep_a_removed_contact_for_ever() {
 }
 
 #[test]
-fn what_happens_between_two_pages_of_contacts_is_told_once() {
+fn what_happens_between_two_pages_of_contacts_is_recorded_once() {
     let mut harness = CoreHarness::new(SavedAgent::default());
     contacts_are_due(&mut harness);
     contacts_page(&mut harness, &["a", "b", "c"], 4, 0);
@@ -170,7 +170,7 @@ fn what_happens_between_two_pages_of_contacts_is_told_once() {
 }
 
 #[test]
-fn what_a_reading_showed_before_it_failed_is_not_told_again() {
+fn what_a_reading_showed_before_it_failed_is_not_recorded_again() {
     let mut harness = CoreHarness::new(SavedAgent::default());
     contacts_are_due(&mut harness);
     contacts_page(&mut harness, &["a", "b"], 3, 0);
@@ -285,7 +285,7 @@ fn a_contact_is_on_record_before_it_is_known_whose_doing_it_is() {
 }
 
 #[test]
-fn an_agent_that_is_told_of_contacts_reads_them_by_the_hour() {
+fn an_agent_that_gets_events_of_contacts_reads_them_by_the_hour() {
     let mut harness = CoreHarness::of(ConnectionMode::Yield, SavedAgent::default(), Some(AGENT));
     harness.joins();
     contacts_page(&mut harness, &[], 0, 0);

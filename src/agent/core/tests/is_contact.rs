@@ -118,7 +118,7 @@ fn who_is_a_contact_no_more_lets_nobody_in() {
 }
 
 #[test]
-fn a_channel_tells_for_as_long_as_it_is_joined_and_only_what_was_read_since() {
+fn a_channel_counts_as_long_as_it_is_joined_and_only_what_was_read_since() {
     let mut harness = CoreHarness::of(ConnectionMode::Yield, SavedAgent::default(), Some(AGENT));
     harness.joins();
     let mut harness = with_rules(harness);

@@ -450,7 +450,7 @@ fn a_rejection_that_is_only_presumed_decides_nothing_until_somebody_says_how_the
 }
 
 #[test]
-fn a_rejection_of_unknown_fate_is_known_where_the_platform_says_that_the_request_was_rejected() {
+fn a_rejection_of_unknown_fate_is_known_if_the_platform_says_that_the_request_was_rejected() {
     for again in [false, true] {
         let mut harness = unknown_rejection(again);
         harness.core.updated(&RequestId::parse("r1").unwrap(), RequestStatus::Rejected, harness.now());

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_key_in_the_file_is_never_shown_and_told_where_it_belongs() {
+fn a_key_in_the_file_is_never_shown_and_the_error_says_where_it_belongs() {
     let text = format!(
         "password = 'band_SECRET'\n{AGENT}api_key = 'band_SECRET'\napi_key_fil = \"agent.key\"\nApi-Token = \"\"\"\nband_SECRET\"\"\"\n\
          [platform]\nsecret = ['band_SECRET', 1]\nurl = {{ token = 'band_SECRET' }}\n[log]\nlevel.password = 'band_SECRET'\n"
@@ -21,7 +21,7 @@ fn a_key_in_the_file_is_never_shown_and_told_where_it_belongs() {
 }
 
 #[test]
-fn a_key_is_not_shown_either_where_the_file_is_no_toml() {
+fn a_key_is_not_shown_either_if_the_file_is_no_toml() {
     for broken in [
         "api_key = 'band_SECRET",
         "api_key = band_SECRET",

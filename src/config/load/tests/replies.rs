@@ -13,7 +13,7 @@ fn config(reply: &str, page: &str) -> String {
 const PAGE: &str = "[page]\nurl = \"https://doorman.example.org\"";
 
 #[test]
-fn a_link_rejects_and_holds_and_approves_only_where_that_is_written_out() {
+fn a_link_rejects_and_holds_and_approves_only_if_that_is_written_out() {
     let may = |reply: &str| taken(&config(reply, PAGE), &[]).notify[0].reply.clone();
     assert_eq!(may(""), []);
     assert_eq!(may("reply = \"none\""), []);

@@ -158,7 +158,7 @@ fn ends_that_are_long_apart_late_or_of_another_kind_are_not() {
 }
 
 #[test]
-fn what_proves_a_connection_tells_a_short_one_too() {
+fn what_proves_a_connection_shows_a_short_one_too() {
     for (lives, state) in [(4, AgentState::Yielded), (5, AgentState::Away)] {
         let mut stage = SessionHarness::of(ConnectionMode::Yield);
         stage.session.config.timing.proven_after = seconds(5);

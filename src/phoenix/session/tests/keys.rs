@@ -175,7 +175,7 @@ fn nothing_that_is_late_opens_a_socket_with_a_refused_key() {
 }
 
 #[test]
-fn auto_tries_the_query_once_where_rest_accepts_the_key() {
+fn auto_tries_the_query_once_if_rest_accepts_the_key() {
     let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
     stage.give(SessionInput::NotOpened(refusal(Some(403))));
     assert!(stage.has(&SessionOutput::Identify));
@@ -206,7 +206,7 @@ fn auto_tries_the_query_once_where_rest_accepts_the_key() {
 }
 
 #[test]
-fn the_query_is_kept_where_it_works() {
+fn the_query_is_kept_if_it_works() {
     for works in [SessionInput::Opened, SessionInput::NotOpened(refusal(Some(409)))] {
         let mut stage = SessionHarness::dialling(ConnectionMode::Yield);
         stage.give(SessionInput::NotOpened(refusal(Some(403))));

@@ -243,7 +243,7 @@ fn what_is_malformed_is_counted_and_survived() {
 }
 
 #[test]
-fn a_supersede_is_told_and_obeyed() {
+fn a_supersede_is_logged_and_obeyed() {
     let played = play("control_events");
     let supersede = played.stage.out.iter().find_map(|output| match output {
         SessionOutput::Superseded(Supersede { reason, .. }) => reason.clone(),

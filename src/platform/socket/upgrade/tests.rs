@@ -62,7 +62,7 @@ async fn a_body_in_pieces_or_chunks_is_read_whole() {
 }
 
 #[tokio::test]
-async fn a_refusal_stays_one_where_its_body_breaks_off_or_floods() {
+async fn a_refusal_stays_one_if_its_body_breaks_off_or_floods() {
     let cut = vec![head("409 Conflict", "", 100), b"{".to_vec()];
     let flood = vec![head("409 Conflict", "", usize::MAX >> 2), vec![b' '; REFUSAL_BYTES_MAX + 1]];
     for (pieces, then) in [(cut, Then::Close), (flood, Then::Stall)] {

@@ -58,7 +58,7 @@ proptest! {
     }
 
     #[test]
-    fn a_word_counts_only_where_it_was_asked_for_and_as_far_as_it_may(spec in policy_spec(), scene in scene()) {
+    fn a_word_counts_only_if_it_was_asked_for_and_as_far_as_it_may(spec in policy_spec(), scene in scene()) {
         let policy = spec.real();
         let mut silent = scene.clone();
         silent.told = None;

@@ -164,7 +164,7 @@ fn a_persons_answer_counts_towards_nothing() {
 }
 
 #[test]
-fn history_is_by_owner_and_unknown_where_the_record_cannot_tell() {
+fn history_is_by_owner_and_unknown_if_the_record_does_not_know() {
     let asking = |history| policy(vec![reject("r", history)]);
     let before = asking(HistoryCondition { approved_before: Some(false), ..HistoryCondition::default() });
     let rejected = asking(HistoryCondition { rejected_within: Some(hours(1)), ..HistoryCondition::default() });
@@ -285,7 +285,7 @@ fn overdue_rejects_at_most_so_many_an_hour_and_notifies_once() {
 }
 
 #[test]
-fn a_limit_that_rejects_does_so_only_where_the_count_is_certain() {
+fn a_limit_that_rejects_does_so_only_if_the_count_is_certain() {
     let mut rules = vec![
         approve("bots", by_owner(&["acme"])).limit(1, hours(1), LimitBy::Owner),
         approve("also", by_handle(&["acme/*"])),

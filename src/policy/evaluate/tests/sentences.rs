@@ -84,7 +84,7 @@ fn an_unknown_rule_never_decides() {
 }
 
 #[test]
-fn identity_is_unknown_where_there_is_no_plain_handle_and_the_guard_defers() {
+fn identity_is_unknown_if_there_is_no_plain_handle_and_the_guard_defers() {
     let all = policy(vec![reject("r", When::Everyone), approve("a", by_handle(&["ann"]))]);
     for sender in [Sender::Absent, Sender::parse(Some("@@ann")), Sender::parse(Some("änn"))] {
         let request = ContactRequest { sender, ..request("r", "ann") };
