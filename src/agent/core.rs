@@ -220,7 +220,7 @@ impl Core {
                 self.responded(&request, attempt, reply, written, now);
             }
             Input::DeciderReplied { request, question, result, took } => {
-                self.word(&request, &question, result, took, now)
+                self.replied(&request, &question, result, took, now)
             }
             Input::Recorded(result) => self.recorded(result, now),
             Input::LedgerHealth(ok) => self.ledger_health(ok),

@@ -87,7 +87,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             found.skipped += 1;
         } else {
             found.requests += 1;
-            let told = reader.told_of(&recorded).map_err(|error| fault(&error))?;
+            let told = reader.replies_to(&recorded).map_err(|error| fault(&error))?;
             let agent = recorded.agent.clone();
             agents.entry(agent).or_default().push(Recorded { told, ..to_replay(recorded) });
         }

@@ -176,8 +176,8 @@ impl LedgerReader {
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn told_of(&self, request: &RecordedRequest) -> Result<Vec<(Timestamp, DeciderVerdict)>, LedgerError> {
-        at_moment::told_of(self.sql(), request.row).map_err(|error| self.fault(&error))
+    pub fn replies_to(&self, request: &RecordedRequest) -> Result<Vec<(Timestamp, DeciderVerdict)>, LedgerError> {
+        at_moment::replies_to(self.sql(), request.row).map_err(|error| self.fault(&error))
     }
 
     /// The newest pause of an agent before that moment, whether or not it was resumed since.

@@ -70,7 +70,7 @@ pub fn load(
 }
 
 /// A decider's verdict, in columns 1 to 4.
-pub(super) fn told(row: &SqlRow<'_>) -> sql::Result<ask::DeciderVerdict> {
+pub(super) fn reply(row: &SqlRow<'_>) -> sql::Result<ask::DeciderVerdict> {
     Ok(ask::DeciderVerdict {
         decider: parsed(row, 1)?,
         key: Some(row.get::<_, String>(2)?.into()),
@@ -155,7 +155,7 @@ impl Load<'_> {
                 "SELECT r.id, t.decider, t.question, t.verdict, t.reason FROM told t JOIN request r ON r.n = t.request
                  WHERE r.agent = ?1 AND r.settled IS NULL AND r.id_reused = 0 ORDER BY t.n",
                 None,
-                |row| Ok((parsed(row, 0)?, told(row)?)),
+                |row| Ok((parsed(row, 0)?, reply(row)?)),
             )?,
             approvals: self.approvals(reach.approvals.map(|within| back(now, within)), since)?,
             holds: self.rows(

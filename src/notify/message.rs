@@ -172,12 +172,12 @@ fn request_line(request: &WaitingRequest, text: NotifyText, redact: &Redact) -> 
         by: request.by.clone(),
         since: request.since,
         overdue: request.overdue.clone(),
-        told: request.told.iter().map(|told| told_line(told, with_all, redact)).collect(),
+        told: request.told.iter().map(|told| reply_line(told, with_all, redact)).collect(),
         reply: None,
     }
 }
 
-fn told_line(told: &WaitingDeciderReply, with_all: bool, redact: &Redact) -> DeciderReplyLine {
+fn reply_line(told: &WaitingDeciderReply, with_all: bool, redact: &Redact) -> DeciderReplyLine {
     let reason = told.reason.as_ref().filter(|_| with_all);
     DeciderReplyLine {
         decider: told.decider.clone(),

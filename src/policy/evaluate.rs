@@ -215,7 +215,7 @@ impl Policy {
             && !guarded
             && let Some(one) = matching(Verdict::Defer).find(|one| one.rule.name == *name && one.rule.ask.is_some())
         {
-            return told(one.rule, handle, (waiting, due), weighed, inputs);
+            return apply_reply(one.rule, handle, (waiting, due), weighed, inputs);
         }
         weighed.by = if guarded && !(self.no_match == Verdict::Reject && loud().next().is_none()) {
             By::Guard(GuardKind::LookAlike)
@@ -335,7 +335,7 @@ fn may_let_in(rule: &Rule, inputs: &Inputs<'_>) -> bool {
 
 /// Only this rule, which asks a decider, keeps the request pending: applies the decider's verdict as far as the rule
 /// allows. An approval is charged and limited like that of a rule.
-fn told(
+fn apply_reply(
     rule: &Rule,
     handle: &Handle,
     (waiting, due): (bool, Timestamp),

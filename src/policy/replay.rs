@@ -183,7 +183,7 @@ pub fn replay(
             policy_state.seen(&one.request.id, handle, event.at);
         }
         for (_, told) in one.told.iter().filter(|(at, _)| *at <= event.at) {
-            policy_state.told(&one.request.id, DeciderVerdict { key: None, ..told.clone() });
+            policy_state.add_reply(&one.request.id, DeciderVerdict { key: None, ..told.clone() });
         }
         course.decisions += 1;
         decisions += 1;

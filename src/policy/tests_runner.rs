@@ -97,7 +97,7 @@ fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
     }
     let decision = id("test").map(|id| {
         for told in &test.request.told {
-            policy_state.told(&id, told.clone());
+            policy_state.add_reply(&id, told.clone());
         }
         policy_state.seen(&id, test.request.sender.handle(), sent);
         let request = ContactRequest {

@@ -227,7 +227,7 @@ fn decided(policy: &Policy, handle: Option<&str>, name: Option<&str>, message: O
                 // Each round another word, and none in the first.
                 let word = [None, Some(Verdict::Reject), Some(Verdict::Defer), Some(Verdict::Approve)][number % 4];
                 if let Some(verdict) = word {
-                    policy_state.told(
+                    policy_state.add_reply(
                         &request.id,
                         DeciderVerdict { decider: question.decider, key: None, verdict, reason: None },
                     );

@@ -186,7 +186,7 @@ impl Core {
     }
 
     /// The result of a question.
-    pub(super) fn word(
+    pub(super) fn replied(
         &mut self,
         id: &RequestId,
         question: &Question,
@@ -198,12 +198,12 @@ impl Core {
             self.asking.out.remove(id);
         }
         match result {
-            Ok(word) => self.told(id, question, word, took, now),
-            Err(failure) => self.without_word(id, question, failure, took, now),
+            Ok(word) => self.with_reply(id, question, word, took, now),
+            Err(failure) => self.without_reply(id, question, failure, took, now),
         }
     }
 
-    fn told(
+    fn with_reply(
         &mut self,
         id: &RequestId,
         question: &Question,
@@ -223,7 +223,7 @@ impl Core {
         // A request that has ended needs no verdict.
         let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
         let told = DeciderVerdict { decider: decider.clone(), key: Some(question.key.clone()), verdict, reason };
-        self.policy_state.told(id, told.clone());
+        self.policy_state.add_reply(id, told.clone());
         let (agent, rule) = (self.config.agent.clone(), question.rule.clone());
         let entry = Box::new(told.clone());
         self.record(Record::DeciderReplied {
@@ -239,7 +239,7 @@ impl Core {
     }
 
     /// The request stays as it is, and waits until the question can be repeated.
-    fn without_word(
+    fn without_reply(
         &mut self,
         id: &RequestId,
         question: &Question,

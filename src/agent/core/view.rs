@@ -229,7 +229,7 @@ impl Core {
                 (None, None) if self.policy.is_none() => Some(By::Error(ErrorKind::Policy)),
                 (None, None) => None,
             },
-            told: self.policy_state.words_on(entry.id()).iter().map(DeciderVerdict::in_words).collect(),
+            told: self.policy_state.replies_to(entry.id()).iter().map(DeciderVerdict::in_words).collect(),
             doubts: entry.decision().map(|decision| decision.doubts.clone()).unwrap_or_default(),
             due: entry.decision().and_then(|decision| decision.due),
             stage: entry.stage_word(),

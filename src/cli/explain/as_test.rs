@@ -53,7 +53,7 @@ pub(super) fn test(
     let named = policy.agents();
     let agent = asked.called.iter().rev().find(|word| named.contains(&&***word)).or(asked.called.last());
     let agent = agent.filter(|_| !named.is_empty()).map(|word| &**word);
-    let told = told(recorded, &policy, &memory);
+    let told = replies(recorded, &policy, &memory);
     let mut table = self::table(&name, recorded, &decision, (&theirs, agent, &told), moment.at);
     if fails(&policy, &table, &name).is_some() {
         table = self::table(&name, recorded, &decision, (&past, agent, &told), moment.at);
@@ -131,7 +131,7 @@ fn past(
 }
 
 /// What each decider had said to what the rules ask it.
-fn told(recorded: &RecordedRequest, policy: &Policy, memory: &SavedState) -> BTreeMap<String, Verdict> {
+fn replies(recorded: &RecordedRequest, policy: &Policy, memory: &SavedState) -> BTreeMap<String, Verdict> {
     let words = memory.told.iter().filter(|(request, _)| *request == recorded.request.id).map(|(_, word)| word);
     let questions: Vec<_> = policy.rules.iter().filter_map(|rule| question(rule, &recorded.request)).collect();
     let answers = words.filter(|word| questions.iter().any(|question| word.answers(question)));

@@ -30,7 +30,7 @@ pub(super) fn of_now(
         (None, Some(hash)) if args.ledger.is_some() => sources::policy_on_record(reader, &hash)?,
         (None, _) => sources::policy_of(&sources::rules_path(None, Some(recorded.agent.as_str()), global)?, global)?,
     };
-    told_now("now", args, (now, now), Some((reader, &recorded.agent)), &request, &policy, global)
+    replies_now("now", args, (now, now), Some((reader, &recorded.agent)), &request, &policy, global)
 }
 
 fn hypothetical_id() -> Result<RequestId, CliError> {
@@ -68,7 +68,7 @@ pub(super) fn of_hypothetical(
         (None, None) => None,
     };
     let whose = reader.zip(agent.as_ref());
-    told_now("hypothetical", args, (at, came), whose, &request, &policy, global)
+    replies_now("hypothetical", args, (at, came), whose, &request, &policy, global)
 }
 
 /// What the command line says of the contacts.
@@ -80,7 +80,7 @@ pub(super) fn said_to_be(args: &Args, circumstances: &mut Circumstances) {
     }
 }
 
-fn told_now(
+fn replies_now(
     basis: &'static str,
     args: &Args,
     (at, came): (Timestamp, Timestamp),

@@ -166,7 +166,7 @@ pub(super) fn of_recorded(
         contact_removed_at: recorded.contact_removed_at,
         paused,
         settlements,
-        told: words_on(reader, recorded)?,
+        told: replies_to(reader, recorded)?,
         mode: match recorded.mode {
             Mode::Enforce => "enforce",
             Mode::Shadow => "shadow",
@@ -183,8 +183,8 @@ pub(super) fn of_recorded(
 }
 
 /// What deciders said of it, oldest first.
-fn words_on(reader: &LedgerReader, recorded: &RecordedRequest) -> Result<Vec<DeciderReplyView>, CliError> {
-    let told = reader.told_of(recorded).map_err(|error| fault(&error))?;
+fn replies_to(reader: &LedgerReader, recorded: &RecordedRequest) -> Result<Vec<DeciderReplyView>, CliError> {
+    let told = reader.replies_to(recorded).map_err(|error| fault(&error))?;
     let word = |(at, word): (Timestamp, crate::policy::DeciderVerdict)| DeciderReplyView {
         at,
         decider: word.decider.as_str().to_owned(),

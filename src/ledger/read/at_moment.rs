@@ -123,7 +123,7 @@ pub fn state_at(
         overdue_rejects: past.overdue_rejects()?,
         told: match request {
             Some(request) => {
-                let words = told_of(connection, request.row)?.into_iter().filter(|(at, _)| *at <= moment.at);
+                let words = replies_to(connection, request.row)?.into_iter().filter(|(at, _)| *at <= moment.at);
                 words.map(|(_, told)| (request.request.id.clone(), told)).collect()
             }
             None => Vec::new(),
@@ -158,10 +158,10 @@ pub fn pause_before(
 }
 
 /// The verdicts of deciders about a request, with their times, in order.
-pub fn told_of(connection: Connection<'_>, request: i64) -> sql::Result<Vec<(Timestamp, DeciderVerdict)>> {
+pub fn replies_to(connection: Connection<'_>, request: i64) -> sql::Result<Vec<(Timestamp, DeciderVerdict)>> {
     connection
         .prepare_cached("SELECT at, decider, question, verdict, reason FROM told WHERE request = ?1 ORDER BY n")?
-        .query_map([request], |row| Ok((row.get::<_, Micros>(0)?.0, crate::ledger::restore::told(row)?)))?
+        .query_map([request], |row| Ok((row.get::<_, Micros>(0)?.0, crate::ledger::restore::reply(row)?)))?
         .collect()
 }
 

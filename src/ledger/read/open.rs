@@ -122,7 +122,7 @@ pub fn open_requests(connection: Connection<'_>, wanted: &WantedOpen) -> sql::Re
          WHERE {WHERE} ORDER BY t.n"
     ))?;
     let words = words.query_map(params![agents, narrowed, owner, id, beginning, until], |row| {
-        Ok((row.get::<_, i64>(0)?, restore::told(row)?.in_words()))
+        Ok((row.get::<_, i64>(0)?, restore::reply(row)?.in_words()))
     })?;
     for word in words {
         let (request, word) = word?;

@@ -72,7 +72,7 @@ impl Compiling<'_> {
                 name: text(&test.from_name),
                 message: text(&test.message),
                 ago: test.ago,
-                told: self.told(test, known),
+                told: self.replies(test, known),
                 agent: test.agent.as_ref().map(|agent| agent.value.as_str().into()),
                 contacts: test.contacts,
                 contact: test.contact,
@@ -141,7 +141,7 @@ impl Compiling<'_> {
     }
 
     /// The verdicts of deciders in a test; a decider that no rule asks is reported.
-    fn told(&mut self, test: &RawTest, known: &Known<'_>) -> Vec<DeciderVerdict> {
+    fn replies(&mut self, test: &RawTest, known: &Known<'_>) -> Vec<DeciderVerdict> {
         let mut all = Vec::with_capacity(test.told.len());
         for (name, verdict) in &test.told {
             let asked = |rule: &&RawRule| rule.ask.as_ref().is_some_and(|ask| ask.value == name.value);

@@ -60,7 +60,7 @@ impl PolicyState {
 
     /// A decider gave this verdict about a request. Its newest verdict for each question counts, so going back to an
     /// earlier rule asks nothing again.
-    pub fn told(&mut self, request: &RequestId, told: DeciderVerdict) {
+    pub fn add_reply(&mut self, request: &RequestId, told: DeciderVerdict) {
         let words = self.told.entry(request.clone()).or_default();
         words.retain(|word| word.decider != told.decider || word.key != told.key);
         if words.len() == REPLIES_MAX {
@@ -75,7 +75,7 @@ impl PolicyState {
     }
 
     /// All verdicts of deciders about this request.
-    pub fn words_on(&self, request: &RequestId) -> &[DeciderVerdict] {
+    pub fn replies_to(&self, request: &RequestId) -> &[DeciderVerdict] {
         self.told.get(request).map_or(&[], Vec::as_slice)
     }
 

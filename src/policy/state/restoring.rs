@@ -155,7 +155,7 @@ impl PolicyState {
             }
         }
         for (request, told) in memory.told {
-            self.told(&request, told);
+            self.add_reply(&request, told);
         }
         for (request, name) in memory.notified {
             self.notified(&request, &name);

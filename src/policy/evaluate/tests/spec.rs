@@ -249,7 +249,7 @@ impl Scene {
         }
         if let Some(verdict) = self.told {
             let told = DeciderVerdict { decider: name("screen"), key: None, verdict, reason: None };
-            policy_state.told(&self.request.id, told);
+            policy_state.add_reply(&self.request.id, told);
         }
         if let Some(asked) = &self.asked {
             policy_state.asked_of(asked.clone());
