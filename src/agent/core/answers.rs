@@ -458,7 +458,7 @@ impl Core {
             let told = doubted || self.inbox.tombstone(id).is_some();
             self.inbox.settle(id, None, now);
             match told {
-                true => self.end_told(id, &status, now),
+                true => self.end_shown(id, &status, now),
                 false => self.settled(id, Some(status), now),
             }
             return;

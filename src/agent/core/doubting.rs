@@ -40,7 +40,7 @@ pub struct OpenDoubt {
 impl Core {
     /// A page shows these requests: they are pending.
     pub(super) fn shown(&mut self, page: &Page<ContactRequest>, now: Now) {
-        page.items.iter().for_each(|request| self.told_of_sender(request, now));
+        page.items.iter().for_each(|request| self.sender_shown(request, now));
         page.unreadable.iter().for_each(|row| self.remembered_listed(&row.id));
         let doubts = self.policy_state.doubts_mut();
         if doubts.any_unlisted() {
@@ -50,20 +50,20 @@ impl Core {
     }
 
     /// A payload may show who has the sender's handle now.
-    pub(super) fn told_of_sender(&mut self, request: &ContactRequest, now: Now) {
+    pub(super) fn sender_shown(&mut self, request: &ContactRequest, now: Now) {
         if let Some(ids) = &request.ids {
-            self.told_who(&request.sender, ids, Basis::OtherSender(request.id.clone()), now);
+            self.holder_shown(&request.sender, ids, Basis::OtherSender(request.id.clone()), now);
         }
     }
 
     /// The same of a contact.
-    pub(super) fn told_of_contact(&mut self, contact: &Contact, now: Now) {
+    pub(super) fn contact_shown(&mut self, contact: &Contact, now: Now) {
         if let Some(ids) = &contact.ids {
-            self.told_who(&contact.sender, ids, Basis::OtherContact(contact.id.clone()), now);
+            self.holder_shown(&contact.sender, ids, Basis::OtherContact(contact.id.clone()), now);
         }
     }
 
-    fn told_who(&mut self, sender: &Sender, ids: &SenderIds, basis: Basis, now: Now) {
+    fn holder_shown(&mut self, sender: &Sender, ids: &SenderIds, basis: Basis, now: Now) {
         let Some(handle) = sender.handle() else { return };
         // Our own id, or the id of our owner, only shows whose list it is.
         let ours = |id: &SenderId| {
@@ -118,7 +118,7 @@ impl Core {
     }
 
     /// The platform reports how a request ended, after this was in doubt.
-    pub(super) fn end_told(&mut self, id: &RequestId, status: &RequestStatus, now: Now) {
+    pub(super) fn end_shown(&mut self, id: &RequestId, status: &RequestStatus, now: Now) {
         let presumed = self.policy_state.presumed_ended(id, *status == RequestStatus::Approved, now.wall);
         let owner = self.policy_state.doubts().owner_by_request(id);
         if let Some(owner) = &owner {

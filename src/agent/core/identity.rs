@@ -44,13 +44,13 @@ impl Core {
     }
 
     /// The platform reported whose key it is.
-    pub(super) fn identity_told(&mut self, whose: &AgentId) {
+    pub(super) fn identity_known(&mut self, whose: &AgentId) {
         let verified = whose.as_str().eq_ignore_ascii_case(self.config.agent.as_str());
         self.identity = KeyIdentity { verified, ..KeyIdentity::default() };
     }
 
     /// The platform could not say whose key it is. What was known of this key still holds.
-    pub(super) fn identity_untold(&mut self, now: Now) {
+    pub(super) fn identity_unknown(&mut self, now: Now) {
         let wait = self.backoff(self.identity.failures).min(self.config.timing.list_away.max(Duration::from_millis(1)));
         self.identity.asked = None;
         self.identity.failures = self.identity.failures.saturating_add(1);

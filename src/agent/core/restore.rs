@@ -72,7 +72,7 @@ impl Core {
     }
 
     /// The removals that memory has forgotten are on record, or soon will be: the record is read again.
-    pub(super) fn recall_removed(&mut self, now: Now) {
+    pub(super) fn read_removals_again(&mut self, now: Now) {
         let policy = self.policy.clone();
         self.restore_for(policy.as_deref(), now);
     }

@@ -80,7 +80,7 @@ impl Core {
                 self.between = None;
                 let first = self.handle.is_none();
                 self.handle = me.sender.original().cloned();
-                self.identity_told(&me.id);
+                self.identity_known(&me.id);
                 self.own_owner = me.owner;
                 if first && self.is_us() {
                     self.tell(Notice::Identified { handle: self.handle.clone() });
@@ -89,7 +89,7 @@ impl Core {
             }
             Err(error) => {
                 self.throttle(&error, now);
-                self.identity_untold(now);
+                self.identity_unknown(now);
                 match error.fault {
                     CallFault::InBetween(_) => self.in_between(&error, now),
                     CallFault::KeyRefused | CallFault::NoKey | CallFault::Forbidden => self.key_refused(&error, now),
@@ -212,7 +212,7 @@ impl Core {
         match event {
             ChannelEvent::RequestReceived(request) => {
                 let id = request.id.clone();
-                self.told_of_sender(&request, now);
+                self.sender_shown(&request, now);
                 let welcome = self.welcome(std::slice::from_ref(&request), 0, now).contains(&id);
                 match self.inbox.see_event_of(request, welcome, now) {
                     seen @ (ShowOutcome::New | ShowOutcome::Returned) => {

@@ -151,7 +151,7 @@ impl Core {
     }
 
     fn show_contact(&mut self, contact: Contact, news: bool, now: Now) {
-        self.told_of_contact(&contact, now);
+        self.contact_shown(&contact, now);
         self.guest_shown(&contact, now);
         match self.contacts.show(&contact, self.policy_state.doubts_mut(), now.wall) {
             AddOutcome::New => self.put_contact(contact, news, now),
@@ -297,7 +297,7 @@ impl Core {
 
     /// The channel reported a new contact.
     pub(in crate::agent::core) fn contact_added(&mut self, contact: Contact, now: Now) {
-        self.told_of_contact(&contact, now);
+        self.contact_shown(&contact, now);
         let reading = self.contacts.calls;
         let added = self.policy_state.doubts_mut().contact_seen(&contact, reading, now.wall);
         self.contacts.change_reported(i64::from(matches!(added, AddOutcome::New | AddOutcome::NoRoom)));
@@ -348,7 +348,7 @@ impl Core {
         if !expired && !known && self.policy_state.doubts().contacts().crowded() {
             // There are more contacts than we keep: the record shows whose contact it was.
             self.policy_state.doubts_mut().forget(Fact::Removed, now.wall);
-            self.recall_removed(now);
+            self.read_removals_again(now);
         }
         self.count(Counter::ContactsRemoved);
         let (contact, handle) = (contact.clone(), handle.map(|handle| StrangerText::new(handle.as_str())));
