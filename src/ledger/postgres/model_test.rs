@@ -7,11 +7,11 @@ use arc_swap::ArcSwap;
 
 use super::address::ConnectionPurpose;
 use super::lease::{self, Fence, TakeOutcome};
-use super::members::{self, Membership, drain};
+use super::members::{self, Membership, drain, wish};
 use super::session::DatabaseSession;
 use super::{Address, prepare};
 use crate::ledger::LedgerAddress;
-use crate::ledger::members::{BeatOutcome, Member, MemberState, NewMember};
+use crate::ledger::members::{BeatOutcome, Member, MemberState, NewMember, WishOutcome};
 use crate::ledger::sql::Connection;
 
 #[path = "../../../tests/simulation/sim/fleet/leases.rs"]
@@ -70,6 +70,7 @@ impl RealAndModel {
             before: before.clone(),
             name: name.clone(),
             ttl: TTL,
+            names: NAMES.map(str::to_owned).into(),
             ..NewMember::default()
         };
         members::join(&self.writer, &self.address, &joining).unwrap();
@@ -86,6 +87,7 @@ impl RealAndModel {
             beat: 0,
             state: MemberState::Up,
             ttl: TTL,
+            agents_max: NewMember::default().agents_max,
             roster: String::new(),
             set_by: None,
         };
@@ -107,7 +109,20 @@ impl RealAndModel {
         let doorman = self.rng.usize(..DOORMEN);
         let me = self.members[doorman].me().to_string();
         let name = self.rng.usize(..NAMES.len());
-        match self.rng.u8(..20) {
+        match self.rng.u8(..22) {
+            20..=21 => {
+                let to = self.rng.bool().then(|| format!("host-{}", self.rng.usize(..DOORMEN + 1)));
+                let of = if self.rng.u8(..8) == 0 { "nobodys" } else { NAMES[name] };
+                // A name that no doorman has in its configuration goes nowhere.
+                let to = to.filter(|_| of != "nobodys");
+                let real = wish(&self.address, of, to.as_deref(), "person:ann").unwrap();
+                assert_eq!(real, self.model.wish(of, to.as_deref()));
+                match real {
+                    WishOutcome::Done => "wish",
+                    WishOutcome::NoLease => "wish for nobody's lease",
+                    WishOutcome::NoMember | WishOutcome::NotNamed => "wish for a doorman that takes nothing",
+                }
+            }
             0 => {
                 let before = self.rng.bool().then_some(me);
                 self.joins(doorman, before);
@@ -230,15 +245,17 @@ impl RealAndModel {
         let model: Vec<_> =
             model.map(|(id, row)| (id.clone(), row.beat, row.state.as_str().to_owned(), row.set_by.clone())).collect();
         assert_eq!(members, model, "after {after}");
-        let leases: Vec<(String, Option<String>, i64, i64)> = connection
-            .prepare_cached("SELECT name, holder, epoch, seq FROM lease ORDER BY name")
+        let leases: Vec<(String, Option<String>, i64, i64, Option<String>)> = connection
+            .prepare_cached("SELECT name, holder, epoch, seq, wanted FROM lease ORDER BY name")
             .unwrap()
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
             .unwrap()
             .collect::<Result<_, _>>()
             .unwrap();
         let model = self.model.leases.iter();
-        let model: Vec<_> = model.map(|(name, row)| (name.clone(), row.holder.clone(), row.epoch, row.seq)).collect();
+        let model: Vec<_> = model
+            .map(|(name, row)| (name.clone(), row.holder.clone(), row.epoch, row.seq, row.wanted.clone()))
+            .collect();
         assert_eq!(leases, model, "after {after}");
     }
 }
@@ -276,6 +293,9 @@ fn the_simulations_model_of_leases_does_what_the_database_does() {
         "open",
         "passed",
         "taken",
+        "wish",
+        "wish for a doorman that takes nothing",
+        "wish for nobody's lease",
     ];
     for operation in all {
         assert!(played.contains_key(operation), "`{operation}` was never played: {played:?}");

@@ -38,6 +38,8 @@ pub const FAULTS: &[&str] = &[
     "a doorman stopped",
     "a doorman that nobody confirms",
     "a doorman told to end",
+    "a person moved an agent",
+    "a person wants an agent nowhere any more",
     "a reply lost",
     "a transaction idle for too long",
     "all connections ended",

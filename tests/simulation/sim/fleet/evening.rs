@@ -17,7 +17,7 @@ use super::super::summary::Summary;
 use super::agents::Run;
 use super::database::ModelDatabase;
 use super::process::DoormanProcess;
-use super::schedule::{FleetFaultRates, FleetWorldEvent, programme};
+use super::schedule::{FleetFaultRates, FleetWorldEvent, people_move, programme, wishes};
 use super::server::AgentServer;
 use super::truth::FleetGroundTruth;
 
@@ -27,6 +27,8 @@ pub const AGENTS: usize = 4;
 pub const ROUGH: Duration = Duration::from_secs(900);
 /// From here on nothing goes wrong any more.
 pub const CALM: Duration = Duration::from_secs(1_000);
+/// From here on no agent moves.
+const SETTLED: Duration = Duration::from_secs(1_000 + 1_500);
 const END: Duration = Duration::from_secs(1_000 + 2_700);
 /// More events than this at one moment mean that the evening is stuck.
 const STUCK_MAX: u32 = 20_000;
@@ -147,6 +149,8 @@ pub struct Evening {
     /// Batches that were ever handed to a writer.
     pub batches: u64,
     pub calm: bool,
+    /// What counts the moves of agents, as it was when none was to move any more.
+    pub settled: Option<(i64, i64)>,
     stuck: (Duration, u32),
     trace: Option<Vec<String>>,
     pub summary: Summary,
@@ -174,6 +178,7 @@ impl Evening {
             tasks: 0,
             batches: 0,
             calm: false,
+            settled: None,
             stuck: (Duration::ZERO, 0),
             trace: traced.then(Vec::new),
             summary: Summary::default(),
@@ -182,6 +187,14 @@ impl Evening {
         for (at, happening) in programme(&mut rng) {
             evening.push(at, FleetEvent::World(happening));
         }
+        if people_move(seed) {
+            let (wishes, most) = wishes(seed);
+            evening.doormen[0].agents_max = most;
+            for (at, happening) in wishes {
+                evening.push(at, FleetEvent::World(happening));
+            }
+        }
+        evening.push(SETTLED, FleetEvent::World(FleetWorldEvent::Settled));
         evening
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use doorman::ledger::members::{BeatOutcome, LeaseHolder, Member, MemberState};
+use doorman::ledger::members::{BeatOutcome, LeaseHolder, Member, MemberState, WishOutcome};
 use jiff::Timestamp;
 
 /// A row of `member`.
@@ -15,6 +15,8 @@ pub struct MemberRow {
     pub beat: i64,
     pub state: MemberState,
     pub ttl: Duration,
+    /// Most agents that it takes.
+    pub agents_max: u32,
     /// Which roster it has.
     pub roster: String,
     /// Who set the state last, if it was not the member itself.
@@ -27,6 +29,9 @@ pub struct LeaseRow {
     pub holder: Option<String>,
     pub epoch: i64,
     pub seq: i64,
+    /// The name of the doorman that a person wants to have it, and how often people wished.
+    pub wanted: Option<String>,
+    pub wishes: i64,
 }
 
 /// What the lease's row says to a transaction.
@@ -94,7 +99,7 @@ impl Leases {
             beat: row.beat,
             state: row.state,
             weight: 100,
-            agents_max: 20_000,
+            agents_max: row.agents_max,
             ttl: row.ttl,
             roster: row.roster.clone(),
             reached: 0,
@@ -105,16 +110,17 @@ impl Leases {
         living.map(member).collect()
     }
 
-    /// Changes with each lease that is taken or given.
+    /// Changes with each lease that is taken or given, and with each wish for one.
     pub fn moves(&self) -> (i64, i64) {
-        (self.leases.len().try_into().unwrap(), self.leases.values().map(|lease| lease.epoch).sum())
+        let moved = |lease: &LeaseRow| lease.epoch + lease.wishes;
+        (self.leases.len().try_into().unwrap(), self.leases.values().map(moved).sum())
     }
 
     pub fn held(&self) -> Vec<LeaseHolder> {
         let held = |(name, row): (&String, &LeaseRow)| LeaseHolder {
             name: name.clone(),
             holder: row.holder.clone(),
-            wanted: None,
+            wanted: row.wanted.clone(),
         };
         self.leases.iter().map(held).collect()
     }
@@ -150,6 +156,18 @@ impl Leases {
             changed += 1;
         }
         changed
+    }
+
+    /// A person wants the doorman of this name to have an agent, which all name here; or wishes nothing any more.
+    pub fn wish(&mut self, name: &str, to: Option<&str>) -> WishOutcome {
+        let is_up = |to: &str| self.members.values().any(|row| row.name == to && row.state == MemberState::Up);
+        if to.is_some_and(|to| !is_up(to)) {
+            return WishOutcome::NoMember;
+        }
+        let Some(lease) = self.leases.get_mut(name) else { return WishOutcome::NoLease };
+        lease.wanted = to.map(str::to_owned);
+        lease.wishes += 1;
+        WishOutcome::Done
     }
 
     /// For people: the name of the holder's doorman.

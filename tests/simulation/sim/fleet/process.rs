@@ -54,6 +54,8 @@ pub struct DoormanProcess {
     pub skew: SignedDuration,
     origin_us: u64,
     faster: i64,
+    /// Most agents that it takes.
+    pub agents_max: u32,
     /// As whom it takes leases.
     pub me: String,
     pub core: FleetCore,
@@ -95,6 +97,7 @@ impl DoormanProcess {
             skew: SignedDuration::from_millis(rng.i64(-10_000..10_000)),
             origin_us: rng.u64(1_000_000..1_000_000_000_000),
             faster: rng.i64(-500..500),
+            agents_max: 20_000,
             me: String::new(),
             core: FleetCore::new(TTL, LET_GO_AFTER),
             stands: AgentHolders::default(),
@@ -180,6 +183,7 @@ impl Evening {
             beat: 0,
             state: MemberState::Up,
             ttl: TTL,
+            agents_max: process.agents_max,
             roster: ROSTER.to_owned(),
             set_by: None,
         };

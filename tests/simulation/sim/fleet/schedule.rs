@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::evening::{AGENTS, DOORMEN, Evening, POINTS, Point, ROUGH};
+use doorman::ledger::members::WishOutcome;
+
+use super::evening::{AGENTS, CALM, DOORMEN, Evening, POINTS, Point, ROUGH};
 use super::rules::{KINDS, Kind, VERSIONS};
 
 /// The probability of each fault, each time it is possible. All zero: nothing goes wrong.
@@ -60,6 +62,10 @@ pub enum FleetWorldEvent {
     Push,
     Drain(usize, Duration),
     Undrain(usize),
+    /// A person wants an agent with this doorman, or wherever.
+    Move(usize, Option<usize>),
+    /// From here on no agent may move.
+    Settled,
 }
 
 /// Everything that an evening begins with.
@@ -105,6 +111,25 @@ pub fn programme(rng: &mut fastrand::Rng) -> Vec<(Duration, FleetWorldEvent)> {
         all.push((at.min(ROUGH), FleetWorldEvent::Push));
     }
     all
+}
+
+/// Whether people move agents in this evening, and one doorman takes only some.
+pub fn people_move(seed: u64) -> bool {
+    (seed - super::FROM) % 5 == 4
+}
+
+/// What people want with which doorman, and most agents of the first doorman. It is drawn apart from everything else: other evenings
+/// stay what they are.
+pub fn wishes(seed: u64) -> (Vec<(Duration, FleetWorldEvent)>, u32) {
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x301E);
+    let most = [1, 2, 20_000][rng.usize(..3)];
+    let mut all = Vec::new();
+    for _ in 0..rng.usize(2..8) {
+        let at = Duration::from_millis(rng.u64(20_000..CALM.as_secs() * 1_000));
+        let to = if rng.u8(..4) > 0 { Some(rng.usize(..DOORMEN)) } else { None };
+        all.push((at, FleetWorldEvent::Move(rng.usize(..AGENTS), to)));
+    }
+    (all, most)
 }
 
 impl Evening {

@@ -178,6 +178,27 @@ impl Evening {
             }
             self.check_limit(agent);
         }
+        self.check_shares();
+    }
+
+    /// No doorman has more agents than it takes; each agent is where a person wants it, if it can be; and none moves for ever.
+    fn check_shares(&self) {
+        let rows = &self.database.rows;
+        if self.settled.is_some_and(|settled| settled != rows.moves()) {
+            self.fail(&format!("agents still move: {:?}, and {:?} a while ago", rows.moves(), self.settled));
+        }
+        for process in &self.doormen {
+            let most = usize::try_from(process.agents_max).unwrap();
+            let held = rows.leases.values().filter(|lease| lease.holder.as_ref() == Some(&process.me)).count();
+            if held > most {
+                self.fail(&format!("the end, and {} has {held} agents: it takes {most}", process.me));
+            }
+            let wanted = || rows.leases.values().filter(|lease| lease.wanted.as_ref() == Some(&process.name));
+            let here = wanted().filter(|lease| lease.holder.as_ref() == Some(&process.me)).count();
+            if here < wanted().count().min(most) {
+                self.fail(&format!("the end, and {} has {here} of the agents that a person wants there", process.me));
+            }
+        }
     }
 
     fn check_limit(&self, agent: usize) {
