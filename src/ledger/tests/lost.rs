@@ -61,6 +61,47 @@ async fn memory_counts_only_if_the_lease_is_as_it_was_taken() {
     ledger.close().await.unwrap();
 }
 
+/// The server that answers has lost the taking of a lease, and another doorman takes it there: the epoch is the same once more.
+#[tokio::test]
+async fn the_same_epoch_of_another_holder_is_not_ours() {
+    let Some(at) = database() else { return };
+    let (ledger, beside) = on(&at);
+    load(&ledger, 0).await;
+    ledger.commit(vec![seen("r1", Some("ann"), 0)]).await.unwrap();
+    beside.batch("UPDATE lease SET holder = 'another'").unwrap();
+    let fenced = ledger.commit(vec![seen("r2", Some("bob"), 0)]).await;
+    assert!(matches!(&fenced, Err(LedgerError::Fenced { holder }) if holder == "another"), "{fenced:?}");
+    assert_eq!(beside.shown("SELECT count(*) FROM request").unwrap().as_deref(), Some("1"));
+    ledger.close().await.unwrap();
+}
+
+/// What is read under such an epoch is another doorman's memory.
+#[tokio::test]
+async fn memory_of_the_same_epoch_counts_only_for_its_holder() {
+    let Some(at) = database() else { return };
+    let (ledger, beside) = on(&at);
+    load(&ledger, 0).await;
+    beside.batch("UPDATE lease SET holder = 'another'").unwrap();
+    let loaded = ledger.load_agent(&agent(), at_second(1), REACH).await;
+    assert!(loaded.is_err(), "{loaded:?}");
+    ledger.close().await.unwrap();
+}
+
+/// PostgreSQL confirms the end of a transaction in which a statement failed, and undoes it.
+#[tokio::test]
+async fn a_commit_of_what_failed_confirms_nothing() {
+    let Some(at) = database() else { return };
+    let (ledger, beside) = on(&at);
+    beside.begin("BEGIN").unwrap();
+    beside.batch("CREATE TABLE of_a_test (n bigint)").unwrap();
+    assert!(beside.batch("SELECT 1 / 0").is_err());
+    assert!(beside.commit().is_err(), "confirmed, and undone");
+    beside.rollback();
+    let there = beside.shown("SELECT count(*) FROM pg_class WHERE relname = 'of_a_test'").unwrap();
+    assert_eq!(there.as_deref(), Some("0"));
+    ledger.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn leases_are_read_again_after_each_connection() {
     let Some(at) = database() else { return };
