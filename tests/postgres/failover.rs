@@ -10,6 +10,7 @@ use crate::Database;
 use crate::doormen::{Doormen, RULES, is_stranger};
 use crate::faults::daemon::Daemon;
 use crate::servers::{Place, Server, database_of};
+use crate::watch::Watch;
 
 /// A moment at which nobody aimed.
 async fn a_moment() {
@@ -59,6 +60,7 @@ pub async fn demoted(place: &Place) {
     doormen.ask(3);
     doormen.all_decided_soon().await;
     let before = doormen.holders(&database).await;
+    let watch = Watch::over(&doormen, &database);
     doormen.ask(10);
     a_moment().await;
     server.alter(&[("default_transaction_read_only", "on")]).await;
@@ -78,6 +80,7 @@ pub async fn demoted(place: &Place) {
     doormen.all_decided_soon().await;
     one_holder_each(&doormen, &database, &["a", "b"]).await;
     assert_eq!(doormen.holders(&database).await, before, "nobody has moved");
+    watch.held("demoted").await;
     stop(daemons).await;
     doormen.judge(&database).await;
 }
@@ -92,6 +95,7 @@ pub async fn promoted_synchronous(place: &Place) {
     let names = ["a", "b", "c"];
     let daemons = names.map(|name| doormen.start(name));
     all_held(&doormen, &database, &names).await;
+    let watch = Watch::over(&doormen, &database);
     for round in 0..rounds() {
         if round > 0 {
             // The old one follows the new one.
@@ -110,6 +114,7 @@ pub async fn promoted_synchronous(place: &Place) {
         one_holder_each(&doormen, &database, &names).await;
         doormen.judge(&database).await;
     }
+    watch.held("promoted_synchronous").await;
     for daemon in &daemons {
         assert_eq!(daemon.count("ledger_async"), 0, "what waits for its standby loses nothing");
     }
@@ -140,6 +145,7 @@ pub async fn promoted_asynchronous(place: &Place) {
             daemon.said("ledger_async", 1).await.unwrap();
         }
         all_held(&doormen, &database, &names).await;
+        let watch = Watch::over_what_may_be_lost(&doormen, &database);
         doormen.ask(3);
         doormen.all_decided_soon().await;
         primary.is_followed("async").await;
@@ -172,6 +178,7 @@ pub async fn promoted_asynchronous(place: &Place) {
         one_holder_each(&doormen, &database, &names).await;
         doormen.ask(3);
         doormen.all_decided_soon().await;
+        watch.held("promoted_asynchronous").await;
         stop([a, b, c]).await;
         let intents = on_record("SELECT r.id FROM doorman.answer w JOIN doorman.request r ON r.n = w.request").await;
         let (mut answered, mut lost, mut again) = (0, 0, 0);
@@ -198,6 +205,7 @@ pub async fn cut_off_in_a_flood(database: &Database) {
     let names = ["a", "b", "c"];
     let daemons = names.map(|name| doormen.start(name));
     all_held(&doormen, database, &names).await;
+    let watch = Watch::over(&doormen, database);
     let mut ended = 0;
     for _ in 0..10 {
         doormen.ask(8);
@@ -207,6 +215,7 @@ pub async fn cut_off_in_a_flood(database: &Database) {
     assert!(ended > 0, "nothing was cut");
     doormen.all_decided_soon().await;
     one_holder_each(&doormen, database, &names).await;
+    watch.held("cut_off_in_a_flood").await;
     stop(daemons).await;
     doormen.judge(database).await;
 }

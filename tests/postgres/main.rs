@@ -19,13 +19,16 @@ mod partitions;
 mod pushed;
 mod servers;
 mod sharing;
+mod watch;
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use doorman::sandbox::{Fault, FaultAction, FaultPlace};
 use faults::checks::{all_decided, live_again, nothing_twice};
 use faults::daemon::Daemon;
 use faults::site::Site;
+use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 fn main() {
@@ -34,58 +37,139 @@ fn main() {
         return;
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    // Of the tests whose name has this in it alone, if it is set.
-    let only = std::env::args().nth(1).unwrap_or_default();
-    runtime.block_on(async {
-        macro_rules! try_it {
-            ($name:ident) => {
-                try_it!(stringify!($name), |database| async move { $name(&database).await })
-            };
-            ($name:expr, $test:expr) => {
-                if $name.contains(&only) {
-                    ($test)(Database::make(&server, &$name.replace("::", "_").replace(' ', "_")).await).await;
-                    println!("{} ... ok", $name);
-                }
-            };
+    // Of the tests whose name has one of these words in it alone, if there are any.
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let mut trials = Trials { server, place: servers::Place::found(), words, alone: Vec::new(), beside: Vec::new() };
+    all(&mut trials);
+    tokio::task::LocalSet::new().block_on(&runtime, trials.run());
+}
+
+/// One test, which has not begun.
+type Trial = (String, Pin<Box<dyn Future<Output = ()>>>);
+
+/// All that are wanted.
+struct Trials {
+    server: String,
+    place: Option<servers::Place>,
+    words: Vec<String>,
+    /// They stop the server of all, or need it for themselves.
+    alone: Vec<Trial>,
+    /// They wait more than they compute, each on a database or a server of its own.
+    beside: Vec<Trial>,
+}
+
+/// Tests that run at the same time.
+const BESIDE: usize = 4;
+
+impl Trials {
+    fn is_wanted(&self, name: &str) -> bool {
+        self.words.is_empty() || self.words.iter().any(|word| name.contains(word))
+    }
+
+    /// With a database of its own, on the server of all.
+    fn on<F>(&self, name: &str, test: impl FnOnce(Database) -> F + 'static) -> Option<Trial>
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let (server, database) = (self.server.clone(), name.to_owned());
+        let run: Pin<Box<dyn Future<Output = ()>>> =
+            Box::pin(async move { test(Database::make(&server, &database).await).await });
+        self.is_wanted(name).then(|| (name.to_owned(), run))
+    }
+
+    /// With servers of its own, where that can be.
+    fn of<F>(&self, name: &str, test: impl FnOnce(servers::Place) -> F) -> Option<Trial>
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let place = self.place.as_ref().filter(|_| self.is_wanted(name))?.of(name);
+        Some((name.to_owned(), Box::pin(test(place))))
+    }
+
+    async fn run(self) {
+        for (name, trial) in self.alone {
+            trial.await;
+            println!("{name} ... ok");
         }
-        try_it!(killed_and_cut_off);
-        try_it!(two_on_one_database);
-        try_it!(every_command_reads_it);
-        try_it!(there_and_back);
-        try_it!("three_share", |database| async move { sharing::three_share(&database).await });
-        for point in ["batch", "intent", "call", "commit", "outcome"] {
-            let name = format!("stops_at_{point}");
-            try_it!(name, |database| async move { sharing::stops_at(&database, point).await });
+        let mut waiting = self.beside.into_iter();
+        let mut running = JoinSet::new();
+        loop {
+            while running.len() < BESIDE
+                && let Some((name, trial)) = waiting.next()
+            {
+                running.spawn_local(async move {
+                    trial.await;
+                    println!("{name} ... ok");
+                });
+            }
+            // A test that failed has said so: nothing more is tried.
+            let Some(ended) = running.join_next().await else { return };
+            if ended.is_err() {
+                running.shutdown().await;
+                std::process::exit(101);
+            }
         }
-        try_it!("stopped_and_woken", |database| async move { sharing::stopped_and_woken(&database).await });
-        try_it!("drained", |database| async move { sharing::drained(&database).await });
-        try_it!("agents_come_and_go", |database| async move { sharing::agents_come_and_go(&database).await });
-        try_it!("moved_by_a_person", |database| async move { sharing::moved_by_a_person(&database).await });
-        try_it!("limit_kept", |database| async move { sharing::limit_kept(&database).await });
-        try_it!("database_away", |database| async move { sharing::database_away(&database).await });
-        try_it!("commands_anywhere", |database| async move { commands::on_any_machine(&database).await });
-        try_it!("commands_in_time", |database| async move { commands::not_in_time(&database).await });
-        try_it!("commands_taken_again", |database| async move { commands::taken_again(&database).await });
-        try_it!("pushed_versions", |database| async move { pushed::versions_come_and_go(&database).await });
-        try_it!("pushed_heads", |database| async move { pushed::two_get_the_same_head(&database).await });
-        try_it!("cut_off_in_a_flood", |database| async move { failover::cut_off_in_a_flood(&database).await });
-        try_it!("pushed_while_they_ask", |database| async move { pushed::no_answer_by_older_rules(&database).await });
-        let Some(place) = servers::Place::found() else { return };
-        macro_rules! on_servers {
-            ($name:literal, $test:path) => {
-                if $name.contains(&only) {
-                    $test(&place).await;
-                    println!("{} ... ok", $name);
-                }
-            };
-        }
-        on_servers!("failover_demoted", failover::demoted);
-        on_servers!("failover_synchronous", failover::promoted_synchronous);
-        on_servers!("failover_asynchronous", failover::promoted_asynchronous);
-        on_servers!("failover_unconfirmed", failover::unconfirmed);
-        on_servers!("failover_old_primary_alive", failover::old_primary_alive);
-        on_servers!("partitions", partitions::cut);
-    });
+    }
+}
+
+fn all(trials: &mut Trials) {
+    macro_rules! on {
+        ($list:ident, $($name:expr => $test:path),+ $(,)?) => {
+            $(let trial = trials.on($name, |database| async move { $test(&database).await });
+            trials.$list.extend(trial);)+
+        };
+    }
+    macro_rules! of {
+        ($($name:expr => $test:path),+ $(,)?) => {
+            $(let trial = trials.of($name, |place| async move { $test(&place).await });
+            trials.beside.extend(trial);)+
+        };
+    }
+    // These stop the server.
+    on!(alone, "killed_and_cut_off" => killed_and_cut_off, "database_away" => sharing::database_away);
+    // Those that take longest begin first.
+    of!(
+        "failover_asynchronous" => failover::promoted_asynchronous,
+        "failover_old_primary_alive" => failover::old_primary_alive,
+        "partitions" => partitions::cut,
+    );
+    on!(
+        beside,
+        "three_share" => sharing::three_share,
+        "moved_by_a_person" => sharing::moved_by_a_person,
+    );
+    of!(
+        "failover_demoted" => failover::demoted,
+        "failover_synchronous" => failover::promoted_synchronous,
+        "failover_unconfirmed" => failover::unconfirmed,
+    );
+    for (name, point) in [
+        ("stops_at_batch", "batch"),
+        ("stops_at_intent", "intent"),
+        ("stops_at_call", "call"),
+        ("stops_at_commit", "commit"),
+        ("stops_at_outcome", "outcome"),
+    ] {
+        let trial = trials.on(name, move |database| async move { sharing::stops_at(&database, point).await });
+        trials.beside.extend(trial);
+    }
+    on!(
+        beside,
+        "stopped_and_woken" => sharing::stopped_and_woken,
+        "drained" => sharing::drained,
+        "agents_come_and_go" => sharing::agents_come_and_go,
+        "limit_kept" => sharing::limit_kept,
+        "commands_anywhere" => commands::on_any_machine,
+        "commands_in_time" => commands::not_in_time,
+        "commands_taken_again" => commands::taken_again,
+        "two_on_one_database" => two_on_one_database,
+        "every_command_reads_it" => every_command_reads_it,
+        "there_and_back" => there_and_back,
+        "pushed_versions" => pushed::versions_come_and_go,
+        "pushed_heads" => pushed::two_get_the_same_head,
+        "cut_off_in_a_flood" => failover::cut_off_in_a_flood,
+        "pushed_while_they_ask" => pushed::no_answer_by_older_rules,
+    );
 }
 
 /// What `fleet status --json` prints has the keys of docs/interface.md, and no others.
@@ -145,10 +229,11 @@ impl Database {
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 
-    /// The backends that serve doorman end, whatever they are doing.
+    /// The backends that serve doorman in this database end, whatever they are doing.
     async fn terminate(&self) -> u64 {
-        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'doorman%'";
-        self.sql().await.execute(sql, &[]).await.unwrap()
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE application_name LIKE 'doorman%' AND datname = current_database()";
+        Self::client(&self.url).await.execute(sql, &[]).await.unwrap()
     }
 
     async fn count(&self, sql: &str) -> i64 {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::doormen::{Doormen, RULES};
 use crate::servers::{Place, Server, database_of};
+use crate::watch::Watch;
 
 /// Soon noticed on the side of the platform.
 const TIMING: &str = "heartbeat = \"300ms\"\ndead_after = \"2s\"\njoin_timeout = \"3s\"\n";
@@ -90,6 +91,7 @@ pub async fn cut(place: &Place) {
     let inside = ["ip", "netns", "exec", &net.name];
     let a = doormen.start_after(&inside, "a");
     doormen.have(&database, &["a"], &[3]).await;
+    let watch = Watch::over(&doormen, &database);
     doormen.ask(3);
     doormen.all_decided_soon().await;
 
@@ -135,6 +137,7 @@ pub async fn cut(place: &Place) {
         doormen.all_decided_soon().await;
         doormen.judge(&database).await;
     }
+    watch.held("partitions").await;
     a.stop().await.unwrap();
     if let Some(b) = b {
         b.stop().await.unwrap();

@@ -30,6 +30,11 @@ impl Place {
         Some(Self { programs: path("DOORMAN_TEST_POSTGRES_BIN")?, dir: path("DOORMAN_TEST_POSTGRES_PLACE")? })
     }
 
+    /// The place of one test, which calls its servers as it likes.
+    pub fn of(&self, test: &str) -> Self {
+        Self { programs: self.programs.clone(), dir: self.dir.join(test) }
+    }
+
     /// Runs one of the server's programs, as the user who may.
     fn program(&self, name: &str, arguments: &[&str]) -> std::process::Command {
         let path = self.programs.join(name);
@@ -98,7 +103,7 @@ impl Server {
     fn at(place: &Place, name: &str) -> Self {
         let dir = place.dir.join(name);
         let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir(&dir).unwrap();
+        std::fs::create_dir_all(&dir).unwrap();
         if nix::unistd::geteuid().is_root() {
             let user = nix::unistd::User::from_name("postgres").unwrap().unwrap();
             nix::unistd::chown(&dir, Some(user.uid), Some(user.gid)).unwrap();

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use crate::Database;
 use crate::doormen::{Doormen, OPPOSITE, RULES};
 use crate::faults::daemon::Daemon;
+use crate::watch::Watch;
 
 fn count(daemon: &Daemon, event: &str) -> usize {
     daemon.count(event)
@@ -29,6 +30,7 @@ pub async fn three_share(database: &Database) {
     let names = ["a", "b", "c"];
     let a = doormen.start("a");
     doormen.have(database, &names, &[6, 0, 0]).await;
+    let watch = Watch::over(&doormen, database);
     doormen.ask(3);
     let (b, c) = (doormen.start("b"), doormen.start("c"));
     doormen.have(database, &names, &[2, 2, 2]).await;
@@ -75,6 +77,7 @@ pub async fn three_share(database: &Database) {
     doormen.until("one said that it is dead", async || dead(&[&a, &b]) > noticed).await;
     let (code, out, _) = doormen.cli("a", &["status"]).await;
     assert!(code == 0 && out.contains("held by the doorman `b`"), "{out}");
+    watch.held("three_share").await;
     a.stop().await.unwrap();
     b.stop().await.unwrap();
     doormen.judge(database).await;
@@ -159,20 +162,22 @@ pub async fn moved_by_a_person(database: &Database) {
 
 /// One stops itself at a named point, is taken for dead, and wakes. The other has opposite rules: whatever is decided twice shows.
 pub async fn stops_at(database: &Database, point: &str) {
-    let doormen = Doormen::of(2, database).await;
+    // One agent and one answer at a time, so that nothing else is past the point: what another agent had looked at may still arrive.
+    let alone = ["batch", "intent"].contains(&point);
+    let (agents, in_flight) = if alone { (1, "1") } else { (2, "8") };
+    let doormen = Doormen::of(agents, database).await;
     doormen.files("a", RULES, "");
     doormen.files("b", OPPOSITE, "");
-    // One answer at a time, so that nothing else is past the point.
-    let in_flight = if ["batch", "intent"].contains(&point) { "1" } else { "8" };
     let stop_at = format!("{point}:7");
     let a = doormen.start_told("a", &[("DOORMAN_STOP_AT", &stop_at), ("DOORMAN_ANSWERS_IN_FLIGHT", in_flight)]);
-    doormen.have(database, &["a"], &[2]).await;
+    doormen.have(database, &["a"], &[agents]).await;
+    let watch = Watch::over(&doormen, database);
     doormen.ask(10);
     stopped(&doormen, &a).await;
     let met = doormen.open_answers(database).await;
     doormen.ask(3);
     let b = doormen.start("b");
-    doormen.have(database, &["a", "b"], &[0, 2]).await;
+    doormen.have(database, &["a", "b"], &[0, agents]).await;
     doormen.all_decided_or_bound(database).await;
     // The other's own answers may be on their way, too: those are not meant.
     let waiting = doormen.pending();
@@ -195,9 +200,10 @@ pub async fn stops_at(database: &Database, point: &str) {
     }
     // It is there again, as somebody new.
     b.kill().await;
-    doormen.have(database, &["a", "b"], &[2, 0]).await;
+    doormen.have(database, &["a", "b"], &[agents, 0]).await;
     doormen.ask(3);
     doormen.all_decided_soon().await;
+    watch.held(&format!("stops_at_{point}")).await;
     a.stop().await.unwrap();
     doormen.judge(database).await;
 }
@@ -209,6 +215,7 @@ pub async fn stopped_and_woken(database: &Database) {
     doormen.files("b", OPPOSITE, "");
     let (a, b) = (doormen.start("a"), doormen.start("b"));
     doormen.until("started", async || doormen.counts(database, &["a", "b"]).await.iter().sum::<usize>() == 3).await;
+    let watch = Watch::over(&doormen, database);
     let mut moments = fastrand::Rng::with_seed(7);
     for (victim, heir) in [(&a, "b"), (&b, "a"), (&a, "b")] {
         doormen.ask(10);
@@ -223,6 +230,7 @@ pub async fn stopped_and_woken(database: &Database) {
         doormen.ask(3);
         doormen.all_decided_or_bound(database).await;
     }
+    watch.held("stopped_and_woken").await;
     doormen.judge(database).await;
     a.stop().await.unwrap();
     b.stop().await.unwrap();
@@ -244,6 +252,7 @@ pub async fn database_away(database: &Database) {
     doormen.ask(3);
     doormen.all_decided_soon().await;
     let before = doormen.holders(database).await;
+    let watch = Watch::over(&doormen, database);
     told("-m immediate stop");
     doormen.ask(3);
     for daemon in [&a, &b] {
@@ -266,6 +275,7 @@ pub async fn database_away(database: &Database) {
     for daemon in [&a, &b] {
         assert_eq!(count(daemon, "member_dead") + count(daemon, "member_lost"), 0, "nobody is dead because of it");
     }
+    watch.held("database_away").await;
     a.stop().await.unwrap();
     b.stop().await.unwrap();
     doormen.judge(database).await;
@@ -310,6 +320,7 @@ pub async fn drained(database: &Database) {
     doormen.have(database, &names, &[4, 0]).await;
     let b = doormen.start("b");
     doormen.have(database, &names, &[2, 2]).await;
+    let watch = Watch::over(&doormen, database);
     doormen.ask(2);
     doormen.all_decided_soon().await;
     doormen.until("told of all strangers", async || all_told() == strangers()).await;
@@ -347,6 +358,7 @@ pub async fn drained(database: &Database) {
     doormen.until("told of all strangers again", async || all_told() == strangers()).await;
     let (code, _, err) = doormen.cli("b", &["fleet", "drain", "nobody"]).await;
     assert!(code == 1 && err.contains("no doorman `nobody`"), "{code} {err}");
+    watch.held("drained").await;
     a.stop().await.unwrap();
     doormen.judge(database).await;
 }
