@@ -77,7 +77,7 @@ fn several_doormen_lose_nobody_and_never_say_two_things() {
     assert!(answers > seeds.len() as u64 * 10, "the world was too quiet to prove anything: {answers} answers");
 }
 
-/// The mutations in `mutations.toml` still fit the source, and each was detected, by a seed or by a test: see
+/// The mutations in `mutations.toml` still fit the source, and each was detected, by a seed, a test or a scenario: see
 /// `tests/simulation/mutate`.
 #[test]
 fn every_mutation_fits_the_source_and_was_noticed() {
@@ -86,6 +86,7 @@ fn every_mutation_fits_the_source_and_was_noticed() {
     let list: toml::Table = list.parse().unwrap();
     let mutations = list["mutation"].as_array().unwrap();
     assert!(mutations.len() >= 65, "{} mutations", mutations.len());
+    let scenarios = std::fs::read_to_string(root.join("tests/postgres/main.rs")).unwrap();
     for mutation in mutations {
         let text = |key: &str| mutation.get(key).and_then(toml::Value::as_str).unwrap_or_default();
         let name = text("name");
@@ -97,6 +98,8 @@ fn every_mutation_fits_the_source_and_was_noticed() {
             let source = std::fs::read_to_string(root.join(file)).unwrap();
             source.contains(&format!("fn {test}("))
         });
-        assert!(seed != test, "{name}: nothing noticed it yet, or its test has another name by now");
+        let scenario = mutation.get("scenario").is_some() && scenarios.contains(&format!("\"{}\"", text("scenario")));
+        let noticed = [seed, test, scenario].into_iter().filter(|noticed| *noticed).count();
+        assert_eq!(noticed, 1, "{name}: nothing noticed it yet, or its test has another name by now");
     }
 }
