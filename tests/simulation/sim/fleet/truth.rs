@@ -193,10 +193,16 @@ impl Evening {
             if held > most {
                 self.fail(&format!("the end, and {} has {held} agents: it takes {most}", process.me));
             }
-            let wanted = || rows.leases.values().filter(|lease| lease.wanted.as_ref() == Some(&process.name));
-            let here = wanted().filter(|lease| lease.holder.as_ref() == Some(&process.me)).count();
-            if here < wanted().count().min(most) {
-                self.fail(&format!("the end, and {} has {here} of the agents that a person wants there", process.me));
+            // One that has as many as it takes gets no more, whoever wants it.
+            let elsewhere = rows.leases.values().filter(|lease| {
+                lease.wanted.as_ref() == Some(&process.name) && lease.holder.as_ref() != Some(&process.me)
+            });
+            let elsewhere = elsewhere.count();
+            if held < most && elsewhere > 0 {
+                self.fail(&format!(
+                    "the end, and {elsewhere} agents that a person wants at {} are elsewhere",
+                    process.me
+                ));
             }
         }
     }
