@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 fn main() {
+    watch::notices();
     let Ok(server) = std::env::var("DOORMAN_TEST_POSTGRES") else {
         println!("postgres: needs a server, which `tests/postgres/run` starts: nothing was tried");
         return;

@@ -211,3 +211,36 @@ async fn rows(client: &Client) -> Option<Vec<LookRow>> {
         _ => None,
     }
 }
+
+/// It notices what must not be, and only that.
+pub fn notices() {
+    let begun = Instant::now();
+    let lease = |holder: &str, epoch| (true, "agent".to_owned(), holder.to_owned(), epoch, 0);
+    let member = |id: &str, state: &str, beat| (false, id.to_owned(), state.to_owned(), beat, 3_000);
+    let one = BTreeMap::from([("agent".to_owned(), 1)]);
+    // Looks a second apart, each with `a` in this state and at this beat, while `b` beats all the time.
+    let watched = |looks: &[(LookRow, &str, i64)], connections: &BTreeMap<String, usize>| {
+        let mut seen = Seen::default();
+        for (second, (lease, state, beat)) in looks.iter().enumerate() {
+            let rows = [lease.clone(), member("a", state, *beat), member("b", "up", second as i64)];
+            seen.look(&rows, connections, begun + Duration::from_secs(second as u64));
+        }
+        seen
+    };
+    let beats = watched(
+        &[(lease("a", 1), "up", 0), (lease("a", 1), "up", 1), (lease("", 2), "up", 2), (lease("b", 3), "up", 3)],
+        &one,
+    );
+    assert!(beats.wrong.is_empty() && beats.without["agent"] <= Duration::from_secs(1), "given: {beats:?}");
+    let dead = watched(&[(lease("a", 1), "up", 0), (lease("a", 1), "dead", 0), (lease("b", 2), "dead", 0)], &one);
+    assert!(dead.wrong.is_empty() && dead.takeovers == 1, "taken from a dead one: {dead:?}");
+    let stolen = watched(&[(lease("a", 1), "up", 0), (lease("b", 2), "up", 1)], &one);
+    assert!(stolen.wrong[0].contains("which lives"), "{stolen:?}");
+    let back = watched(&[(lease("a", 2), "up", 0), (lease("b", 2), "dead", 0)], &one);
+    assert!(back.wrong[0].contains("does not rise"), "{back:?}");
+    let twice = watched(&[(lease("a", 1), "up", 0)], &BTreeMap::from([("agent".to_owned(), 2)]));
+    assert!(twice.wrong[0].contains("2 connections"), "{twice:?}");
+    let silent = vec![(lease("a", 1), "up", 0); 33];
+    let silent = watched(&silent, &BTreeMap::new());
+    assert!(silent.without["agent"] > WITHOUT_MAX && silent.unconnected["agent"] > WITHOUT_MAX, "{silent:?}");
+}
