@@ -235,7 +235,10 @@ impl Ledger {
         let read = move |connection: Connection<'_>| restore::load(connection, &of, now, reach);
         match self {
             Ledger::Sqlite(file) => file.read(read).await,
-            Ledger::Postgres(database) => database.read_as_holder(agent.as_str(), read).await,
+            Ledger::Postgres(database) => {
+                let saved = database.read_as_holder(agent.as_str(), read).await?;
+                Ok(SavedAgent { shared: true, ..saved })
+            }
         }
     }
 

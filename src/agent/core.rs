@@ -128,7 +128,7 @@ pub struct Core {
 impl Core {
     /// A core that has not started yet; give it [`Input::Start`]. `saved` is what the ledger remembers.
     pub fn new(config: CoreConfig, policy: Option<Arc<Policy>>, saved: SavedAgent, now: Now) -> Self {
-        let session = PhoenixSession::new(
+        let mut session = PhoenixSession::new(
             SessionConfig {
                 agent: config.agent.clone(),
                 connection: config.connection,
@@ -138,6 +138,9 @@ impl Core {
             },
             config.seed,
         );
+        if saved.shared {
+            session.follows_ours(now.mono);
+        }
         let listing = Listing::new(now.mono + listing::FIRST_LISTING, config.timing.list_away, config.seed ^ 1);
         let policy_state = match &policy {
             Some(policy) => PolicyState::restore_for(saved.policy_state, policy, now.wall),

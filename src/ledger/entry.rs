@@ -292,6 +292,8 @@ pub struct SavedAgent {
     pub contacts_read: bool,
     /// The time of this agent's newest row, for the clock's soundness.
     pub newest: Option<Timestamp>,
+    /// Other doormen share the record: another one may have had the agent a moment ago.
+    pub shared: bool,
 }
 
 /// Who has a name, as a payload showed.

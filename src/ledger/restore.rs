@@ -38,6 +38,8 @@ pub fn load(
     let load = Load { connection, agent };
     let open_answers = load.open_answers()?;
     Ok(SavedAgent {
+        // The engine knows.
+        shared: false,
         policy_state: load.policy_state(now, reach)?,
         refused_answers: load.refused_answers()?,
         pending: load.rows(

@@ -190,6 +190,12 @@ impl PhoenixSession {
         }
     }
 
+    /// A doorman may have had the connection until a moment ago, and the platform may count it as live for a while: that is no other
+    /// client.
+    pub fn follows_ours(&mut self, now: Mono) {
+        self.conflict.dropped(now);
+    }
+
     /// Takes an input, and then does everything that is due: a busy stream starves no timer.
     pub fn handle(&mut self, input: SessionInput<'_>, now: Now) {
         self.seen = self.seen.max(now.mono);

@@ -10,7 +10,7 @@ use doorman::config::settings::{Answers, ConnectionMode, CredentialsMode, Timing
 use doorman::fleet::AgentHolder;
 use doorman::ledger::entry::SavedAgent;
 use doorman::ledger::{LedgerError, RestoreReach};
-use doorman::model::{AgentId, Answer, ConnectFailure, RefusedBy, RequestId};
+use doorman::model::{AgentId, AgentState, Answer, ConnectFailure, RefusedBy, RequestId};
 use doorman::platform::{CallError, CallFault, Reply};
 
 use super::super::events::{Call, CoreInput};
@@ -171,6 +171,7 @@ impl Evening {
         let (reach, now) = (reach_of(self.policy_of(doorman)), self.now(doorman).wall);
         let name = self.agents[agent].clone();
         let saved = self.database.records.entry(name).or_default().memory(reach, now);
+        let saved = SavedAgent { shared: true, ..saved };
         if let Some((_, _, read)) = &mut self.run_of(doorman, agent).loading {
             *read = Some(saved);
         }
@@ -333,6 +334,10 @@ impl Evening {
         let now = self.now(doorman);
         let Some(task) = self.task_of(doorman, agent, number) else { return };
         task.core.handle(input, now);
+        let yields = task.core.state() == AgentState::Yielded;
+        if yields {
+            self.fail(&format!("agent {agent} yields at {doorman}: no client but doormen has its connection"));
+        }
         while let Some(action) = self.task_of(doorman, agent, number).and_then(|task| task.core.poll()) {
             self.act(doorman, agent, number, action);
         }
