@@ -11,7 +11,7 @@ use doorman::model::{ContactRequest, Handle, RequestId, Sender, StrangerText, Ve
 use doorman::policy::conditions::*;
 use doorman::policy::index::Index;
 use doorman::policy::rules::{
-    Condition, Folded, HandleGlob, Limit, LimitBy, List, PatternSet, Quota, RegexPattern, Rule, Table, When,
+    Condition, Folded, HandleGlob, HandleSet, Limit, LimitBy, List, PatternSet, Quota, RegexPattern, Rule, Table, When,
 };
 use doorman::policy::state::SavedState;
 use doorman::policy::{Circumstances, ClockHealth, Mode, Policy, PolicyHash, PolicyState, RuleName};
@@ -23,9 +23,17 @@ fn handle(text: &str) -> Handle {
     Handle::parse(text).expect("a plain handle")
 }
 
+fn handles(texts: impl IntoIterator<Item = String>) -> HandleSet {
+    let mut set = HandleSet::default();
+    for text in texts {
+        set.insert(handle(&text).view()).expect("room for it");
+    }
+    set
+}
+
 /// A list with handles that no other list has.
 fn list(name: &str, count: usize) -> Arc<List> {
-    let literals = (0..count).map(|at| handle(&format!("{name}-{at}/bot"))).collect();
+    let literals = handles((0..count).map(|at| format!("{name}-{at}/bot")));
     let patterns = PatternSet { literals, ..PatternSet::default() };
     Arc::new(List { name: RuleName::parse(name).expect("a name"), patterns, len: count })
 }
@@ -89,7 +97,7 @@ fn identity_rules(count: usize) -> Vec<Rule> {
         match at % 4 {
             0 => Condition::from(OwnerIs(vec![owner.as_str().into()])),
             1 => Condition::from(HandleIn(PatternSet {
-                literals: [handle(&format!("{owner}/bot"))].into(),
+                literals: handles([format!("{owner}/bot")]),
                 ..PatternSet::default()
             })),
             2 => Condition::from(HandleIn(glob(&owner))),

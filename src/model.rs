@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use connection::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
 pub use guest::{GuestDoubt, GuestStay, RemovalOutcome, RemovedBy};
-pub use handle::{Handle, HandleProblem, Sender};
+pub use handle::{Handle, HandleProblem, HandleRef, Sender};
 pub use ids::{AgentId, ContactId, ID_BYTES_MAX, IdProblem, RequestId, SenderId, SenderIds};
 pub use person::Person;
 pub use target::PersonTarget;

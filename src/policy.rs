@@ -18,6 +18,7 @@ mod diagnostics_tests;
 pub mod doubts;
 pub(crate) mod evaluate;
 pub(crate) mod explain;
+mod handle_set;
 pub(crate) mod history;
 pub mod index;
 pub mod keys;

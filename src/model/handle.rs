@@ -39,10 +39,16 @@ pub enum HandleProblem {
     TooLong,
 }
 
-impl Handle {
-    /// Makes a handle comparable: at most one leading `@` goes, the rest must be ASCII, is lower-cased, and must be
-    /// `owner` or `owner/slug`.
-    pub fn parse(text: &str) -> Result<Self, HandleProblem> {
+/// A [`Handle`] whose text is kept elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandleRef<'a> {
+    text: &'a str,
+    slash: Option<u8>,
+}
+
+impl<'a> HandleRef<'a> {
+    /// Reads a text as [`Handle::parse`] does, and keeps it in `room`, whose content goes: for a million lines of a list.
+    pub(crate) fn parse(text: &str, room: &'a mut String) -> Result<Self, HandleProblem> {
         let bare = text.strip_prefix('@').unwrap_or(text);
         if bare.is_empty() {
             return Err(HandleProblem::Empty);
@@ -56,7 +62,10 @@ impl Handle {
         if bare.len() > 2 * PART_BYTES_MAX + 1 {
             return Err(HandleProblem::TooLong);
         }
-        let lower = bare.to_ascii_lowercase();
+        room.clear();
+        room.push_str(bare);
+        room.make_ascii_lowercase();
+        let lower: &'a str = room;
         let mut parts = lower.split('/');
         let owner = parts.next().unwrap_or_default();
         let slug = parts.next();
@@ -68,7 +77,45 @@ impl Handle {
             check_part(slug)?;
         }
         let slash = slug.map(|_| owner.len() as u8);
-        Ok(Self { text: lower.into(), slash })
+        Ok(Self { text: lower, slash })
+    }
+
+    /// The text of a handle, in its comparable form.
+    pub(crate) fn of_comparable(text: &'a str) -> Self {
+        Self { text, slash: text.find('/').and_then(|at| u8::try_from(at).ok()) }
+    }
+
+    /// The whole handle, comparable: `john` or `john/weather-agent`.
+    pub fn as_str(self) -> &'a str {
+        self.text
+    }
+
+    /// The owner: the part before the slash.
+    pub fn owner(self) -> &'a str {
+        match self.slash {
+            Some(at) => &self.text[..usize::from(at)],
+            None => self.text,
+        }
+    }
+
+    /// The part after the slash, for an agent.
+    pub fn slug(self) -> Option<&'a str> {
+        self.slash.map(|at| &self.text[usize::from(at) + 1..])
+    }
+}
+
+impl Handle {
+    /// Makes a handle comparable: at most one leading `@` goes, the rest must be ASCII, is lower-cased, and must be
+    /// `owner` or `owner/slug`.
+    pub fn parse(text: &str) -> Result<Self, HandleProblem> {
+        let mut room = String::new();
+        let slash = HandleRef::parse(text, &mut room)?.slash;
+        Ok(Self { text: room.into(), slash })
+    }
+
+    /// The same handle, for whatever looks at it only.
+    pub fn view(&self) -> HandleRef<'_> {
+        HandleRef { text: &self.text, slash: self.slash }
     }
 
     /// The whole handle, comparable: `john` or `john/weather-agent`.
@@ -78,15 +125,12 @@ impl Handle {
 
     /// The owner: the part before the slash.
     pub fn owner(&self) -> &str {
-        match self.slash {
-            Some(at) => &self.text[..usize::from(at)],
-            None => &self.text,
-        }
+        self.view().owner()
     }
 
     /// The part after the slash, for an agent.
     pub fn slug(&self) -> Option<&str> {
-        self.slash.map(|at| &self.text[usize::from(at) + 1..])
+        self.view().slug()
     }
 
     /// Whether this is one part of a handle: `[a-z0-9][a-z0-9._-]{0,62}`, already in lower case.

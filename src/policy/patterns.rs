@@ -7,7 +7,7 @@ use globset::GlobBuilder;
 
 use super::rules::{HandleGlob, PatternSet};
 use crate::document::shown;
-use crate::model::{Handle, HandleProblem};
+use crate::model::{Handle, HandleProblem, HandleRef};
 
 /// A handle pattern, by the way in which it is looked up.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -81,6 +81,11 @@ impl HandlePattern {
         }
     }
 
+    /// Parses one without a `*`, and keeps it in `room`: as [`HandlePattern::parse`] does, for a million lines of a list.
+    pub(crate) fn literal<'a>(text: &str, room: &'a mut String) -> Result<HandleRef<'a>, PatternProblem> {
+        HandleRef::parse(text, room).map_err(|problem| explain(text, problem))
+    }
+
     /// The owner of these handles, if the pattern names one.
     pub(crate) fn owner(&self) -> Option<&str> {
         match self {
@@ -147,7 +152,7 @@ impl PatternSet {
     /// the text of the glob library.
     pub(crate) fn insert(&mut self, pattern: &HandlePattern) -> Result<bool, String> {
         match pattern {
-            HandlePattern::Literal(handle) => Ok(self.literals.insert(handle.clone())),
+            HandlePattern::Literal(handle) => self.literals.insert(handle.view()),
             HandlePattern::AgentsOf(owner) => Ok(self.agents_of.insert(owner.clone())),
             HandlePattern::Slug(slug) => Ok(self.slugs.insert(slug.clone())),
             HandlePattern::Glob { text, owner } => {
@@ -164,24 +169,30 @@ impl PatternSet {
 
     /// Whether one of the patterns fits the handle.
     pub fn contains(&self, handle: &Handle) -> bool {
+        self.fits(handle.view())
+    }
+
+    /// The same.
+    pub(crate) fn fits(&self, handle: HandleRef<'_>) -> bool {
         self.literals.contains(handle)
             || handle.slug().is_some_and(|slug| {
                 (!self.agents_of.is_empty() && self.agents_of.contains(handle.owner()))
                     || (!self.slugs.is_empty() && self.slugs.contains(slug))
             })
-            || self.globs.iter().any(|glob| glob.contains(handle))
+            || self.globs.iter().any(|glob| glob.fits(handle))
     }
 
     /// Whether one of the patterns that fit the handle names its owner as a literal.
     pub(crate) fn names(&self, handle: &Handle) -> bool {
+        let handle = handle.view();
         self.literals.contains(handle)
             || (handle.slug().is_some() && self.agents_of.contains(handle.owner()))
-            || self.globs.iter().any(|glob| glob.literal_owner.is_some() && glob.contains(handle))
+            || self.globs.iter().any(|glob| glob.literal_owner.is_some() && glob.fits(handle))
     }
 
     /// How many of these patterns are not in the other set.
     pub(crate) fn missing_from(&self, other: &PatternSet) -> usize {
-        self.literals.difference(&other.literals).count()
+        self.literals.missing_from(&other.literals)
             + self.agents_of.difference(&other.agents_of).count()
             + self.slugs.difference(&other.slugs).count()
             + self.glob_texts.difference(&other.glob_texts).count()
@@ -189,7 +200,7 @@ impl PatternSet {
 
     /// The patterns as texts, in order.
     pub(crate) fn texts(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.literals.iter().map(ToString::to_string).collect();
+        let mut all: Vec<String> = self.literals.iter().map(|handle| handle.as_str().to_owned()).collect();
         all.extend(self.agents_of.iter().map(|owner| format!("{owner}/*")));
         all.extend(self.slugs.iter().map(|slug| format!("*/{slug}")));
         all.extend(self.globs.iter().map(|glob| glob.text.to_string()));
@@ -199,7 +210,7 @@ impl PatternSet {
 }
 
 impl HandleGlob {
-    fn contains(&self, handle: &Handle) -> bool {
+    fn fits(&self, handle: HandleRef<'_>) -> bool {
         self.literal_owner.as_ref().is_none_or(|owner| **owner == *handle.owner())
             && self.matcher.is_match(handle.as_str())
     }

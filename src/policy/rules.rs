@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::ask::{Ask, DeciderVerdict};
 pub use super::conditions::Condition;
 use super::decision::{Charge, Mode, PolicyHash};
+pub use super::handle_set::HandleSet;
 use super::lookalike::Protect;
 use super::state::charges::handle_bucket;
 use super::text::{Letters, fold};
@@ -319,7 +320,7 @@ pub struct List {
 #[derive(Debug, Default)]
 pub struct PatternSet {
     /// `john` or `acme/bot`: literal handles.
-    pub literals: std::collections::HashSet<Handle>,
+    pub literals: HandleSet,
     /// `john/*`: any agent of these owners.
     pub agents_of: std::collections::HashSet<Arc<str>>,
     /// `*/support`: this slug of any owner.

@@ -160,10 +160,10 @@ pub(crate) fn patterns(texts: &[&str]) -> PatternSet {
     let mut set = PatternSet::default();
     for &text in texts {
         match text.split_once('/') {
-            None => drop(set.literals.insert(handle(text))),
+            None => drop(set.literals.insert(handle(text).view())),
             Some((owner, "*")) => drop(set.agents_of.insert(owner.into())),
             Some(("*", slug)) if !slug.contains('*') => drop(set.slugs.insert(slug.into())),
-            Some(_) if !text.contains('*') => drop(set.literals.insert(handle(text))),
+            Some(_) if !text.contains('*') => drop(set.literals.insert(handle(text).view())),
             Some((owner, _)) => set.globs.push(HandleGlob {
                 text: text.into(),
                 literal_owner: (!owner.contains('*')).then(|| owner.into()),

@@ -182,6 +182,7 @@ impl Compiling<'_> {
         if self.problems.errors() > errors {
             return None;
         }
+        patterns.literals.shrink();
         let shown_name = shown(&name.value);
         let place = raw.file.as_ref().map_or(&raw.span, |file| &file.span);
         if len == 0 && !raw.allow_empty {
@@ -220,7 +221,7 @@ impl Compiling<'_> {
     fn lines(&mut self, file: &mut ListFileText, on_bad_line: OnBadLine, patterns: &mut PatternSet) -> usize {
         let (text, source) = (file.text.clone(), file.source);
         let (mut len, mut errors, mut twice, mut skipped) = (0, 0, 0, 0);
-        let mut start = 0;
+        let (mut start, mut room) = (0, String::new());
         for line in text.split('\n') {
             let begin = start;
             start += line.len() + 1;
@@ -232,8 +233,12 @@ impl Compiling<'_> {
             }
             let from = bare.as_ptr().addr() - text.as_ptr().addr();
             let span = Some(from..from + bare.len());
-            match HandlePattern::parse(bare) {
-                Ok(pattern) => match self.add(&pattern, patterns) {
+            let added = match bare.contains('*') {
+                true => HandlePattern::parse(bare).map(|pattern| self.add(&pattern, patterns)),
+                false => HandlePattern::literal(bare, &mut room).map(|handle| patterns.literals.insert(handle)),
+            };
+            match added {
+                Ok(added) => match added {
                     Ok(true) => len += 1,
                     Ok(false) => {
                         twice += 1;

@@ -1,6 +1,6 @@
 //! Compares conditions: whether one table holds wherever another does. It may miss this, but never claims it wrongly.
 
-use crate::model::Handle;
+use crate::model::{Handle, HandleRef};
 use crate::policy::rules::{HandleGlob, PatternSet, RegexPattern, Rule, Table, When};
 
 use super::Condition;
@@ -11,7 +11,7 @@ pub(crate) const BUDGET: u32 = 2_000_000;
 /// A sender or a group of them, as a condition names it.
 #[derive(Clone, Copy)]
 pub(crate) enum SenderGroup<'a> {
-    Handle(&'a Handle),
+    Handle(HandleRef<'a>),
     AgentsOf(&'a str),
     Slug(&'a str),
     Glob(&'a HandleGlob),
@@ -131,7 +131,7 @@ fn spend(budget: &mut u32) -> bool {
 /// Whether a set of patterns fits every sender of a group.
 pub(super) fn patterns_imply(set: &PatternSet, group: SenderGroup<'_>) -> bool {
     match group {
-        SenderGroup::Handle(handle) => set.contains(handle),
+        SenderGroup::Handle(handle) => set.fits(handle),
         SenderGroup::AgentsOf(owner) => set.agents_of.contains(owner),
         SenderGroup::Slug(slug) => set.slugs.contains(slug),
         SenderGroup::Glob(glob) => {
@@ -139,7 +139,7 @@ pub(super) fn patterns_imply(set: &PatternSet, group: SenderGroup<'_>) -> bool {
                 || glob.literal_owner.as_ref().is_some_and(|owner| set.agents_of.contains(owner))
         }
         SenderGroup::Owner(owner) => {
-            set.agents_of.contains(owner) && Handle::parse(owner).is_ok_and(|user| set.literals.contains(&user))
+            set.agents_of.contains(owner) && Handle::parse(owner).is_ok_and(|user| set.literals.contains(user.view()))
         }
     }
 }
