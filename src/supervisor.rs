@@ -107,7 +107,7 @@ pub(crate) struct SupervisorShared {
     policies: Mutex<Policies>,
     /// The last known state of the rules files, so that a long reload does not delay `status`.
     policies_status: ArcSwap<Vec<PolicyStatus>>,
-    around: AgentContext,
+    around: Arc<AgentContext>,
     notifier: Notifier,
     watchdog: Watchdog,
     members: SupervisedAgents,
@@ -260,7 +260,7 @@ pub async fn run(
         settings,
         policies,
         policies_status,
-        around,
+        around: Arc::new(around),
         notifier,
         watchdog,
         members: SupervisedAgents::default(),

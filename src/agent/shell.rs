@@ -81,10 +81,10 @@ pub struct AgentContext {
 /// One agent's task.
 #[derive(Debug)]
 pub struct Agent {
-    settings: AgentSettings,
-    around: AgentContext,
+    settings: Arc<AgentSettings>,
+    around: Arc<AgentContext>,
     core: Core,
-    commands: mpsc::Receiver<AgentCommand>,
+    commands: mpsc::Receiver<Box<AgentCommand>>,
     health: watch::Receiver<LedgerHealth>,
     trusted: watch::Receiver<bool>,
     /// Another doorman took over: this task ends.
@@ -139,20 +139,20 @@ impl Agent {
     ///
     /// `policy` is the policy in force from now on (the core has the one in force now); `drain` makes the task stop.
     pub async fn new(
-        settings: AgentSettings,
-        around: AgentContext,
+        settings: Arc<AgentSettings>,
+        around: Arc<AgentContext>,
         core: Core,
         policy: watch::Receiver<Option<Arc<Policy>>>,
         beat: Pulse,
         drain: CancellationToken,
         slot: AgentSlot,
-    ) -> (Self, AgentHandle) {
+    ) -> (Box<Self>, AgentHandle) {
         let (sender, commands) = mpsc::channel(64);
         let handle = AgentHandle::new(sender);
         let (health, trusted) = (around.ledger.health(), around.trust.changes());
         let key = calls::read_key(&settings, &around.rest).await;
         let counting = NoticeCounter::new(around.metrics.clone(), &settings.rules);
-        let agent = Self {
+        let agent = Box::new(Self {
             counting,
             handout: SnapshotPublisher::new(slot),
             settings,
@@ -173,16 +173,16 @@ impl Agent {
             tokens: 0,
             drain_until: None,
             noise: Noise::default(),
-        };
+        });
         (agent, handle)
     }
 
     /// Runs until it is stopped and has finished, or the drain time is over. Dropping the future stops it at once: the
-    /// next start finds out what became of the answers in flight.
+    /// next start finds out what became of the answers in flight. Boxed, as a future holds its arguments twice.
     ///
     /// # Errors
     /// [`LedgerError::Fenced`]: another doorman took over. What is on its way is let go of at once, as in a crash.
-    pub async fn run(mut self) -> Result<(), LedgerError> {
+    pub async fn run(mut self: Box<Self>) -> Result<(), LedgerError> {
         let span = tracing::info_span!("agent", agent = %self.settings.id);
         async move {
             self.ledger_health();
@@ -234,7 +234,7 @@ impl Agent {
         tokio::select! {
             (conn, event) = events => self.socket_event(conn, event),
             Some(done) = self.tasks.join_next() => self.joined(done),
-            Some(command) = self.commands.recv() => self.command(command),
+            Some(command) = self.commands.recv() => self.command(*command),
             Ok(()) = self.health.changed() => self.ledger_health(),
             Ok(()) = self.trusted.changed() => self.ledger_health(),
             Ok(()) = self.policy.changed() => {

@@ -22,7 +22,7 @@ use super::net::{ByteStream, Net, NetError, Route};
 pub use upgrade::open;
 
 use crate::model::Ended;
-use crate::secret::Redact;
+use crate::secret::{Key, Redact};
 
 /// Longest frame, and longest message, that is read.
 pub(crate) const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -87,26 +87,26 @@ impl Dialer {
 #[derive(Debug)]
 pub struct Socket {
     stream: WebSocketStream<ByteStream>,
-    /// The key that opened it.
-    redact: Redact,
+    /// The key that opened it: the platform might repeat it where it ends.
+    key: Key,
 }
 
 impl Socket {
-    pub(super) fn new(stream: WebSocketStream<ByteStream>, redact: Redact) -> Self {
-        Self { stream, redact }
+    pub(super) fn new(stream: WebSocketStream<ByteStream>, key: Key) -> Self {
+        Self { stream, key }
     }
 
     /// Moves frames until the socket ends or is told to close; [`SocketEvent::Closed`] is the last event. Pings are
     /// answered. If the receiver of events is dropped, the socket is closed. Dropping the future drops the connection.
     pub async fn run(self, events: mpsc::Sender<SocketEvent>, commands: mpsc::Receiver<SocketCommand>) {
         let pings = Pings { count: 0, second_ends: tokio::time::Instant::now() };
-        Driver { stream: self.stream, redact: self.redact, events, commands, waiting: 0, pings }.run().await;
+        Driver { stream: self.stream, key: self.key, events, commands, waiting: 0, pings }.run().await;
     }
 }
 
 struct Driver<S> {
     stream: WebSocketStream<S>,
-    redact: Redact,
+    key: Key,
     events: mpsc::Sender<SocketEvent>,
     commands: mpsc::Receiver<SocketCommand>,
     /// Bytes of the frames handed over since the queue was last seen empty.
@@ -148,10 +148,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     async fn run(mut self) {
         let end = self.frames().await;
         let ended = match &end {
-            SocketEnd::Theirs(frame) => ended(frame.as_ref(), &self.redact),
+            SocketEnd::Theirs(frame) => ended(frame.as_ref(), &self.key),
             SocketEnd::Ours => {
                 let frame = self.close(CloseCode::Normal, true).await;
-                ended(frame.as_ref(), &self.redact)
+                ended(frame.as_ref(), &self.key)
             }
             SocketEnd::Refused(code) => Ended { too_large: *code == CloseCode::Size, ..Ended::default() },
             SocketEnd::Broken => Ended::default(),
@@ -242,8 +242,8 @@ async fn until(at: Option<tokio::time::Instant>) {
 }
 
 /// A close frame, escaped and cut.
-fn ended(frame: Option<&CloseFrame>, redact: &Redact) -> Ended {
-    let reason = |frame: &CloseFrame| redact.said(frame.reason.as_str()).to_string();
+fn ended(frame: Option<&CloseFrame>, key: &Key) -> Ended {
+    let reason = |frame: &CloseFrame| Redact::of(key).said(frame.reason.as_str()).to_string();
     Ended {
         code: frame.map(|frame| frame.code.into()),
         reason: frame.map(reason).unwrap_or_default(),

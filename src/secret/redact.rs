@@ -14,6 +14,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use arc_swap::ArcSwapOption;
 
 use self::decode::Decoded;
+use super::Key;
 use crate::model::StrangerText;
 
 /// Shorter keys are not replaced: that would also replace ordinary words.
@@ -43,6 +44,13 @@ impl std::fmt::Debug for Redact {
 }
 
 impl Redact {
+    /// Scrubs this key. It takes some KiB: one for each agent, made where it is needed, and not kept.
+    pub(crate) fn of(key: &Key) -> Self {
+        let redact = Self::default();
+        redact.add(key.expose());
+        redact
+    }
+
     /// Remembers a key. A key known already, or shorter than `KEY_BYTES_MIN`, changes nothing.
     pub fn add(&self, key: &str) {
         self.add_all([key]);

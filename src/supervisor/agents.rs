@@ -26,7 +26,7 @@ use crate::secret::{self, Redact};
 pub(super) struct SupervisedAgent {
     pub(super) id: AgentId,
     /// What the configuration says of it.
-    pub(super) settings: AgentSettings,
+    pub(super) settings: Arc<AgentSettings>,
     /// Empty while its task is being (re)started.
     pub(super) handle: Arc<ArcSwapOption<AgentHandle>>,
     /// The agent's counters, which outlive the task.
@@ -44,7 +44,7 @@ pub(super) struct SupervisedAgent {
 impl SupervisedAgent {
     /// An agent without a task.
     pub(super) fn new(
-        settings: AgentSettings,
+        settings: Arc<AgentSettings>,
         counters: Counters,
         board: AgentSlot,
         stand: watch::Receiver<AgentHolder>,

@@ -41,7 +41,7 @@ impl SupervisorShared {
     /// within `timing.drain`, and some seconds. Whoever still runs is not disturbed.
     pub(super) async fn take_agents(&self, wanted: Vec<AgentSettings>) -> RosterChange {
         let before = self.members.all();
-        if before.iter().map(|member| &member.settings).eq(wanted.iter()) {
+        if before.iter().map(|member| &*member.settings).eq(wanted.iter()) {
             return RosterChange::default();
         }
         let named: HashMap<&AgentId, &AgentSettings> = wanted.iter().map(|agent| (&agent.id, agent)).collect();
@@ -49,7 +49,7 @@ impl SupervisorShared {
         for member in before.iter() {
             known.insert(&member.id);
             match named.get(&member.id) {
-                Some(agent) if **agent == member.settings => continue,
+                Some(agent) if **agent == *member.settings => continue,
                 Some(_) => change.changed.push(member.id.clone()),
                 None => change.removed.push(member.id.clone()),
             }
@@ -150,14 +150,15 @@ impl SupervisorShared {
             let counters = before.get(&settings.id).map_or_else(Counters::default, |counters| (*counters).clone());
             let stand = self.fleet.stand_of(settings.id.as_str());
             let drain = self.drain.child_token();
-            let member = Arc::new(SupervisedAgent::new(settings, counters, self.board.slot(rows), stand, drain));
+            let member =
+                Arc::new(SupervisedAgent::new(Arc::new(settings), counters, self.board.slot(rows), stand, drain));
             list.push(member.clone());
             starting.push((member, policy));
         }
         drop(policies);
         self.members.replace(list);
         for (member, policy) in starting {
-            let runner = runner::Runner {
+            let runner = Box::new(runner::Runner {
                 settings: member.settings.clone(),
                 answers: self.settings.answers,
                 credentials: self.settings.platform.credentials,
@@ -172,7 +173,7 @@ impl SupervisorShared {
                 shadow: self.shadow,
                 seed: self.next_seed(),
                 pace: self.pace.clone(),
-            };
+            });
             self.members.run(&member, runner.run());
         }
     }

@@ -68,10 +68,10 @@ fn restart_wait(failures: u32, rng: &mut Rng) -> Duration {
 }
 
 pub(super) struct Runner {
-    pub(super) settings: AgentSettings,
+    pub(super) settings: Arc<AgentSettings>,
     pub(super) answers: Answers,
     pub(super) credentials: CredentialsMode,
-    pub(super) around: AgentContext,
+    pub(super) around: Arc<AgentContext>,
     pub(super) policy: watch::Receiver<Option<Arc<Policy>>>,
     pub(super) slot: Arc<ArcSwapOption<AgentHandle>>,
     pub(super) counters: Counters,
@@ -89,7 +89,9 @@ pub(super) struct Runner {
 impl Runner {
     /// Runs the agent until it is drained, whenever it is this doorman's. After a panic the agent starts again from the ledger, and
     /// first finds out the outcome of the answers that were in flight; so it does after another doorman had it.
-    pub(super) async fn run(mut self) {
+    ///
+    /// Boxed, as a future holds its arguments twice.
+    pub(super) async fn run(mut self: Box<Self>) {
         let mut failures = 0;
         let mut seed = self.seed;
         let mut rng = Rng::with_seed(seed);
@@ -202,6 +204,32 @@ impl Runner {
 
     /// One life of the agent's task.
     async fn live(&mut self, seed: u64) -> Result<(), TaskFailure> {
+        // Boxed, since it is large, and over long before the task is.
+        let (agent, drain) = Box::pin(self.begin(seed)).await?;
+        let mut task = AbortOnDrop(tokio::spawn(agent.run()));
+        let ended = loop {
+            let stand = self.stand.borrow_and_update().clone();
+            match stand {
+                AgentHolder::Ours => {}
+                AgentHolder::Give => drain.cancel(),
+                // As `kill -9`: whoever has it finds out what became of everything.
+                stand @ (AgentHolder::Theirs(_) | AgentHolder::Nobody(_)) => {
+                    task.0.abort();
+                    let _ = (&mut task.0).await;
+                    return Err(TaskFailure::NotOurs(stand));
+                }
+            }
+            tokio::select! {
+                ended = &mut task.0 => break ended,
+                () = changed(&mut self.stand) => {}
+            }
+        };
+        self.slot.store(None);
+        ended.map_err(|_| TaskFailure::Panicked)?.map_err(TaskFailure::Unreadable)
+    }
+
+    /// Reads what the ledger remembers and makes the agent's task, which has not started, and what stops it.
+    async fn begin(&mut self, seed: u64) -> Result<(Box<Agent>, CancellationToken), TaskFailure> {
         let mut policy = self.policy.clone();
         let in_force = policy.borrow_and_update().clone();
         let saved = self.saved_agent(in_force.as_deref()).await.map_err(TaskFailure::Unreadable)?;
@@ -233,26 +261,7 @@ impl Runner {
         )
         .await;
         self.slot.store(Some(Arc::new(handle)));
-        let mut task = AbortOnDrop(tokio::spawn(agent.run()));
-        let ended = loop {
-            let stand = self.stand.borrow_and_update().clone();
-            match stand {
-                AgentHolder::Ours => {}
-                AgentHolder::Give => drain.cancel(),
-                // As `kill -9`: whoever has it finds out what became of everything.
-                stand @ (AgentHolder::Theirs(_) | AgentHolder::Nobody(_)) => {
-                    task.0.abort();
-                    let _ = (&mut task.0).await;
-                    return Err(TaskFailure::NotOurs(stand));
-                }
-            }
-            tokio::select! {
-                ended = &mut task.0 => break ended,
-                () = changed(&mut self.stand) => {}
-            }
-        };
-        self.slot.store(None);
-        ended.map_err(|_| TaskFailure::Panicked)?.map_err(TaskFailure::Unreadable)
+        Ok((agent, drain))
     }
 
     async fn saved_agent(&self, policy: Option<&Policy>) -> Result<SavedAgent, LedgerError> {
@@ -280,6 +289,17 @@ impl Drop for AbortOnDrop {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The size of the future that this function returns.
+    fn size_of_future<A, F: Future>(_: fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// There may be thousands of agents: what only the start needs must not be a part of it.
+    #[test]
+    fn what_keeps_an_agent_running_takes_little_room() {
+        assert!(size_of_future(Runner::run) <= 2 << 10, "{}", size_of_future(Runner::run));
+    }
 
     #[test]
     fn the_first_restart_waits_a_second_and_the_last_a_minute_each_with_jitter() {

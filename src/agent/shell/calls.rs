@@ -1,5 +1,7 @@
 //! The calls that an agent's task makes: each runs beside it and comes back as a [`CallDone`].
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
 use super::{Agent, CurrentSocket};
@@ -78,7 +80,7 @@ pub enum CallDone {
 pub(super) type ReadKey = Result<(Key, AgentRest), String>;
 
 /// Reads the key where blocking is allowed: whatever its file does, only this agent waits for it.
-pub(super) async fn read_key(settings: &AgentSettings, rest: &Rest) -> ReadKey {
+pub(super) async fn read_key(settings: &Arc<AgentSettings>, rest: &Rest) -> ReadKey {
     let (settings, rest) = (settings.clone(), rest.clone());
     let read = tokio::task::spawn_blocking(move || read_key_here(&settings, &rest)).await;
     read.unwrap_or_else(|_| Err("it could not be read".to_owned()))

@@ -48,17 +48,18 @@ pub enum AgentCommand {
 /// Sends commands to one agent's task. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AgentHandle {
-    commands: mpsc::Sender<AgentCommand>,
+    // Boxed: the channel keeps room for 32 of them.
+    commands: mpsc::Sender<Box<AgentCommand>>,
 }
 
 impl AgentHandle {
-    pub(super) fn new(commands: mpsc::Sender<AgentCommand>) -> Self {
+    pub(super) fn new(commands: mpsc::Sender<Box<AgentCommand>>) -> Self {
         Self { commands }
     }
 
     /// Sends a command; `false` if the task has ended.
     pub async fn tell(&self, command: AgentCommand) -> bool {
-        self.commands.send(command).await.is_ok()
+        self.commands.send(Box::new(command)).await.is_ok()
     }
 
     /// Sends a command and waits for the reply; `None` if the task has ended.

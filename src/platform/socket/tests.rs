@@ -21,7 +21,15 @@ async fn pipe(size: usize) -> Pipe {
     let (commands, receiver) = mpsc::channel(16);
     let pings = Pings { count: 0, second_ends: tokio::time::Instant::now() };
     let driver = tokio::spawn(
-        Driver { stream, redact: Redact::default(), events: sender, commands: receiver, waiting: 0, pings }.run(),
+        Driver {
+            stream,
+            key: Key::parse("key-of-the-test").unwrap(),
+            events: sender,
+            commands: receiver,
+            waiting: 0,
+            pings,
+        }
+        .run(),
     );
     Pipe { platform, events, commands, driver }
 }

@@ -26,11 +26,10 @@ use crate::model::{ConnectFailure, ConnectPlan, RefusedBy};
 use crate::platform::limiter::NoTurn;
 use crate::platform::rest::ACCEPT_LANGUAGE;
 use crate::platform::{classify, retry_after, tls};
-use crate::secret::Key;
-use crate::secret::Redact;
+use crate::secret::{Key, Redact};
 
 /// Read ahead, and written at once: small, since there may be a thousand sockets that are mostly idle.
-const BUFFER_BYTES: usize = 8 << 10;
+const BUFFER_BYTES: usize = 4 << 10;
 /// Most bytes of the answer's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Most bytes of a refusal's body.
@@ -72,18 +71,18 @@ async fn try_open(
     limit: Duration,
 ) -> Result<Socket, ConnectFailure> {
     let wire = dialer.route.dial(limit).await.map_err(|failure| refusal(failure.to_string()))?;
-    // The platform's text is shown to people, and might repeat the key.
-    let redact = Redact::default();
-    redact.add(key.expose());
     let nonce = generate_key();
     let request = request(dialer, agent, key, plan, &nonce)?;
     match timeout(limit, upgrade(wire, request)).await {
         Ok(Ok(UpgradeResponse::Upgraded { head, wire })) => {
             check(&head, &nonce).map_err(|why| unanswered(format!("upgrade: {why}")))?;
             let stream = WebSocketStream::from_raw_socket(wire, Role::Client, Some(config())).await;
-            Ok(Socket::new(stream, redact))
+            Ok(Socket::new(stream, key.clone()))
         }
-        Ok(Ok(UpgradeResponse::Refused { head, body })) => Err(refused(&head, body.as_deref(), &redact)),
+        Ok(Ok(UpgradeResponse::Refused { head, body })) => {
+            // The platform's text is shown to people, and might repeat the key.
+            Err(refused(&head, body.as_deref(), &Redact::of(key)))
+        }
         Ok(Err(error)) => {
             Err(unanswered(format!("upgrade: {}", tls::explain(&error).unwrap_or_else(|| tls::innermost(&error)))))
         }
