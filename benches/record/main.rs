@@ -1,7 +1,8 @@
-//! A large ledger: the time of the commands that read it, of the start of many agents, and of writing.
+//! A large ledger: the time of the commands that read it, of the start of many agents, of writing, and of answers at a steady rate.
 //!
-//! `cargo bench --bench record -- [--requests N] [--agents N]` makes a ledger of so many requests in a directory of its
-//! own, and prints a table. `--ledger PATH` keeps the ledger there, and uses it again the next time. The machine should be quiet.
+//! `cargo bench --bench record -- [--requests N] [--agents N] [--rounds N] [--seconds N] [--only-rate]` makes a ledger of so many
+//! requests in a directory of its own, and prints a table. `--ledger PATH` keeps the ledger there, and uses it again the next time;
+//! `--only-rate` leaves out all but the answers; `--quick` shows that it runs. The machine should be quiet.
 
 #![allow(
     clippy::print_stdout,
@@ -13,6 +14,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod filled;
+mod rate;
 mod start;
 
 use std::path::{Path, PathBuf};
@@ -25,12 +27,16 @@ use jiff::{SignedDuration, Timestamp};
 struct Args {
     requests: u64,
     agents: u64,
+    rounds: u64,
+    seconds: u64,
+    only_rate: bool,
     ledger: Option<PathBuf>,
 }
 
 impl Args {
     fn parse() -> Result<Self, String> {
-        let mut args = Self { requests: 1_000_000, agents: 1000, ledger: None };
+        let mut args =
+            Self { requests: 1_000_000, agents: 1000, rounds: 5, seconds: 10, only_rate: false, ledger: None };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let mut number = || -> Result<u64, String> {
@@ -39,10 +45,16 @@ impl Args {
             match word.as_str() {
                 "--requests" => args.requests = number()?.max(1000),
                 "--agents" => args.agents = number()?.max(1),
+                "--rounds" => args.rounds = number()?.max(1),
+                "--seconds" => args.seconds = number()?.max(1),
+                "--only-rate" => args.only_rate = true,
+                "--quick" => {
+                    args = Self { requests: 20_000, agents: 20, rounds: 1, seconds: 2, only_rate: true, ledger: None };
+                }
                 "--ledger" => args.ledger = Some(words.next().ok_or("`--ledger` needs a path")?.into()),
                 // An argument that Cargo adds.
                 "--bench" => {}
-                _ => return Err(format!("unknown argument `{word}`: --requests N, --agents N, --ledger PATH")),
+                _ => return Err(format!("unknown argument `{word}`: see the top of benches/record/main.rs")),
             }
         }
         Ok(args)
@@ -73,6 +85,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         size >> 20,
         size / args.requests,
     );
+    let fresh = place.path().join("fresh.db");
+    runtime.block_on(async { Ledger::open(&fresh, LedgerOptions::default())?.close().await })?;
+    let rates = || runtime.block_on(rate::compare(place.path(), &fresh, &large, (args.rounds, args.seconds)));
+    if args.only_rate {
+        rates();
+        return Ok(());
+    }
     let rules = place.path().join("rules.toml");
     std::fs::write(&rules, start::RULES)?;
     let rules = rules.display().to_string();
@@ -109,6 +128,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::fs::remove_file(&used)?;
     }
     println!("the second takes {:.2} times the first", took[1].as_secs_f64() / took[0].as_secs_f64());
+    rates();
     Ok(())
 }
 
