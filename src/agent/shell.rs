@@ -21,7 +21,7 @@ use super::core::{Action, Core, Input, OpOutcome};
 use super::noise::Noise;
 use super::notice_log;
 use super::notice_metrics::NoticeCounter;
-use crate::clock::{Clock, Now};
+use crate::clock::{Clock, Mono, Now};
 use crate::config::settings::{AgentSettings, Timing};
 use crate::decider::Deciders;
 use crate::fleet::LeaseTrust;
@@ -49,6 +49,10 @@ const FRAMES_AT_ONCE: usize = 64;
 const CALLS_AT_ONCE: usize = 64;
 /// The loop turns at least this often, to show the watchdog that it runs.
 const TURN_MAX: Duration = Duration::from_secs(5);
+/// A timer that is at least this far away may come up to [`WAKES_APART`] later.
+const FAR: Duration = Duration::from_secs(1);
+/// Such timers come at multiples of this time, so that agents that are idle wake together: the process sleeps in between.
+const WAKES_APART: Duration = Duration::from_millis(100);
 
 /// Receives every notice of every agent; for the demo and for tests.
 pub type Observer = mpsc::UnboundedSender<(AgentId, Notice)>;
@@ -132,6 +136,16 @@ impl Drop for CurrentSocket {
             self.task.abort();
         }
     }
+}
+
+/// When to wake for a timer.
+fn coalesced(at: Mono, now: Mono) -> Mono {
+    if at.since(now) < FAR {
+        return at;
+    }
+    let apart = WAKES_APART.as_nanos();
+    let wakes = at.since_origin().as_nanos().div_ceil(apart);
+    Mono::from_origin(u32::try_from(wakes).map_or(at.since_origin(), |wakes| WAKES_APART * wakes))
 }
 
 impl Agent {
@@ -220,9 +234,12 @@ impl Agent {
     /// Waits for the next event and passes it to the core; `false` if it only turned to show that it runs.
     async fn turn(&mut self) -> bool {
         let now = self.now();
-        let soon = Instant::now() + TURN_MAX;
-        let mut deadline = self.core.deadline(now).map_or(soon, |at| self.around.clock.instant(at).min(soon));
+        let soon = coalesced(now.mono + (TURN_MAX - WAKES_APART), now.mono);
+        let due = self.core.deadline(now).map(|at| coalesced(at, now.mono)).filter(|at| *at <= soon);
+        let mut deadline = self.around.clock.instant(due.unwrap_or(soon));
+        let mut happens = due.is_some();
         for sooner in self.drain_until.into_iter().chain(self.handout.due()) {
+            happens |= sooner <= deadline;
             deadline = deadline.min(sooner);
         }
         let events = async {
@@ -250,7 +267,7 @@ impl Agent {
             () = tokio::time::sleep_until(deadline) => {
                 let now = self.now();
                 self.core.handle(Input::Tick, now);
-                return deadline < soon;
+                return happens;
             }
         }
         true
@@ -363,5 +380,43 @@ impl Agent {
             }
         }
         self.drain_until.is_none_or(|until| Instant::now() < until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the future that this function returns.
+    fn size_of_future<A, F: Future>(_: fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// There may be thousands of agents. What a future holds across a wait, and its arguments twice, is there for as long as it is.
+    #[test]
+    fn the_task_of_an_agent_takes_little_room() {
+        assert!(size_of_future(Agent::run) <= 2 << 10, "{}", size_of_future(Agent::run));
+        assert!(size_of::<Agent>() <= 8 << 10, "{}", size_of::<Agent>());
+    }
+
+    #[test]
+    fn only_timers_that_are_far_away_wait_for_others_and_never_for_long() {
+        let ms = |ms| Mono::from_origin(Duration::from_millis(ms));
+        for (now, at, wakes) in [
+            (0, 0, 0),
+            (0, 999, 999),
+            (0, 1_000, 1_000),
+            (0, 1_001, 1_100),
+            (4_050, 5_049, 5_049),
+            (4_050, 5_050, 5_100),
+            (9_000, 8_999, 8_999),
+        ] {
+            assert_eq!(coalesced(ms(at), ms(now)), ms(wakes), "{at} at {now}");
+        }
+        let exact = Mono::from_origin(Duration::from_nanos(2_000_000_001));
+        assert_eq!(coalesced(exact, Mono::ZERO), ms(2_100));
+        // Some thirteen years on, no timer is rounded.
+        let late = Mono::from_origin(WAKES_APART * u32::MAX + Duration::from_millis(50));
+        assert_eq!(coalesced(late, Mono::ZERO), late);
     }
 }

@@ -137,18 +137,14 @@ impl SupervisedAgents {
     /// Goes on counting for an agent that is gone.
     pub(super) fn keep_counts(&self, member: &SupervisedAgent) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, count) in member.counters.all() {
-            *left.entry(name).or_default() += count;
-        }
+        member.counters.add_to(&mut left);
     }
 
     /// What all agents counted since the start, those that are gone included.
     pub(super) fn counters(&self) -> BTreeMap<&'static str, u64> {
         let mut counters = self.left.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for member in self.all().iter() {
-            for (name, count) in member.counters.all() {
-                *counters.entry(name).or_default() += count;
-            }
+            member.counters.add_to(&mut counters);
         }
         counters
     }

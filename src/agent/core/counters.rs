@@ -121,6 +121,14 @@ impl Counters {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&counter).copied().unwrap_or_default()
     }
 
+    /// Adds all of them as they are now to these sums, by name.
+    pub fn add_to(&self, sums: &mut BTreeMap<&'static str, u64>) {
+        // The session and the core may count the same, seen at different places.
+        for (counter, count) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            *sums.entry(counter.name()).or_default() += count;
+        }
+    }
+
     fn by_counter(&self) -> BTreeMap<Counter, u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -128,10 +136,7 @@ impl Counters {
     /// All of them as they are now, by name.
     pub fn all(&self) -> BTreeMap<&'static str, u64> {
         let mut named = BTreeMap::new();
-        for (counter, count) in self.by_counter() {
-            // The session and the core may count the same, seen at different places.
-            *named.entry(counter.name()).or_default() += count;
-        }
+        self.add_to(&mut named);
         named
     }
 }
