@@ -183,6 +183,16 @@ impl Evening {
                 self.happens_in(long, FleetWorldEvent::Undrain(doorman));
             }
             FleetWorldEvent::Undrain(doorman) => self.person_drains(doorman, false),
+            FleetWorldEvent::Move(agent, to) => self.person_moves(agent, to),
+            FleetWorldEvent::Settled => self.settled = Some(self.database.rows.moves()),
+        }
+    }
+
+    /// If the database is away, or nobody there takes agents, the person is refused.
+    fn person_moves(&mut self, agent: usize, to: Option<usize>) {
+        let to = to.map(|to| self.doormen[to].name.clone());
+        if !self.database.away && self.database.rows.wish(&self.agents[agent], to.as_deref()) == WishOutcome::Done {
+            self.saw(if to.is_some() { "a person moved an agent" } else { "a person wants an agent nowhere any more" });
         }
     }
 
