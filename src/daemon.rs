@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::agent::shell::{AgentContext, Observer};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::config::settings::{ControlSettings, KeySource};
+use crate::config::settings::{ControlSettings, KeySource, SecretKind};
 use crate::decider::Deciders;
 use crate::fleet::{Fleet, FleetTiming, InstanceLock};
 use crate::ledger::members::NewMember;
@@ -232,18 +232,18 @@ fn keys(settings: &Settings, redact: &Redact) {
     let mut found = Vec::new();
     for target in &settings.notify {
         // One of two lines may not be a valid key; a warning about how the file is kept is reported all the same.
-        for source in target.way.secret_address().into_iter().chain(&target.secret) {
-            let secret::KeyReading { key, warnings } = secret::look(source);
+        for (source, kind) in target.secrets() {
+            let secret::KeyReading { key, warnings } = secret::look(source, kind);
             found.extend(key.ok());
             for why in warnings {
                 let (source, notify) = (secret::describe(source), &target.name);
-                warn!(event = events::KEY_EXPOSED, source, why, notify, "a target's secret is not kept safely");
+                warn!(event = events::KEY_EXPOSED, source, why, notify, "a secret of a target is not kept safely");
             }
         }
     }
     if let Some(database) = settings.ledger.database.as_ref().filter(|database| database.password != KeySource::Missing)
     {
-        let secret::KeyReading { key, warnings } = secret::look(&database.password);
+        let secret::KeyReading { key, warnings } = secret::look(&database.password, SecretKind::Password);
         found.extend(key.ok());
         for why in warnings {
             let source = secret::describe(&database.password);
@@ -252,7 +252,7 @@ fn keys(settings: &Settings, redact: &Redact) {
     }
     for decider in &settings.deciders {
         let Some(source) = &decider.secret else { continue };
-        let secret::KeyReading { key, warnings } = secret::look(source);
+        let secret::KeyReading { key, warnings } = secret::look(source, SecretKind::Secret);
         found.extend(key.ok());
         for why in warnings {
             let (source, decider) = (secret::describe(source), &decider.name);

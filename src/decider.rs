@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::config::settings::{DeciderPlace, DeciderSettings};
+use crate::config::settings::{DeciderPlace, DeciderSettings, SecretKind};
 use crate::model::{AgentId, ContactRequest, RequestId, StrangerText, Verdict};
 use crate::policy::ask::{AskFailure, AskFault, DeciderReply, MESSAGE_CHARS_MAX, NAME_CHARS_MAX};
 use crate::policy::{Circumstances, Question};
@@ -126,7 +126,8 @@ impl Deciders {
         body: &[u8],
     ) -> Result<Vec<(&'static str, String)>, AskFault> {
         let Some(source) = decider.settings.secret.clone() else { return Ok(Vec::new()) };
-        let read = tokio::task::spawn_blocking(move || secret::read_lines(&source, SECRETS_MAX)).await;
+        let read =
+            tokio::task::spawn_blocking(move || secret::read_lines(&source, SecretKind::Secret, SECRETS_MAX)).await;
         let keys = read.ok().and_then(Result::ok).ok_or(AskFault::NoSecret)?;
         self.0.redact.add_all(keys.iter().map(Key::expose));
         // The id is the same for each attempt of one question.
@@ -144,7 +145,8 @@ impl Deciders {
 /// The reason, for people and without a secret.
 pub async fn reach(settings: &DeciderSettings) -> Result<(), String> {
     if let Some(source) = settings.secret.clone() {
-        let read = tokio::task::spawn_blocking(move || secret::read_lines(&source, SECRETS_MAX)).await;
+        let read =
+            tokio::task::spawn_blocking(move || secret::read_lines(&source, SecretKind::Secret, SECRETS_MAX)).await;
         let keys = read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         signing::signatures(&keys, "", 0, b"").map_err(|unusable| unusable.to_string())?;
     }

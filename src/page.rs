@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::clock::{Clock, Mono};
-use crate::config::settings::{ControlSettings, KeySource, PageIdentity, PageSettings};
+use crate::config::settings::{ControlSettings, KeySource, PageIdentity, PageSettings, SecretKind};
 use crate::ledger::LedgerAddress;
 use crate::model::{AgentId, RequestId};
 use crate::ops::board::BoardReader;
@@ -168,7 +168,9 @@ pub async fn serve(parts: PageParts, stop: CancellationToken) {
     let secret = match name {
         None => None,
         Some(name) => {
-            let read = tokio::task::spawn_blocking(move || secret::read(&KeySource::Credential(name))).await;
+            let read =
+                tokio::task::spawn_blocking(move || secret::read(&KeySource::Credential(name), SecretKind::Secret))
+                    .await;
             match read.map_err(|error| error.to_string()).and_then(|key| key.map_err(|error| error.to_string())) {
                 Ok(key) => Some(key),
                 Err(why) => return everywhere("page.proxy_secret_credential", &why),

@@ -13,7 +13,7 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroize as _;
 
-use crate::config::settings::KeySource;
+use crate::config::settings::{KeySource, SecretKind};
 use crate::files::{self, Advice, FileError, FileTrust, ReadOptions};
 
 pub use redact::Redact;
@@ -48,8 +48,10 @@ pub enum KeyProblem {
 
 /// Why a key could not be read. Names the source, never the content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no key from {source_name}: {why}")]
+#[error("no {} from {source_name}: {why}", kind.word())]
 pub struct KeyReadError {
+    /// What should be there.
+    pub kind: SecretKind,
     /// The source, for people.
     pub source_name: String,
     /// What is wrong.
@@ -122,27 +124,27 @@ pub struct KeyReading {
 }
 
 /// Reads a key. Blocks on the file system, for at most `files::TIME`.
-pub fn read(source: &KeySource) -> Result<Key, KeyReadError> {
-    look(source).key
+pub fn read(source: &KeySource, kind: SecretKind) -> Result<Key, KeyReadError> {
+    look(source, kind).key
 }
 
 /// Reads a key, and says what is wrong with how it is kept. Blocks as [`read`] does.
-pub fn look(source: &KeySource) -> KeyReading {
+pub fn look(source: &KeySource, kind: SecretKind) -> KeyReading {
     let mut warnings = Vec::new();
-    let key = key(source, &mut warnings).map_err(|why| KeyReadError { source_name: describe(source), why });
+    let key = key(source, &mut warnings).map_err(|why| KeyReadError { kind, source_name: describe(source), why });
     if let Ok(key) = &key
         && key.expose().len() < KEY_BYTES_SHORT
     {
-        let source = describe(source);
-        warnings.push(format!("the key from {source} has fewer than {KEY_BYTES_SHORT} bytes: is it complete?"));
+        let (kind, source) = (kind.word(), describe(source));
+        warnings.push(format!("the {kind} from {source} has fewer than {KEY_BYTES_SHORT} bytes: is it complete?"));
     }
     KeyReading { key, warnings }
 }
 
 /// Reads one secret, or several on separate lines: while a secret is being changed, the old and the new one are both
 /// valid. Blocks as [`read`] does.
-pub fn read_lines(source: &KeySource, most: usize) -> Result<Vec<Key>, KeyReadError> {
-    let unusable = |why: String| KeyReadError { source_name: describe(source), why };
+pub fn read_lines(source: &KeySource, kind: SecretKind, most: usize) -> Result<Vec<Key>, KeyReadError> {
+    let unusable = |why: String| KeyReadError { kind, source_name: describe(source), why };
     let mut text = content(source, &mut Vec::new()).map_err(unusable)?;
     let lines = text.lines().map(Key::parse).collect::<Result<Vec<Key>, KeyProblem>>();
     text.zeroize();
@@ -178,7 +180,7 @@ fn content(source: &KeySource, warnings: &mut Vec<String>) -> Result<String, Str
         KeySource::Env(name) => match std::env::var(name) {
             Ok(text) => text,
             Err(VarError::NotPresent) => return Err("it is not set".to_owned()),
-            Err(VarError::NotUnicode(_)) => return Err("it is not UTF-8: set it to the key's plain text".to_owned()),
+            Err(VarError::NotUnicode(_)) => return Err("it is not UTF-8: set it to plain text".to_owned()),
         },
         // The mode of a systemd credential is systemd's responsibility.
         KeySource::Credential(name) => text(read_file(&credential(name)?)?.bytes)?,
@@ -250,12 +252,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent.key");
         std::fs::write(&path, "two\nsecret-lines\n").unwrap();
-        let error = read(&KeySource::File(path.clone())).unwrap_err().to_string();
+        let error = read(&KeySource::File(path.clone()), SecretKind::Key).unwrap_err().to_string();
         assert!(error.contains("agent.key") && !error.contains("secret-lines"), "{error}");
         std::fs::remove_file(&path).unwrap();
-        assert!(read(&KeySource::File(path)).unwrap_err().to_string().contains("no such file"));
-        assert!(read(&KeySource::Missing).unwrap_err().to_string().contains("api_key_file"));
-        let outside = read(&KeySource::Credential("../agent.key".to_owned())).unwrap_err().to_string();
+        assert!(read(&KeySource::File(path), SecretKind::Key).unwrap_err().to_string().contains("no such file"));
+        assert!(read(&KeySource::Missing, SecretKind::Key).unwrap_err().to_string().contains("api_key_file"));
+        let outside = read(&KeySource::Credential("../agent.key".to_owned()), SecretKind::Key).unwrap_err().to_string();
         assert!(outside.contains("plain file name"), "{outside}");
     }
 
@@ -265,10 +267,10 @@ mod tests {
         let path = directory.path().join("agent.key");
         for content in [b"\xff\xfekey".to_vec(), vec![b'k'; 1 << 20], b"key\0".to_vec()] {
             std::fs::write(&path, content).unwrap();
-            assert!(read(&KeySource::File(path.clone())).is_err());
+            assert!(read(&KeySource::File(path.clone()), SecretKind::Key).is_err());
         }
-        assert!(read(&KeySource::File("/dev/zero".into())).is_err());
-        assert!(read(&KeySource::File(directory.path().to_owned())).is_err());
+        assert!(read(&KeySource::File("/dev/zero".into()), SecretKind::Key).is_err());
+        assert!(read(&KeySource::File(directory.path().to_owned()), SecretKind::Key).is_err());
     }
 
     #[test]
@@ -279,11 +281,11 @@ mod tests {
         std::fs::write(&path, "a key of 16 bytes".replace(' ', "-")).unwrap();
         for (mode, open) in [(0o600, false), (0o640, false), (0o644, true)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let found = look(&KeySource::File(path.clone()));
+            let found = look(&KeySource::File(path.clone()), SecretKind::Key);
             assert_eq!((found.key.is_ok(), !found.warnings.is_empty()), (true, open), "{mode:o}");
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o602)).unwrap();
-        let error = read(&KeySource::File(path)).unwrap_err().to_string();
+        let error = read(&KeySource::File(path), SecretKind::Key).unwrap_err().to_string();
         assert!(error.contains("may be written by everybody") && error.contains("chmod o-w"), "{error}");
     }
 
@@ -297,7 +299,7 @@ mod tests {
             // A line break at the end is none of its bytes.
             std::fs::write(&path, format!("{}\n", "k".repeat(length))).unwrap();
             std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-            let found = look(&KeySource::File(path.clone()));
+            let found = look(&KeySource::File(path.clone()), SecretKind::Key);
             assert_eq!((found.key.is_ok(), !found.warnings.is_empty()), (taken, warned), "{length}");
             if let Err(error) = found.key {
                 assert!(error.to_string().contains("fewer than 8 bytes"), "{error}");

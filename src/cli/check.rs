@@ -16,7 +16,7 @@ use super::findings::{self, Finding, FindingsFormat};
 use super::policy::head_of;
 use super::{CliError, Global, output};
 use crate::clock::Clock;
-use crate::config::settings::{AgentSettings, LedgerSettings, pushed_name};
+use crate::config::settings::{AgentSettings, LedgerSettings, SecretKind, pushed_name};
 use crate::config::{self, Env, LoadedConfig, Overrides, Settings};
 use crate::diagnostics::{Report, Severity};
 use crate::ledger::{LedgerAddress, LedgerReader};
@@ -218,7 +218,7 @@ fn keys(loaded: &mut LoadedConfig) {
         if secret::of_unit(&agent.key) {
             continue;
         }
-        let secret::KeyReading { key, warnings } = secret::look(&agent.key);
+        let secret::KeyReading { key, warnings } = secret::look(&agent.key, SecretKind::Key);
         if let Err(error) = key {
             loaded
                 .report

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{CliError, Global, output, remote};
-use crate::config::settings::{AgentSettings, ConnectionMode, CredentialsMode};
+use crate::config::settings::{AgentSettings, ConnectionMode, CredentialsMode, SecretKind};
 use crate::config::{self, Env, Overrides, Settings};
 use crate::diagnostics::Severity;
 use crate::files::{self, Advice};
@@ -239,7 +239,7 @@ async fn platform(settings: &Settings, running: bool, no_connect: bool, findings
             findings.warn(&what, format!("not tried: its key is {}; {instead}", beside::unseen()));
             continue;
         }
-        let secret::KeyReading { key, warnings } = secret::look(&agent.key);
+        let secret::KeyReading { key, warnings } = secret::look(&agent.key, SecretKind::Key);
         for warning in warnings {
             findings.warn(&what, warning);
         }

@@ -127,6 +127,34 @@ pub enum KeySource {
     Missing,
 }
 
+/// What a [`KeySource`] holds, for messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SecretKind {
+    /// An agent's API key.
+    Key,
+    /// The address of a target of `[[notify]]`.
+    Address,
+    /// What signs messages or questions, or proves who a proxy is.
+    Secret,
+    /// An access token.
+    Token,
+    /// A password.
+    Password,
+}
+
+impl SecretKind {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            SecretKind::Key => "key",
+            SecretKind::Address => "address",
+            SecretKind::Secret => "secret",
+            SecretKind::Token => "token",
+            SecretKind::Password => "password",
+        }
+    }
+}
+
 /// `connection`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ConnectionMode {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::NotifyContext;
 use super::message::Message;
-use crate::config::settings::{KeySource, NotifyTarget, NotifyWay};
+use crate::config::settings::{NotifyTarget, NotifyWay, SecretKind};
 use crate::secret::{self, Key, Redact};
 
 pub(super) use reaching::reach;
@@ -76,11 +76,11 @@ struct Secrets {
 
 async fn read_secrets(target: &NotifyTarget, redact: &Redact) -> Result<Secrets, Undelivered> {
     let (address, secret) = (target.way.secret_address().cloned(), target.secret.clone());
-    // While its secret is being changed, a webhook may be signed with both.
-    let lines_max = if matches!(target.way, NotifyWay::Webhook { .. }) { 2 } else { 1 };
+    let kind = target.way.secret_kind();
+    let lines_max = target.way.secret_lines_max();
     let read = tokio::task::spawn_blocking(move || {
-        let address = address.as_ref().map(secret::read).transpose()?;
-        let keys = secret.as_ref().map(|source: &KeySource| secret::read_lines(source, lines_max)).transpose()?;
+        let address = address.as_ref().map(|source| secret::read(source, SecretKind::Address)).transpose()?;
+        let keys = secret.as_ref().map(|source| secret::read_lines(source, kind, lines_max)).transpose()?;
         Ok::<_, secret::KeyReadError>(Secrets { address, keys: keys.unwrap_or_default() })
     });
     let secrets = match read.await {

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::agent::{AgentHandle, Counters};
-use crate::config::settings::AgentSettings;
+use crate::config::settings::{AgentSettings, SecretKind};
 use crate::fleet::AgentHolder;
 use crate::model::AgentId;
 use crate::ops::board::AgentSlot;
@@ -171,7 +171,7 @@ impl SupervisedAgents {
 pub fn hide_keys(agents: &[AgentSettings], redact: &Redact) {
     let mut found = Vec::with_capacity(agents.len());
     for agent in agents {
-        let secret::KeyReading { key, warnings } = secret::look(&agent.key);
+        let secret::KeyReading { key, warnings } = secret::look(&agent.key, SecretKind::Key);
         found.extend(key.ok());
         for why in warnings {
             let source = secret::describe(&agent.key);

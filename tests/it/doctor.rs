@@ -82,7 +82,9 @@ async fn receivers_and_deciders_that_are_dead_or_wrong_are_named_and_nobody_gets
     assert_eq!(code, 69, "{lines:#?}");
     told(&lines, "notify dead", "failed", "refused");
     told(&lines, "notify wrong", "failed", "is not an address");
-    told(&lines, "notify none", "failed", "none.url");
+    told(&lines, "notify none", "failed", "no address from the file");
+    let none = lines.iter().find(|(what, ..)| what == "notify none").unwrap();
+    assert!(none.2.contains("none.url") && !none.2.contains("address right"), "{none:?}");
     told(&lines, "notify alive", "ok", "`doorman notify test alive`");
     told(&lines, "notify mail", "failed", "refused");
     told(&lines, "notify room", "failed", "has not joined the room");

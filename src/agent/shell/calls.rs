@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::{Agent, CurrentSocket};
 use crate::agent::core::Input;
 use crate::clock::Mono;
-use crate::config::settings::AgentSettings;
+use crate::config::settings::{AgentSettings, SecretKind};
 use crate::decider;
 use crate::inbox::{Fetch, PAGE_SIZE};
 use crate::ledger::{LedgerError, Record, RestoreReach};
@@ -88,7 +88,7 @@ pub(super) async fn read_key(settings: &Arc<AgentSettings>, rest: &Rest) -> Read
 
 /// Reads the key and makes the client that uses it, or returns an error message for people.
 fn read_key_here(settings: &AgentSettings, rest: &Rest) -> ReadKey {
-    let key = secret::read(&settings.key).map_err(|error| error.to_string())?;
+    let key = secret::read(&settings.key, SecretKind::Key).map_err(|error| error.to_string())?;
     let client = rest.agent(settings.id.clone(), key.clone());
     Ok((key, client))
 }

@@ -12,11 +12,13 @@ use url::Url;
 
 use super::{Findings, place};
 use crate::config::Settings;
-use crate::config::settings::{DeciderPlace, KeySource, NotifyTarget, NotifyWay, PageIdentity, PageSettings, loopback};
+use crate::config::settings::{
+    DeciderPlace, KeySource, NotifyTarget, NotifyWay, PageIdentity, PageSettings, SecretKind, loopback,
+};
 use crate::decider;
 use crate::notify;
 use crate::platform::tls;
-use crate::secret;
+use crate::secret::{self, KeyReadError, Redact};
 
 /// How long to wait for something on this machine, and for something elsewhere.
 const HERE_MAX: Duration = Duration::from_secs(3);
@@ -68,7 +70,7 @@ async fn page(settings: &PageSettings, running: bool, findings: &mut Findings) {
         let source = KeySource::Credential(name.clone());
         match secret::of_unit(&source) {
             true => findings.ok("page", format!("the proxy's secret is {}", unseen())),
-            false => match secret::look(&source).key {
+            false => match secret::look(&source, SecretKind::Secret).key {
                 Ok(_) => findings.ok("page", "the proxy's secret can be read"),
                 Err(error) => findings.fail(77, "page", format!("{error}: without it the page is not served")),
             },
@@ -192,7 +194,7 @@ async fn targets(settings: &Settings, findings: &mut Findings) {
             continue;
         }
         let (target, redact) = (target.clone(), findings.redact.clone());
-        looks.spawn(async move { (place, notify::reach(&target, &redact).await) });
+        looks.spawn(async move { (place, reached(&target, &redact).await) });
     }
     let mut found = looks.join_all().await;
     found.sort_unstable_by_key(|(place, _)| *place);
@@ -204,20 +206,38 @@ async fn targets(settings: &Settings, findings: &mut Findings) {
         }
         match reached {
             Ok(how) => findings.ok(&what, format!("{how}; nothing was sent: `doorman notify test {}`", target.name)),
-            Err(why) => {
-                let help = match target.way {
-                    NotifyWay::Command { .. } => "is `command` right?",
-                    NotifyWay::Matrix { .. } | NotifyWay::Mail { .. } => "are `url` and the secret right?",
-                    _ => "is its address right?",
-                };
-                findings.fail(69, &what, format!("{why}: {help}"));
-            }
+            Err(why) => findings.fail(69, &what, why),
         }
     }
 }
 
+/// Whether a target can be reached, else the reason.
+async fn reached(target: &NotifyTarget, redact: &Redact) -> Result<&'static str, String> {
+    let of_files = target.clone();
+    let unread = tokio::task::spawn_blocking(move || unreadable(&of_files)).await;
+    if let Some(error) = unread.map_err(|error| error.to_string())? {
+        return Err(error.to_string());
+    }
+    notify::reach(target, redact).await.map_err(|why| {
+        let help = match target.way {
+            NotifyWay::Command { .. } => "is `command` right?",
+            NotifyWay::Matrix { .. } | NotifyWay::Mail { .. } => "are `url` and the secret right?",
+            _ => "is its address right?",
+        };
+        format!("{why}: {help}")
+    })
+}
+
+/// The first of its secrets that cannot be read.
+fn unreadable(target: &NotifyTarget) -> Option<KeyReadError> {
+    let lines_max = target.way.secret_lines_max();
+    let address = target.way.secret_address().map(|source| secret::read(source, SecretKind::Address).err());
+    let kind = target.way.secret_kind();
+    let secret = target.secret.as_ref().map(|source| secret::read_lines(source, kind, lines_max).err());
+    address.into_iter().chain(secret).flatten().next()
+}
+
 /// What is wrong with how its secrets are stored.
 fn kept_badly(target: &NotifyTarget) -> Vec<String> {
-    let sources = target.way.secret_address().into_iter().chain(&target.secret);
-    sources.flat_map(|source| secret::look(source).warnings).collect()
+    target.secrets().flat_map(|(source, kind)| secret::look(source, kind).warnings).collect()
 }

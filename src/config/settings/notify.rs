@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::KeySource;
+use super::{KeySource, SecretKind};
 use crate::model::{AgentId, Verdict};
 
 /// One of `[[notify]]`.
@@ -81,6 +81,15 @@ pub enum NotifyWay {
     },
 }
 
+impl NotifyTarget {
+    /// Its secrets: where each is stored, and what it is.
+    pub fn secrets(&self) -> impl Iterator<Item = (&KeySource, SecretKind)> {
+        let address = self.way.secret_address().map(|source| (source, SecretKind::Address));
+        let secret = self.secret.as_ref().map(|source| (source, self.way.secret_kind()));
+        address.into_iter().chain(secret)
+    }
+}
+
 impl NotifyWay {
     /// The value of `kind`.
     pub fn word(&self) -> &'static str {
@@ -93,6 +102,23 @@ impl NotifyWay {
             NotifyWay::Mail { .. } => "mail",
             NotifyWay::Command { .. } => "command",
         }
+    }
+
+    /// What its secret is.
+    pub fn secret_kind(&self) -> SecretKind {
+        match self {
+            NotifyWay::Webhook { .. }
+            | NotifyWay::Slack { .. }
+            | NotifyWay::Discord { .. }
+            | NotifyWay::Command { .. } => SecretKind::Secret,
+            NotifyWay::Ntfy { .. } | NotifyWay::Matrix { .. } => SecretKind::Token,
+            NotifyWay::Mail { .. } => SecretKind::Password,
+        }
+    }
+
+    /// How many lines its secret may have: while the secret of a webhook is being changed, messages are signed with both.
+    pub fn secret_lines_max(&self) -> usize {
+        if matches!(self, NotifyWay::Webhook { .. }) { 2 } else { 1 }
     }
 
     /// Where its address is stored, if the address is a secret.

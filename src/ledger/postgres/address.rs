@@ -10,7 +10,7 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::session::{CONNECT_MAX, DatabaseSession};
-use crate::config::settings::{DatabaseSettings, KeySource};
+use crate::config::settings::{DatabaseSettings, KeySource, SecretKind};
 use crate::ledger::LedgerError;
 use crate::platform::tls;
 use crate::secret;
@@ -139,7 +139,7 @@ impl Address {
         match &self.password {
             KeySource::Missing => {}
             source => {
-                let key = secret::read(source).map_err(|error| self.unusable(&error))?;
+                let key = secret::read(source, SecretKind::Password).map_err(|error| self.unusable(&error))?;
                 config.password(key.expose());
             }
         }
