@@ -28,6 +28,7 @@ use crate::ops::log::events;
 use crate::ops::metrics::Metrics;
 use crate::ops::metrics::listener::{self, Port, Readings};
 use crate::ops::service_manager::Notifier;
+use crate::ops::serving::addresses::ServiceAddresses;
 use crate::ops::watchdog::Watchdog;
 use crate::page::{self, Logins, Replies};
 use crate::platform::net::Net;
@@ -371,8 +372,10 @@ impl Daemon {
             beside.push(tokio::spawn(page::serve(parts, stop.clone())));
         }
         drop(calls);
+        let of_metrics = ServiceAddresses::default();
         for port in ports(given, settings.metrics.listen) {
-            beside.push(tokio::spawn(listener::serve(port, readings.clone(), stop.clone())));
+            let served = listener::serve(port, readings.clone(), of_metrics.clone(), stop.clone());
+            beside.push(tokio::spawn(served));
         }
         beside.push(tokio::spawn(watchdog.clone().run(notifier.clone(), watchdog_limit, stop.clone())));
         let of_notify = notify::NotifyContext {
@@ -411,6 +414,7 @@ impl Daemon {
             board,
             notify: targets,
             page: logins,
+            metrics: of_metrics,
             fleet: fleet.clone(),
         };
         let task = tokio::spawn(supervisor::run(parts, incoming, ordered, stop));

@@ -4,13 +4,13 @@
 //! decides anything.
 
 mod acting;
+mod base;
 mod door;
 mod form;
 mod logins;
 mod reading;
 mod replies;
 mod replying;
-mod serving_state;
 mod sessions;
 mod state_file;
 mod views;
@@ -39,17 +39,16 @@ use crate::ops::control::keeping::{SocketCheck, keep_in_place};
 use crate::ops::control::socket::{BoundSocket, SocketError};
 use crate::ops::control::wire::ControlCall;
 use crate::ops::log::events;
-use crate::ops::serving::{self, BIND_AGAIN, Limits, Listener};
+use crate::ops::serving::addresses::{AddressKind, ServiceAddresses, ServingReporter};
+use crate::ops::serving::{self, BIND_AGAIN, Limits, Listener, SILENT_MAX, UNREAD_MAX, WAITING_MAX};
 use crate::secret::{self, Key, Redact};
-use serving_state::ServingReporter;
 
 pub use logins::Logins;
 pub use replies::Replies;
-pub use serving_state::PageState;
 pub use words::PageWords;
 
-/// Most connections at once; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 32;
+/// Most requests served at once.
+const SERVED_MAX: usize = 32;
 /// Most bytes of a request.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// A client must have sent its whole request within this time.
@@ -66,9 +65,14 @@ const JUST_ANSWERED: Duration = Duration::from_secs(5);
 
 /// Up to twice as many bytes of headers are held.
 const LIMITS: Limits = Limits {
-    connections: CONNECTIONS_MAX,
+    silent: SILENT_MAX,
+    served: SERVED_MAX,
+    waiting: WAITING_MAX,
+    at_once: &[],
     speak: SPEAK_MAX,
+    unread: UNREAD_MAX,
     all: CONNECTION_MAX,
+    finish: Duration::ZERO,
     request_bytes: REQUEST_BYTES_MAX / 2,
 };
 
@@ -158,7 +162,7 @@ pub fn is_wanted(settings: &PageSettings, given: &[GivenPage]) -> bool {
 pub async fn serve(parts: PageParts, stop: CancellationToken) {
     let PageParts { settings, control, given, clock, board, calls, ledger, config, redact, logins, replies, words } =
         parts;
-    let places = places(&settings, given, logins.page_state());
+    let places = places(&settings, given, logins.addresses());
     let everywhere = |place: &str, why: &str| {
         places.iter().for_each(|(_, reporter)| reporter.refused(why));
         refused(place, why);
@@ -217,18 +221,24 @@ enum PageListener {
 }
 
 /// Sockets that were passed replace those of the settings.
-fn places(settings: &PageSettings, given: Vec<GivenPage>, page: &PageState) -> Vec<(PageListener, ServingReporter)> {
+fn places(
+    settings: &PageSettings,
+    given: Vec<GivenPage>,
+    page: &ServiceAddresses,
+) -> Vec<(PageListener, ServingReporter)> {
+    let port = |name: &str| page.add(name, AddressKind::Port);
+    let socket = |name: &str| page.add(name, AddressKind::Socket);
     if !given.is_empty() {
         let told = |given| match given {
-            GivenPage::Port(_) => (PageListener::Given(given), page.port("a port that was handed over")),
-            GivenPage::Socket(_) => (PageListener::Given(given), page.socket("a socket that was handed over")),
+            GivenPage::Port(_) => (PageListener::Given(given), port("a port that was handed over")),
+            GivenPage::Socket(_) => (PageListener::Given(given), socket("a socket that was handed over")),
         };
         return given.into_iter().map(told).collect();
     }
     let file = settings.socket.clone();
-    let file = file.map(|path| (page.socket(&path.display().to_string()), PageListener::File(path)));
-    let port = settings.listen.map(|at| (page.port(&at.to_string()), PageListener::At(at)));
-    file.into_iter().chain(port).map(|(reporter, place)| (place, reporter)).collect()
+    let file = file.map(|path| (socket(&path.display().to_string()), PageListener::File(path)));
+    let listen = settings.listen.map(|at| (port(&at.to_string()), PageListener::At(at)));
+    file.into_iter().chain(listen).map(|(reporter, place)| (place, reporter)).collect()
 }
 
 async fn serve_at(
@@ -273,13 +283,14 @@ async fn serve_at(
     // A socket is bound in one directory and moved to another, so its own address is not its path.
     let address = kept.as_ref().map_or_else(|| listener.at(), |(file, _)| file.path().display().to_string());
     info!(event = events::PAGE_LISTENING, address, "the page is served");
+
     match kept {
         // The file is removed when its keeper is dropped at the end.
         Some((file, made)) => {
-            let serve = serving::serve(listener, again, LIMITS, router, stop.clone());
+            let serve = serving::serve(listener, again, LIMITS, address, router, stop.clone());
             tokio::join!(serve, in_place(file, made, &reporter, stop));
         }
-        None => serving::serve(listener, again, LIMITS, router, stop).await,
+        None => serving::serve(listener, again, LIMITS, address, router, stop).await,
     }
 }
 
@@ -290,7 +301,6 @@ async fn in_place(
     reporter: &ServingReporter,
     stop: CancellationToken,
 ) {
-    let (of_file, mut remade) = mpsc::channel(1);
     let tell = |seen: SocketCheck<'_>| match seen {
         SocketCheck::Remade(path) => {
             reporter.served(None);
@@ -303,14 +313,7 @@ async fn in_place(
             refused("page.socket", &format!("{why}: {error}"));
         }
     };
-    let hand_on = async {
-        while let Some(listener) = remade.recv().await {
-            if made.send(Listener::Unix(listener)).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::join!(keep_in_place(file, of_file, tell, stop), hand_on);
+    keep_in_place(file, made, tell, stop).await;
 }
 
 /// The socket's file, now or as soon as it can be made. The reason for a failure is logged once, and again when it

@@ -32,6 +32,7 @@ use crate::ops::board::{Board, DaemonPhase};
 use crate::ops::control::wire::{ControlCall, PolicyStatus, Reloaded};
 use crate::ops::log::events;
 use crate::ops::service_manager::Notifier;
+use crate::ops::serving::addresses::ServiceAddresses;
 use crate::ops::watchdog::Watchdog;
 use crate::page::Logins;
 use crate::policy::Shrunk;
@@ -96,6 +97,8 @@ pub struct SupervisorParts {
     pub notify: Targets,
     /// Who may log in to the page, if there is one.
     pub page: Option<Logins>,
+    /// Where metrics are served.
+    pub metrics: ServiceAddresses,
     /// The doormen that share the database.
     pub fleet: Fleet,
 }
@@ -123,6 +126,7 @@ pub(crate) struct SupervisorShared {
     board: boards::Publisher,
     notify: Targets,
     page: Option<Logins>,
+    metrics: ServiceAddresses,
     fleet: Fleet,
 }
 
@@ -252,6 +256,7 @@ pub async fn run(
         board,
         notify,
         page,
+        metrics,
         fleet,
     } = parts;
     let policies_status = ArcSwap::from_pointee(policies.status());
@@ -273,6 +278,7 @@ pub async fn run(
         board: boards::Publisher::new(board),
         notify,
         page,
+        metrics,
         fleet,
     });
     shared.start_agents(shared.settings.agents.clone(), &[]).await;

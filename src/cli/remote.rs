@@ -172,6 +172,7 @@ mod tests {
             ledger: "ok".to_owned(),
             notify: Vec::new(),
             page: Vec::new(),
+            metrics: Vec::new(),
             counters: Default::default(),
         }
     }

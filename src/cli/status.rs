@@ -7,7 +7,7 @@ use super::agents::AgentArg;
 use super::remote::{self, RemoteArgs};
 use super::{CliError, Global, output, table};
 use crate::model::AgentState;
-use crate::ops::control::wire::{AgentStatus, DaemonStatus, NotifyState, PageStatus, PolicyStatus};
+use crate::ops::control::wire::{AgentStatus, DaemonStatus, NotifyState, PolicyStatus, ServingProblem};
 use crate::policy::doubts::SHOWN_MAX;
 
 /// The exit code of `--exit-code` if no daemon answers.
@@ -27,8 +27,8 @@ agent itself is connected, listing meanwhile), polling (by configuration),
 refused (the key is refused), elsewhere (another doorman has the agent).
 Somebody should look if an agent is refused, paused or without rules, if rules
 or a configuration were refused, if a decider does not answer, if this machine's
-clock is unsound, if the ledger cannot be written, if the page cannot be served,
-or if messages to a target of `[[notify]]` do not arrive.
+clock is unsound, if the ledger cannot be written, if the page or metrics cannot
+be served, or if messages to a target of `[[notify]]` do not arrive.
 
 Exit status: 0 shown; with --exit-code 0 all is well, 1 somebody should look, 2
 no daemon answers; otherwise 69 none answers.")]
@@ -193,12 +193,13 @@ fn refused(status: &DaemonStatus) -> impl Iterator<Item = (&str, &str)> {
     all.filter_map(|(path, problem)| Some((path.as_str(), problem.as_deref()?)))
 }
 
-/// Where there is no page, and why.
+/// Where the page, or metrics and health, are not served, and why.
 fn unserved(status: &DaemonStatus) -> impl Iterator<Item = String> {
-    let said = |place: &PageStatus| {
-        format!("the page is not served at {}: {}", output::shown(&place.address), output::shown(&place.problem))
+    let said = |what: &str, place: &ServingProblem| {
+        format!("{what} not served at {}: {}", output::shown(&place.address), output::shown(&place.problem))
     };
-    status.page.iter().map(said)
+    let page = status.page.iter().map(move |place| said("the page is", place));
+    page.chain(status.metrics.iter().map(move |place| said("metrics and health are", place)))
 }
 
 /// That this machine's clock cannot be trusted: one line, for however many agents.
@@ -301,13 +302,15 @@ mod tests {
             configuration: Default::default(),
             ledger: "ok".to_owned(),
             notify: Vec::new(),
-            page: vec![PageStatus { address: "127.0.0.1:8480".to_owned(), problem: "in use".to_owned() }],
+            page: vec![ServingProblem { address: "127.0.0.1:8480".to_owned(), problem: "in use".to_owned() }],
+            metrics: vec![ServingProblem { address: "127.0.0.1:9464".to_owned(), problem: "in use too".to_owned() }],
             counters: Default::default(),
         };
         let attention = attention(&status, at("2026-11-23T12:00:00Z")).join("\n");
         for so in [
             "`/etc/doorman/rules.toml` now is not in force",
-            "not served at 127.0.0.1:8480: in use",
+            "the page is not served at 127.0.0.1:8480: in use",
+            "metrics and health are not served at 127.0.0.1:9464: in use too",
             "no reply from the decider screen",
             "ana/helper is paused by ann, 1h ago (on leave \\u{1b}): `doorman resume`",
             "clock and the platform's differ",
@@ -329,6 +332,8 @@ mod tests {
          /etc/doorman/rules.toml  0123456789ab  enforce  3d     refused since, see below
 
         the page is not served at 127.0.0.1:8480: in use
+
+        metrics and health are not served at 127.0.0.1:9464: in use too
 
         this machine's clock and the platform's differ: conditions on time decide nothing, and guests stay; the log's `clock_unsound` says what time it should be
 

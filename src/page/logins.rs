@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::info;
 use url::Url;
 
-use super::serving_state::PageState;
+use super::base::base;
 use super::sessions::{LINK_LASTS, LoggedIn, Secret, Sessions, written};
 use super::state_file::StateFile;
 use crate::clock::Clock;
@@ -14,6 +14,7 @@ use crate::config::settings::{PageIdentity, PageSettings};
 use crate::model::Person;
 use crate::ops::control::wire::PageLink;
 use crate::ops::log::events;
+use crate::ops::serving::addresses::ServiceAddresses;
 
 /// The file's name, beside the ledger.
 const FILE: &str = "page-sessions.json";
@@ -28,7 +29,7 @@ pub struct Logins(Arc<Inner>);
 struct Inner {
     wanted: bool,
     url: Option<Url>,
-    page: PageState,
+    addresses: ServiceAddresses,
     clock: Clock,
     sessions: Arc<StateFile<Sessions>>,
 }
@@ -48,13 +49,13 @@ impl Logins {
         let wanted = settings.identity == PageIdentity::Token;
         let file = ledger.with_file_name(FILE);
         let sessions = Arc::new(if wanted { StateFile::open(file, FILE_BYTES_MAX) } else { StateFile::empty(file) });
-        let (url, page) = (settings.url.clone(), PageState::default());
-        Self(Arc::new(Inner { wanted, url, page, clock, sessions }))
+        let (url, addresses) = (settings.url.clone(), ServiceAddresses::default());
+        Self(Arc::new(Inner { wanted, url, addresses, clock, sessions }))
     }
 
-    /// The state of the page to which the links lead.
-    pub fn page_state(&self) -> &PageState {
-        &self.0.page
+    /// The addresses of the page to which the links lead.
+    pub fn addresses(&self) -> &ServiceAddresses {
+        &self.0.addresses
     }
 
     /// A link that logs this person in. There is a link only if the page is served at its address.
@@ -71,7 +72,7 @@ impl Logins {
                 Person::CLAIM_MAX
             ));
         }
-        let base = self.0.page.base(self.0.url.as_ref())?;
+        let base = base(&self.0.addresses, self.0.url.as_ref())?;
         let (secret, now) = (random()?, self.0.clock.now().wall);
         let ends = now.checked_add(LINK_LASTS).map_err(|error| error.to_string())?;
         let (invited, not_invited) = (name.to_owned(), written(&secret));

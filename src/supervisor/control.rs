@@ -23,8 +23,9 @@ use crate::ledger::{LedgerAddress, LedgerHealth};
 use crate::model::{AgentId, AgentState, Person, PersonTarget, RequestId, StrangerText, Verdict};
 use crate::ops::control::wire::{
     AgentStatus, AgentsDone, ControlCall, ControlOp, DaemonStatus, DoubtList, DoubtRow, DoubtSettled, LoggedOut,
-    Notified, OpError, OpReply, PageStatus, PendingList, PendingRow, RemovedEntries, UnknownAgent,
+    Notified, OpError, OpReply, PendingList, PendingRow, RemovedEntries, ServingProblem, UnknownAgent,
 };
+use crate::ops::serving::addresses::ServiceAddresses;
 use crate::page::Logins;
 use crate::policy::Shrunk;
 use crate::policy::doubts::{DoubtSettlement, Fact};
@@ -41,6 +42,10 @@ const RESTARTING: &str = "restarting";
 
 fn restarting() -> OpError {
     error(RESTARTING, "the agent's task is being restarted: ask again")
+}
+
+fn unserved(addresses: &ServiceAddresses) -> Vec<ServingProblem> {
+    addresses.problems().into_iter().map(|(address, problem)| ServingProblem { address, problem }).collect()
 }
 
 impl SupervisorShared {
@@ -164,9 +169,9 @@ impl SupervisorShared {
         let policies = self.policies_status();
         let (version, configuration) = (env!("CARGO_PKG_VERSION").to_owned(), self.settings_watch.status());
         let notify = self.notify.status();
-        let unserved = self.page.iter().flat_map(|logins| logins.page_state().problems());
-        let page = unserved.map(|(address, problem)| PageStatus { address, problem }).collect();
-        DaemonStatus { version, agents, configuration, policies, ledger, notify, page, counters }
+        let page = self.page.iter().flat_map(|logins| unserved(logins.addresses())).collect();
+        let metrics = unserved(&self.metrics);
+        DaemonStatus { version, agents, configuration, policies, ledger, notify, page, metrics, counters }
     }
 
     /// The status of an agent that has no task here: it is being started, or another doorman answers for it.

@@ -114,6 +114,7 @@ fn status() -> DaemonStatus {
         ledger: "ok".to_owned(),
         notify: Vec::new(),
         page: Vec::new(),
+        metrics: Vec::new(),
         counters: [("answered".to_owned(), 3)].into(),
     }
 }
@@ -323,11 +324,27 @@ async fn what_is_malformed_gets_a_clear_no_and_the_socket_lives() {
 async fn connections_that_say_nothing_are_in_nobodys_way() {
     let door = ControlServer::staffed();
     let mut idle = Vec::new();
-    for _ in 0..server::CONNECTIONS_MAX - 2 {
+    for _ in 0..4 * server::SERVED_MAX {
         idle.push(UnixStream::connect(&door.path).await.unwrap());
     }
     door.client().await.call(&ControlOp::Status).await.unwrap();
     drop(idle);
+    door.close().await;
+}
+
+#[tokio::test]
+async fn health_waits_for_no_call_that_waits_itself() {
+    let (door, mut calls) = ControlServer::open();
+    // The supervisor answers none of them.
+    let mut waiting = Vec::new();
+    for _ in 0..server::SERVED_MAX {
+        let mut stream = UnixStream::connect(&door.path).await.unwrap();
+        stream.write_all(post("{\"op\":\"status\"}").as_bytes()).await.unwrap();
+        waiting.push((stream, calls.recv().await.unwrap()));
+    }
+    let (code, body) = http(&door.path, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(code == 200 && body.contains("\"ok\":true"), "{body}");
+    drop(waiting);
     door.close().await;
 }
 

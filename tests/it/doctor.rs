@@ -158,6 +158,6 @@ async fn a_port_that_somebody_else_has_is_named_while_a_daemon_runs_and_while_no
     told(&lines, &file, "ok", "somebody answers");
     drop(answering.join().unwrap());
     let (lines, _) = doctor(&site).await;
-    told(&lines, &page, "failed", "`page_refused`");
+    told(&lines, &page, "failed", "`doorman status` says why");
     daemon.stop().await.unwrap();
 }

@@ -30,8 +30,7 @@ const ANSWER_BYTES_MAX: usize = 2 << 20;
 pub(super) async fn look(settings: &Settings, running: bool, findings: &mut Findings) {
     page(&settings.page, running, findings).await;
     if let Some(at) = settings.metrics.listen {
-        port(&format!("metrics {at}"), at, running, ("/metrics", "doorman_build_info"), "metrics_refused", findings)
-            .await;
+        port(&format!("metrics {at}"), at, running, ("/metrics", "doorman_build_info"), findings).await;
     }
     targets(settings, findings).await;
     for decider in &settings.deciders {
@@ -57,7 +56,7 @@ pub(super) fn unseen() -> &'static str {
 
 async fn page(settings: &PageSettings, running: bool, findings: &mut Findings) {
     if let Some(at) = settings.listen {
-        port(&format!("page {at}"), at, running, ("/", "· doorman</title>"), "page_refused", findings).await;
+        port(&format!("page {at}"), at, running, ("/", "· doorman</title>"), findings).await;
     }
     if let Some(path) = &settings.socket {
         let what = format!("page {}", path.display());
@@ -107,14 +106,7 @@ async fn asked(url: &Url) -> Result<(), String> {
 }
 
 /// Checks that a port is free or belongs to the daemon: the reply at `path` must then contain `sign`.
-async fn port(
-    what: &str,
-    at: SocketAddr,
-    running: bool,
-    (path, sign): (&str, &str),
-    event: &str,
-    findings: &mut Findings,
-) {
+async fn port(what: &str, at: SocketAddr, running: bool, (path, sign): (&str, &str), findings: &mut Findings) {
     if !running {
         match std::net::TcpListener::bind(at) {
             Ok(_) => findings.ok(what, "the port is free"),
@@ -142,7 +134,8 @@ async fn port(
         Ok(text) if text.contains(sign) => findings.ok(what, "the daemon serves it"),
         Ok(_) => findings.fail(78, what, "another program has the port: stop it, or choose another port"),
         Err(why) => {
-            findings.fail(78, what, format!("the daemon does not serve it: its log says why in `{event}` ({why})"));
+            let help = "`doorman status` says why";
+            findings.fail(78, what, format!("the daemon does not serve it: {help} ({why})"));
         }
     }
 }
@@ -171,7 +164,7 @@ fn socket(path: &Path, what: &str, running: bool, findings: &mut Findings) {
             findings.fail(78, what, "something that is not a socket is there: remove it, or choose another path");
         }
         (true, true) => findings.ok(what, "somebody answers there"),
-        (true, false) => findings.fail(78, what, "the daemon does not serve it: its log says why in `page_refused`"),
+        (true, false) => findings.fail(78, what, "the daemon does not serve it: `doorman status` says why"),
         (false, true) => {
             findings.fail(
                 78,

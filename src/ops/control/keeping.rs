@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::socket::{BoundSocket, SocketError};
+use crate::ops::serving::Listener;
 
 /// How often the file is checked.
 const LOOK_RHYTHM: Duration = Duration::from_secs(2);
@@ -28,7 +29,7 @@ pub enum SocketCheck<'a> {
 /// socket in its place and sends its listener to `made`.
 pub async fn keep_in_place(
     socket: BoundSocket,
-    made: mpsc::Sender<UnixListener>,
+    made: mpsc::Sender<Listener>,
     tell: impl Fn(SocketCheck<'_>),
     stop: CancellationToken,
 ) {
@@ -51,7 +52,7 @@ pub async fn keep_in_place(
                 Some(Ok(listener)) => {
                     socket = Arc::new(bound);
                     tell(SocketCheck::Remade(socket.path()));
-                    if made.send(listener).await.is_err() {
+                    if made.send(Listener::Unix(listener)).await.is_err() {
                         return;
                     }
                     None

@@ -2,7 +2,6 @@
 //! file, everybody who may use the file. It turns each request into a [`ControlCall`] for the supervisor, and knows nothing
 //! else. Everything is bounded: connections, headers, bodies, waiting.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,13 +11,9 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::keeping::{SocketCheck, keep_in_place};
 use super::peer::Peer;
@@ -27,20 +22,32 @@ use super::wire::{Claim, ControlCall, ControlOp, ControlRequest, OpError, OpRepl
 use crate::model::{Person, ascii_json};
 use crate::ops::log::events;
 use crate::ops::metrics::listener::{self, Readings};
+use crate::ops::serving::{self, Limits, Listener, SILENT_MAX, UNREAD_MAX, WAITING_MAX};
 use crate::secret::Redact;
 
-/// Most connections at once; more wait to be accepted.
-pub const CONNECTIONS_MAX: usize = 32;
+/// Most calls served at once.
+pub const SERVED_MAX: usize = 32;
 /// Most bytes of a request's body.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// A client must have sent its whole request within this time.
 const SPEAK_MAX: Duration = Duration::from_secs(10);
 /// Longest wait for the supervisor: a reload of many large lists, an answer that is retried.
 const REPLY_MAX: Duration = Duration::from_secs(120);
-/// Pause after the system could not accept a connection (no descriptors left).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+/// Most time of a connection: a person may read a long reply through a pager.
+const CONNECTION_MAX: Duration = Duration::from_secs(600);
 /// How long calls that have begun may go on after `stop`.
 const STOP_MAX: Duration = Duration::from_secs(2);
+const LIMITS: Limits = Limits {
+    silent: SILENT_MAX,
+    served: SERVED_MAX,
+    waiting: WAITING_MAX,
+    at_once: listener::AT_ONCE,
+    speak: SPEAK_MAX,
+    unread: UNREAD_MAX,
+    all: CONNECTION_MAX,
+    finish: STOP_MAX,
+    request_bytes: BODY_BYTES_MAX,
+};
 
 /// What a socket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,41 +80,15 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let Some(listener) = socket.take_listener() else { return Ok(()) };
-    let mut listener = UnixListener::from_std(listener)?;
+    let (listener, address) = (Listener::of_socket(listener)?, socket.path().display().to_string());
     let door = CallSocket { purpose, shared: socket.shared() };
     let router = router(calls, readings).layer(Extension(door)).layer(Extension(redact.clone()));
     let router = router.layer(axum::middleware::map_response_with_state(redact, without_keys));
-    let (made, mut again) = mpsc::channel(1);
+    let (made, again) = mpsc::channel(1);
     let kept = tokio::spawn(keep_in_place(socket, made, tell, stop.clone()));
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let tasks = TaskTracker::new();
-    let end = CancellationToken::new();
-    loop {
-        let (place, stream) = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
-            Some(new) = again.recv() => {
-                listener = new;
-                continue;
-            }
-        };
-        let (router, end) = (router.clone(), end.clone());
-        tasks.spawn(async move {
-            tokio::select! {
-                () = end.cancelled() => {}
-                () = connection(stream, router) => {}
-            }
-            drop(place);
-        });
-    }
-    drop(listener);
+    serving::serve(listener, again, LIMITS, address, router, stop).await;
     // A file system that hangs must not keep the process.
     let _ = tokio::time::timeout(STOP_MAX, kept).await;
-    tasks.close();
-    if tokio::time::timeout(STOP_MAX, tasks.wait()).await.is_err() {
-        end.cancel();
-        tasks.wait().await;
-    }
     Ok(())
 }
 
@@ -123,40 +104,6 @@ fn tell(seen: SocketCheck<'_>) {
                 "the control socket's file is gone, and another cannot be made: no command reaches this daemon";
             tracing::warn!(event = events::CONTROL_REFUSED, %why, "{message}");
         }
-    }
-}
-
-/// The next connection and its permit. If there are no descriptors left, waits: the socket must work again by itself.
-async fn accept(listener: &UnixListener, places: &Arc<Semaphore>) -> (tokio::sync::OwnedSemaphorePermit, UnixStream) {
-    loop {
-        // The semaphore is never closed, so this only waits and does not fail.
-        let Ok(place) = Arc::clone(places).acquire_owned().await else {
-            std::future::pending::<()>().await;
-            continue;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => return (place, stream),
-            Err(error) => {
-                tracing::warn!(event = events::CONTROL_REFUSED, why = %error, "the control socket cannot accept");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn connection(stream: UnixStream, router: Router) {
-    let Ok(peer) = stream.peer_cred() else { return };
-    let router = router.layer(Extension(Peer { uid: peer.uid(), pid: peer.pid() }));
-    let served = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(SPEAK_MAX)
-        .keep_alive(false)
-        .max_headers(64)
-        .max_buf_size(BODY_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(event = events::CONTROL_CALL, op = "broken", why = %error, "a control connection broke");
     }
 }
 

@@ -12,7 +12,8 @@ use crate::model::{AgentId, ContactId, Outcome, Person, Verdict};
 use crate::policy::doubts::DoubtSettlement;
 
 pub use status::{
-    AgentStatus, ConfigurationStatus, DaemonStatus, NotifyState, NotifyStatus, PageStatus, PauseStatus, PolicyStatus,
+    AgentStatus, ConfigurationStatus, DaemonStatus, NotifyState, NotifyStatus, PauseStatus, PolicyStatus,
+    ServingProblem,
 };
 
 /// One question to the supervisor, with the channel for its reply.

@@ -152,6 +152,7 @@ events! {
     PAGE_DENIED = "page_denied", WARN or DEBUG, ["why"], "somebody was turned away at the page; a warning the first time for each `why`";
     PAGE_LOGIN = "page_login", INFO, ["by", "why"], "somebody logged in to the page by a link, was given one, or was logged out; `why` says which";
     REPLY_USED = "reply_used", INFO, ["by", "notify", "verdict"], "somebody answered by a link of a message; what became of it is in `answered`";
+    CONNECTIONS_CROWDED = "connections_crowded", WARN or DEBUG, ["address", "why"], "at the port of metrics, at the page or at a control socket come more connections than doorman serves at once; `why` says what it does; a warning once an hour for each address and `why`";
     CONTROL_CALL = "control_call", DEBUG, ["op", "by", "why"], "somebody used the control socket";
     CONTROL_REFUSED = "control_refused", WARN, ["why"], "a call on the control socket was refused, or the socket failed";
     CONTROL_EXPOSED = "control_exposed", WARN, ["path", "why"], "another group or user may replace a directory on the way to the control socket";

@@ -16,20 +16,28 @@ use tracing::{info, warn};
 use super::{Metrics, ScrapeFormat};
 use crate::ops::health::{self, Health};
 use crate::ops::log::events;
-use crate::ops::serving::{self, Limits, Listener};
+use crate::ops::serving::addresses::{AddressKind, ServiceAddresses};
+use crate::ops::serving::{self, Limits, Listener, SILENT_MAX, UNREAD_MAX, WAITING_MAX};
 use crate::ops::watchdog::Watchdog;
 
-/// Most connections at once; more wait to be accepted.
-const CONNECTIONS_MAX: usize = 8;
+/// Most scrapes served at once; a reply may have 16 MiB.
+const SERVED_MAX: usize = 8;
 /// Within this time a client must have sent its request, and then read the reply.
 const SPEAK_MAX: Duration = Duration::from_secs(2);
 const READ_MAX: Duration = Duration::from_secs(10);
 /// Most bytes of a request.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
+/// Health is asked for by those who restart a daemon that does not answer.
+pub(in crate::ops) const AT_ONCE: &[&str] = &["/healthz", "/livez", "/readyz"];
 const LIMITS: Limits = Limits {
-    connections: CONNECTIONS_MAX,
+    silent: SILENT_MAX,
+    served: SERVED_MAX,
+    waiting: WAITING_MAX,
+    at_once: AT_ONCE,
     speak: SPEAK_MAX,
+    unread: UNREAD_MAX,
     all: SPEAK_MAX.saturating_add(READ_MAX),
+    finish: Duration::ZERO,
     request_bytes: REQUEST_BYTES_MAX,
 };
 
@@ -93,29 +101,32 @@ pub enum Port {
     Given(std::net::TcpListener),
 }
 
-/// Serves metrics and health there until `stop`.
-pub async fn serve(port: Port, readings: Readings, stop: CancellationToken) {
+/// Serves metrics and health there until `stop`. `addresses` learns whether that works.
+pub async fn serve(port: Port, readings: Readings, addresses: ServiceAddresses, stop: CancellationToken) {
+    let name = match &port {
+        Port::At(address) => address.to_string(),
+        Port::Given(_) => "a port that was handed over".to_owned(),
+    };
+    let reporter = addresses.add(&name, AddressKind::Port);
+    let refused = |why: &str| {
+        reporter.refused(why);
+        warn!(event = events::METRICS_REFUSED, address = name, why, "metrics and health cannot be served there");
+    };
     let listener = match port {
         Port::At(address) => tokio::select! {
             () = stop.cancelled() => return,
-            listener = serving::bound(address, |why| {
-                warn!(event = events::METRICS_REFUSED, address = %address, why, "metrics cannot be served there; trying again every 30 s");
-            }) => Listener::Tcp(listener),
+            listener = serving::bound(address, refused) => Listener::Tcp(listener),
         },
         Port::Given(listener) => match Listener::of_port(listener) {
             Ok(listener) => listener,
-            Err(error) => {
-                let (address, why) = ("handed over", error.to_string());
-                warn!(
-                    event = events::METRICS_REFUSED,
-                    address, why, "the port that was handed over cannot be used for metrics"
-                );
-                return;
-            }
+            Err(error) => return refused(&error.to_string()),
         },
     };
-    info!(event = events::METRICS_LISTENING, address = listener.at(), "metrics and health are served");
-    serving::serve(listener, serving::for_good(), LIMITS, routes(readings).fallback(nothing), stop).await;
+    let address = listener.at();
+    reporter.served(listener.port());
+    info!(event = events::METRICS_LISTENING, address, "metrics and health are served");
+    let routes = routes(readings).fallback(nothing);
+    serving::serve(listener, serving::for_good(), LIMITS, address, routes, stop).await;
 }
 
 async fn nothing() -> Response {

@@ -24,17 +24,20 @@ pub struct DaemonStatus {
     pub notify: Vec<NotifyStatus>,
     /// Addresses at which the page cannot be served.
     #[serde(default)]
-    pub page: Vec<PageStatus>,
+    pub page: Vec<ServingProblem>,
+    /// Addresses at which metrics and health cannot be served.
+    #[serde(default)]
+    pub metrics: Vec<ServingProblem>,
     /// Since the start: frames malformed, events unknown, decisions, answers, … by stable names.
     pub counters: std::collections::BTreeMap<String, u64>,
 }
 
-/// An address at which the page cannot be served, in `status --json`.
+/// An address at which the page, or metrics and health, cannot be served, in `status --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PageStatus {
+pub struct ServingProblem {
     /// The port, the socket's file, or what the service manager handed over.
     pub address: String,
-    /// Why the page is not served there.
+    /// Why it is not served there.
     pub problem: String,
 }
 
