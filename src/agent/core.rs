@@ -192,7 +192,8 @@ impl Core {
             done: false,
             config,
         };
-        core.policy_state.asked_of(ReceivingAgent::new(core.config.agent.as_str(), core.config.name.as_deref()));
+        core.policy_state
+            .set_receiving_agent(ReceivingAgent::new(core.config.agent.as_str(), core.config.name.as_deref()));
         for SavedIdentity { owner, told, basis, at } in saved.identities {
             core.policy_state.doubts_mut().on_record(&owner, &told, basis, at);
         }

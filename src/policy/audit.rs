@@ -97,7 +97,7 @@ impl Policy {
         let circumstances = Circumstances::new(now, ClockHealth::Sound);
         let mut policy_state = PolicyState::restore(SavedState::default());
         if let Some(asked) = asked {
-            policy_state.asked_of(asked.clone());
+            policy_state.set_receiving_agent(asked.clone());
         }
         let inputs =
             Inputs::new(&request, &circumstances, &policy_state, now).searching(regexes::searched_max(self.steps));

@@ -118,7 +118,7 @@ impl History {
     }
 
     /// From now on this is asked about, and therefore kept.
-    pub(crate) fn asked(&mut self, needs: HistoryNeeds) {
+    pub(crate) fn keep_for(&mut self, needs: HistoryNeeds) {
         self.needs = Some(needs);
     }
 

@@ -129,7 +129,7 @@ pub fn replay(
     mut progress: impl FnMut(usize),
 ) -> Replay {
     let mut policy_state = PolicyState::default();
-    policy_state.asked_of(asked.clone());
+    policy_state.set_receiving_agent(asked.clone());
     policy_state.prune(policy, recorded.first().map_or(until, |first| first.circumstances.first_seen));
     let mut queue: BinaryHeap<Reverse<ReplayStep>> = BinaryHeap::with_capacity(recorded.len());
     for (index, one) in recorded.iter().enumerate() {

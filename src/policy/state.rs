@@ -88,11 +88,11 @@ struct AnswerInFlight {
 
 impl PolicyState {
     /// Which agent this is the state of.
-    pub fn asked_of(&mut self, asked: ReceivingAgent) {
+    pub fn set_receiving_agent(&mut self, asked: ReceivingAgent) {
         self.asked = Some(asked);
     }
 
-    pub(crate) fn asked(&self) -> Option<&ReceivingAgent> {
+    pub(crate) fn receiving_agent(&self) -> Option<&ReceivingAgent> {
         self.asked.as_ref()
     }
 
@@ -303,8 +303,8 @@ impl PolicyState {
     }
 
     /// This policy is in force from now on. What it asks about is kept; [`PolicyState::covers`] says whether it was before.
-    pub fn asked_by(&mut self, policy: &Policy) {
-        self.history.asked(policy.history_needs());
+    pub fn keep_for(&mut self, policy: &Policy) {
+        self.history.keep_for(policy.history_needs());
         self.approvals_ignored = policy.approvals_max.is_none();
         if self.approvals_ignored {
             let open = std::mem::take(&mut self.open);
@@ -334,7 +334,7 @@ impl PolicyState {
         let kept = policy.charge_reach().map_or(OPEN_KEPT, |reach| reach.max(OPEN_KEPT));
         self.open.retain(|_, open| after(open.at, kept) > now);
         self.unconfirmed.retain(|_, at| after(*at, kept) > now);
-        self.asked_by(policy);
+        self.keep_for(policy);
         if let Some(quota) = policy.approvals_max {
             self.let_approvals_go(|_, at| after(at, quota.per) <= now);
         }

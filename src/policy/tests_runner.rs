@@ -81,7 +81,7 @@ fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
     let sent = test.at.checked_sub(test.request.ago).unwrap_or(test.at);
     let mut policy_state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
     if let Some(agent) = &test.request.agent {
-        policy_state.asked_of(ReceivingAgent::new(agent, None));
+        policy_state.set_receiving_agent(ReceivingAgent::new(agent, None));
     }
     let mut past: Vec<(Timestamp, &TestHistory)> =
         test.history.iter().map(|one| (test.at.checked_sub(one.ago).unwrap_or(test.at), one)).collect();

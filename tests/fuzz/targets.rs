@@ -206,7 +206,7 @@ pub fn evaluator(bytes: &[u8]) {
 /// Decisions are carried out, so that limits are used up and history accumulates.
 fn decided(policy: &Policy, handle: Option<&str>, name: Option<&str>, message: Option<&str>) {
     let mut policy_state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
-    policy_state.asked_of(ReceivingAgent::new("agent-1", Some("porter")));
+    policy_state.set_receiving_agent(ReceivingAgent::new("agent-1", Some("porter")));
     for number in 0..ROUNDS {
         let value = json!({
             "id": format!("r{number}"), "status": "pending", "from_handle": handle, "from_name": name,

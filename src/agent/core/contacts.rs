@@ -169,7 +169,7 @@ impl ContactList {
             exceeded: None,
             rows: ContactRows { left: ROWS_AT_ONCE, since: now.mono },
         };
-        contacts.asked_by(policy, 0);
+        contacts.keep_for(policy, 0);
         contacts
     }
 
@@ -183,7 +183,7 @@ impl ContactList {
     }
 
     /// This policy is in force, and everything is decided again.
-    pub(super) fn asked_by(&mut self, policy: Option<&Policy>, known: usize) {
+    pub(super) fn keep_for(&mut self, policy: Option<&Policy>, known: usize) {
         self.asked = policy.map(Policy::contact_counts).unwrap_or_default();
         self.asks_removed = policy.is_some_and(|policy| policy.history_needs().removed_reach().is_some());
         self.asks_contacts = policy.is_some_and(Policy::asks_contacts);

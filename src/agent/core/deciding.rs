@@ -377,9 +377,9 @@ impl Core {
         }
         self.record_policy(now);
         if let Some(policy) = &self.policy {
-            self.policy_state.asked_by(policy);
+            self.policy_state.keep_for(policy);
         }
-        self.contacts.asked_by(self.policy.as_deref(), self.policy_state.doubts().contacts().len());
+        self.contacts.keep_for(self.policy.as_deref(), self.policy_state.doubts().contacts().len());
         // Until the record has been read again, its facts are unknown and decide nothing.
         let policy = self.policy.clone();
         self.restore_for(policy.as_deref(), now);

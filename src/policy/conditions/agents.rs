@@ -76,7 +76,7 @@ impl ConditionKind for AskedAgents {
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
-        let Some(asked) = inputs.policy_state.asked() else { return Evaluation::UNKNOWN };
+        let Some(asked) = inputs.policy_state.receiving_agent() else { return Evaluation::UNKNOWN };
         let named = self.0.iter().any(|one| asked.called.contains(one));
         Evaluation::of(match (named, asked.complete) {
             (true, _) => Truth::True,
@@ -90,7 +90,7 @@ impl ConditionKind for AskedAgents {
     }
 
     fn saw(&self, inputs: &Inputs<'_>) -> String {
-        match inputs.policy_state.asked() {
+        match inputs.policy_state.receiving_agent() {
             None => "not known which agent is asked".to_owned(),
             Some(asked) => {
                 let called = values::some(asked.called.iter().rev().map(ToString::to_string));
@@ -131,7 +131,7 @@ mod tests {
         );
         let mut state = PolicyState::default();
         if let Some(asked) = asked {
-            state.asked_of(asked);
+            state.set_receiving_agent(asked);
         }
         let decision = loaded.policy.unwrap().decide(&request("r", from), &sound(), &state, noon());
         (decision.verdict, decision.by.to_string())

@@ -252,7 +252,7 @@ impl Scene {
             policy_state.add_reply(&self.request.id, told);
         }
         if let Some(asked) = &self.asked {
-            policy_state.asked_of(asked.clone());
+            policy_state.set_receiving_agent(asked.clone());
         }
         if self.paused {
             policy_state.pause(a_pause());
