@@ -110,6 +110,8 @@ impl RealAndModel {
         let me = self.members[doorman].me().to_string();
         let name = self.rng.usize(..NAMES.len());
         match self.rng.u8(..22) {
+            // It would wait for whoever stands still with the lease's row, and give up.
+            20..=21 if self.is_locked(name) => "wish for a lease whose row is locked",
             20..=21 => {
                 let to = self.rng.bool().then(|| format!("host-{}", self.rng.usize(..DOORMEN + 1)));
                 let of = if self.rng.u8(..8) == 0 { "nobodys" } else { NAMES[name] };
