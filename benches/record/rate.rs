@@ -42,7 +42,7 @@ pub async fn compare(place: &Path, empty: &Path, large: &Path, (rounds, seconds)
     println!(
         "\n{rounds} rounds of {seconds} s at {RATE}/s; medians: on an empty ledger, on the large one, ratio of the two"
     );
-    let rows: [(&str, fn(&Round) -> f64, Option<f64>); 4] = [
+    let rows: [RateRow; 4] = [
         ("start to live, ms (wanted on the large one: 100)", |round| round.start_ms, None),
         ("p50, ms (wanted: 1.2)", |round| round.p50_ms, Some(1.2)),
         ("p99, ms", |round| round.p99_ms, None),
@@ -57,6 +57,9 @@ pub async fn compare(place: &Path, empty: &Path, large: &Path, (rounds, seconds)
     let bytes = grown(place, empty).await;
     println!("a request that is approved, with limit and contact: {bytes} bytes of the file (wanted: 900)");
 }
+
+/// A row of the table: what it is, its value of a round, and the most that its ratio may be.
+type RateRow = (&'static str, fn(&Round) -> f64, Option<f64>);
 
 fn middle(rounds: &[Round], value: impl Fn(&Round) -> f64) -> f64 {
     let mut all: Vec<f64> = rounds.iter().map(value).collect();

@@ -247,7 +247,7 @@ impl RealAndModel {
         let model: Vec<_> =
             model.map(|(id, row)| (id.clone(), row.beat, row.state.as_str().to_owned(), row.set_by.clone())).collect();
         assert_eq!(members, model, "after {after}");
-        let leases: Vec<(String, Option<String>, i64, i64, Option<String>)> = connection
+        let leases: Vec<LeaseColumns> = connection
             .prepare_cached("SELECT name, holder, epoch, seq, wanted FROM lease ORDER BY name")
             .unwrap()
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
@@ -261,6 +261,9 @@ impl RealAndModel {
         assert_eq!(leases, model, "after {after}");
     }
 }
+
+/// Its name, holder, epoch and batch, and who is wanted as its holder.
+type LeaseColumns = (String, Option<String>, i64, i64, Option<String>);
 
 fn real_taken(taken: TakeOutcome) -> model::Taken {
     match taken {
