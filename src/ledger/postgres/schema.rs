@@ -31,12 +31,16 @@ pub fn oldest(session: &DatabaseSession, what: &str) -> Result<i64, DatabaseFail
     Ok(number.and_then(|number| number.parse().ok()).unwrap_or(i64::MAX))
 }
 
-/// Takes the steps that are missing, all or none. Whoever comes second finds them taken.
+/// How often it is tried while another doorman is at it: each try waits for `lock_timeout`, 2 s.
+const TRIES: usize = 15;
+
+/// Takes the steps that are missing, all or none. Whoever comes second waits, and finds them taken.
 pub fn migrate(session: &DatabaseSession) -> Result<(), DatabaseFailure> {
-    for _ in 0..3 {
+    for _ in 1..TRIES {
         match migrate_once(session) {
-            // Another doorman made it at the same moment.
-            Err(failure) if matches!(failure.code(), Some("42P06" | "42P07" | "23505" | "40001" | "40P01")) => {}
+            // Another doorman made it at the same moment, or is still making it.
+            Err(failure)
+                if matches!(failure.code(), Some("42P06" | "42P07" | "23505" | "40001" | "40P01" | "55P03")) => {}
             other => return other,
         }
     }
