@@ -126,7 +126,7 @@ struct PostgresWriter {
     numbers: Numbers,
     blanking: Option<(Blanking, Reply<u64>)>,
     readers: Closing,
-    /// See [`super::Ledger::outdated`].
+    /// See [`super::PostgresLedger::outdated`].
     outdated: Arc<Notify>,
 }
 

@@ -36,7 +36,7 @@ with_all! {
 }
 
 impl PhoenixSession {
-    /// When to call with [`super::Input::Tick`]; `None` only after `Stop`.
+    /// When to call with [`super::SessionInput::Tick`]; `None` only after `Stop`.
     pub fn deadline(&self) -> Option<Mono> {
         if matches!(self.phase, SocketPhase::Stopped) {
             return None;

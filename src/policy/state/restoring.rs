@@ -41,7 +41,7 @@ impl PolicyState {
         self.absorb_since(memory, policy, Timestamp::MAX, now);
     }
 
-    /// The same, if everything since `since` was remembered as this policy needs it ([`PolicyState::asked_by`]): what
+    /// The same, if everything since `since` was remembered as this policy needs it: what
     /// had to be dropped since then stays unknown.
     pub fn absorb_since(&mut self, memory: SavedState, policy: &Policy, since: Timestamp, now: Timestamp) {
         let back = |reach: SignedDuration| now.checked_sub(reach).ok();
