@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::guests::GUESTS_MAX;
 use super::people::NO_CLOCK;
-use super::records::Restored;
+use super::remembered::Restored;
 use super::{Action, Core, OpOutcome};
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;

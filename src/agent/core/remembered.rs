@@ -1,9 +1,8 @@
-//! What the core sends to the ledger, and what it reads from the ledger at the start.
+//! What the core reads from the ledger at the start: the requests that were pending, and their answers.
 
 use jiff::Timestamp;
 
-use super::{Core, outbox, scrubbed};
-use crate::agent::core::counters::Counter;
+use super::Core;
 use crate::clock::Now;
 use crate::inbox::{GivenAnswer, MISSED_ENOUGH, PassEnd, Subject};
 use crate::ledger::Record;
@@ -47,17 +46,6 @@ pub(super) struct Restored {
 }
 
 impl Core {
-    /// Records something with the next batches. While the ledger cannot be written, entries pile up: at the bound no
-    /// new request is taken in, and entries that no decision depends on are left out.
-    pub(super) fn record(&mut self, record: Record) {
-        if self.outbox.is_full() && outbox::may_be_missing(&record) {
-            self.count(Counter::RecordsLeftOut);
-            return;
-        }
-        self.outbox.push(scrubbed::without_keys(record, &self.config.redact));
-        self.inbox.closed = self.outbox.is_full();
-    }
-
     /// Answers of unknown outcome wait for a listing; a stale listing does not undo answers that ended a moment ago.
     pub(super) fn remember(
         &mut self,
