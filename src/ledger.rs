@@ -23,6 +23,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod writing;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;

@@ -10,7 +10,7 @@ mod requests;
 
 use super::columns::{Micros, cut};
 use super::sql::{self, Connection, Optional as _, Statement, params};
-use super::{Record, reasons, texts};
+use super::{LedgerError, Record, reasons, texts};
 use crate::inbox::GivenAnswer;
 use crate::model::{AgentId, Person, RequestId};
 use crate::policy::{Mode, PolicyHash};
@@ -34,6 +34,24 @@ pub enum EntryFault {
     },
     /// The error is in the file: a later try may work.
     Blocked(String),
+}
+
+impl EntryFault {
+    /// For the log.
+    pub fn why(self) -> String {
+        match self {
+            EntryFault::Blocked(why) | EntryFault::Refused(why) => why,
+            EntryFault::Answered { request, .. } => format!("request {request} was answered"),
+        }
+    }
+
+    /// For whoever handed the entry over.
+    pub fn into_error(self) -> LedgerError {
+        match self {
+            EntryFault::Answered { request, said } => LedgerError::Answered { request, said },
+            EntryFault::Refused(why) | EntryFault::Blocked(why) => LedgerError::Refused { why },
+        }
+    }
 }
 
 impl From<sql::Error> for EntryFault {

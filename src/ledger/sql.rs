@@ -92,6 +92,14 @@ impl<'a> Connection<'a> {
         }
     }
 
+    /// Statements without parameters and rows.
+    pub fn batch(self, sql: &str) -> Result<()> {
+        match self {
+            Connection::Sqlite(connection) => Ok(connection.execute_batch(sql)?),
+            Connection::Postgres(session) => Ok(session.batch(sql)?),
+        }
+    }
+
     /// One moment of the record, for as long as this is kept.
     pub fn moment(self) -> Result<Snapshot<'a>> {
         match self {

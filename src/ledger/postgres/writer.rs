@@ -4,6 +4,7 @@
 //! before. That one row says three things: whoever lost the lease writes nothing; batches come in order; and a batch whose commit was
 //! confirmed to nobody is found to be there, and not written twice.
 
+mod batch;
 mod board;
 mod leases;
 
@@ -11,45 +12,40 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
 use super::address::ConnectionPurpose;
-use super::head;
-use super::lease::{Fence, Lease, confirm, fence, give};
+use super::lease::{Lease, give};
 use super::readers::Closing;
 use super::session::DatabaseSession;
 use super::{Address, DatabaseFailure};
 use crate::clock::Mono;
 use crate::ledger::blank::Blanking;
-use crate::ledger::record::{EntryFault, EntryWriter, Numbers};
+use crate::ledger::record::Numbers;
 use crate::ledger::sql::Connection;
+use crate::ledger::writing::{HandlesDropped, JobReply, next_job};
 use crate::ledger::{LedgerError, LedgerHealth, LedgerOptions, Record};
-use crate::ops::log::events;
-use crate::ops::stop_at::{self, StopPoint};
 
 pub use leases::TakenLease;
 
+use batch::TransactionFailure;
 use board::WriterBoard;
 
 /// Connections that read.
 const READING: usize = 2;
-/// Tries of a transaction that met another one, before that counts as trouble.
-const COLLISIONS_MAX: u32 = 8;
-
-type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
 
 /// A batch and who waits for it.
 pub struct PostgresCommit {
     pub batch: Vec<Record>,
     /// The leases that it needs; the first says which thread.
     pub whose: Vec<String>,
-    pub reply: Reply<()>,
+    pub reply: JobReply<()>,
     /// What to tell, if it is found to be on record: its commit was sent, and nobody confirmed it.
     pub unsure: Option<Result<(), LedgerError>>,
     /// Given back when the batch is done with.
@@ -61,7 +57,7 @@ pub enum PostgresJob {
     Commit(PostgresCommit),
     Take {
         name: String,
-        reply: Reply<TakenLease>,
+        reply: JobReply<TakenLease>,
     },
     /// The lease is asked for again before anything more is done under it, unless it is another one by now.
     Forget {
@@ -70,28 +66,15 @@ pub enum PostgresJob {
     },
     Give {
         name: String,
-        reply: Reply<()>,
+        reply: JobReply<()>,
     },
     Blank {
         cutoff: Timestamp,
-        reply: Reply<u64>,
+        reply: JobReply<u64>,
     },
     Close {
-        reply: Reply<()>,
+        reply: JobReply<()>,
     },
-}
-
-/// What is in the way of a transaction.
-enum TransactionFailure {
-    /// The lease is somebody else's.
-    Fenced(String),
-    Fault(EntryFault),
-}
-
-impl<T: Into<EntryFault>> From<T> for TransactionFailure {
-    fn from(fault: T) -> Self {
-        TransactionFailure::Fault(fault.into())
-    }
 }
 
 /// The leases that a batch needs: its agents', and those of the targets of its messages.
@@ -124,7 +107,7 @@ struct PostgresWriter {
     retry_at: Option<Mono>,
     looked_at: Mono,
     numbers: Numbers,
-    blanking: Option<(Blanking, Reply<u64>)>,
+    blanking: Option<(Blanking, JobReply<u64>)>,
     readers: Closing,
     /// See [`super::PostgresLedger::outdated`].
     outdated: Arc<Notify>,
@@ -186,7 +169,7 @@ impl PostgresWriter {
                 Ok(Some(PostgresJob::Close { reply })) => return self.close(Some(reply)),
                 Ok(Some(job)) => self.waiting.push_back(job),
                 Ok(None) => {}
-                Err(AllGone) => return self.close(None),
+                Err(HandlesDropped) => return self.close(None),
             }
             self.numbers.forget_old(self.now());
             if self.retry_at.is_none_or(|at| self.now() >= at) {
@@ -207,20 +190,9 @@ impl PostgresWriter {
     }
 
     /// The next job; none if something else is due first.
-    fn next(&self) -> Result<Option<PostgresJob>, AllGone> {
-        if self.blanking.is_some() {
-            return match self.jobs.try_recv() {
-                Ok(job) => Ok(Some(job)),
-                Err(TryRecvError::Empty) => Ok(None),
-                Err(TryRecvError::Disconnected) => Err(AllGone),
-            };
-        }
+    fn next(&self) -> Result<Option<PostgresJob>, HandlesDropped> {
         let at = self.retry_at.unwrap_or(self.looked_at + self.between_looks());
-        match self.jobs.recv_timeout(at.since(self.now())) {
-            Ok(job) => Ok(Some(job)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(AllGone),
-        }
+        next_job(&self.jobs, self.blanking.is_none().then(|| at.since(self.now())))
     }
 
     fn write_waiting(&mut self) {
@@ -248,7 +220,7 @@ impl PostgresWriter {
                     }
                     // Whoever starts an agent tries again by itself.
                     Err(TransactionFailure::Fault(fault)) => {
-                        let why = why(fault);
+                        let why = fault.why();
                         let _ = reply.send(Err(self.address.unusable(&why)));
                         return self.blocked(why);
                     }
@@ -272,120 +244,6 @@ impl PostgresWriter {
                 PostgresJob::Blank { .. } | PostgresJob::Close { .. } => {}
             }
         }
-    }
-
-    /// Puts a batch on record. `Err`: not now.
-    fn commit(&mut self, commit: &mut PostgresCommit) -> Result<Result<(), LedgerError>, String> {
-        let begun = self.now();
-        let mut apart = false;
-        let mut collisions = 0;
-        loop {
-            let trouble = match self.write(commit, apart) {
-                Ok(result) => {
-                    (self.options.committed.0)(self.now().since(begun));
-                    return Ok(result);
-                }
-                Err(trouble) => trouble,
-            };
-            self.numbers = Numbers::default();
-            if let Some(session) = &self.session {
-                session.rollback();
-            }
-            match trouble {
-                TransactionFailure::Fenced(holder) => return Ok(Err(LedgerError::Fenced { holder })),
-                TransactionFailure::Fault(EntryFault::Refused(_) | EntryFault::Answered { .. }) if !apart => {
-                    apart = true
-                }
-                TransactionFailure::Fault(fault) => {
-                    let collided = self.session.as_ref().is_some_and(DatabaseSession::collided);
-                    if !collided || collisions == COLLISIONS_MAX {
-                        return Err(why(fault));
-                    }
-                    collisions += 1;
-                }
-            }
-        }
-    }
-
-    /// One transaction. `apart`: an entry that is refused takes only the intents of the batch with it, at the price of savepoints.
-    fn write(
-        &mut self,
-        commit: &mut PostgresCommit,
-        apart: bool,
-    ) -> Result<Result<(), LedgerError>, TransactionFailure> {
-        let mut held = Vec::with_capacity(commit.whose.len());
-        for name in &commit.whose {
-            let (me, epoch, seq) = self.hold(name)?;
-            held.push((name.clone(), me, epoch, seq + 1));
-        }
-        stop_at::here(StopPoint::Batch);
-        let session = connected(&mut self.session, &self.address, &mut self.numbers)?;
-        session.begin("BEGIN")?;
-        for (name, me, epoch, seq) in &held {
-            match fence(session, me, name, *epoch, *seq)? {
-                Fence::Open => {}
-                Fence::Passed => {
-                    // The whole batch is there: its leases were counted up together. But it may be here alone: a commit that was cut
-                    // off while it waited for a standby is seen by everybody, and gone after a fail-over. What is committed after it
-                    // is confirmed after it.
-                    if !confirm(session, me, name, *epoch)? {
-                        return Err(EntryFault::Blocked("the lease is somebody else's by now".to_owned()).into());
-                    }
-                    session.commit()?;
-                    self.counted(&held);
-                    let unsure = commit.unsure.take();
-                    return unsure
-                        .ok_or_else(|| EntryFault::Blocked("a lease was counted up by nobody".to_owned()).into());
-                }
-                Fence::Lost(by) => {
-                    tracing::warn!(
-                        event = events::LEASE_LOST,
-                        lease = name,
-                        by,
-                        "another doorman took over: this one writes nothing more for it"
-                    );
-                    self.options.leases.fenced.fetch_add(1, Ordering::Relaxed);
-                    self.leases.insert(name.clone(), Lease::Gone { holder: by.clone() });
-                    return Err(TransactionFailure::Fenced(by));
-                }
-            }
-        }
-        let connection = Connection::Postgres(session);
-        let outdated = head::outdated(session, &commit.batch)?;
-        if apart {
-            session.batch("SAVEPOINT batch")?;
-        }
-        let mut recorder = EntryWriter { connection, numbers: &mut self.numbers };
-        let written = match &outdated {
-            Some(_) => Ok(()),
-            None => commit.batch.iter().try_for_each(|entry| recorder.record(entry)),
-        };
-        let result = match written {
-            Ok(()) => match outdated {
-                Some(error) => {
-                    write_what_happened(session, &mut self.numbers, &commit.batch)?;
-                    self.outdated.notify_one();
-                    Err(error)
-                }
-                None => Ok(()),
-            },
-            Err(fault @ (EntryFault::Refused(_) | EntryFault::Answered { .. })) if apart => {
-                session.batch("ROLLBACK TO batch")?;
-                self.numbers = Numbers::default();
-                write_what_happened(session, &mut self.numbers, &commit.batch)?;
-                Err(match fault {
-                    EntryFault::Answered { request, said } => LedgerError::Answered { request, said },
-                    EntryFault::Refused(why) | EntryFault::Blocked(why) => LedgerError::Refused { why },
-                })
-            }
-            Err(fault) => return Err(fault.into()),
-        };
-        // From here on it may be on record, whatever is heard of it.
-        commit.unsure = Some(result.clone());
-        stop_at::here(StopPoint::Commit);
-        session.commit()?;
-        self.counted(&held);
-        Ok(result)
     }
 
     /// A database that is away is noticed even if nothing is to be written.
@@ -431,7 +289,7 @@ impl PostgresWriter {
         }
     }
 
-    fn close(mut self, reply: Option<Reply<()>>) {
+    fn close(mut self, reply: Option<JobReply<()>>) {
         self.readers.close();
         self.write_waiting();
         let waiting = std::mem::take(&mut self.waiting);
@@ -465,16 +323,6 @@ impl PostgresWriter {
     }
 }
 
-/// All handles were dropped.
-struct AllGone;
-
-fn why(fault: EntryFault) -> String {
-    match fault {
-        EntryFault::Blocked(why) | EntryFault::Refused(why) => why,
-        EntryFault::Answered { request, .. } => format!("request {request} was answered"),
-    }
-}
-
 /// The connection, made again if it is gone. Then it may lead to another server, which may have lost the newest rows and given their
 /// numbers to others.
 fn connected<'a>(
@@ -494,22 +342,4 @@ fn connected<'a>(
             Err(error) => Err(DatabaseFailure::Lost(error.to_string())),
         },
     }
-}
-
-/// Of a batch with an entry that was refused, all that tells what happened: only what was about to happen, the intents,
-/// is left out, and does not.
-fn write_what_happened(session: &DatabaseSession, numbers: &mut Numbers, batch: &[Record]) -> Result<(), EntryFault> {
-    for entry in batch.iter().filter(|entry| !matches!(entry, Record::Intent { .. })) {
-        session.batch("SAVEPOINT entry")?;
-        match (EntryWriter { connection: Connection::Postgres(session), numbers }).record(entry) {
-            Ok(()) => {}
-            Err(EntryFault::Refused(_) | EntryFault::Answered { .. }) => {
-                session.batch("ROLLBACK TO entry")?;
-                *numbers = Numbers::default();
-            }
-            Err(fault) => return Err(fault),
-        }
-        session.batch("RELEASE entry")?;
-    }
-    Ok(())
 }

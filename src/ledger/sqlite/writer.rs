@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::checkpoint::Checkpoints;
 use super::ledger_files::{LedgerFiles, Misplaced};
@@ -17,18 +17,17 @@ use super::readers::Readers;
 use super::{LedgerError, LedgerHealth, LedgerOptions, Record};
 use crate::clock::Mono;
 use crate::ledger::blank::Blanking;
-use crate::ledger::record::{EntryFault, EntryWriter, Numbers};
+use crate::ledger::record::{EntryFault, Numbers};
+use crate::ledger::writing::{HandlesDropped, JobReply, next_job, write_batch};
 
 /// Most batches and entries of one transaction, so that the first of them does not wait for ever.
 const GROUP_BATCHES_MAX: usize = 256;
 const GROUP_ENTRIES_MAX: usize = 4096;
 
-type Reply<T> = oneshot::Sender<Result<T, LedgerError>>;
-
 /// A batch and who waits for it.
 pub struct SqliteCommit {
     pub batch: Vec<Record>,
-    pub reply: Reply<()>,
+    pub reply: JobReply<()>,
     /// Released when the batch is done.
     pub _room: OwnedSemaphorePermit,
 }
@@ -36,8 +35,8 @@ pub struct SqliteCommit {
 /// A job for the writer.
 pub enum SqliteJob {
     Commit(SqliteCommit),
-    Blank { cutoff: Timestamp, reply: Reply<u64> },
-    Close { reply: Reply<()> },
+    Blank { cutoff: Timestamp, reply: JobReply<u64> },
+    Close { reply: JobReply<()> },
 }
 
 struct SqliteWriter {
@@ -51,7 +50,7 @@ struct SqliteWriter {
     /// The next try while blocked.
     retry_at: Option<Mono>,
     numbers: Numbers,
-    blanking: Option<(Blanking, Reply<u64>)>,
+    blanking: Option<(Blanking, JobReply<u64>)>,
     checkpoints: Checkpoints,
     /// Ended before the file is closed, so that the last connection takes the log away.
     readers: Readers,
@@ -98,7 +97,7 @@ impl SqliteWriter {
         loop {
             let mut job = match self.next() {
                 Ok(job) => job,
-                Err(AllGone) => return self.close(None),
+                Err(HandlesDropped) => return self.close(None),
             };
             self.numbers.forget_old(self.now());
             // Batches that came meanwhile share the transaction, up to the first job of another kind.
@@ -128,20 +127,9 @@ impl SqliteWriter {
     }
 
     /// The next job; none if something else is due first.
-    fn next(&self) -> Result<Option<SqliteJob>, AllGone> {
-        if self.blanking.is_some() {
-            return match self.jobs.try_recv() {
-                Ok(job) => Ok(Some(job)),
-                Err(TryRecvError::Empty) => Ok(None),
-                Err(TryRecvError::Disconnected) => Err(AllGone),
-            };
-        }
+    fn next(&self) -> Result<Option<SqliteJob>, HandlesDropped> {
         let at = self.retry_at.unwrap_or(self.looked_at + self.between_looks());
-        match self.jobs.recv_timeout(at.since(self.now())) {
-            Ok(job) => Ok(Some(job)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(AllGone),
-        }
+        next_job(&self.jobs, self.blanking.is_none().then(|| at.since(self.now())))
     }
 
     /// Writes everything that waits, group by group, until the file will not.
@@ -173,16 +161,12 @@ impl SqliteWriter {
                     }
                     self.checkpoints.after_commit(&self.connection);
                 }
-                Err(EntryFault::Blocked(why) | EntryFault::Refused(why)) => return self.blocked(why),
-                Err(EntryFault::Answered { request, .. }) => {
-                    return self.blocked(format!("request {request} was answered"));
-                }
+                Err(fault) => return self.blocked(fault.why()),
             }
         }
     }
 
-    /// One transaction with the first `group` batches. `apart`: a refused entry prevents only the intents of its own
-    /// batch, at the cost of one savepoint for each batch; otherwise it prevents the whole transaction.
+    /// One transaction with the first `group` batches. For `apart`, see [`write_batch`].
     fn write(&mut self, group: usize, apart: bool) -> Result<Vec<Result<(), LedgerError>>, EntryFault> {
         let written = self.write_in_transaction(group, apart);
         if written.is_err() {
@@ -203,27 +187,7 @@ impl SqliteWriter {
         let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
         let mut results = Vec::with_capacity(group);
         for commit in self.waiting.iter().take(group) {
-            if apart {
-                transaction.execute_batch("SAVEPOINT batch")?;
-            }
-            let mut recorder = EntryWriter { connection: (&*transaction).into(), numbers: &mut self.numbers };
-            match commit.batch.iter().try_for_each(|entry| recorder.record(entry)) {
-                Ok(()) => results.push(Ok(())),
-                Err(fault @ (EntryFault::Refused(_) | EntryFault::Answered { .. })) if apart => {
-                    transaction.execute_batch("ROLLBACK TO batch")?;
-                    self.numbers = Numbers::default();
-                    let error = match fault {
-                        EntryFault::Answered { request, said } => LedgerError::Answered { request, said },
-                        EntryFault::Refused(why) | EntryFault::Blocked(why) => LedgerError::Refused { why },
-                    };
-                    write_what_happened(&transaction, &mut self.numbers, &commit.batch)?;
-                    results.push(Err(error));
-                }
-                Err(fault) => return Err(fault),
-            }
-            if apart {
-                transaction.execute_batch("RELEASE batch")?;
-            }
+            results.push(write_batch((&*transaction).into(), &mut self.numbers, &commit.batch, apart)?);
         }
         transaction.commit()?;
         Ok(results)
@@ -303,7 +267,7 @@ impl SqliteWriter {
         }
     }
 
-    fn close(mut self, reply: Option<Reply<()>>) {
+    fn close(mut self, reply: Option<JobReply<()>>) {
         self.write_waiting();
         let why = match &*self.health.borrow() {
             LedgerHealth::Ok => None,
@@ -333,29 +297,4 @@ impl SqliteWriter {
     fn unusable(&self, why: String) -> LedgerError {
         LedgerError::Unusable { path: self.path.display().to_string(), why }
     }
-}
-
-/// All handles were dropped.
-struct AllGone;
-
-/// From a batch with a refused entry, writes everything that has already happened. The intents, which have not happened
-/// yet, are left out, so they do not happen.
-fn write_what_happened(
-    transaction: &Transaction<'_>,
-    numbers: &mut Numbers,
-    batch: &[Record],
-) -> Result<(), EntryFault> {
-    for entry in batch.iter().filter(|entry| !matches!(entry, Record::Intent { .. })) {
-        transaction.execute_batch("SAVEPOINT entry")?;
-        match (EntryWriter { connection: (&**transaction).into(), numbers }).record(entry) {
-            Ok(()) => {}
-            Err(EntryFault::Refused(_) | EntryFault::Answered { .. }) => {
-                transaction.execute_batch("ROLLBACK TO entry")?;
-                *numbers = Numbers::default();
-            }
-            Err(fault) => return Err(fault),
-        }
-        transaction.execute_batch("RELEASE entry")?;
-    }
-    Ok(())
 }
