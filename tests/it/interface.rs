@@ -150,8 +150,9 @@ fn table(object: &Object, known: &BTreeMap<String, String>) -> String {
 }
 
 fn generated() -> String {
-    let SourceContents { mut structs, ops, enums } =
-        said_by(&[read("src/ops/control/wire.rs"), read("src/ops/control/wire/status.rs")].concat());
+    let SourceContents { mut structs, ops, enums } = said_by(
+        &["wire.rs", "wire/replies.rs", "wire/status.rs"].map(|file| read(&format!("src/ops/control/{file}"))).concat(),
+    );
     structs.extend(said_by(&read("src/ops/health.rs")).structs);
     structs.retain(|object| !object.fields.is_empty());
     let link = |object: &Object| format!("[`{}`](#{})", object.name, object.name.to_lowercase());
