@@ -4,6 +4,7 @@
 mod agents;
 mod database;
 mod evening;
+mod keeper;
 pub mod leases;
 mod process;
 mod rules;
