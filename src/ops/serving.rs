@@ -23,7 +23,7 @@ use tracing::debug;
 
 use super::control::peer::Peer;
 use crate::ops::log::events;
-use crowd::{Crowd, Crowding, Membership};
+use crowd::{Crowd, Crowding, GroupGuard};
 
 /// Pause before an address that is in use is tried again.
 pub const BIND_AGAIN: Duration = Duration::from_secs(30);
@@ -220,7 +220,7 @@ async fn connection(
     crowd: &Arc<Crowd>,
     limits: Limits,
     router: Router,
-    silent: Membership,
+    silent: GroupGuard,
     close: CancellationToken,
 ) {
     let mut http = hyper::server::conn::http1::Builder::new();

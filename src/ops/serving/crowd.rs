@@ -66,19 +66,19 @@ struct GroupMembers {
 
 /// A connection is in a group as long as this exists.
 #[derive(Debug)]
-pub(super) struct Membership {
+pub(super) struct GroupGuard {
     group: Group,
     number: u64,
 }
 
 impl Group {
     /// Enters a connection that can be closed by this token.
-    pub(super) fn enter(&self, close: CancellationToken) -> Membership {
+    pub(super) fn enter(&self, close: CancellationToken) -> GroupGuard {
         let mut members = self.locked();
         let number = members.next;
         members.next += 1;
         members.by_age.insert(number, (Instant::now(), close));
-        Membership { group: self.clone(), number }
+        GroupGuard { group: self.clone(), number }
     }
 
     fn len(&self) -> usize {
@@ -104,7 +104,7 @@ impl Group {
     }
 }
 
-impl Drop for Membership {
+impl Drop for GroupGuard {
     fn drop(&mut self) {
         self.group.locked().by_age.remove(&self.number);
     }
@@ -119,7 +119,7 @@ impl Crowd {
     }
 
     /// Enters a connection that was just accepted. If too many send no request, the oldest of them is closed.
-    pub(super) fn accepted(&self, close: CancellationToken) -> Membership {
+    pub(super) fn accepted(&self, close: CancellationToken) -> GroupGuard {
         if self.silent.len() >= self.limits.silent && self.silent.close_oldest(Instant::now()) {
             self.report(Crowding::Silent);
         }
@@ -127,7 +127,7 @@ impl Crowd {
     }
 
     /// Enters a connection whose reply is there, and now has to be read.
-    pub(super) fn replying(&self, close: CancellationToken) -> Membership {
+    pub(super) fn replying(&self, close: CancellationToken) -> GroupGuard {
         self.replying.enter(close)
     }
 
