@@ -21,7 +21,7 @@ pub use connection::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
 pub use guest::{GuestDoubt, GuestStay, RemovalOutcome, RemovedBy};
 pub use handle::{Handle, HandleProblem, HandleRef, Sender};
 pub use ids::{AgentId, ContactId, ID_BYTES_MAX, IdProblem, RequestId, SenderId, SenderIds};
-pub use person::Person;
+pub use person::{PausedBy, Person};
 pub use target::PersonTarget;
 pub use text::StrangerText;
 pub(crate) use text::{ascii_json, columns, hides};

@@ -368,14 +368,18 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 event = events::SETTLED_AGAINST_POLICY,
                 handle = handle(request),
                 verdict = verdict.as_str(),
-                by,
+                by = by.to_string(),
                 "somebody else approved a request that the rules did not approve"
             );
         }),
         Notice::Paused { by } => {
-            warn!(event = events::AGENT_PAUSED, by, "paused: nothing is answered until `doorman resume`");
+            warn!(
+                event = events::AGENT_PAUSED,
+                by = by.to_string(),
+                "paused: nothing is answered until `doorman resume`"
+            );
         }
-        Notice::Resumed { by } => info!(event = events::AGENT_RESUMED, by, "resumed"),
+        Notice::Resumed { by } => info!(event = events::AGENT_RESUMED, by = by.to_string(), "resumed"),
         Notice::Throttled { wait } => {
             // The limiter of the host reports it once, at a higher level, for the whole process.
             debug!(event = events::THROTTLED, status = 429_u64, in_ms = millis(*wait), "this agent waits");

@@ -131,7 +131,7 @@ fn attention(status: &DaemonStatus, now: Timestamp) -> Vec<String> {
 fn paused_by(agent: &AgentStatus, now: Timestamp) -> String {
     let Some(pause) = &agent.pause else { return String::new() };
     let note = pause.note.as_deref().map(|note| format!(" ({})", output::shown(note))).unwrap_or_default();
-    format!(" by {}, {} ago{note}", output::shown(pause.who()), output::ago(pause.at, now))
+    format!(" by {}, {} ago{note}", output::shown(pause.by.who()), output::ago(pause.at, now))
 }
 
 /// The whole status, for people.
@@ -252,7 +252,7 @@ fn policy_row(policy: &PolicyStatus, now: Timestamp) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::AgentId;
+    use crate::model::{AgentId, PausedBy};
     use crate::ops::control::wire::PauseStatus;
 
     #[test]
@@ -266,7 +266,7 @@ mod tests {
                     state: AgentState::Live,
                     paused: true,
                     pause: Some(PauseStatus {
-                        by: "person:ann".to_owned(),
+                        by: PausedBy::Person("ann".into()),
                         at: at("2026-11-23T11:00:00Z"),
                         note: Some("on leave \u{1b}".to_owned()),
                     }),

@@ -58,6 +58,7 @@ parsed! {
     crate::policy::RuleName => crate::policy::RuleName::parse;
     crate::policy::Mode => crate::policy::Mode::parse;
     crate::model::GuestDoubt => crate::model::GuestDoubt::parse;
+    crate::model::PausedBy => crate::model::PausedBy::parse;
     crate::model::RemovedBy => crate::model::RemovedBy::parse;
     super::Via => super::Via::parse;
 }

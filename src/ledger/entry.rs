@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::deliveries::{DeliveryEnd, DeliveryMark};
 use crate::model::{
-    AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, GuestDoubt, GuestStay, Outcome, Person, Refusal,
-    RemovalOutcome, RemovedBy, RequestId, RequestStatus, Sender, StrangerText,
+    AgentId, AgentState, Answer, Contact, ContactId, ContactRequest, GuestDoubt, GuestStay, Outcome, PausedBy, Person,
+    Refusal, RemovalOutcome, RemovedBy, RequestId, RequestStatus, Sender, StrangerText,
 };
 use crate::policy::doubts::{Basis, DoubtSettlement, SeenIdentity};
 use crate::policy::rules::{Head, SourceText};
@@ -125,7 +125,7 @@ pub enum Record {
     /// The agent's state changed.
     Session { agent: AgentId, state: AgentState, why: String, at: Timestamp },
     /// The agent is paused (`on`) or resumed. A resume starts the count of approvals at zero.
-    Pause { agent: AgentId, on: bool, by: String, note: Option<Box<str>>, at: Timestamp },
+    Pause { agent: AgentId, on: bool, by: PausedBy, note: Option<Box<str>>, at: Timestamp },
     /// A person's `defer` (`Some`), or its end.
     Hold { agent: AgentId, request: RequestId, person: Option<Person>, at: Timestamp },
     /// An `overdue` notice was given.

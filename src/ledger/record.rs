@@ -213,7 +213,7 @@ impl EntryWriter<'_> {
                 let n = self.connection.insert(
                     "INSERT INTO pause (agent, paused, \"by\", at, note, after_decision)
                          VALUES (?1, ?2, ?3, ?4, ?5, (SELECT max(n) FROM decision))",
-                    params![agent, on, cut(by), Micros(*at), note],
+                    params![agent, on, cut(&by.to_string()), Micros(*at), note],
                 )?;
                 if !on {
                     self.numbers.keep_last_resume(agent, n);

@@ -182,8 +182,8 @@ impl Load<'_> {
     fn paused(&self) -> sql::Result<Option<PauseRecord>> {
         let sql = "SELECT paused, \"by\", at, note FROM pause WHERE agent = ?1 ORDER BY n DESC LIMIT 1";
         let last = self.connection.query_row(sql, [self.agent], |row| {
-            let (paused, Micros(at)): (bool, _) = (row.get(0)?, row.get(2)?);
-            Ok(PauseRecord { by: row.get(1)?, at, note: row.get(3)? }).map(|pause| paused.then_some(pause))
+            let (paused, Parsed(by), Micros(at)): (bool, _, _) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(PauseRecord { by, at, note: row.get(3)? }).map(|pause| paused.then_some(pause))
         });
         Ok(last.optional()?.flatten())
     }

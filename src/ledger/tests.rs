@@ -294,7 +294,8 @@ async fn a_refused_answer_that_is_sent_again_is_charged_again() {
 async fn a_resume_starts_the_count_of_approvals_at_zero() {
     let world = TestLedger::new();
     let ledger = world.open();
-    let pause = |on, second| Record::Pause { agent: agent(), on, by: "paused".to_owned(), note: None, at: at(second) };
+    let pause =
+        |on, second| Record::Pause { agent: agent(), on, by: PausedBy::ApprovalsMax, note: None, at: at(second) };
     ledger.commit(vec![seen("r1", None, 0), intent("r1", Answer::Approve, vec![], 1, 1)]).await.unwrap();
     ledger.commit(vec![pause(true, 2)]).await.unwrap();
     let memory = load(&ledger, 3).await.policy_state;

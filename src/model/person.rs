@@ -4,6 +4,9 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Serialize};
+
 /// A person as named on record: `ann`, `ann (as root)`, `eve (claimed by ann)`. Cheap to clone. Two persons are equal
 /// if their names are, whatever their notes.
 #[derive(Debug, Clone)]
@@ -74,9 +77,70 @@ impl Hash for Person {
     }
 }
 
+/// Who or what paused an agent, or resumed it. On record, in JSON and in the log: `person:NAME`, or `approvals_max`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PausedBy {
+    /// A person: `doorman pause`, `doorman resume`.
+    Person(Person),
+    /// More approvals by rules within an hour than the policy's `approvals_max` allows.
+    ApprovalsMax,
+}
+
+impl PausedBy {
+    /// The reverse of `to_string`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            Some(("person", name)) => Some(PausedBy::Person(name.into())),
+            Some(_) => None,
+            None => (text == "approvals_max").then_some(PausedBy::ApprovalsMax),
+        }
+    }
+
+    /// As people read it: without `person:`.
+    pub fn who(&self) -> &str {
+        match self {
+            PausedBy::Person(person) => person.name(),
+            PausedBy::ApprovalsMax => "approvals_max",
+        }
+    }
+}
+
+impl fmt::Display for PausedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PausedBy::Person(person) => write!(f, "person:{person}"),
+            PausedBy::ApprovalsMax => f.write_str(self.who()),
+        }
+    }
+}
+
+impl Serialize for PausedBy {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PausedBy {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("neither `person:NAME` nor `approvals_max`"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_paused_an_agent_is_read_as_it_is_written() {
+        for by in [PausedBy::Person("ann (claimed by root)".into()), PausedBy::ApprovalsMax] {
+            let json = serde_json::to_string(&by).unwrap();
+            assert_eq!(json, format!("\"{by}\""));
+            assert_eq!(serde_json::from_str::<PausedBy>(&json).unwrap(), by);
+        }
+        assert!(serde_json::from_str::<PausedBy>("\"ann\"").is_err());
+        assert_eq!(PausedBy::parse("rule:approvals_max"), None);
+    }
 
     #[test]
     fn a_claim_cannot_look_like_what_doorman_knows() {

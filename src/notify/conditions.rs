@@ -115,7 +115,7 @@ fn of_agent(status: &AgentStatus, now: Timestamp) -> Vec<AlertState> {
     }
     if status.paused {
         let (since, by) = match &status.pause {
-            Some(pause) => (Some(pause.at), format!(" by {}", shown(pause.who()))),
+            Some(pause) => (Some(pause.at), format!(" by {}", shown(pause.by.who()))),
             None => (None, String::new()),
         };
         say(NotifyEvent::Paused, since, format!("{name} is paused{by}: nothing is answered until `doorman resume`"));

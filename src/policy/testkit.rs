@@ -15,7 +15,7 @@ use super::rules::{
 };
 use super::state::PauseRecord;
 use super::{Circumstances, ClockHealth, Decision, Mode, Policy, PolicyHash, PolicyState, RuleName};
-use crate::model::{ContactRequest, Handle, RequestId, Sender, StrangerText, Verdict};
+use crate::model::{ContactRequest, Handle, PausedBy, RequestId, Sender, StrangerText, Verdict};
 
 /// Monday noon, as in a rules file's own tests.
 pub(crate) fn noon() -> Timestamp {
@@ -24,7 +24,7 @@ pub(crate) fn noon() -> Timestamp {
 
 /// A pause by a person.
 pub(crate) fn a_pause() -> PauseRecord {
-    PauseRecord { by: "person:ann".to_owned(), at: noon(), note: None }
+    PauseRecord { by: PausedBy::Person("ann".into()), at: noon(), note: None }
 }
 
 pub(crate) fn at(text: &str) -> Timestamp {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use doorman::ledger::{Ledger, LedgerOptions, Record, Via};
-use doorman::model::{AgentId, ContactRequest, RequestId, Sender};
+use doorman::model::{AgentId, ContactRequest, PausedBy, RequestId, Sender};
 use doorman::sandbox::NewRequest;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -136,7 +136,7 @@ async fn explain_of_a_paused_agent_says_paused() {
     let pause = |on: bool| Record::Pause {
         agent: agent(ANA),
         on,
-        by: "person:kim".to_owned(),
+        by: PausedBy::Person("kim".into()),
         note: None,
         at: Timestamp::now(),
     };

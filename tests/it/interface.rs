@@ -122,7 +122,7 @@ fn kind(of: &str, known: &BTreeMap<String, String>) -> String {
         return format!("list of {}", kind(inner, known));
     }
     match of.rsplit("::").next().unwrap() {
-        "String" | "AgentId" | "ContactId" | "PathBuf" => "text".to_owned(),
+        "String" | "AgentId" | "ContactId" | "PausedBy" | "PathBuf" => "text".to_owned(),
         "AgentState" => "a state".to_owned(),
         "Verdict" => "`approve`, `reject` or `defer`".to_owned(),
         "DoubtSettlement" => "a word of `doorman settle --help`".to_owned(),

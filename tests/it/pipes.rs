@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use doorman::ledger::{Ledger, LedgerOptions, Record};
-use doorman::model::AgentId;
+use doorman::model::{AgentId, PausedBy};
 use doorman::sandbox::{NewRequest, Sandbox, SandboxOptions, SandboxStatus, World};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rusqlite::Connection;
@@ -121,7 +121,7 @@ async fn no_command_keeps_the_write_ahead_log_while_its_output_waits() {
     let write = || Record::Pause {
         agent: agent.clone(),
         on: true,
-        by: "ann".to_owned(),
+        by: PausedBy::Person("ann".into()),
         note: None,
         at: jiff::Timestamp::UNIX_EPOCH,
     };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use doorman::ledger::{Ledger, LedgerOptions, Record, Via};
-use doorman::model::{AgentId, Answer, ContactRequest, Outcome, RequestId, Sender, StrangerText};
+use doorman::model::{AgentId, Answer, ContactRequest, Outcome, PausedBy, RequestId, Sender, StrangerText};
 use doorman::policy::{self, Circumstances, ClockHealth, Policy};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -315,8 +315,13 @@ async fn a_pause_and_a_hold_of_then_are_shown() {
     let place = Folder::new(RULES);
     let policy = place.policy();
     let (agent, id) = (agent(), RequestId::parse("r1").unwrap());
-    let pause =
-        |on, days| Record::Pause { agent: agent.clone(), on, by: "person:kim".to_owned(), note: None, at: ago(days) };
+    let pause = |on, days| Record::Pause {
+        agent: agent.clone(),
+        on,
+        by: PausedBy::Person("kim".into()),
+        note: None,
+        at: ago(days),
+    };
     place.record(vec![pause(true, 9)]).await;
     place.record(asked(&policy, "r1", "bob", None, ago(8))).await;
     let hold = Record::Hold { agent: agent.clone(), request: id, person: Some("kim".into()), at: ago(4) };

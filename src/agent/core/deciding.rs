@@ -15,7 +15,7 @@ use crate::clock::{Mono, Now};
 use crate::inbox::{Begun, EarlierRequest, GivenAnswer, NextAnswer, ShowOutcome, Stage};
 use crate::ledger::Record;
 use crate::ledger::entry::Via;
-use crate::model::{AgentState, Answer, ContactRequest, RequestId, Verdict};
+use crate::model::{AgentState, Answer, ContactRequest, PausedBy, RequestId, Verdict};
 use crate::policy::rules::Head;
 use crate::policy::state::PauseRecord;
 use crate::policy::{By, Charge, Circumstances, Decision, ErrorKind, Mode, Policy, PolicyHash, shorter};
@@ -197,7 +197,7 @@ impl Core {
         }
         let shadow = self.shadow(Some(&policy));
         if decision.pauses && !shadow {
-            self.pause("approvals_max".to_owned(), None, now);
+            self.pause(PausedBy::ApprovalsMax, None, now);
         }
         self.put_decision(id, &decision, circumstances, shadow, now);
         let rest_until = decision.reconsider_at;
@@ -426,7 +426,7 @@ impl Core {
     }
 
     /// Nothing is answered until `resume`.
-    pub(super) fn pause(&mut self, by: String, note: Option<&str>, now: Now) {
+    pub(super) fn pause(&mut self, by: PausedBy, note: Option<&str>, now: Now) {
         if self.policy_state.paused() {
             return;
         }
@@ -440,7 +440,7 @@ impl Core {
     }
 
     /// Resumes the agent: answers go out again, and `approvals_max` counts from zero.
-    pub(super) fn resume(&mut self, by: String, note: Option<&str>, now: Now) {
+    pub(super) fn resume(&mut self, by: PausedBy, note: Option<&str>, now: Now) {
         let was = self.policy_state.paused();
         self.policy_state.resume();
         let (agent, note) = (self.config.agent.clone(), note.map(Into::into));

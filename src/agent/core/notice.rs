@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::{
-    AgentState, Answer, Contact, ContactId, ContactRequest, GuestDoubt, Outcome, Person, RequestId, RequestStatus,
-    StrangerText, Verdict,
+    AgentState, Answer, Contact, ContactId, ContactRequest, GuestDoubt, Outcome, PausedBy, Person, RequestId,
+    RequestStatus, StrangerText, Verdict,
 };
 use crate::phoenix::session::Note;
 use crate::platform::{CallError, Supersede};
@@ -179,7 +179,7 @@ pub enum Notice {
         /// What the rules had said.
         verdict: Verdict,
         /// By what.
-        by: String,
+        by: By,
     },
     /// A contact is gone.
     ContactRemoved {
@@ -230,13 +230,13 @@ pub enum Notice {
     },
     /// Nothing is answered any more until `resume`.
     Paused {
-        /// `approvals_max`, or `person:NAME`.
-        by: String,
+        /// Who or what paused it.
+        by: PausedBy,
     },
     /// Answers go out again.
     Resumed {
-        /// `person:NAME`.
-        by: String,
+        /// Who resumed it.
+        by: PausedBy,
     },
     /// A person answered or held a request.
     Person {

@@ -14,7 +14,8 @@ use crate::clock::Now;
 use crate::inbox::{Entry, GivenAnswer, Stage};
 use crate::ledger::Record;
 use crate::model::{
-    AgentId, ContactId, ContactRequest, Person, PersonTarget, RemovedBy, RequestId, Sender, StrangerText, Verdict,
+    AgentId, ContactId, ContactRequest, PausedBy, Person, PersonTarget, RemovedBy, RequestId, Sender, StrangerText,
+    Verdict,
 };
 use crate::policy::By;
 use crate::policy::doubts::DoubtSettlement as SaidOfDoubt;
@@ -141,11 +142,11 @@ impl Core {
     pub(super) fn op(&mut self, token: u64, op: PersonCommand, person: Person, now: Now) {
         let outcome = match op {
             PersonCommand::Pause => {
-                self.pause(format!("person:{person}"), person.note(), now);
+                self.pause(PausedBy::Person(person.clone()), person.note(), now);
                 Some(OpOutcome::Done)
             }
             PersonCommand::Resume => {
-                self.resume(format!("person:{person}"), person.note(), now);
+                self.resume(PausedBy::Person(person.clone()), person.note(), now);
                 Some(OpOutcome::Done)
             }
             PersonCommand::Settle { .. } if !self.ledger_ok => Some(OpOutcome::blocked()),

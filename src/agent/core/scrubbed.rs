@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::ledger::Record;
-use crate::model::{ContactRequest, Sender, SenderId, StrangerText};
+use crate::model::{ContactRequest, PausedBy, Person, Sender, SenderId, StrangerText};
 use crate::secret::Redact;
 
 /// Returns the entry without keys. Ids and handles were compared before; only their copy on record changes.
@@ -16,10 +16,14 @@ pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
         }
         Record::Outcome { detail: Some(text), .. }
         | Record::Session { why: text, .. }
-        | Record::Removal { detail: Some(text), .. }
-        | Record::Pause { by: text, .. } => {
+        | Record::Removal { detail: Some(text), .. } => {
             if let std::borrow::Cow::Owned(scrubbed) = redact.scrub(text) {
                 *text = scrubbed;
+            }
+        }
+        Record::Pause { by: PausedBy::Person(person), .. } => {
+            if let std::borrow::Cow::Owned(scrubbed) = redact.scrub(person.name()) {
+                *person = Person::noting(&scrubbed, person.note());
             }
         }
         Record::Identity { told, .. } => {
@@ -33,6 +37,7 @@ pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
         Record::Outcome { detail: None, .. }
         | Record::Removal { detail: None, .. }
         | Record::GuestUnseen { .. }
+        | Record::Pause { by: PausedBy::ApprovalsMax, .. }
         // The shell writes it, without keys.
         | Record::Named { .. }
         | Record::Decided { .. }

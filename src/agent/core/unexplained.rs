@@ -38,7 +38,7 @@ impl Core {
         if status != Some(&RequestStatus::Approved) || self.in_shadow() {
             return;
         }
-        let (verdict, by) = (decision.verdict, decision.by.to_string());
+        let (verdict, by) = (decision.verdict, decision.by.clone());
         self.count(Counter::SettledAgainstPolicy);
         self.tell(Notice::SettledAgainstPolicy { request: entry.request().clone(), verdict, by });
     }

@@ -109,7 +109,7 @@ pub(super) fn beside(story: &RecordView, time: &impl Fn(Timestamp) -> String) ->
         note.as_ref().map(|note| format!(", note: {}", output::shown(note))).unwrap_or_default()
     };
     if let Some(paused) = &story.paused {
-        let by = output::shown(paused.by.strip_prefix("person:").unwrap_or(&paused.by));
+        let by = output::shown(paused.by.who());
         lines.push(format!("the agent was paused by {by} at {}{}", time(paused.at), noted(&paused.note)));
     }
     for one in &story.settlements {
@@ -232,7 +232,7 @@ fn time(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
 mod tests {
     use super::super::shapes::{DeciderReplyView, EndMovedView, PausedView, SettlementView};
     use super::*;
-    use crate::model::{AgentId, RequestId};
+    use crate::model::{AgentId, PausedBy, RequestId};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -292,7 +292,8 @@ mod tests {
     #[test]
     fn who_paused_the_agent_is_said() {
         let by = |by: &str, note: Option<&str>| {
-            let paused = Some(PausedView { by: by.to_owned(), at: at(2), note: note.map(str::to_owned) });
+            let paused =
+                Some(PausedView { by: PausedBy::parse(by).unwrap(), at: at(2), note: note.map(str::to_owned) });
             beside(&RecordView { paused, ..story() }, &|at| time(at, at, &TimeZone::UTC)).join("\n")
         };
         let ann = by("person:ann (claimed by root)", Some("lunch\u{1b}"));

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::model::{AgentId, RemovedBy, RequestId, Verdict};
+use crate::model::{AgentId, PausedBy, RemovedBy, RequestId, Verdict};
 use crate::policy::By;
 use crate::policy::explain::Explanation;
 
@@ -73,7 +73,7 @@ pub(super) struct RecordView {
 #[derive(Debug, Serialize)]
 pub(super) struct PausedView {
     /// `person:NAME`, or `approvals_max`.
-    pub(super) by: String,
+    pub(super) by: PausedBy,
     pub(super) at: Timestamp,
     pub(super) note: Option<String>,
 }

@@ -151,8 +151,8 @@ pub fn pause_before(
     connection
         .prepare_cached(&sql)?
         .query_row(params![agent, true, at, decision, tie], |row| {
-            let Micros(at) = row.get(1)?;
-            Ok(PauseRecord { by: row.get(0)?, at, note: row.get(2)? })
+            let (Parsed(by), Micros(at)) = (row.get(0)?, row.get(1)?);
+            Ok(PauseRecord { by, at, note: row.get(2)? })
         })
         .optional()
 }
@@ -221,8 +221,8 @@ impl RecordAt<'_> {
                 return Ok((last, n));
             }
             if last.is_none() {
-                let Micros(at) = row.get(3)?;
-                last = Some(PauseRecord { by: row.get(2)?, at, note: row.get(4)? });
+                let (Parsed(by), Micros(at)) = (row.get(2)?, row.get(3)?);
+                last = Some(PauseRecord { by, at, note: row.get(4)? });
             }
         }
         Ok((last, 0))

@@ -240,7 +240,7 @@ fn entry(op: &ModelStep, now: i64) -> Option<Record> {
             Record::Hold { agent: agent(), request: id(&name(n)), person: person.map(Into::into), at: at(now) }
         }
         ModelStep::Pause(on) => {
-            Record::Pause { agent: agent(), on: *on, by: "ann".to_owned(), note: None, at: at(now) }
+            Record::Pause { agent: agent(), on: *on, by: PausedBy::Person("ann".into()), note: None, at: at(now) }
         }
         ModelStep::Notified(n) => {
             Record::Notified { agent: agent(), request: id(&name(n)), overdue: rule("remind"), at: at(now) }

@@ -152,7 +152,7 @@ fn paused_by(status: &AgentStatus) -> Option<String> {
     let pause = status.pause.as_ref()?;
     let note =
         pause.note.as_deref().map(|note| format!(", note: {}", shown(Some(note), NAME_CHARS))).unwrap_or_default();
-    Some(format!("paused by {} since {}{note}", shown(Some(pause.who()), NAME_CHARS), clock(pause.at)))
+    Some(format!("paused by {} since {}{note}", shown(Some(pause.by.who()), NAME_CHARS), clock(pause.at)))
 }
 
 /// A pending request.

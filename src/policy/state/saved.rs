@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::model::{ContactId, Handle, RequestId};
+use crate::model::{ContactId, Handle, PausedBy, RequestId};
 use crate::policy::ask::DeciderVerdict;
 use crate::policy::decision::Charge;
 use crate::policy::doubts::Doubt;
@@ -73,8 +73,8 @@ pub struct ApprovalRow {
 /// A pause of an agent: who or what paused it, when, and the person's note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PauseRecord {
-    /// `person:NAME`, or `approvals_max`.
-    pub by: String,
+    /// Who or what paused it.
+    pub by: PausedBy,
     /// When.
     pub at: Timestamp,
     /// What the person noted.

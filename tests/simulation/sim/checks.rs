@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use doorman::config::settings::ConnectionMode;
 use doorman::ledger::{LedgerError, Record};
-use doorman::model::{AgentState, Answer, RequestId, Verdict};
+use doorman::model::{AgentState, Answer, PausedBy, RequestId, Verdict};
 use doorman::policy::{By, Charge, GuardKind};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -44,7 +44,7 @@ impl SimWorld {
             match entry {
                 Record::Pause { on, by, at, .. } => {
                     paused = *on;
-                    if *on && by == "approvals_max" {
+                    if *on && *by == PausedBy::ApprovalsMax {
                         self.check_paused(*at);
                         self.approvals_spent();
                     }

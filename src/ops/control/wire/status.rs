@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AgentId, AgentState};
+use crate::model::{AgentId, AgentState, PausedBy};
 
 /// `status --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,18 +147,11 @@ pub struct AgentStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseStatus {
     /// `person:NAME`, or `approvals_max`.
-    pub by: String,
+    pub by: PausedBy,
     /// When.
     pub at: Timestamp,
     /// What the person noted.
     pub note: Option<String>,
-}
-
-impl PauseStatus {
-    /// Who or what paused the agent, as people read it.
-    pub fn who(&self) -> &str {
-        self.by.strip_prefix("person:").unwrap_or(&self.by)
-    }
 }
 
 impl AgentStatus {
