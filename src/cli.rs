@@ -73,7 +73,7 @@ pub struct Cli {
 /// Options that every command takes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Global {
-    /// The configuration file; else `DOORMAN_CONFIG`, else doorman.toml here, else in /etc/doorman
+    /// The configuration file; else `DOORMAN_CONFIG`, else doorman.toml in this directory, else in /etc/doorman
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
 }
@@ -107,7 +107,7 @@ enum TopCommand {
     Doctor(doctor::Args),
     /// Show how the running daemon and its agents are
     Status(status::Args),
-    /// Tell by the exit status whether the running daemon is alive
+    /// Report by the exit status whether the running daemon is alive
     Health(health::Args),
     /// Show the requests that are pending
     Pending(pending::Args),

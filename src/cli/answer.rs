@@ -74,7 +74,7 @@ pub struct Args {
     yes: bool,
     #[command(flatten)]
     agent: AgentArg,
-    /// One JSON object a request
+    /// One JSON object per request
     #[arg(long)]
     json: bool,
     /// Print nothing if all went well

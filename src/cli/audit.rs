@@ -38,7 +38,7 @@ pub struct Args {
     /// The ledger to use; else the daemon's own
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
-    /// One JSON object a line
+    /// One JSON object per line
     #[arg(long)]
     json: bool,
 }

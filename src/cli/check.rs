@@ -37,7 +37,7 @@ Without --config and DOORMAN_CONFIG, every command uses the doorman.toml in the
 current directory, then /etc/doorman/doorman.toml. Problems of doorman.toml and
 of the rules are reported together.
 
-Exit status: 0 good, 1 warnings under --strict, 78 refused.")]
+Exit status: 0 no errors, 1 warnings under --strict, 78 refused.")]
 pub struct Args {
     /// Which of the two a file is, `check` does not guess
     #[arg(value_name = "FILE", hide = true)]

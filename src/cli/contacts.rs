@@ -69,7 +69,7 @@ pub struct Args {
     /// The ledger to use; else the daemon's own
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
-    /// One JSON object a line, strangers' text as received
+    /// One JSON object per line, strangers' text as received
     #[arg(long)]
     json: bool,
 }

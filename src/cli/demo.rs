@@ -27,7 +27,7 @@ A sandbox imitates the platform; the daemon is this program, in a process of its
 own, with the rules that doorman ships. Nothing leaves this machine, and all
 files are removed at the end. It takes about 15 seconds.
 
-Exit status: 0 all went as it should, 1 it did not.")]
+Exit status: 0 it worked, 1 it did not.")]
 pub struct Args {
     /// Without pauses, as it is without a terminal
     #[arg(long)]

@@ -62,7 +62,7 @@ pub struct Args {
     /// Do not try the WebSocket
     #[arg(long)]
     no_connect: bool,
-    /// One JSON object a line
+    /// One JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -323,7 +323,7 @@ async fn identify(rest: &Rest, agent: &AgentSettings, key: &Key, what: &str, fin
     match client.me().await.result {
         Ok(me) if me.id == agent.id => {
             let handle = me.sender.original().map_or_else(|| "without a handle".to_owned(), ToString::to_string);
-            findings.ok(what, format!("its key is good: {handle}"));
+            findings.ok(what, format!("its key is accepted: {handle}"));
         }
         Ok(me) => {
             let whose = output::shown(me.id.as_str());

@@ -29,7 +29,7 @@ can end it, too:
 pub struct Args {
     #[command(flatten)]
     agent: AgentArg,
-    /// One JSON object a line
+    /// One JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -58,7 +58,7 @@ pub struct SettleArgs {
     said: DoubtSettlement,
     #[command(flatten)]
     agent: AgentArg,
-    /// One JSON object a line
+    /// One JSON object per line
     #[arg(long)]
     json: bool,
     /// Print nothing if all went well

@@ -86,7 +86,7 @@ pub struct Args {
     /// Everything on record, however much it is
     #[arg(long, conflicts_with = "limit")]
     all: bool,
-    /// One JSON object a line
+    /// One JSON object per line
     #[arg(long)]
     json: bool,
     /// Print CSV

@@ -56,7 +56,7 @@ pub struct Args {
     /// The platform's address
     #[arg(long, value_name = "URL", default_value = "https://app.band.ai")]
     url: String,
-    /// Do not ask the platform whether the key is good
+    /// Do not ask the platform whether it accepts the key
     #[arg(long)]
     offline: bool,
     /// Which client the agent uses besides doorman; else it is asked for

@@ -81,7 +81,7 @@ struct Backup {
   doorman ledger copy --to postgresql:///doorman?host=/run/postgresql
   doorman ledger copy --to sqlite:/var/lib/doorman/ledger.db --dry-run
 
-Every table is counted and hashed on both sides before the copy counts. A
+Every table is counted and hashed on both sides before the copy is accepted. A
 target that holds a record already is refused. If the source is a file, no
 daemon may use it, and it is renamed to `….copied` at the end. If the source is
 a database, the command takes its leases, so that a daemon that still runs

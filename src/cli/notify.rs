@@ -42,7 +42,7 @@ enum NotifyCommand {
   doorman notify list
   doorman notify list --json | jq 'select(.state != \"ok\")'")]
 struct ListArgs {
-    /// One JSON object a line
+    /// One JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]

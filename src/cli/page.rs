@@ -7,7 +7,7 @@ use crate::ops::control::wire::{ControlOp, LoggedOut, PageLink};
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  doorman page login ann        a link for ann, good once and for 10 minutes
+  doorman page login ann        a link for ann, valid once, for 10 minutes
   doorman page logout ann       end everything that ann has open
   doorman page logout --all     the same for everybody
 
@@ -31,7 +31,7 @@ enum PageCommand {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  doorman page login ann    a link for ann, good once")]
+  doorman page login ann    a link for ann, valid once")]
 struct LoginArgs {
     /// The person's name, as it stands in the record afterwards
     #[arg(value_name = "NAME")]
@@ -65,7 +65,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             let PageLink { name, url, .. } = remote.open(global)?.ask(&ControlOp::PageLogin { name })?;
             output::print(&format!("{url}\n"))?;
             output::note(&format!(
-                "the link logs {} in; it is good once, and for 10 minutes. Whoever has it can use it.\n",
+                "the link logs {} in; it is valid once, for 10 minutes. Whoever has it can use it.\n",
                 output::shown(&name)
             ));
         }

@@ -34,7 +34,7 @@ the agent. Its requests are shown as they are on record.")]
 pub struct Args {
     #[command(flatten)]
     agent: AgentArg,
-    /// One JSON object a line, strangers' text as received
+    /// One JSON object per line, strangers' text as received
     #[arg(long)]
     json: bool,
     /// Show them again every 2 seconds, until interrupted

@@ -59,7 +59,7 @@ struct ListArgs {
     /// The name; else the newest version of every name
     #[arg(value_name = "NAME", value_parser = name, add = super::completions::pushed())]
     name: Option<String>,
-    /// One JSON object a line
+    /// One JSON object per line
     #[arg(long)]
     json: bool,
 }

@@ -89,7 +89,7 @@ pub struct Args {
     /// The ledger to use; else the daemon's own
     #[arg(long, value_name = "PATH")]
     ledger: Option<PathBuf>,
-    /// Print JSON: with --dry-run one contact a line, else the result
+    /// Print JSON: with --dry-run one contact per line, else the result
     #[arg(long)]
     json: bool,
     /// With --yes: print nothing if all went well

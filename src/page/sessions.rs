@@ -1,4 +1,4 @@
-//! Who may log in, and who has: links that are good once, and the cookies that come of them. Of each only a hash is kept.
+//! Who may log in, and who has: links that are valid once, and the cookies that come of them. Of each only a hash is kept.
 //! Time and randomness are arguments; the shell keeps it in a file, so that a restart logs nobody out.
 
 use jiff::{SignedDuration, Timestamp};

@@ -42,7 +42,7 @@ impl Limiters {
         Self { calls_per_second_max: Arc::new(AtomicU32::new(calls_per_second_max)), by_host: Arc::default() }
     }
 
-    /// At most so many calls a second to each host from now on.
+    /// Sends at most this many calls per second to each host from now on.
     pub fn at_most(&self, calls_per_second_max: u32) {
         if self.calls_per_second_max.swap(calls_per_second_max, Ordering::Relaxed) == calls_per_second_max {
             return;

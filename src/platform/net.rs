@@ -65,7 +65,7 @@ impl Net {
         Route::new(self, url, http, variable)
     }
 
-    /// At most so many connections, `me` calls and pages begin in a second from now on.
+    /// At most this many connections, `me` calls and pages begin per second from now on.
     pub fn limit_calls(&self, calls_per_second_max: u32) {
         self.limiters.at_most(calls_per_second_max);
     }

@@ -320,7 +320,12 @@ pub static TEST_REQUEST: Section = Section {
         key("from_name", KeyType::Text, "absent", "The name of the sender."),
         key("message", KeyType::Text, "absent", "The message."),
         key("ago", KeyType::Duration, "`\"0s\"`", "How long before the test's moment it was sent and first seen."),
-        key("agent", KeyType::Text, "unknown", "Which agent is asked: a word that `agents` of a rule may name."),
+        key(
+            "agent",
+            KeyType::Text,
+            "unknown",
+            "Which agent receives the request: a word that `agents` of a rule may name.",
+        ),
         key("contacts", KeyType::Count(0, COUNT_MAX), "unknown", "How many contacts the agent has."),
         key(
             "contact",

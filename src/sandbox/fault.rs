@@ -146,7 +146,7 @@ impl Fault {
         self
     }
 
-    /// With so many milliseconds.
+    /// With this number of milliseconds.
     #[must_use]
     pub fn ms(mut self, ms: u64) -> Self {
         self.ms = Some(ms);
@@ -167,7 +167,7 @@ impl Fault {
         self
     }
 
-    /// So many calls a second, for all agents together.
+    /// This many calls per second, for all agents together.
     #[must_use]
     pub fn per_second(mut self, calls: u32) -> Self {
         self.per_second = Some(calls);

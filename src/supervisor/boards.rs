@@ -39,7 +39,7 @@ impl Publisher {
         Self { board, bell: Arc::default(), kept: Mutex::default() }
     }
 
-    /// A slot in which one agent publishes its state, and at most so many of its pending requests.
+    /// A slot in which one agent publishes its state, and at most this number of its pending requests.
     pub(super) fn slot(&self, rows: usize) -> AgentSlot {
         AgentSlot::ringing(self.bell.clone(), rows)
     }

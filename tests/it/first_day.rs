@@ -72,7 +72,7 @@ async fn init_writes_what_check_and_doctor_find_good_and_never_writes_over_anyth
     let doctor = doorman(here, &["doctor", "--config", "d/doorman.toml", "--json"], "");
     assert_eq!(doctor.status.code(), Some(0), "{}", text(&doctor));
     let told = text(&doctor);
-    for part in ["its key is good: hotel/porter", "its socket opens", "can be listed: 0", "none is running"] {
+    for part in ["its key is accepted: hotel/porter", "its socket opens", "can be listed: 0", "none is running"] {
         assert!(told.contains(part), "no `{part}` in\n{told}");
     }
     let before = std::fs::read(here.join("d/doorman.toml")).unwrap();

@@ -57,7 +57,7 @@ counters! {
     OverdueNotices = "overdue_notices" "A request was pending for longer than an overdue table allows";
     DecidersAsked = "deciders_asked" "A decider was asked about a request";
     DecidersFailed = "deciders_failed" "A decider gave no reply; the request stays pending";
-    Pauses = "pauses" "`approvals_max` paused the agent";
+    Pauses = "pauses" "A person, or `approvals_max`, paused the agent";
     ContactsAdded = "contacts_added" "A contact is new";
     ContactsRemoved = "contacts_removed" "A contact is gone";
     ContactsUnexplained = "contacts_unexplained" "A new contact that no answer of doorman explains";
@@ -122,7 +122,7 @@ impl Counters {
     }
 
     /// Adds all of them as they are now to these sums, by name.
-    pub fn add_to(&self, sums: &mut BTreeMap<&'static str, u64>) {
+    pub(crate) fn add_to(&self, sums: &mut BTreeMap<&'static str, u64>) {
         // The session and the core may count the same, seen at different places.
         for (counter, count) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             *sums.entry(counter.name()).or_default() += count;

@@ -64,9 +64,9 @@ impl<K: Copy + Ord> SeenRows<K> {
     }
 }
 
-/// So many numbers are remembered one by one if several write: more than are ever given out and not yet to be seen.
+/// How many numbers are remembered one by one if several write: more than are ever given out and not yet to be seen.
 const UNORDERED_MAX: usize = 16_384;
-/// So many removals are remembered one by one: what a clock that was set back may come after.
+/// How many removals are remembered one by one: what a clock that was set back may come after.
 const REMOVED_MAX: usize = 4_096;
 
 impl Follow {

@@ -19,7 +19,7 @@ pub struct WantedOpen {
     pub agents: Vec<AgentId>,
     /// Those that a person means; else all.
     pub target: Option<PersonTarget>,
-    /// At most so many, the oldest.
+    /// At most this many, the oldest.
     pub most: usize,
 }
 

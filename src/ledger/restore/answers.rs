@@ -15,8 +15,8 @@ use crate::model::{Answer, ContactRequest, Sender};
 const MEANT_FOR: &str = "coalesce((SELECT c.handle FROM request_change c WHERE c.request = r.n AND c.handle IS NOT NULL
     AND c.at > w.last_at ORDER BY c.n LIMIT 1), r.handle)";
 
-/// Answers that were carried out are remembered at start: at least the last so many, at most so many, and between these those of the
-/// last day, in microseconds.
+/// Answers that were carried out are remembered at start: those of the last day (in microseconds), but at least and at most this
+/// number of the newest.
 const RECENT_MIN: usize = 64;
 const RECENT_MAX: usize = 4_096;
 const RECENT_US: i64 = 24 * 3_600 * 1_000_000;

@@ -88,7 +88,7 @@ pub enum ControlOp {
         /// Only this agent's.
         agent: Option<AgentId>,
     },
-    /// `doorman approve|reject|defer ID or HANDLE`; see [`crate::model::PersonTarget`].
+    /// `doorman approve|reject|hold ID or HANDLE`; see [`crate::model::PersonTarget`].
     Answer {
         /// What the person wants: approve, reject or hold.
         verdict: Verdict,

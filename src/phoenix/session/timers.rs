@@ -22,7 +22,7 @@ with_all! {
         Connect,
         /// Give up a connection attempt.
         DialTimeout,
-        /// Ask whether a refused key is good by now.
+        /// Ask whether the platform accepts the key that it refused before.
         Probe,
         /// Heartbeats got no reply for too long.
         Dead,

@@ -27,7 +27,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 /// Beyond this rate, calls are spread over the second from the start: a host that takes fewer refuses one, and not all of them.
 const SPREAD_ABOVE: f64 = RATE_MIN_START;
-/// Further pages may go out at once for so many seconds of the maximum rate; as many as that rate come back each second.
+/// Further pages may go out at once, as many as this number of seconds of the maximum rate; as many as that rate come back each second.
 const FURTHER_SECONDS: f64 = 5.0;
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -89,7 +89,7 @@ impl CallPace {
         }
     }
 
-    /// At most so many calls a second from now on.
+    /// Allows at most this many calls per second from now on.
     pub(crate) fn at_most(&mut self, calls_per_second_max: u32) {
         self.rate_max = f64::from(calls_per_second_max.max(1));
         self.rate = self.rate.min(self.rate_max);

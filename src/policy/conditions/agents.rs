@@ -44,7 +44,7 @@ impl Compile for AskedAgents {
         "agents",
         KeyType::Texts,
         "",
-        "The agent that is asked is one of these: a `name` in `doorman.toml`, or an id. It does not say who is let in.",
+        "The agent that receives the request is one of these: a `name` in `doorman.toml`, or an id. It does not say who is let in.",
     );
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {
@@ -91,7 +91,7 @@ impl ConditionKind for AskedAgents {
 
     fn saw(&self, inputs: &Inputs<'_>) -> String {
         match inputs.policy_state.receiving_agent() {
-            None => "not known which agent is asked".to_owned(),
+            None => "not known which agent receives the request".to_owned(),
             Some(asked) => {
                 let called = values::some(asked.called.iter().rev().map(ToString::to_string));
                 if asked.complete { called } else { format!("{called}, whose name is not known") }

@@ -240,7 +240,7 @@ async fn a_link_logs_one_person_in_once_and_lasts_over_a_restart() {
     assert!(stranger.code == 401 && stranger.body.contains("doorman page login"), "{stranger:?}");
     assert_eq!(site.cli(&["page", "login", "ann (as root)"]).await.0, 1);
     let (code, out, err) = site.cli(&["page", "login", "ann"]).await;
-    assert!(code == 0 && err.contains("good once"), "{out}{err}");
+    assert!(code == 0 && err.contains("valid once"), "{out}{err}");
     let path = out.trim().split_once("//").unwrap().1.split_once('/').map(|(_, path)| format!("/{path}")).unwrap();
     for _ in 0..3 {
         let looked = way.get(&path).await;

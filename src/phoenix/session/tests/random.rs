@@ -35,7 +35,7 @@ enum RandomStep {
         back: Option<usize>,
         payload: bool,
     },
-    /// Let time pass: to the deadline, or by so many milliseconds whatever the deadline says.
+    /// Let time pass: to the deadline, or by this number of milliseconds, whatever the deadline says.
     ToDeadline,
     Jump(u64),
 }
