@@ -1,7 +1,7 @@
 //! Deciders: programs on this machine that are asked about doubtful requests, over HTTP on loopback or a Unix socket.
 //!
-//! This module sends a question and returns what the decider told. Time, size, number and cost of the questions are
-//! bounded for all agents together. If anything goes wrong, the decider told nothing, and the request stays pending.
+//! This module sends a question and returns what the decider replied. Time, size, number and cost of the questions are
+//! bounded for all agents together. If anything goes wrong, the decider has not replied, and the request stays pending.
 //! The policy says what a decider's verdict may do.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -79,7 +79,7 @@ impl Deciders {
         Self(Arc::new(All { deciders: settings.iter().map(decider).collect(), clock, redact }))
     }
 
-    /// Asks. The error says why the decider told nothing. Also returns how long the decider took, without the time that
+    /// Asks. The error says why the decider has not replied. Also returns how long the decider took, without the time that
     /// the question waited before.
     pub async fn ask(
         &self,

@@ -229,11 +229,11 @@ fn places(
     let port = |name: &str| page.add(name, AddressKind::Port);
     let socket = |name: &str| page.add(name, AddressKind::Socket);
     if !given.is_empty() {
-        let told = |given| match given {
+        let address_of = |given| match given {
             GivenPage::Port(_) => (PageListener::Given(given), port("a port that was handed over")),
             GivenPage::Socket(_) => (PageListener::Given(given), socket("a socket that was handed over")),
         };
-        return given.into_iter().map(told).collect();
+        return given.into_iter().map(address_of).collect();
     }
     let file = settings.socket.clone();
     let file = file.map(|path| (socket(&path.display().to_string()), PageListener::File(path)));
@@ -323,7 +323,7 @@ async fn bound_file(
     group: Option<String>,
     tell: impl Fn(&str, &str),
 ) -> (std::os::unix::net::UnixListener, BoundSocket) {
-    let mut told = None;
+    let mut reported = None;
     loop {
         let (at, of) = (path.clone(), group.clone());
         let bound = tokio::task::spawn_blocking(move || BoundSocket::bind_for(&at, of.as_deref())).await;
@@ -335,9 +335,9 @@ async fn bound_file(
             Ok(Err(error)) => of_page(&error, &path),
             Err(error) => error.to_string(),
         };
-        if told.as_ref() != Some(&why) {
+        if reported.as_ref() != Some(&why) {
             tell(&path.display().to_string(), &why);
-            told = Some(why);
+            reported = Some(why);
         }
         tokio::time::sleep(BIND_AGAIN).await;
     }

@@ -153,8 +153,8 @@ pub fn meaning(
         Ok(_) => return ReplyMeaning::Over(Outcome::SettledElsewhere),
         Err(error) => error,
     };
-    let told = updated.map(|status| *status == ours);
-    match (error.fault, told) {
+    let is_ours = updated.map(|status| *status == ours);
+    match (error.fault, is_ours) {
         // Already settled when our answer came: by our own earlier attempt, if there was one and nothing contradicts
         // that.
         (CallFault::NotFound | CallFault::Conflict, Some(false)) => ReplyMeaning::Over(Outcome::SettledElsewhere),

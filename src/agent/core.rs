@@ -103,7 +103,7 @@ pub struct Core {
     handle: Option<StrangerText>,
     last_listing: Option<jiff::Timestamp>,
     /// The number of requests that wait for a doubt has been reported.
-    doubts_told: bool,
+    doubts_reported: bool,
     /// The contacts of this agent were never read completely: the contacts that exist now are its baseline.
     new_to_record: bool,
     /// An answer of ours let somebody in since the last listing.
@@ -114,7 +114,7 @@ pub struct Core {
     wall: jiff::Timestamp,
     state_why: String,
     /// The codes of refusals that were already reported.
-    refusals_told: HashSet<String>,
+    refusals_reported: HashSet<String>,
     /// The last REST error that came from a system between us and the platform; `None` once the platform itself
     /// answered.
     between: Option<CallError>,
@@ -177,14 +177,14 @@ impl Core {
             joined: None,
             handle: None,
             last_listing: None,
-            doubts_told: false,
+            doubts_reported: false,
             new_to_record: !saved.contacts_read,
             let_in: false,
             state: AgentState::Starting,
             state_since: now.wall,
             wall: now.wall,
             state_why: "starting".to_owned(),
-            refusals_told: HashSet::new(),
+            refusals_reported: HashSet::new(),
             between: None,
             pace: deciding::DecidingPace::default(),
             counters: Counters::default(),
@@ -195,8 +195,8 @@ impl Core {
         };
         core.policy_state
             .set_receiving_agent(ReceivingAgent::new(core.config.agent.as_str(), core.config.name.as_deref()));
-        for SavedIdentity { owner, told, basis, at } in saved.identities {
-            core.policy_state.doubts_mut().on_record(&owner, &told, basis, at);
+        for SavedIdentity { owner, identity, basis, at } in saved.identities {
+            core.policy_state.doubts_mut().on_record(&owner, &identity, basis, at);
         }
         core.contacts_on_record(saved.contacts, saved.newest.unwrap_or(now.wall));
         core.remember_guests(saved.guests, now);

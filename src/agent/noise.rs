@@ -15,7 +15,7 @@ pub const LINES_AT_ONCE: u32 = 100;
 /// And a second, on average.
 const LINES_PER_SECOND: u32 = 10;
 /// The number of suppressed lines is reported after this time.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
+const REPORTED_EVERY: Duration = Duration::from_secs(10);
 
 /// How many lines of each event went out lately, for one agent.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ impl Noise {
             return true;
         }
         event.kept_back += 1;
-        self.due.get_or_insert(now + TOLD_EVERY);
+        self.due.get_or_insert(now + REPORTED_EVERY);
         false
     }
 
@@ -92,7 +92,7 @@ fn caused_by_platform(notice: &Notice) -> Option<&'static str> {
         | Notice::Refused { .. }
         | Notice::Person { .. }
         | Notice::Overdue { .. }
-        | Notice::Told { .. }
+        | Notice::DeciderReplied { .. }
         | Notice::DeciderFailed { .. }
         | Notice::DeciderRecovered { .. }
         | Notice::Settled { .. }

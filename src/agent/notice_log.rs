@@ -242,17 +242,17 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 "pending for longer than the rules allow"
             );
         }),
-        Notice::Told { request, rule, told, took } => request_span(&request.id).in_scope(|| {
+        Notice::DeciderReplied { request, rule, reply, took } => request_span(&request.id).in_scope(|| {
             info!(
-                event = events::DECIDER_TOLD,
+                event = events::DECIDER_REPLIED,
                 handle = handle(request),
-                decider = told.decider.as_str(),
+                decider = reply.decider.as_str(),
                 rule = rule.as_str(),
-                verdict = told.verdict.as_str(),
-                reason = shown(told.reason.as_ref()),
+                verdict = reply.verdict.as_str(),
+                reason = shown(reply.reason.as_ref()),
                 latency_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
                 "a decider said {}",
-                told.verdict
+                reply.verdict
             );
         }),
         Notice::DeciderFailed { decider, why, failures } => warn!(

@@ -49,7 +49,7 @@ impl NoticeCounter {
             | Notice::Refused { .. }
             | Notice::Person { .. }
             | Notice::Overdue { .. }
-            | Notice::Told { .. }
+            | Notice::DeciderReplied { .. }
             | Notice::DeciderFailed { .. }
             | Notice::DeciderRecovered { .. }
             | Notice::Settled { .. }

@@ -127,7 +127,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         }
         super::output::note(&format!("doorman: {why}\n"));
     }
-    let told = match (found, &reader) {
+    let output = match (found, &reader) {
         (ExplainSubject::Recorded(recorded, older), Some(reader)) => {
             let asked_by_id = PersonTarget::parse(&args.target)
                 .handle()
@@ -170,11 +170,11 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         }
     };
     if args.json {
-        let json = serde_json::to_string_pretty(&told);
+        let json = serde_json::to_string_pretty(&output);
         let json = json.map_err(|error| CliError::new(1, format!("cannot be written as JSON: {error}")))?;
         print(&(ascii_json(&json) + "\n"))?;
     } else {
-        super::output::print_page(&sentences::shown(&told, std::io::stdout().is_terminal()))?;
+        super::output::print_page(&sentences::shown(&output, std::io::stdout().is_terminal()))?;
     }
     Ok(0)
 }

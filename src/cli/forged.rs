@@ -94,7 +94,7 @@ fn row(id: &str, text: &str) -> PendingRow {
         verdict: Some(Verdict::Defer),
         by: Some("no_match".to_owned()),
         doubts: Vec::new(),
-        told: Vec::new(),
+        replies: Vec::new(),
         due: None,
         stage: "deferred".to_owned(),
         held_by: None,
@@ -208,9 +208,9 @@ fn explain_shows_no_line_of_a_strangers() {
     };
     for text in hostile() {
         let request = request("r-1", &text);
-        let told =
+        let explained =
             crate::policy::explain::explain(&policy, &request, &circumstances, &PolicyState::default(), now(), None);
-        innocent("explain", &shown(&told.render(true, &|at| at.to_string())));
+        innocent("explain", &shown(&explained.render(true, &|at| at.to_string())));
     }
 }
 

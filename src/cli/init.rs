@@ -73,7 +73,7 @@ pub struct Args {
 /// What the agent itself connects with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum AgentClient {
-    /// The Python SDK: takes the connection, unless told otherwise
+    /// The Python SDK: takes the connection, unless it is configured otherwise
     Python,
     /// The TypeScript SDK: reconnects with `on_conflict=reject`
     Typescript,

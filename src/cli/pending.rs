@@ -106,14 +106,14 @@ pub(super) fn page_of(requests: &[PendingRow], now: Timestamp, width: Option<usi
     if held {
         header.push("HELD BY");
     }
-    let told = requests.iter().any(|row| !row.told.is_empty());
-    if told {
-        header.push("TOLD");
+    let replies = requests.iter().any(|row| !row.replies.is_empty());
+    if replies {
+        header.push("REPLIES");
     }
-    table::fitted(&header, requests.iter().map(|row| cells(row, (several, held, told), now)).collect(), width)
+    table::fitted(&header, requests.iter().map(|row| cells(row, (several, held, replies), now)).collect(), width)
 }
 
-fn cells(row: &PendingRow, (several, held, told): (bool, bool, bool), now: Timestamp) -> Vec<String> {
+fn cells(row: &PendingRow, (several, held, replies): (bool, bool, bool), now: Timestamp) -> Vec<String> {
     let mut stage = output::shown(&row.stage);
     if let Some(due) = row.due {
         stage += &format!(", due in {}", output::ago(now, due));
@@ -135,8 +135,8 @@ fn cells(row: &PendingRow, (several, held, told): (bool, bool, bool), now: Times
     if held {
         cells.push(row.held_by.as_deref().map_or_else(|| "-".to_owned(), output::shown));
     }
-    if told {
-        cells.push(if row.told.is_empty() { "-".to_owned() } else { output::shown(&row.told.join("; ")) });
+    if replies {
+        cells.push(if row.replies.is_empty() { "-".to_owned() } else { output::shown(&row.replies.join("; ")) });
     }
     if several {
         cells.insert(1, row.agent.to_string());
@@ -163,7 +163,7 @@ mod tests {
             verdict: Some(Verdict::Approve),
             by: Some("friends".to_owned()),
             doubts: Vec::new(),
-            told: Vec::new(),
+            replies: Vec::new(),
             due: Some(at("2026-11-23T12:05:00Z")),
             stage: "waiting".to_owned(),
             held_by: None,

@@ -87,9 +87,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             found.skipped += 1;
         } else {
             found.requests += 1;
-            let told = reader.replies_to(&recorded).map_err(|error| fault(&error))?;
+            let replies = reader.replies_to(&recorded).map_err(|error| fault(&error))?;
             let agent = recorded.agent.clone();
-            agents.entry(agent).or_default().push(Recorded { told, ..to_replay(recorded) });
+            agents.entry(agent).or_default().push(Recorded { replies, ..to_replay(recorded) });
         }
     }
     let bar = progress_bar(found.requests);

@@ -172,8 +172,8 @@ pub(super) fn page(row: &PendingRow, at: usize, of: usize, reader: Option<&Ledge
     let by = row.by.as_deref().map_or_else(|| "not decided yet".to_owned(), output::shown);
     let verdict = row.verdict.map_or_else(String::new, |verdict| format!("{verdict}, by "));
     page += &format!("  the rules: {verdict}{by}\n");
-    for word in &row.told {
-        page += &format!("  told: {}\n", output::shown(word));
+    for word in &row.replies {
+        page += &format!("  decider: {}\n", output::shown(word));
     }
     for reason in reader.map(|reader| reasons(row, reader)).unwrap_or_default() {
         page += &format!("    {reason}\n");
@@ -216,7 +216,7 @@ mod tests {
             verdict: Some(Verdict::Defer),
             by: Some("no_match".to_owned()),
             doubts: Vec::new(),
-            told: Vec::new(),
+            replies: Vec::new(),
             due: None,
             stage: "deferred".to_owned(),
             held_by: None,
@@ -247,15 +247,15 @@ mod tests {
 
     #[test]
     fn what_deciders_said_is_shown() {
-        let told = vec!["screen says reject: looks like an offer".to_owned()];
-        let page = page(&PendingRow { told, ..row("r-1") }, 0, 1, None);
-        assert!(page.contains("\n  told: screen says reject: looks like an offer\n"), "{page}");
+        let replies = vec!["screen says reject: looks like an offer".to_owned()];
+        let page = page(&PendingRow { replies, ..row("r-1") }, 0, 1, None);
+        assert!(page.contains("\n  decider: screen says reject: looks like an offer\n"), "{page}");
     }
 
     #[test]
     fn a_stranger_cannot_write_lines_of_the_page() {
         let page = page(&row("r-1"), 0, 1, None);
-        assert!(!page.contains("told:"), "{page}");
+        assert!(!page.contains("decider:"), "{page}");
         assert!(page.contains("@mallory\\u{1b}") && page.contains("says: a\\n[a]pprove\n"), "{page}");
     }
 }

@@ -166,7 +166,7 @@ async fn serve(
             signal = signals.next() => match signal {
                 Some(Signal::Reload) => reload = true,
                 Some(Signal::Terminate) | None => {
-                    info!(event = events::DRAINING, "told to stop before the start was complete");
+                    info!(event = events::DRAINING, "a signal came before the start was complete");
                     return Ok(ENDS_WITH);
                 }
             }

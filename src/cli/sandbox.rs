@@ -188,8 +188,8 @@ async fn replay(args: &Args, script: Script) -> Result<u8, CliError> {
     let mut signals = crate::ops::signals::listen(0)
         .map_err(|error| CliError::new(1, format!("cannot listen for signals: {error}")))?;
     signals.started();
-    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    let replay = RunningReplay::start(args.listen, script, args.fast, told)
+    let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let replay = RunningReplay::start(args.listen, script, args.fast, events)
         .await
         .map_err(|error| refused(args.listen, &error))?;
     super::output::print(&format!("listening on {}\n", replay.url()))?;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::diagnostics::{Diagnostic, Report, Severity};
 
 /// Most problems of one severity that are shown.
-const TOLD_MAX: usize = 200;
+const REPORTED_MAX: usize = 200;
 
 /// A value, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,13 +27,13 @@ pub(crate) struct Problems {
     errors: usize,
     warnings: usize,
     /// Stands for the problem that is no longer shown, so that callers can still add to it.
-    untold: Diagnostic,
+    unreported: Diagnostic,
 }
 
 impl Problems {
     /// Over a report whose first text is the rules file.
     pub(crate) fn new(report: Report) -> Self {
-        let untold = Diagnostic {
+        let unreported = Diagnostic {
             severity: Severity::Warning,
             source: None,
             span: None,
@@ -41,7 +41,7 @@ impl Problems {
             label: None,
             help: None,
         };
-        Self { report, files: vec![(0, 0)], errors: 0, warnings: 0, untold }
+        Self { report, files: vec![(0, 0)], errors: 0, warnings: 0, unreported }
     }
 
     /// Begins another file: adds its text to the report, and returns the index of the text.
@@ -98,7 +98,11 @@ impl Problems {
             Severity::Warning => &mut self.warnings,
         };
         *count += 1;
-        if *count > TOLD_MAX { &mut self.untold } else { self.report.push(severity, Some(source), span, message) }
+        if *count > REPORTED_MAX {
+            &mut self.unreported
+        } else {
+            self.report.push(severity, Some(source), span, message)
+        }
     }
 
     /// A problem without a text: of an environment variable, a flag, or a missing file.
@@ -128,7 +132,7 @@ impl Problems {
 
     /// Whether there are so many problems that further ones would not be shown, and need not be looked for.
     pub(crate) fn crowded(&self) -> bool {
-        self.errors > TOLD_MAX
+        self.errors > REPORTED_MAX
     }
 
     /// The report, sorted, with the number of problems that are not shown.
@@ -137,7 +141,7 @@ impl Problems {
         for (count, severity, what) in
             [(self.errors, Severity::Error, "problems"), (self.warnings, Severity::Warning, "warnings")]
         {
-            if let Some(more) = count.checked_sub(TOLD_MAX + 1) {
+            if let Some(more) = count.checked_sub(REPORTED_MAX + 1) {
                 self.report.push(severity, None, None, format!("and {} more {what}", more + 1));
             }
         }
@@ -197,7 +201,7 @@ mod tests {
         let mut report = Report::default();
         report.add_source("rules.toml", "");
         let mut problems = Problems::new(report);
-        for count in 0..TOLD_MAX + 7 {
+        for count in 0..REPORTED_MAX + 7 {
             problems.warning(&(0..0), format!("{count}"));
         }
         problems.error(&(0..0), "refused");

@@ -11,7 +11,7 @@ use super::secrets;
 use crate::diagnostics::Diagnostic;
 
 /// Most syntax errors that are shown: the first one is the important one.
-const SYNTAX_TOLD_MAX: usize = 10;
+const SYNTAX_REPORTED_MAX: usize = 10;
 
 /// The tree of a text, or its syntax errors.
 pub(crate) fn syntax<'d>(text: &'d str, problems: &mut Problems) -> Option<Spanned<DeTable<'d>>> {
@@ -22,7 +22,7 @@ pub(crate) fn syntax<'d>(text: &'d str, problems: &mut Problems) -> Option<Spann
     errors.sort_by_key(|error| error.span().map(|span| span.start));
     // One mistake often causes several errors on its line; only one is shown.
     let line = |error: &toml::de::Error| error.span().map(|span| text[..floor(text, span.start)].matches('\n').count());
-    errors.truncate(4 * SYNTAX_TOLD_MAX);
+    errors.truncate(4 * SYNTAX_REPORTED_MAX);
     errors.dedup_by_key(|error| line(error));
     // If a table occurs twice, so do its keys: errors for these are not shown.
     let mut twice = None;
@@ -31,13 +31,13 @@ pub(crate) fn syntax<'d>(text: &'d str, problems: &mut Problems) -> Option<Spann
         let before = &text[..floor(text, span.start)];
         let header = before.rfind("\n[").map_or(0, |at| at + 1);
         let in_header = !before[header..].contains('\n') && text[header..].starts_with('[');
-        let told = twice == Some(header);
+        let reported = twice == Some(header);
         if in_header {
             twice = Some(header);
         }
-        in_header || !told
+        in_header || !reported
     });
-    for error in errors.iter().take(SYNTAX_TOLD_MAX) {
+    for error in errors.iter().take(SYNTAX_REPORTED_MAX) {
         let here = error.span().unwrap_or(0..0);
         let span = moved(here.clone(), problems.offset());
         if error.message() == "duplicate key" {

@@ -21,7 +21,7 @@ pub struct DeliveryMark {
     pub decision: i64,
     /// The newest overdue notice's row.
     pub overdue: i64,
-    /// The conditions that the target was told to be true, by their keys.
+    /// The conditions that were true in the last message to the target, by their keys.
     pub conditions: Vec<String>,
 }
 
@@ -139,7 +139,7 @@ pub struct WaitingRequest {
     /// The overdue entry, if that is the news.
     pub overdue: Option<String>,
     /// What deciders said of it last, the newest first.
-    pub told: Vec<WaitingDeciderReply>,
+    pub replies: Vec<WaitingDeciderReply>,
 }
 
 /// Reads what is on record of a target.
@@ -248,13 +248,13 @@ pub(super) fn waiting(
             by: row.get(6)?,
             since: first_seen,
             overdue: if overdue { row.get(10)? } else { None },
-            told: Vec::new(),
+            replies: Vec::new(),
         });
         numbers.push(row.get(11)?);
     }
     drop(rows);
     for (request, n) in waiting.new.iter_mut().zip(numbers) {
-        request.told = connection
+        request.replies = connection
             .prepare_cached("SELECT decider, verdict, reason FROM told WHERE request = ?1 ORDER BY n DESC LIMIT 4")?
             .query_map([n], |row| {
                 let Parsed(verdict) = row.get(1)?;

@@ -115,7 +115,7 @@ pub enum Record {
         at: Timestamp,
     },
     /// A payload showed who has a name of this owner's; `basis` is the request or contact of that payload.
-    Identity { agent: AgentId, owner: Arc<str>, told: SeenIdentity, basis: Basis, at: Timestamp },
+    Identity { agent: AgentId, owner: Arc<str>, identity: SeenIdentity, basis: Basis, at: Timestamp },
     /// A person let somebody of this owner in: the holders of the owner's names are no longer in doubt.
     Vouched { agent: AgentId, owner: Arc<str>, at: Timestamp },
     /// A contact is about to be removed, perhaps once more.
@@ -147,7 +147,7 @@ pub enum Record {
         agent: AgentId,
         request: RequestId,
         rule: RuleName,
-        told: Box<ask::DeciderVerdict>,
+        reply: Box<ask::DeciderVerdict>,
         took: std::time::Duration,
         at: Timestamp,
     },
@@ -302,7 +302,7 @@ pub struct SavedIdentity {
     /// Whose name it is.
     pub owner: Arc<str>,
     /// The name, and the id.
-    pub told: SeenIdentity,
+    pub identity: SeenIdentity,
     /// The request or contact that it was of.
     pub basis: Basis,
     /// When.

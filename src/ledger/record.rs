@@ -184,7 +184,7 @@ impl EntryWriter<'_> {
             Record::Removal { agent, contact, outcome, detail, at } => {
                 self.removal(agent, contact, *outcome, detail.as_deref(), *at)
             }
-            Record::Identity { agent, owner, told, basis, at } => self.identity(agent, owner, told, basis, *at),
+            Record::Identity { agent, owner, identity, basis, at } => self.identity(agent, owner, identity, basis, *at),
             Record::Vouched { agent, owner, at: _ } => {
                 let agent = self.agent(agent)?;
                 self.vouched(agent, owner)
@@ -234,19 +234,19 @@ impl EntryWriter<'_> {
             Record::Tried { id, attempts, end, next_at, why, at } => {
                 self.tried(id, *attempts, *end, *next_at, why.as_deref(), *at)
             }
-            Record::DeciderReplied { agent, request, rule, told, took, at } => {
+            Record::DeciderReplied { agent, request, rule, reply, took, at } => {
                 let (_, request) = self.known(agent, request)?;
-                let reason = told.reason.as_ref().map(|reason| reason.raw().replace('\0', "\u{FFFD}"));
+                let reason = reply.reason.as_ref().map(|reason| reason.raw().replace('\0', "\u{FFFD}"));
                 self.sql(
                     "INSERT INTO told (request, decider, rule, question, verdict, reason, took_ms, at)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
                 )?
                 .execute(params![
                     request,
-                    told.decider.as_str(),
+                    reply.decider.as_str(),
                     rule.as_str(),
-                    told.key.as_deref(),
-                    told.verdict.as_str(),
+                    reply.key.as_deref(),
+                    reply.verdict.as_str(),
                     reason.as_deref().map(cut),
                     i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
                     Micros(*at)

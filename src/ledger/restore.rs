@@ -153,7 +153,7 @@ impl Load<'_> {
             unmet: if asked { self.unmet()? } else { Vec::new() },
             nameless: if asked { self.nameless()? } else { None },
             doubts,
-            told: self.rows(
+            replies: self.rows(
                 "SELECT r.id, t.decider, t.question, t.verdict, t.reason FROM told t JOIN request r ON r.n = t.request
                  WHERE r.agent = ?1 AND r.settled IS NULL AND r.id_reused = 0 ORDER BY t.n",
                 None,
@@ -197,9 +197,9 @@ impl Load<'_> {
             None,
             |row| {
                 let basis = Basis::parse(row.get_ref(4)?.text()?, row.get_ref(5)?.text()?);
-                let told = SeenIdentity { name: row.get(1)?, id: parsed::<SenderId>(row, 2)?, doubted: row.get(3)? };
+                let identity = SeenIdentity { name: row.get(1)?, id: parsed::<SenderId>(row, 2)?, doubted: row.get(3)? };
                 let basis = basis.ok_or_else(|| sql::Error::damaged("a basis that is none"))?;
-                Ok(SavedIdentity { owner: row.get(0)?, told, basis, at: time(row, 6)? })
+                Ok(SavedIdentity { owner: row.get(0)?, identity, basis, at: time(row, 6)? })
             },
         )
     }

@@ -69,7 +69,7 @@ pub struct RequestLine {
     pub overdue: Option<String>,
     /// What deciders said of it, until the message was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub told: Vec<DeciderReplyLine>,
+    pub replies: Vec<DeciderReplyLine>,
     /// The link with which anybody who has it may answer, with `reply = "link"`. It is made for each delivery, and
     /// never recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -172,16 +172,16 @@ fn request_line(request: &WaitingRequest, text: NotifyText, redact: &Redact) -> 
         by: request.by.clone(),
         since: request.since,
         overdue: request.overdue.clone(),
-        told: request.told.iter().map(|told| reply_line(told, with_all, redact)).collect(),
+        replies: request.replies.iter().map(|reply| reply_line(reply, with_all, redact)).collect(),
         reply: None,
     }
 }
 
-fn reply_line(told: &WaitingDeciderReply, with_all: bool, redact: &Redact) -> DeciderReplyLine {
-    let reason = told.reason.as_ref().filter(|_| with_all);
+fn reply_line(reply: &WaitingDeciderReply, with_all: bool, redact: &Redact) -> DeciderReplyLine {
+    let reason = reply.reason.as_ref().filter(|_| with_all);
     DeciderReplyLine {
-        decider: told.decider.clone(),
-        verdict: told.verdict.to_string(),
+        decider: reply.decider.clone(),
+        verdict: reply.verdict.to_string(),
         reason: reason.map(|reason| redact.scrub(reason.raw_prefix(MESSAGE_CHARS_MAX)).into_owned()),
     }
 }

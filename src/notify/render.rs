@@ -85,9 +85,9 @@ fn request_lines(request: &RequestLine) -> String {
     if let Some(message) = &request.message {
         line.push_str(&format!("\n   message: {}", shown(message)));
     }
-    for told in &request.told {
-        let reason = told.reason.as_deref().map(|reason| format!(": {}", shown(reason))).unwrap_or_default();
-        line.push_str(&format!("\n   {} says {}{reason}", shown(&told.decider), shown(&told.verdict)));
+    for reply in &request.replies {
+        let reason = reply.reason.as_deref().map(|reason| format!(": {}", shown(reason))).unwrap_or_default();
+        line.push_str(&format!("\n   {} says {}{reason}", shown(&reply.decider), shown(&reply.verdict)));
     }
     if let Some(reply) = &request.reply {
         line.push_str(&format!("\n   answer: {reply}"));
@@ -161,7 +161,7 @@ mod tests {
             by: "no_match".to_owned(),
             since: Timestamp::UNIX_EPOCH,
             overdue: None,
-            told: vec![DeciderReplyLine {
+            replies: vec![DeciderReplyLine {
                 decider: "screen".to_owned(),
                 verdict: "reject".to_owned(),
                 reason: Some(text.to_owned()),

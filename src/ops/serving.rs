@@ -143,15 +143,15 @@ pub fn for_good() -> mpsc::Receiver<Listener> {
 
 /// Binds a port, now or as soon as that is possible. A failure is reported once, and again when its reason changes.
 pub async fn bound(address: SocketAddr, tell: impl Fn(&str)) -> TcpListener {
-    let mut told = None;
+    let mut reported = None;
     loop {
         match TcpListener::bind(address).await {
             Ok(listener) => return listener,
             Err(error) => {
                 let why = error.to_string();
-                if told.as_ref() != Some(&why) {
+                if reported.as_ref() != Some(&why) {
                     tell(&why);
-                    told = Some(why);
+                    reported = Some(why);
                 }
                 tokio::time::sleep(BIND_AGAIN).await;
             }

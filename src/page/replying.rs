@@ -83,7 +83,7 @@ async fn view(page: &Arc<RunningPage>, offer: &ReplyLink, rights: &Rights, link:
         agent: card.agent_called,
         since: card.since,
         why: card.why,
-        told: card.told.iter().map(|word| if all { word.clone() } else { without_reason(word) }).collect(),
+        replies: card.replies.iter().map(|word| if all { word.clone() } else { without_reason(word) }).collect(),
         link: link.to_owned(),
         approve: rights.may.contains(&Verdict::Approve),
         reject: rights.may.contains(&Verdict::Reject),

@@ -297,8 +297,8 @@ pub(super) async fn request(
     // What cannot be read has no buttons.
     let card = pending_card(&at.page, None, &id).await.unwrap_or_default();
     let (now, wanted) = (at.now, id.clone());
-    let told = at.page.read(move |page, reader| rows::read_request(page, reader, &wanted, now)).await;
-    let it = match (told, card) {
+    let read = at.page.read(move |page, reader| rows::read_request(page, reader, &wanted, now)).await;
+    let it = match (read, card) {
         (Ok(Some(it)), card) => RequestPage { card, ..it },
         (Err(response), None) => return Err(response),
         (Ok(None), None) => {
@@ -458,7 +458,7 @@ pub(super) struct ReplyView {
     pub(super) since: rows::ShownTime,
     pub(super) why: String,
     /// What deciders said of it.
-    pub(super) told: Vec<String>,
+    pub(super) replies: Vec<String>,
     pub(super) link: String,
     pub(super) approve: bool,
     pub(super) reject: bool,

@@ -26,7 +26,7 @@ pub(crate) const VALUES_MAX: usize = 64 << 10;
 /// Most rows of one page: ten times the requested number.
 pub(crate) const ROWS_MAX: usize = 1_000;
 /// How many problems with rows of one page are reported one by one.
-const PROBLEMS_TOLD: usize = 5;
+const PROBLEMS_REPORTED_MAX: usize = 5;
 
 /// Why a body does not have the expected form. Contains none of its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -234,7 +234,7 @@ fn page<T: Listed, E>(
             (Err(why), Some(id)) => page.unreadable.push(Unreadable { id, position, why }),
             (Err(why), None) => {
                 page.nameless.push(position);
-                if page.nameless.len() <= PROBLEMS_TOLD {
+                if page.nameless.len() <= PROBLEMS_REPORTED_MAX {
                     warn!(
                         event = events::PAYLOAD_MALFORMED,
                         what, why, "row {position} of a page has no readable id: it stays pending"
@@ -243,15 +243,15 @@ fn page<T: Listed, E>(
             }
         }
     }
-    for row in page.unreadable.iter().take(PROBLEMS_TOLD) {
+    for row in page.unreadable.iter().take(PROBLEMS_REPORTED_MAX) {
         let (why, position) = (&row.why, row.position);
         warn!(
             event = events::PAYLOAD_MALFORMED,
             what, why, "row {position} of a page cannot be read: it stays pending"
         );
     }
-    let untold =
-        page.unreadable.len().saturating_sub(PROBLEMS_TOLD) + page.nameless.len().saturating_sub(PROBLEMS_TOLD);
+    let untold = page.unreadable.len().saturating_sub(PROBLEMS_REPORTED_MAX)
+        + page.nameless.len().saturating_sub(PROBLEMS_REPORTED_MAX);
     if untold > 0 {
         let why = format!("{untold} more rows of the same page");
         warn!(event = events::PAYLOAD_MALFORMED, what, why, "rows of a page cannot be read: they stay pending");

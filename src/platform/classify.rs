@@ -274,7 +274,7 @@ mod tests {
     fn a_strangers_text_is_escaped_and_cut_when_shown() {
         let error =
             classify(400, None, &format!(r#"{{"error":{{"code":"\u001b[31m","message":"{}"}}}}"#, "x".repeat(9000)));
-        let told = error.to_string();
-        assert!(!told.contains('\u{1b}') && told.len() < 400, "{told}");
+        let message = error.to_string();
+        assert!(!message.contains('\u{1b}') && message.len() < 400, "{message}");
     }
 }

@@ -178,9 +178,9 @@ mod tests {
 
     #[test]
     fn a_missing_key_is_not_the_platforms_word() {
-        let told = |why| CallError::no_key(why).to_string();
-        assert_eq!(told("no key from the file `agent.key`: gone"), "no key from the file `agent.key`: gone");
-        assert_eq!(told("it could not be read"), "no key: it could not be read");
+        let message = |why| CallError::no_key(why).to_string();
+        assert_eq!(message("no key from the file `agent.key`: gone"), "no key from the file `agent.key`: gone");
+        assert_eq!(message("it could not be read"), "no key: it could not be read");
         let refused = CallError {
             fault: CallFault::KeyRefused,
             code: Some(StrangerText::new("unauthorized")),

@@ -96,7 +96,7 @@ impl Socket {
         Self { stream, key }
     }
 
-    /// Moves frames until the socket ends or is told to close; [`SocketEvent::Closed`] is the last event. Pings are
+    /// Moves frames until the socket ends or gets the command to close; [`SocketEvent::Closed`] is the last event. Pings are
     /// answered. If the receiver of events is dropped, the socket is closed. Dropping the future drops the connection.
     pub async fn run(self, events: mpsc::Sender<SocketEvent>, commands: mpsc::Receiver<SocketCommand>) {
         let pings = Pings { count: 0, second_ends: tokio::time::Instant::now() };
@@ -136,7 +136,7 @@ impl Pings {
 enum SocketEnd {
     /// The peer closed, and gets a confirmation.
     Theirs(Option<CloseFrame>),
-    /// We were told to close, or the receiver of events is gone.
+    /// We got the command to close, or the receiver of events is gone.
     Ours,
     /// The peer sent something that is not accepted; it gets the reason.
     Refused(CloseCode),

@@ -155,9 +155,9 @@ when = { handle = \"bob/later\" }
     #[test]
     fn a_word_decides_only_what_its_rule_alone_keeps_waiting() {
         let (approve, reject, defer) = (
-            "told = { screen = \"approve\" }\n",
-            "told = { screen = \"reject\" }\n",
-            "told = { screen = \"defer\" }\n",
+            "replies = { screen = \"approve\" }\n",
+            "replies = { screen = \"reject\" }\n",
+            "replies = { screen = \"defer\" }\n",
         );
         said("bob", "", "defer unsure", "");
         said("bob", defer, "defer unsure", "");
@@ -182,7 +182,7 @@ when = { handle = \"bob/later\" }
         let friends = "[rules.friends]\nthen = \"approve\"\nwhen = { handle = \"bob/friend\" }\nfor = \"2h\"\n";
         for (from, lasts) in [("bob", "7d"), ("bob/friend", "2h")] {
             let text = format!(
-                "{guests}{friends}[tests.x]\nrequest = {{ from_handle = \"{from}\" }}\ntold = {{ screen = \"approve\" }}\n\
+                "{guests}{friends}[tests.x]\nrequest = {{ from_handle = \"{from}\" }}\nreplies = {{ screen = \"approve\" }}\n\
                  expect = {{ verdict = \"approve\", by = \"ask:unsure\", for = \"{lasts}\" }}\n"
             );
             let loaded = load(text);
@@ -198,7 +198,7 @@ when = { handle = \"bob/later\" }
         let advice = RULES.replace("may = [\"reject\", \"approve\"]\nlimit = { count = 1, per = \"1h\" }\n", "");
         for word in ["approve", "reject"] {
             let text = format!(
-                "{advice}[tests.x]\nrequest = {{ from_handle = \"bob\" }}\ntold = {{ screen = \"{word}\" }}\nexpect = {{ verdict = \"defer\", by = \"unsure\" }}\n"
+                "{advice}[tests.x]\nrequest = {{ from_handle = \"bob\" }}\nreplies = {{ screen = \"{word}\" }}\nexpect = {{ verdict = \"defer\", by = \"unsure\" }}\n"
             );
             let loaded = load(text);
             assert!(!loaded.report.has_errors(), "{}", loaded.report.render(false));
@@ -227,7 +227,7 @@ when = { handle = \"bob/later\" }
             let said = loaded.report.render(false);
             assert!(loaded.policy.is_none() && said.contains(why), "{why}: {said}");
         }
-        let test = "[tests.x]\nrequest = { from_handle = \"bob\" }\ntold = { other = \"reject\" }\nexpect = { verdict = \"defer\" }\n";
+        let test = "[tests.x]\nrequest = { from_handle = \"bob\" }\nreplies = { other = \"reject\" }\nexpect = { verdict = \"defer\" }\n";
         assert!(load(format!("{RULES}{test}")).report.render(false).contains("no rule asks `other`"));
     }
 
@@ -247,7 +247,7 @@ when = { handle = \"bob/later\" }
         assert!(asked("é".repeat(MESSAGE_CHARS_MAX), "n".repeat(NAME_CHARS_MAX)));
         assert!(!asked("é".repeat(MESSAGE_CHARS_MAX + 1), String::new()), "the end may say the contrary");
         assert!(!asked(String::new(), "n".repeat(NAME_CHARS_MAX + 1)));
-        let approve = "told = { screen = \"approve\" }\n";
+        let approve = "replies = { screen = \"approve\" }\n";
         let long = format!("message = \"{}\"", "x".repeat(MESSAGE_CHARS_MAX + 1));
         let text = format!(
             "{RULES}[tests.x]\nrequest = {{ from_handle = \"bob\", {long} }}\n{approve}expect = {{ verdict = \"defer\", by = \"unsure\" }}\n"

@@ -197,8 +197,8 @@ impl Doubts {
     }
 
     /// Takes over what the record knows about a holder of this owner's names.
-    pub fn on_record(&mut self, owner: &str, told: &SeenIdentity, basis: Basis, at: Timestamp) {
-        self.identities.on_record(owner, told, basis, at);
+    pub fn on_record(&mut self, owner: &str, identity: &SeenIdentity, basis: Basis, at: Timestamp) {
+        self.identities.on_record(owner, identity, basis, at);
     }
 
     /// Whether it is in doubt who has this owner's names.

@@ -284,7 +284,7 @@ pub static TEST: Section = Section {
     keys: &[
         key("at", KeyType::Moment, "Monday `2026-01-05T12:00:00Z`", "The time of the test."),
         key("history", KeyType::Tables(&TEST_HISTORY), "none", "What happened before."),
-        key("told", KeyType::NamedWords(VERDICTS), "nothing", "What deciders say about the request, by name."),
+        key("replies", KeyType::NamedWords(VERDICTS), "nothing", "What deciders say about the request, by name."),
         required("request", KeyType::Table(&TEST_REQUEST), "The request."),
         required("expect", KeyType::Table(&TEST_EXPECT), "What the rules must decide."),
     ],

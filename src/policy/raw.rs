@@ -213,7 +213,7 @@ pub(crate) struct RawTest {
     pub(crate) from_name: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) ago: SignedDuration,
-    pub(crate) told: Vec<(WithSpan<String>, Verdict)>,
+    pub(crate) replies: Vec<(WithSpan<String>, Verdict)>,
     pub(crate) agent: Option<WithSpan<String>>,
     pub(crate) contacts: Option<u64>,
     /// Whether the owner has a contact, and whether the sender is one.

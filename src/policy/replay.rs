@@ -42,7 +42,7 @@ pub struct Recorded {
     /// For how long it was approved, if that was for a time: a guest does not count as approved before.
     pub lasts: Option<SignedDuration>,
     /// The verdicts of deciders about it, and when they were given.
-    pub told: Vec<(Timestamp, DeciderVerdict)>,
+    pub replies: Vec<(Timestamp, DeciderVerdict)>,
     /// When it ended without this policy: a person or somebody else answered, or the sender cancelled it.
     pub ended: Option<Timestamp>,
 }
@@ -134,7 +134,7 @@ pub fn replay(
     let mut queue: BinaryHeap<Reverse<ReplayStep>> = BinaryHeap::with_capacity(recorded.len());
     for (index, one) in recorded.iter().enumerate() {
         queue.push(Reverse(ReplayStep { at: one.circumstances.first_seen, ends: false, index }));
-        for (at, _) in &one.told {
+        for (at, _) in &one.replies {
             queue.push(Reverse(ReplayStep { at: (*at).max(one.circumstances.first_seen), ends: false, index }));
         }
         if let Some(at) = one.ended {
@@ -182,8 +182,8 @@ pub fn replay(
             progress(first_looks);
             policy_state.seen(&one.request.id, handle, event.at);
         }
-        for (_, told) in one.told.iter().filter(|(at, _)| *at <= event.at) {
-            policy_state.add_reply(&one.request.id, DeciderVerdict { key: None, ..told.clone() });
+        for (_, reply) in one.replies.iter().filter(|(at, _)| *at <= event.at) {
+            policy_state.add_reply(&one.request.id, DeciderVerdict { key: None, ..reply.clone() });
         }
         course.decisions += 1;
         decisions += 1;

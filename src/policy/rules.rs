@@ -434,7 +434,7 @@ pub struct TestRequest {
     /// How long before the test's moment it was first seen and sent (for `wait`, `age_over`, `overdue`).
     pub ago: SignedDuration,
     /// The verdicts of deciders about it.
-    pub told: Vec<DeciderVerdict>,
+    pub replies: Vec<DeciderVerdict>,
     /// The agent that receives it; unknown if the test does not say.
     pub agent: Option<Arc<str>>,
     /// How many contacts the agent has; unknown if the test does not say.

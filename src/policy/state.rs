@@ -50,7 +50,7 @@ pub struct PolicyState {
     overdue: HashMap<RuleName, Vec<(Timestamp, Option<RequestId>)>>,
     notified: HashMap<RequestId, Vec<RuleName>>,
     /// The verdicts of deciders about pending requests.
-    told: HashMap<RequestId, Vec<DeciderVerdict>>,
+    replies: HashMap<RequestId, Vec<DeciderVerdict>>,
     /// Which agent this is, if known.
     asked: Option<ReceivingAgent>,
 }

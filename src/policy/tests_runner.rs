@@ -96,8 +96,8 @@ fn run(policy: &Policy, test: &PolicyTest) -> TestResult {
         }
     }
     let decision = id("test").map(|id| {
-        for told in &test.request.told {
-            policy_state.add_reply(&id, told.clone());
+        for reply in &test.request.replies {
+            policy_state.add_reply(&id, reply.clone());
         }
         policy_state.seen(&id, test.request.sender.handle(), sent);
         let request = ContactRequest {

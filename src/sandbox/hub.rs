@@ -217,5 +217,5 @@ impl Hub {
     }
 }
 
-/// How long a ghost counts as live, unless told otherwise \[sdk, infer\].
+/// How long a ghost counts as live, by default \[sdk, infer\].
 pub(crate) const GHOST: Duration = Duration::from_secs(60);

@@ -45,7 +45,7 @@ struct ReplayShared {
     script: Script,
     /// Whether pauses are left out.
     fast: bool,
-    told: mpsc::UnboundedSender<String>,
+    events: mpsc::UnboundedSender<String>,
     scene: Mutex<ReplayProgress>,
     /// Cancelled when a client has asked for a socket, and so has shown which agent it is.
     known: CancellationToken,
@@ -75,7 +75,7 @@ impl RunningReplay {
         address: SocketAddr,
         script: Script,
         fast: bool,
-        told: mpsc::UnboundedSender<String>,
+        events: mpsc::UnboundedSender<String>,
     ) -> io::Result<RunningReplay> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -84,7 +84,7 @@ impl RunningReplay {
         let stage = Arc::new(ReplayShared {
             script,
             fast,
-            told,
+            events,
             scene,
             known: CancellationToken::new(),
             answers: watch::Sender::new(0),
@@ -121,7 +121,7 @@ impl ReplayShared {
     /// Describes an event. The sentence is escaped for terminals, whatever the transcript and the client contain.
     fn tell(&self, what: String) {
         // Nobody may receive it.
-        let _ = self.told.send(StrangerText::new(&what).shown(SENTENCE_MAX));
+        let _ = self.events.send(StrangerText::new(&what).shown(SENTENCE_MAX));
     }
 
     /// Replaces the recorded agent's id by that of the client's agent.

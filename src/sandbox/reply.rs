@@ -90,7 +90,7 @@ pub(super) fn fault_status(fault: &Fault, request: Option<u64>) -> HttpReply {
         503 => "unavailable",
         _ => "internal_error",
     };
-    let message = fault.reason.as_deref().unwrap_or("the sandbox was told to say so");
+    let message = fault.reason.as_deref().unwrap_or("a fault of the sandbox says so");
     let Some(seconds) = ms.map(|ms| ms.div_ceil(1000)) else { return error(status, code, message, request) };
     let request = request.map(|number| format!("req-{number:08}"));
     let mut reply = json_value(

@@ -166,7 +166,7 @@ impl SandboxShared {
     }
 }
 
-/// How long a stall lasts, unless told otherwise.
+/// How long a stall lasts, by default.
 pub(super) const STALL: Duration = Duration::from_secs(3600);
 
 /// What a `close` fault orders.

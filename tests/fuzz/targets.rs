@@ -140,17 +140,17 @@ pub fn settings(bytes: &[u8]) {
     let Some(text) = text(bytes) else { return };
     let loaded = config::load_text(Some("doorman.toml".into()), Some(text), &Env::default(), &Overrides::default());
     match loaded {
-        Ok(loaded) => told(&loaded.report),
+        Ok(loaded) => check_report(&loaded.report),
         Err(report) => {
             assert!(report.has_errors(), "refused, and nothing is wrong with it");
-            told(&report);
+            check_report(&report);
         }
     }
 }
 
-fn told(report: &Report) {
+fn check_report(report: &Report) {
     let (plain, coloured) = (report.render(false), report.render(true));
-    assert!(!report.has_errors() || !plain.is_empty(), "an error that is not told");
+    assert!(!report.has_errors() || !plain.is_empty(), "an error that is not reported");
     assert!(coloured.len() >= plain.len());
 }
 
@@ -162,7 +162,7 @@ fn compiled(text: &str, beside: &[&str]) -> LoadedPolicy {
     let beside = BESIDE.iter().enumerate().map(|(at, name)| source(name, beside.get(at).copied().unwrap_or_default()));
     let sources: Vec<_> = std::iter::once(source("rules.toml", text)).chain(beside).collect();
     let loaded = load_texts(Path::new("rules.toml"), &sources);
-    told(&loaded.report);
+    check_report(&loaded.report);
     assert_eq!(loaded.policy.is_none(), loaded.report.has_errors(), "a policy, or a reason why there is none");
     loaded
 }
@@ -256,7 +256,7 @@ pub fn worlds(bytes: &[u8]) {
         Ok(world) => assert_eq!(world.check(), Ok(()), "taken, and it cannot be used"),
         Err(report) => {
             assert!(report.has_errors());
-            told(&report);
+            check_report(&report);
         }
     }
 }

@@ -289,15 +289,18 @@ fn the_configuration_of_this_directory_counts_if_none_is_named() {
     assert!(said(&show, here, None).contains("friends"), "{}", said(&show, here, None));
     // A configuration that is named takes precedence over the one in this directory.
     for arguments in [&doctor[..], &show, &["check"]] {
-        let told = said(arguments, here, Some("other/doorman.toml"));
-        assert!(told.contains("other") && !told.contains("friends"), "{arguments:?}: {told}");
+        let printed = said(arguments, here, Some("other/doorman.toml"));
+        assert!(printed.contains("other") && !printed.contains("friends"), "{arguments:?}: {printed}");
     }
     if std::path::Path::new("/etc/doorman/doorman.toml").exists() {
         return;
     }
     std::fs::create_dir(here.join("empty")).unwrap();
-    let told = said(&show, &here.join("empty"), None);
-    assert!(told.contains("there is no configuration that names rules") && !told.contains("no lists"), "{told}");
+    let printed = said(&show, &here.join("empty"), None);
+    assert!(
+        printed.contains("there is no configuration that names rules") && !printed.contains("no lists"),
+        "{printed}"
+    );
 }
 
 #[tokio::test]

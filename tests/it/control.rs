@@ -137,7 +137,7 @@ fn answer(op: ControlOp, person: &str) -> Result<OpReply, OpError> {
                 verdict: Some(Verdict::Defer),
                 by: Some("no_match".to_owned()),
                 doubts: Vec::new(),
-                told: Vec::new(),
+                replies: Vec::new(),
                 due: None,
                 stage: "deferred".to_owned(),
                 held_by: None,

@@ -55,7 +55,7 @@ fn what_it_says_to_run_afterwards_can_be_run() {
     let line = lines.find(|line| line.contains(" status --socket ")).expect("how to ask for the status");
     let words: Vec<&str> = line.split_whitespace().collect();
     let asked = Command::new(words[0]).args(&words[1..]).output();
-    kill(pid, Signal::SIGINT).expect("it is told to end");
+    kill(pid, Signal::SIGINT).expect("it gets the signal");
     assert!(demo.wait().expect("it ends").success());
     let asked = asked.unwrap_or_else(|error| panic!("{error}: {line}"));
     assert!(asked.status.success(), "{line}: {}", String::from_utf8_lossy(&asked.stderr));

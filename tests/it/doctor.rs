@@ -17,7 +17,7 @@ async fn doctor(site: &Site) -> (Vec<(String, String, String)>, i32) {
     (lines.map(|line| (text(&line, "check"), text(&line, "standing"), text(&line, "detail"))).collect(), code)
 }
 
-fn told(lines: &[(String, String, String)], check: &str, standing: &str, detail: &str) {
+fn has_line(lines: &[(String, String, String)], check: &str, standing: &str, detail: &str) {
     let so = |line: &&(String, String, String)| line.0 == check && line.1 == standing && line.2.contains(detail);
     assert!(lines.iter().any(|line| so(&line)), "no `{check}` {standing} `{detail}` in {lines:#?}");
 }
@@ -80,19 +80,19 @@ async fn receivers_and_deciders_that_are_dead_or_wrong_are_named_and_nobody_gets
     );
     let (lines, code) = doctor(&site).await;
     assert_eq!(code, 69, "{lines:#?}");
-    told(&lines, "notify dead", "failed", "refused");
-    told(&lines, "notify wrong", "failed", "is not an address");
-    told(&lines, "notify none", "failed", "no address from the file");
+    has_line(&lines, "notify dead", "failed", "refused");
+    has_line(&lines, "notify wrong", "failed", "is not an address");
+    has_line(&lines, "notify none", "failed", "no address from the file");
     let none = lines.iter().find(|(what, ..)| what == "notify none").unwrap();
     assert!(none.2.contains("none.url") && !none.2.contains("address right"), "{none:?}");
-    told(&lines, "notify alive", "ok", "`doorman notify test alive`");
-    told(&lines, "notify mail", "failed", "refused");
-    told(&lines, "notify room", "failed", "has not joined the room");
-    told(&lines, "notify pager", "failed", "no-such-program");
-    told(&lines, "notify unit", "ok", "a credential of the unit");
-    told(&lines, "decider gone", "failed", "waits");
-    told(&lines, "decider there", "ok", "it was asked nothing");
-    told(&lines, "decider socket", "failed", "no.sock");
+    has_line(&lines, "notify alive", "ok", "`doorman notify test alive`");
+    has_line(&lines, "notify mail", "failed", "refused");
+    has_line(&lines, "notify room", "failed", "has not joined the room");
+    has_line(&lines, "notify pager", "failed", "no-such-program");
+    has_line(&lines, "notify unit", "ok", "a credential of the unit");
+    has_line(&lines, "decider gone", "failed", "waits");
+    has_line(&lines, "decider there", "ok", "it was asked nothing");
+    has_line(&lines, "decider socket", "failed", "no.sock");
     let shown = format!("{lines:?}");
     assert!(!shown.contains("a-secret-path") && !shown.contains("a-token-of-matrix"), "{shown}");
     let heard: Vec<String> = heard.try_iter().collect();
@@ -118,8 +118,8 @@ async fn a_key_that_only_the_unit_sees_is_no_fault_and_a_refused_one_is_named_al
     let (code, _, err) = site.cli(&["check"]).await;
     assert!(code == 0 && !err.contains("CREDENTIALS_DIRECTORY"), "{err}");
     let (lines, code) = doctor(&site).await;
-    told(&lines, &agent, "warning", "only the service sees");
-    told(&lines, &agent, "failed", "it is refused");
+    has_line(&lines, &agent, "warning", "only the service sees");
+    has_line(&lines, &agent, "failed", "it is refused");
     assert_eq!(code, 77, "{lines:#?}");
     daemon.stop().await.unwrap();
     let (lines, code) = doctor(&site).await;
@@ -137,9 +137,9 @@ async fn a_port_that_somebody_else_has_is_named_while_a_daemon_runs_and_while_no
     let (page, metrics, file) = (format!("page {at}"), format!("metrics {free}"), format!("page {socket}"));
     let (lines, code) = doctor(&site).await;
     assert_eq!(code, 78, "{lines:#?}");
-    told(&lines, &page, "failed", "in use");
-    told(&lines, &metrics, "ok", "free");
-    told(&lines, &file, "ok", "will make it");
+    has_line(&lines, &page, "failed", "in use");
+    has_line(&lines, &metrics, "ok", "free");
+    has_line(&lines, &file, "ok", "will make it");
 
     let daemon = site.daemon();
     daemon.said("page_refused", 1).await.unwrap();
@@ -153,11 +153,11 @@ async fn a_port_that_somebody_else_has_is_named_while_a_daemon_runs_and_while_no
     });
     let (lines, code) = doctor(&site).await;
     assert_eq!(code, 78, "{lines:#?}");
-    told(&lines, &page, "failed", "another program has the port");
-    told(&lines, &metrics, "ok", "the daemon serves it");
-    told(&lines, &file, "ok", "somebody answers");
+    has_line(&lines, &page, "failed", "another program has the port");
+    has_line(&lines, &metrics, "ok", "the daemon serves it");
+    has_line(&lines, &file, "ok", "somebody answers");
     drop(answering.join().unwrap());
     let (lines, _) = doctor(&site).await;
-    told(&lines, &page, "failed", "`doorman status` says why");
+    has_line(&lines, &page, "failed", "`doorman status` says why");
     daemon.stop().await.unwrap();
 }

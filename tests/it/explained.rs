@@ -40,9 +40,9 @@ async fn explain(site: &Site, arguments: &[&str]) -> Value {
 async fn explained_by(site: &Site, id: &str, by: &str) -> Value {
     let wait = async {
         loop {
-            let told = explain(site, &[id]).await;
-            if told["by"] == by {
-                return told;
+            let explained = explain(site, &[id]).await;
+            if explained["by"] == by {
+                return explained;
             }
         }
     };
@@ -56,8 +56,8 @@ async fn said(site: &Site, arguments: &[&str]) -> String {
 }
 
 /// The value that `condition` of `rule` saw.
-fn saw<'a>(told: &'a Value, rule: &str, condition: &str) -> &'a str {
-    let reason = told["reasons"].as_array().unwrap().iter().find(|reason| reason["rule"] == rule).unwrap();
+fn saw<'a>(explained: &'a Value, rule: &str, condition: &str) -> &'a str {
+    let reason = explained["reasons"].as_array().unwrap().iter().find(|reason| reason["rule"] == rule).unwrap();
     let asked = reason["conditions"].as_array().unwrap().iter().find(|one| one["key"] == condition);
     asked.unwrap()["saw"].as_str().unwrap()
 }
@@ -142,9 +142,9 @@ async fn a_pause_a_resume_and_a_person_are_shown_in_their_order() {
         first.starts_with("approved by ") && first.ends_with("; until then the rules had said defer, no_match"),
         "{text}"
     );
-    let told = explain(&site, &["@carol"]).await;
-    assert_eq!(told["record"]["rules"]["by"], "no_match", "{told}");
-    assert_eq!(saw(&told, "spam", "message_contains"), "hi");
+    let explained = explain(&site, &["@carol"]).await;
+    assert_eq!(explained["record"]["rules"]["by"], "no_match", "{explained}");
+    assert_eq!(saw(&explained, "spam", "message_contains"), "hi");
     // A request that was approved just now is in the history since a minute ago.
     let (_, history, _) = site.cli(&["history", "--since", "1m", "--json"]).await;
     assert!(history.contains("\"request\":\"c1\"") && history.contains("\"verdict\":\"approve\""), "{history}");
@@ -157,11 +157,11 @@ async fn a_pause_a_resume_and_a_person_are_shown_in_their_order() {
     std::fs::write(site.path("rules.toml"), other).unwrap();
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
-    let told = explain(&site, &["@carol"]).await;
+    let explained = explain(&site, &["@carol"]).await;
     assert_eq!(
-        (&told["by"], &told["record"]["today"]),
-        (&told["record"]["by"], &Value::Null),
-        "they say the same: {told}"
+        (&explained["by"], &explained["record"]["today"]),
+        (&explained["record"]["by"], &Value::Null),
+        "they say the same: {explained}"
     );
     daemon.stop().await.unwrap();
     let other = "version = 1\n[rules.carol]\nthen = \"reject\"\nwhen = { handle = \"carol\" }\n";
@@ -171,14 +171,15 @@ async fn a_pause_a_resume_and_a_person_are_shown_in_their_order() {
     // The use of a policy is recorded shortly after the daemon is live, not before.
     let other_rules = async {
         loop {
-            let told = explain(&site, &["@carol"]).await;
-            if !told["record"]["today"].is_null() {
-                return told;
+            let explained = explain(&site, &["@carol"]).await;
+            if !explained["record"]["today"].is_null() {
+                return explained;
             }
         }
     };
-    let told = tokio::time::timeout(crate::faults::site::TIME, other_rules).await.expect("today's rules are explained");
-    assert_eq!(told["record"]["today"]["by"], "carol", "{told}");
+    let explained =
+        tokio::time::timeout(crate::faults::site::TIME, other_rules).await.expect("today's rules are explained");
+    assert_eq!(explained["record"]["today"]["by"], "carol", "{explained}");
     assert!(said(&site, &["@carol"]).await.contains("would say: reject by carol"));
     daemon.stop().await.unwrap();
 }

@@ -71,9 +71,9 @@ async fn init_writes_what_check_and_doctor_find_good_and_never_writes_over_anyth
     assert_eq!(check.status.code(), Some(0), "{}", text(&check));
     let doctor = doorman(here, &["doctor", "--config", "d/doorman.toml", "--json"], "");
     assert_eq!(doctor.status.code(), Some(0), "{}", text(&doctor));
-    let told = text(&doctor);
+    let output_text = text(&doctor);
     for part in ["its key is accepted: hotel/porter", "its socket opens", "can be listed: 0", "none is running"] {
-        assert!(told.contains(part), "no `{part}` in\n{told}");
+        assert!(output_text.contains(part), "no `{part}` in\n{output_text}");
     }
     let before = std::fs::read(here.join("d/doorman.toml")).unwrap();
     let again = doorman(here, &init, KEY);
@@ -167,9 +167,9 @@ async fn doctor_names_what_is_not_well_and_what_to_do() {
     doorman(here, &["init", "d", "--agent", AGENT, "--url", &url], KEY);
     let doctor = |said: &str, code: i32| {
         let output = doorman(here, &["doctor", "--config", "d/doorman.toml"], "");
-        let told = text(&output);
-        assert!(told.contains(said), "no `{said}` in\n{told}");
-        assert_eq!(output.status.code(), Some(code), "{told}");
+        let output_text = text(&output);
+        assert!(output_text.contains(said), "no `{said}` in\n{output_text}");
+        assert_eq!(output.status.code(), Some(code), "{output_text}");
     };
     let key = here.join("d/agent.key");
     std::fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
@@ -220,23 +220,29 @@ async fn doctor_distinguishes_a_page_in_between_from_the_platform() {
     {
         site.control.fault(Fault::new(at, FaultAction::EdgePage).code(code)).unwrap();
         let output = site.command(&["doctor"]).output().await.unwrap();
-        let told = text(&output);
-        assert_eq!(output.status.code(), Some(69), "{told}");
-        assert!(told.contains("something in between") && told.contains("error code: 1010"), "{told}");
-        assert!(!told.contains("is `platform.url` right") && !told.contains("refuses the key"), "{told}");
+        let output_text = text(&output);
+        assert_eq!(output.status.code(), Some(69), "{output_text}");
+        assert!(
+            output_text.contains("something in between") && output_text.contains("error code: 1010"),
+            "{output_text}"
+        );
+        assert!(
+            !output_text.contains("is `platform.url` right") && !output_text.contains("refuses the key"),
+            "{output_text}"
+        );
     }
     let keys = || site.control.overview().connects.into_iter().map(|connect| connect.key).collect::<Vec<_>>();
     assert_eq!(keys().last().map(String::as_str), Some("header"));
     assert!(keys().iter().all(|key| key == "header"), "no key in a URL: {:?}", keys());
     // Only an empty 403 of the platform itself leads to an attempt with the key in the query.
     site.control.fault(Fault::new(FaultPlace::Upgrade, FaultAction::Status).code(403)).unwrap();
-    let told = text(&site.command(&["doctor"]).output().await.unwrap());
-    assert!(told.contains("its socket opens, with the key in the query"), "{told}");
+    let output_text = text(&site.command(&["doctor"]).output().await.unwrap());
+    assert!(output_text.contains("its socket opens, with the key in the query"), "{output_text}");
     // For an agent that polls the socket is not tried: its own client could not connect at that moment.
     let before = keys().len();
     site.configure(site.address, "connection = \"poll\"", "");
-    let told = text(&site.command(&["doctor"]).output().await.unwrap());
-    assert!(told.contains("`connection` is `poll`") && keys().len() == before, "{told}");
+    let output_text = text(&site.command(&["doctor"]).output().await.unwrap());
+    assert!(output_text.contains("`connection` is `poll`") && keys().len() == before, "{output_text}");
 }
 
 /// This configuration names its own socket, so a daemon at one of the usual paths is not its daemon.
@@ -259,12 +265,12 @@ async fn doctor_takes_no_other_daemon_for_this_one() {
         let output = site.command(&["doctor"]).env("XDG_RUNTIME_DIR", elsewhere.path()).output().await.unwrap();
         text(&output)
     };
-    let told = doctor().await;
-    assert!(told.contains("none is running") && told.contains("its socket opens"), "{told}");
+    let output_text = doctor().await;
+    assert!(output_text.contains("none is running") && output_text.contains("its socket opens"), "{output_text}");
     let daemon = site.daemon();
     daemon.stands("live").await.unwrap();
-    let told = doctor().await;
-    assert!(told.contains("one is running") && !told.contains("`DISABLED`"), "{told}");
+    let output_text = doctor().await;
+    assert!(output_text.contains("one is running") && !output_text.contains("`DISABLED`"), "{output_text}");
     // `doctor` reports what the daemon has noticed of an agent: here, that the agent's own client answers requests,
     // too.
     let ids = site.control.request(&NewRequest::to(AGENT).from("a-stranger")).unwrap();
@@ -272,8 +278,8 @@ async fn doctor_takes_no_other_daemon_for_this_one() {
     site.control.settle(&ids[0], SandboxStatus::Approved).unwrap();
     let noticed = |lines: &[serde_json::Value]| lines.iter().any(|line| line["event"] == "settled_against_policy");
     daemon.until("it was answered by somebody else", noticed).await.unwrap();
-    let told = doctor().await;
-    assert!(told.contains("`DISABLED`"), "{told}");
+    let output_text = doctor().await;
+    assert!(output_text.contains("`DISABLED`"), "{output_text}");
     daemon.stop().await.unwrap();
     stop.cancel();
     other.await.unwrap().unwrap();
@@ -304,7 +310,7 @@ async fn a_daemon_without_a_session_is_found_from_one() -> Result<(), String> {
     std::fs::write(site.path("doorman.toml"), text.replace("[control]\npath = \"doorman.sock\"\n", "")).unwrap();
     let state = site.path("state");
     let state = state.to_str().unwrap();
-    let daemon = site.daemon_told(&[], &[("XDG_STATE_HOME", state)]);
+    let daemon = site.daemon_with_env(&[], &[("XDG_STATE_HOME", state)]);
     daemon.stands("live").await?;
     let socket = site.path("state/doorman/doorman.sock");
     assert!(socket.exists(), "where it is made without a session");
@@ -318,8 +324,11 @@ async fn a_daemon_without_a_session_is_found_from_one() -> Result<(), String> {
                 asked.env("XDG_RUNTIME_DIR", &session);
             }
             let output = asked.output().await.unwrap();
-            let told = self::text(&output);
-            assert!(output.status.success() && !told.contains("none is running"), "{command}, {of_session}: {told}");
+            let output_text = self::text(&output);
+            assert!(
+                output.status.success() && !output_text.contains("none is running"),
+                "{command}, {of_session}: {output_text}"
+            );
         }
     }
     // A file that was deleted is made again.

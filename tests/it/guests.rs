@@ -38,7 +38,7 @@ fn contacts(site: &Site) -> Vec<String> {
 
 async fn heard(notices: &mut Notices, so: impl Fn(&Notice) -> bool) {
     let wait = async { while !so(&notices.recv().await.unwrap().1) {} };
-    timeout(TIME, wait).await.expect("it was never told");
+    timeout(TIME, wait).await.expect("it was never reported");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +147,7 @@ async fn the_commands_show_ends_and_what_shadow_holds_back() -> Result<(), Strin
     assert!(code == 1 && err.contains("`@dave` is already approved by"), "{err}");
     let (code, _, err) = site.cli(&["approve", "r-1"]).await;
     assert!(code == 1 && err.contains("already"), "whoever saw it pending lifts no end that another gave: {err}");
-    assert!(err.contains("`doorman approve @carol --for TIME` moves"), "and is told how: {err}");
+    assert!(err.contains("`doorman approve @carol --for TIME` moves"), "and the error says how: {err}");
     let (code, out, err) = site.cli(&["approve", "@carol", "--for", "7d", "--json"]).await;
     assert!(code == 0 && out.contains("\"end-moved\""), "{out}{err}");
     daemon.stop().await?;

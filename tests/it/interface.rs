@@ -244,7 +244,7 @@ fn hold(heading: &str, value: &Value, pages: &BTreeMap<String, BTreeMap<String, 
 async fn what_a_daemon_and_its_commands_say_is_what_the_page_says() {
     let pages = documented();
     let site = Site::start().await;
-    let daemon = site.daemon_told(&[], &[]);
+    let daemon = site.daemon_with_env(&[], &[]);
     daemon.stands("live").await.unwrap();
     site.ask("one", 1, true);
     site.until("two are answered", |control| control.counts().pending == 1).await.unwrap();

@@ -146,7 +146,7 @@ async fn systemd_hears_of_its_whole_life() -> Result<(), String> {
         }
     };
     let name = name.display().to_string();
-    let daemon = site.daemon_told(&[], &[("NOTIFY_SOCKET", &name), ("WATCHDOG_USEC", "200000")]);
+    let daemon = site.daemon_with_env(&[], &[("NOTIFY_SOCKET", &name), ("WATCHDOG_USEC", "200000")]);
     assert_eq!(hear("READY=1").await?, "READY=1\n");
     daemon.said("started", 1).await?;
     hear("WATCHDOG=1").await?;

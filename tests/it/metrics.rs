@@ -91,7 +91,7 @@ async fn page_with(url: &str, what: &str, so: impl Fn(&str) -> bool) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scrape_over_tcp_says_what_was_done_and_nothing_that_strangers_said() {
     let site = Site::start().await;
-    let daemon = site.daemon_told(&[], &[("DOORMAN_METRICS_LISTEN", "127.0.0.1:0")]);
+    let daemon = site.daemon_with_env(&[], &[("DOORMAN_METRICS_LISTEN", "127.0.0.1:0")]);
     let address = address(&daemon).await;
     daemon.stands("live").await.unwrap();
     site.ask("one", 10, true);
@@ -136,7 +136,7 @@ async fn a_scrape_over_tcp_says_what_was_done_and_nothing_that_strangers_said() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_is_served_over_tcp_and_asked_for_by_a_command() {
     let site = Site::start().await;
-    let daemon = site.daemon_told(&[], &[("DOORMAN_METRICS_LISTEN", "127.0.0.1:0")]);
+    let daemon = site.daemon_with_env(&[], &[("DOORMAN_METRICS_LISTEN", "127.0.0.1:0")]);
     let address = address(&daemon).await;
     daemon.stands("live").await.unwrap();
     page_with(&format!("http://{address}/readyz"), "ready", |page| page.contains("\"ok\":true,\"checks\"")).await;
@@ -169,7 +169,7 @@ async fn a_port_in_use_is_reported_and_stops_nothing() {
     let site = Site::start().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let daemon = site.daemon_told(&[], &[("DOORMAN_METRICS_LISTEN", &address)]);
+    let daemon = site.daemon_with_env(&[], &[("DOORMAN_METRICS_LISTEN", &address)]);
     daemon.said("metrics_refused", 1).await.unwrap();
     daemon.stands("live").await.unwrap();
     let (code, out, _) = site.cli(&["status", "--exit-code"]).await;
@@ -186,7 +186,7 @@ async fn a_port_in_use_is_reported_and_stops_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_of_scrapes_is_bounded_and_in_no_answers_way() {
     let site = Site::start().await;
-    let daemon = site.daemon_told(&[], &[("DOORMAN_METRICS_LISTEN", "127.0.0.1:0")]);
+    let daemon = site.daemon_with_env(&[], &[("DOORMAN_METRICS_LISTEN", "127.0.0.1:0")]);
     let address = address(&daemon).await;
     daemon.stands("live").await.unwrap();
     let open = || std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
@@ -247,7 +247,7 @@ async fn a_port_that_the_service_manager_opened_is_used_in_place_of_the_settings
         ("LISTEN_FDNAMES", "metrics"),
         ("DOORMAN_METRICS_LISTEN", &taken.local_addr().unwrap().to_string()),
     ];
-    let daemon = site.daemon_told(&[], &handed);
+    let daemon = site.daemon_with_env(&[], &handed);
     let address = address(&daemon).await;
     assert_eq!(address, given.local_addr().unwrap().to_string());
     drop(given);

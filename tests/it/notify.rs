@@ -230,7 +230,7 @@ async fn an_outbox_of_a_dead_receiver_stays_one_message_whoever_comes_meanwhile(
         }
     };
     assert_eq!(metrics["notify"][0]["state"], "retrying", "{metrics}");
-    assert!(daemon.count("message_failed") <= 2, "told for each try, not for each request: {}", daemon.tail(20));
+    assert!(daemon.count("message_failed") <= 2, "reported for each try, not for each request: {}", daemon.tail(20));
     let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
     let kept: (i64, i64) = ledger
         .query_row("SELECT count(*), max(length(body)) FROM delivery", [], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -258,10 +258,10 @@ async fn a_target_that_is_gone_is_left_alone_and_the_others_hear_of_it() {
     let daemon = live(&site).await;
     stranger(&site, "one");
     daemon.said("message_gave_up", 1).await.unwrap();
-    let told = other.calls(1).await.remove(0).json();
-    let condition = &told["data"]["conditions"][0];
+    let body = other.calls(1).await.remove(0).json();
+    let condition = &body["data"]["conditions"][0];
     assert_eq!((condition["event"].as_str(), condition["subject"].as_str()), (Some("notify_failed"), Some("old")));
-    assert_eq!(told["data"]["requests"].as_array().unwrap().len(), 0, "requests are none of its events");
+    assert_eq!(body["data"]["requests"].as_array().unwrap().len(), 0, "requests are none of its events");
     let (code, said, _) = site.cli(&["status", "--exit-code"]).await;
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("`old` do not arrive"), "{said}");
@@ -278,9 +278,9 @@ async fn a_target_that_is_gone_is_left_alone_and_the_others_hear_of_it() {
     assert_eq!(site.cli(&["notify", "retry", "old"]).await.0, 0);
     let got = gone.calls(2).await;
     assert_eq!(got[1].json()["data"]["requests"][0]["request"], "two");
-    let told = other.calls(2).await;
-    assert_eq!(told[1].json()["data"]["conditions"][0]["holds"], false);
-    // Gone again: after `retry` nobody is told that it still gets nothing, although there is nothing to send yet.
+    let body = other.calls(2).await;
+    assert_eq!(body[1].json()["data"]["conditions"][0]["holds"], false);
+    // Gone again: after `retry` no message says that it still gets nothing, although there is nothing to send yet.
     *gone.answers.lock().unwrap() = VecDeque::from([ReceiverReply::Status(410)]);
     stranger(&site, "three");
     let state = async |is: &str| {
@@ -389,18 +389,18 @@ async fn a_ledger_that_cannot_be_written_is_reported_all_the_same() {
         let conditions = call.json()["data"]["conditions"].as_array().unwrap().clone();
         conditions.iter().find(|one| one["event"] == "ledger_blocked").map(|one| one["holds"].as_bool().unwrap())
     };
-    let told = async |wanted: bool| {
+    let reported = async |wanted: bool| {
         let wait = async {
             while receiver.all().last().and_then(holds) != Some(wanted) {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(TIME, wait).await.unwrap_or_else(|_| panic!("never told {wanted}: {:?}", receiver.all()));
+        timeout(TIME, wait).await.unwrap_or_else(|_| panic!("never reported {wanted}: {:?}", receiver.all()));
     };
-    told(true).await;
+    reported(true).await;
     moves(&aside, &ledger);
     daemon.said("ledger_recovered", 1).await.unwrap();
-    told(false).await;
+    reported(false).await;
     daemon.stop().await.unwrap();
 }
 

@@ -124,7 +124,7 @@ async fn page(site: &Site, variables: &[(&str, &str)]) -> (Daemon, PageRoute) {
     let mut all = vec![("DOORMAN_PAGE_LISTEN", "127.0.0.1:0")];
     all.retain(|_| socket.is_none());
     all.extend(variables);
-    let daemon = site.daemon_told(&[], &all);
+    let daemon = site.daemon_with_env(&[], &all);
     daemon.said("page_listening", 1).await.unwrap();
     let lines = daemon.lines();
     let said = lines.iter().find(|line| line["event"] == "page_listening").unwrap();

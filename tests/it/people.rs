@@ -372,7 +372,7 @@ async fn status_says_where_there_is_no_page() {
     let site = site().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let daemon = site.daemon_told(&[], &[("DOORMAN_PAGE_LISTEN", &address)]);
+    let daemon = site.daemon_with_env(&[], &[("DOORMAN_PAGE_LISTEN", &address)]);
     daemon.said("page_refused", 1).await.unwrap();
     let (code, out, _) = site.cli(&["status", "--exit-code"]).await;
     let expected = format!("the page is not served at {address}: ");
@@ -380,7 +380,7 @@ async fn status_says_where_there_is_no_page() {
     let (code, out, _) = site.cli(&["status"]).await;
     assert!(code == 0 && out.contains(&expected), "{out}");
     daemon.stop().await.unwrap();
-    let daemon = site.daemon_told(&[], &[("DOORMAN_PAGE_LISTEN", "127.0.0.1:0")]);
+    let daemon = site.daemon_with_env(&[], &[("DOORMAN_PAGE_LISTEN", "127.0.0.1:0")]);
     daemon.said("page_listening", 1).await.unwrap();
     assert_eq!(site.cli(&["status", "--exit-code"]).await.0, 0);
     daemon.stop().await.unwrap();

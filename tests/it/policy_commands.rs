@@ -196,9 +196,9 @@ fn check_finds_the_file_beside_it_and_reports_both_files_together() {
         assert!(code == 78 && err.contains("doorman.toml:") && err.contains("did you mean `owner`?"), "{err}");
     }
     let (code, out, err) = here(&place, &["check", "--json"]);
-    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, told["ok"].as_bool(), err.as_str()), (78, Some(false), ""));
-    let problems = told["problems"].as_array().unwrap();
+    let printed: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, printed["ok"].as_bool(), err.as_str()), (78, Some(false), ""));
+    let problems = printed["problems"].as_array().unwrap();
     assert!(problems.iter().any(|one| one["path"] == "rules.toml" && one["line"] == 4), "{out}");
     let (_, out, _) = here(&place, &["check", "--format", "github"]);
     assert!(out.contains("::error file=rules.toml,title=doorman,line=4,col="), "{out}");
@@ -245,10 +245,10 @@ async fn check_knows_what_the_ledger_remembers() {
 #[test]
 fn explain_shows_somebody_who_never_asked() {
     let place = Folder::new(RULES);
-    let told = place.doorman(&["explain", "@Ann/bot"]);
-    assert_eq!(told.code, 0, "{}", told.err);
-    assert!(told.out.contains("approve") && told.out.contains("friends"), "{}", told.out);
-    assert!(!told.out.contains('\u{1b}'), "no colour in a pipe");
+    let printed = place.doorman(&["explain", "@Ann/bot"]);
+    assert_eq!(printed.code, 0, "{}", printed.err);
+    assert!(printed.out.contains("approve") && printed.out.contains("friends"), "{}", printed.out);
+    assert!(!printed.out.contains('\u{1b}'), "no colour in a pipe");
     let json = place.doorman(&["explain", "bob/crowd", "--json"]).json();
     assert_eq!((&json["verdict"], &json["by"]), (&json!("defer"), &json!("crowd")), "{json}");
     let crowd = json["reasons"].as_array().unwrap().iter().find(|reason| reason["rule"] == "crowd").unwrap();
@@ -284,8 +284,8 @@ async fn explain_shows_a_request_on_record_with_what_was_known_then() {
     assert_eq!(verdict(&["r1", "--rules", "rules.toml"]), "defer by no_match");
     let clash = place.doorman(&["explain", "r1", "--message", "x"]);
     assert_eq!(clash.code, 2, "{}", clash.err);
-    let told = place.doorman(&["explain", "r2"]).out;
-    assert!(told.contains("contacts_over") && told.contains('8') && !told.contains('\u{1b}'), "{told}");
+    let printed = place.doorman(&["explain", "r2"]).out;
+    assert!(printed.contains("contacts_over") && printed.contains('8') && !printed.contains('\u{1b}'), "{printed}");
 }
 
 /// Data that an old row lacks are unknown: the number of contacts, and whether the clock was sound.
@@ -302,10 +302,10 @@ async fn a_record_from_before_says_unknown() {
     assert_eq!((&json["verdict"], &json["by"]), (&json!("reject"), &json!("crowd")), "{json}");
     let differs = &json["record"]["differs"];
     assert_eq!((&differs["verdict"], &differs["by"]), (&json!("defer"), &json!("crowd")), "{json}");
-    let told = place.doorman(&["explain", "r1"]).out;
+    let printed = place.doorman(&["explain", "r1"]).out;
     assert!(
-        told.starts_with("reject by crowd, decided at ") && told.contains("which is not what was decided"),
-        "{told}"
+        printed.starts_with("reject by crowd, decided at ") && printed.contains("which is not what was decided"),
+        "{printed}"
     );
 }
 
@@ -413,9 +413,9 @@ async fn what_the_daemon_decided_is_explained_to_the_word() {
     for (id, by) in [("r1", None), ("r2", Some("friends")), ("r3", Some("limit:friends"))] {
         let last = lines.iter().rfind(|line| line["event"] == "decided" && line["request"] == id).unwrap();
         assert!(by.is_none_or(|by| last["by"] == by), "{last}");
-        let told = said(doorman(site.dir.path(), &["explain", id, "--json", "--config", config.to_str().unwrap()]));
-        let told = told.json();
-        assert_eq!((&told["verdict"], &told["by"]), (&last["verdict"], &last["by"]), "{told}");
+        let printed = said(doorman(site.dir.path(), &["explain", id, "--json", "--config", config.to_str().unwrap()]));
+        let printed = printed.json();
+        assert_eq!((&printed["verdict"], &printed["by"]), (&last["verdict"], &last["by"]), "{printed}");
     }
 }
 

@@ -77,7 +77,7 @@ async fn what_is_good_is_taken_and_the_same_content_is_no_change() {
     assert!(policies.reload_all(Shrunk::Refuse, now()).await.ok);
     assert!(!told.has_changed().unwrap(), "the same content is no change");
     files.write("rules.toml", &rules("bob"));
-    assert_eq!(hash(&policies).unwrap(), before, "not before it is told to");
+    assert_eq!(hash(&policies).unwrap(), before, "not before the reload");
     assert!(policies.reload_all(Shrunk::Refuse, now()).await.ok);
     assert!(told.has_changed().unwrap());
     assert_ne!(hash(&policies).unwrap(), before);

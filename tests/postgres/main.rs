@@ -219,7 +219,7 @@ impl Database {
     }
 
     fn daemon(&self, site: &Site) -> Daemon {
-        site.daemon_told(&[], &[("DOORMAN_LEDGER_URL", &self.url)])
+        site.daemon_with_env(&[], &[("DOORMAN_LEDGER_URL", &self.url)])
     }
 
     /// One of the other commands, on this record.
@@ -322,11 +322,11 @@ async fn two_on_one_database(database: &Database) {
     let site = Site::start().await;
     site.control.fault(slow()).unwrap();
     let ttl = &[("DOORMAN_LEDGER_URL", database.url.as_str()), ("DOORMAN_FLEET_TTL", "6s")];
-    let first = site.daemon_told(&[], ttl);
+    let first = site.daemon_with_env(&[], ttl);
     first.stands("live").await.unwrap();
     site.ask("first", 20, true);
     let beside = site.beside();
-    let second = beside.daemon_told(&[], ttl);
+    let second = beside.daemon_with_env(&[], ttl);
     second.stands("elsewhere").await.unwrap();
     site.ask("second", 20, true);
     site.until("all decided", all_decided).await.unwrap();
@@ -336,7 +336,7 @@ async fn two_on_one_database(database: &Database) {
     second.stands("live").await.unwrap();
     site.until("all decided", all_decided).await.unwrap();
     // A third one in the same state directory does not start.
-    let mut third = beside.daemon_told(&[], ttl);
+    let mut third = beside.daemon_with_env(&[], ttl);
     assert_eq!(third.ends().await, Some(74));
     second.stop().await.unwrap();
     database.judge(&site).await;

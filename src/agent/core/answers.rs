@@ -21,7 +21,7 @@ use crate::responder::{ReplyMeaning, meaning};
 /// After a 403 the same answer is sent again this much later.
 const FORBIDDEN_WAIT: Duration = Duration::from_secs(3600);
 /// At most this many refusal codes are reported, once each; further new codes are not reported until a reload.
-const REFUSALS_TOLD_MAX: usize = 64;
+const REFUSALS_REPORTED_MAX: usize = 64;
 /// At most this many characters of such a code are kept.
 const CODE_CHARS_MAX: usize = 64;
 
@@ -233,8 +233,8 @@ impl Core {
         let why = format!("the platform refused it: {error}");
         self.tell_people(id, || OpOutcome::failed(&why));
         // A used-up quota refuses every answer, so it is reported once.
-        let room = self.refusals_told.len() < REFUSALS_TOLD_MAX;
-        if malformed || (room && self.refusals_told.insert(code)) {
+        let room = self.refusals_reported.len() < REFUSALS_REPORTED_MAX;
+        if malformed || (room && self.refusals_reported.insert(code)) {
             self.tell(Notice::Refused { request, answer, error });
         }
     }
@@ -373,9 +373,9 @@ impl Core {
             // The request ended here and nobody knows how. A doubt about it is kept longer than its tombstone.
             let doubts = self.policy_state.doubts();
             let doubted = doubts.owner_by_request(id).is_some() || doubts.is_presumed(id);
-            let told = doubted || self.inbox.tombstone(id).is_some();
+            let ended_before = doubted || self.inbox.tombstone(id).is_some();
             self.inbox.settle(id, None, now);
-            match told {
+            match ended_before {
                 true => self.end_shown(id, &status, now),
                 false => self.settled(id, Some(status), now),
             }

@@ -23,14 +23,14 @@ const WAITING_MAX: usize = 1_000;
 const TRIES_MAX: u32 = 5;
 /// More than one failure in a row, and the first question of these is so old: then it is reported. A decider that is started again
 /// is no news.
-const TOLD_AFTER: Duration = Duration::from_secs(20);
+const REPORTED_AFTER: Duration = Duration::from_secs(20);
 /// The wait after a failure: doubled by each further one in a row.
 const PAUSE_MIN: Duration = Duration::from_secs(5);
 const PAUSE_MAX: Duration = Duration::from_secs(5 * 60);
 /// The longest if nobody was there to be asked: that costs nobody anything.
 const PAUSE_ABSENT_MAX: Duration = Duration::from_secs(60);
 /// A used-up hourly limit of a decider is reported at most once in this time.
-const SPENT_TOLD: Duration = Duration::from_secs(3_600);
+const SPENT_REPORTED_EVERY: Duration = Duration::from_secs(3_600);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -94,11 +94,11 @@ impl DeciderState {
             self.not_before = self.not_before.max(now + pause(self.rounds));
         }
         let (back, after) = *self.first.get_or_insert((now, took));
-        let told = self.failing.is_some();
-        if told || (self.failures > 1 && now.since(back) + after >= TOLD_AFTER) {
+        let reported = self.failing.is_some();
+        if reported || (self.failures > 1 && now.since(back) + after >= REPORTED_AFTER) {
             self.failing = Some(fault);
         }
-        !told && self.failing.is_some()
+        !reported && self.failing.is_some()
     }
 
     /// It replied.
@@ -222,19 +222,19 @@ impl Core {
         }
         // A request that has ended needs no verdict.
         let Some(request) = self.inbox.entry(id).map(|entry| entry.request().clone()) else { return };
-        let told = DeciderVerdict { decider: decider.clone(), key: Some(question.key.clone()), verdict, reason };
-        self.policy_state.add_reply(id, told.clone());
+        let reply = DeciderVerdict { decider: decider.clone(), key: Some(question.key.clone()), verdict, reason };
+        self.policy_state.add_reply(id, reply.clone());
         let (agent, rule) = (self.config.agent.clone(), question.rule.clone());
-        let entry = Box::new(told.clone());
+        let entry = Box::new(reply.clone());
         self.record(Record::DeciderReplied {
             agent,
             request: id.clone(),
             rule: rule.clone(),
-            told: entry,
+            reply: entry,
             took,
             at: now.wall,
         });
-        self.tell(Notice::Told { request, rule, told: Box::new(told), took });
+        self.tell(Notice::DeciderReplied { request, rule, reply: Box::new(reply), took });
         self.decide_resting(id);
     }
 
@@ -254,11 +254,11 @@ impl Core {
         let tell = if let Some(again) = again {
             // The decider was not asked.
             gate.not_before = gate.not_before.max(now.mono + again.max(PAUSE_MIN));
-            let told = gate.spent.is_some_and(|told| now.mono.since(told) < SPENT_TOLD);
-            if !told {
+            let reported = gate.spent.is_some_and(|at| now.mono.since(at) < SPENT_REPORTED_EVERY);
+            if !reported {
                 gate.spent = Some(now.mono);
             }
-            !told
+            !reported
         } else {
             let pause = |rounds: u32| {
                 PAUSE_MIN.saturating_mul(1 << rounds.saturating_sub(1).min(16)).min(longest).mul_f64(share)

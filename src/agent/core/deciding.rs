@@ -383,7 +383,7 @@ impl Core {
         // Until the record has been read again, its facts are unknown and decide nothing.
         let policy = self.policy.clone();
         self.restore_for(policy.as_deref(), now);
-        self.refusals_told.clear();
+        self.refusals_reported.clear();
         self.inbox.requeue_resting(|_| true);
         self.wake_forbidden();
         self.tell(Notice::Policy { hash: after });

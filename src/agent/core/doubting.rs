@@ -74,13 +74,13 @@ impl Core {
         let owner: Arc<str> = handle.owner().into();
         let new = self.policy_state.doubts_mut().identity_seen(handle, &ids, basis.clone(), now.wall);
         // A payload may tell of the sender and of the owner: that is one doubt.
-        if new.iter().any(|told| told.doubted) {
+        if new.iter().any(|identity| identity.doubted) {
             self.count(Counter::NamesInDoubt);
             self.tell(Notice::OtherHolder { owner: StrangerText::new(&owner), basis: basis.clone() });
         }
-        for told in new {
+        for identity in new {
             let (agent, owner, basis) = (self.config.agent.clone(), owner.clone(), basis.clone());
-            self.record(Record::Identity { agent, owner, told, basis, at: now.wall });
+            self.record(Record::Identity { agent, owner, identity, basis, at: now.wall });
         }
     }
 
@@ -134,11 +134,14 @@ impl Core {
 
     /// Reports once, when all requests of the first listing are decided, how many requests wait because of a doubt.
     pub(super) fn tell_doubts(&mut self) {
-        if self.doubts_told || self.last_listing.is_none() || self.policy.is_none() || self.inbox.next_ready().is_some()
+        if self.doubts_reported
+            || self.last_listing.is_none()
+            || self.policy.is_none()
+            || self.inbox.next_ready().is_some()
         {
             return;
         }
-        self.doubts_told = true;
+        self.doubts_reported = true;
         let waits = |entry: &&crate::inbox::Entry| entry.decision().is_some_and(|decision| !decision.doubts.is_empty());
         let (requests, doubts) = (self.inbox.entries().filter(waits).count(), self.doubts().len());
         if doubts > 0 {

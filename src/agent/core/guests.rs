@@ -306,11 +306,11 @@ impl Core {
     pub(super) fn guests_read(&mut self, call: u64, whole: bool, now: Now) {
         let shown = |contact: &ContactId| self.policy_state.doubts().contacts().seen(contact) == Some(call);
         let asked = self.guests.waits.iter().map(|(_, contact)| contact);
-        let told = |contact: &&ContactId| {
+        let reported = |contact: &&ContactId| {
             let guest = self.guests.by_contact.get(*contact);
             guest.and_then(|guest| guest.reading).is_some_and(|after| after < call)
         };
-        let still: Vec<ContactId> = asked.filter(told).filter(|contact| shown(contact)).cloned().collect();
+        let still: Vec<ContactId> = asked.filter(reported).filter(|contact| shown(contact)).cloned().collect();
         for contact in still {
             let failures = self.guests.by_contact.get(&contact).map_or(0, |guest| guest.failures);
             let until = now.mono + self.backoff(failures.saturating_sub(1));

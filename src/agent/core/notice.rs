@@ -255,13 +255,13 @@ pub enum Notice {
         overdue: RuleName,
     },
     /// A decider said something of a request.
-    Told {
+    DeciderReplied {
         /// The request.
         request: Arc<ContactRequest>,
         /// The rule that asks.
         rule: RuleName,
         /// What it said.
-        told: Box<DeciderVerdict>,
+        reply: Box<DeciderVerdict>,
         /// How long it took.
         took: Duration,
     },

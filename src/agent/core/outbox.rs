@@ -134,7 +134,7 @@ pub(super) fn removals(batch: &[Record]) -> Vec<ContactId> {
     batch.iter().filter_map(removal).collect()
 }
 
-/// Whether nothing is done, and nobody is told, only because this is on record.
+/// Whether nothing is done, and nobody gets a reply, only because this is on record.
 fn may_wait(entry: &Record) -> bool {
     matches!(entry, Record::Outcome { outcome: Outcome::Confirmed(_), .. } | Record::ContactAdded { .. })
 }

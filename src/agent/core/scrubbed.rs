@@ -26,14 +26,14 @@ pub(super) fn without_keys(mut record: Record, redact: &Redact) -> Record {
                 *person = Person::noting(&scrubbed, person.note());
             }
         }
-        Record::Identity { told, .. } => {
-            if let std::borrow::Cow::Owned(scrubbed) = redact.scrub(&told.name) {
-                told.name = scrubbed.into();
+        Record::Identity { identity, .. } => {
+            if let std::borrow::Cow::Owned(scrubbed) = redact.scrub(&identity.name) {
+                identity.name = scrubbed.into();
             }
-            let scrubbed = redact.scrub(told.id.as_str()).into_owned();
-            told.id = SenderId::parse(&scrubbed).unwrap_or_else(|_| told.id.clone());
+            let scrubbed = redact.scrub(identity.id.as_str()).into_owned();
+            identity.id = SenderId::parse(&scrubbed).unwrap_or_else(|_| identity.id.clone());
         }
-        Record::DeciderReplied { told, .. } => scrub_text(&mut told.reason, redact),
+        Record::DeciderReplied { reply, .. } => scrub_text(&mut reply.reason, redact),
         Record::Outcome { detail: None, .. }
         | Record::Removal { detail: None, .. }
         | Record::GuestUnseen { .. }

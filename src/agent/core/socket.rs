@@ -56,7 +56,7 @@ impl Core {
         if changed {
             self.key_changed(now);
         }
-        self.refusals_told.clear();
+        self.refusals_reported.clear();
         self.wake_forbidden();
         self.session_input(SessionInput::KeyRenewed, now);
     }

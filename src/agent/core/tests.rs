@@ -63,10 +63,18 @@ impl CoreHarness {
             redact: crate::secret::Redact::default(),
         };
         let core = Core::new(config, None, saved, now(Duration::ZERO));
-        let (recorded, told, asked) = (Vec::new(), Vec::new(), Vec::new());
+        let (recorded, reported, asked) = (Vec::new(), Vec::new(), Vec::new());
         let ahead = jiff::SignedDuration::ZERO;
-        let mut harness =
-            Self { core, at: Duration::ZERO, recorded, notices: told, actions: asked, stalled: false, ahead, whose };
+        let mut harness = Self {
+            core,
+            at: Duration::ZERO,
+            recorded,
+            notices: reported,
+            actions: asked,
+            stalled: false,
+            ahead,
+            whose,
+        };
         harness.input(Input::Start);
         harness
     }
@@ -329,7 +337,7 @@ fn a_person_gets_an_error_at_once_if_nothing_can_be_recorded() {
     let ask = |harness: &mut CoreHarness, token, verdict, id: &str| {
         harness.input(Input::Op { token, op: op(verdict, id), person: "eve".into() });
     };
-    let told = |harness: &CoreHarness, wanted: u64| {
+    let reported = |harness: &CoreHarness, wanted: u64| {
         harness.actions.iter().find_map(|action| match action {
             Action::Reply { token, outcome: OpOutcome::Failed(error) } if *token == wanted => Some(error.code),
             _ => None,
@@ -338,12 +346,12 @@ fn a_person_gets_an_error_at_once_if_nothing_can_be_recorded() {
     // It waits for the record, which then cannot be written.
     harness.stalled = true;
     ask(&mut harness, 1, Verdict::Reject, "r1");
-    assert_eq!(told(&harness, 1), None);
+    assert_eq!(reported(&harness, 1), None);
     harness.input(Input::LedgerHealth(false));
-    assert_eq!(told(&harness, 1), Some("blocked"));
+    assert_eq!(reported(&harness, 1), Some("blocked"));
     for (token, verdict) in [(2, Verdict::Approve), (3, Verdict::Reject), (4, Verdict::Defer)] {
         ask(&mut harness, token, verdict, "r2");
-        assert_eq!(told(&harness, token), Some("blocked"), "{verdict:?}");
+        assert_eq!(reported(&harness, token), Some("blocked"), "{verdict:?}");
     }
     harness.input(Input::LedgerHealth(true));
     let said = |id: &str| {
@@ -373,7 +381,7 @@ fn what_comes_back_and_goes_again_has_its_outcome_on_record_already() {
 }
 
 /// What the log says of the requests seen: `warn`, or `debug`, of each line.
-fn seen_in_the_log(told: &[Notice]) -> Vec<(String, String)> {
+fn seen_in_the_log(reported: &[Notice]) -> Vec<(String, String)> {
     use crate::ops::log::{format::LineFormat, layer};
     use crate::secret::Redact;
     use tracing_subscriber::layer::SubscriberExt as _;
@@ -381,7 +389,7 @@ fn seen_in_the_log(told: &[Notice]) -> Vec<(String, String)> {
     let layer = layer(LineFormat::Json, sink.clone(), Redact::default(), crate::clock::Clock::start());
     let key = crate::config::settings::KeySource::Env("KEY".to_owned());
     tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-        told.iter().for_each(|notice| crate::agent::notice_log::write(notice, &key));
+        reported.iter().for_each(|notice| crate::agent::notice_log::write(notice, &key));
     });
     let text = String::from_utf8(sink.lock().unwrap().clone()).unwrap();
     let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());

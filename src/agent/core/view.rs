@@ -71,7 +71,7 @@ pub struct PendingRequest {
     /// Doubts about the sender's owner that made a rule unknown.
     pub doubts: Vec<Doubt>,
     /// The verdicts of deciders about it, in words.
-    pub told: Vec<String>,
+    pub replies: Vec<String>,
     /// When it will be answered, if it waits.
     pub due: Option<Timestamp>,
     /// The word for where it is: see `crate::inbox::Entry::stage_word`.
@@ -229,7 +229,7 @@ impl Core {
                 (None, None) if self.policy.is_none() => Some(By::Error(ErrorKind::Policy)),
                 (None, None) => None,
             },
-            told: self.policy_state.replies_to(entry.id()).iter().map(DeciderVerdict::in_words).collect(),
+            replies: self.policy_state.replies_to(entry.id()).iter().map(DeciderVerdict::in_words).collect(),
             doubts: entry.decision().map(|decision| decision.doubts.clone()).unwrap_or_default(),
             due: entry.decision().and_then(|decision| decision.due),
             stage: entry.stage_word(),

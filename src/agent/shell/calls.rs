@@ -56,7 +56,7 @@ pub enum CallDone {
         written: Mono,
     },
     /// The verdict of a decider, or why there is none.
-    Told {
+    DeciderReplied {
         /// About which request.
         request: RequestId,
         /// What was asked.
@@ -139,7 +139,7 @@ impl Agent {
                 }
                 self.core.handle(Input::Restored { number, saved: result.ok() }, now);
             }
-            CallDone::Told { request, question, result, took } => {
+            CallDone::DeciderReplied { request, question, result, took } => {
                 self.core.handle(Input::DeciderReplied { request, question, result, took }, now);
             }
             // Another doorman has the agent: nothing that this one still thinks of it matters.
@@ -285,7 +285,7 @@ impl Agent {
             // It may repeat whatever it was sent.
             let result =
                 result.map(|word| DeciderReply { reason: word.reason.map(|reason| redact.said(reason.raw())), ..word });
-            CallDone::Told { request, question, result, took }
+            CallDone::DeciderReplied { request, question, result, took }
         });
     }
 

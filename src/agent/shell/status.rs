@@ -58,7 +58,7 @@ impl From<PendingRequest> for PendingRow {
             verdict: row.verdict,
             by: row.by.map(|by| by.to_string()),
             doubts: row.doubts.iter().map(|doubt| doubt.basis.to_string()).collect(),
-            told: row.told,
+            replies: row.replies,
             due: row.due,
             stage: row.stage.to_owned(),
             held_by: None,

@@ -53,10 +53,10 @@ pub(super) fn test(
     let named = policy.agents();
     let agent = asked.called.iter().rev().find(|word| named.contains(&&***word)).or(asked.called.last());
     let agent = agent.filter(|_| !named.is_empty()).map(|word| &**word);
-    let told = replies(recorded, &policy, &memory);
-    let mut table = self::table(&name, recorded, &decision, (&theirs, agent, &told), moment.at);
+    let replies = replies(recorded, &policy, &memory);
+    let mut table = self::table(&name, recorded, &decision, (&theirs, agent, &replies), moment.at);
     if fails(&policy, &table, &name).is_some() {
-        table = self::table(&name, recorded, &decision, (&past, agent, &told), moment.at);
+        table = self::table(&name, recorded, &decision, (&past, agent, &replies), moment.at);
     }
     if let Some(got) = fails(&policy, &table, &name) {
         return Err(no_test(&format!("the record does not hold everything that the decision saw: it would say {got}")));
@@ -132,7 +132,7 @@ fn past(
 
 /// What each decider had said to what the rules ask it.
 fn replies(recorded: &RecordedRequest, policy: &Policy, memory: &SavedState) -> BTreeMap<String, Verdict> {
-    let words = memory.told.iter().filter(|(request, _)| *request == recorded.request.id).map(|(_, word)| word);
+    let words = memory.replies.iter().filter(|(request, _)| *request == recorded.request.id).map(|(_, word)| word);
     let questions: Vec<_> = policy.rules.iter().filter_map(|rule| question(rule, &recorded.request)).collect();
     let answers = words.filter(|word| questions.iter().any(|question| word.answers(question)));
     answers.map(|word| (word.decider.as_str().to_owned(), word.verdict)).collect()
@@ -159,7 +159,7 @@ fn table(
     name: &str,
     recorded: &RecordedRequest,
     decision: &RecordedDecision,
-    (past, agent, told): (&[TestHistoryLine], Option<&str>, &BTreeMap<String, Verdict>),
+    (past, agent, replies): (&[TestHistoryLine], Option<&str>, &BTreeMap<String, Verdict>),
     at: Timestamp,
 ) -> String {
     let request = &recorded.request;
@@ -207,9 +207,9 @@ fn table(
         fields.push(format!("contact = \"{word}\""));
     }
     text += &format!("request = {{ {} }}\n", fields.join(", "));
-    if !told.is_empty() {
-        let told: Vec<_> = told.iter().map(|(name, verdict)| format!("{name} = \"{verdict}\"")).collect();
-        text += &format!("told = {{ {} }}\n", told.join(", "));
+    if !replies.is_empty() {
+        let replies: Vec<_> = replies.iter().map(|(name, verdict)| format!("{name} = \"{verdict}\"")).collect();
+        text += &format!("replies = {{ {} }}\n", replies.join(", "));
     }
     text + &format!("expect = {{ verdict = \"{}\", by = {} }}\n", decision.verdict, quoted(&decision.by.to_string()))
 }

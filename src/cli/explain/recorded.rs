@@ -166,7 +166,7 @@ pub(super) fn of_recorded(
         contact_removed_at: recorded.contact_removed_at,
         paused,
         settlements,
-        told: replies_to(reader, recorded)?,
+        replies: replies_to(reader, recorded)?,
         mode: match recorded.mode {
             Mode::Enforce => "enforce",
             Mode::Shadow => "shadow",
@@ -178,20 +178,20 @@ pub(super) fn of_recorded(
         older_requests: older.iter().take(OLDER_NAMED).cloned().collect(),
         unexplained,
     };
-    let told = ExplainOutput { basis: "record", record: Some(story), explanation };
-    Ok(told)
+    let output = ExplainOutput { basis: "record", record: Some(story), explanation };
+    Ok(output)
 }
 
 /// What deciders said of it, oldest first.
 fn replies_to(reader: &LedgerReader, recorded: &RecordedRequest) -> Result<Vec<DeciderReplyView>, CliError> {
-    let told = reader.replies_to(recorded).map_err(|error| fault(&error))?;
+    let replies = reader.replies_to(recorded).map_err(|error| fault(&error))?;
     let word = |(at, word): (Timestamp, crate::policy::DeciderVerdict)| DeciderReplyView {
         at,
         decider: word.decider.as_str().to_owned(),
         verdict: word.verdict,
         reason: word.reason.map(|reason| reason.raw().to_owned()),
     };
-    Ok(told.into_iter().map(word).collect())
+    Ok(replies.into_iter().map(word).collect())
 }
 
 /// What the rules in force would decide about it now, if they are different rules and decide differently.

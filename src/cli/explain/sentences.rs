@@ -18,9 +18,9 @@ const BOLD: Style = Style::new().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
 
 /// All of it, ending in a newline.
-pub(super) fn shown(told: &ExplainOutput, colour: bool) -> String {
+pub(super) fn shown(output: &ExplainOutput, colour: bool) -> String {
     let now = Clock::start().now().wall;
-    match (&told.record, &told.explanation) {
+    match (&output.record, &output.explanation) {
         (Some(story), explanation) => {
             let mut text = story_shown(story, now, &TimeZone::system(), colour);
             match explanation {
@@ -30,7 +30,7 @@ pub(super) fn shown(told: &ExplainOutput, colour: bool) -> String {
             text
         }
         (None, Some(explanation)) => {
-            let what = match told.basis {
+            let what = match output.basis {
                 "now" => "hypothetical, if it came now",
                 _ => "hypothetical",
             };
@@ -100,10 +100,10 @@ fn story_shown(story: &RecordView, now: Timestamp, zone: &TimeZone, colour: bool
 /// What there is to say beside the decision, a sentence each, escaped: what deciders said, and what became of the contact.
 pub(super) fn beside(story: &RecordView, time: &impl Fn(Timestamp) -> String) -> Vec<String> {
     let mut lines = Vec::new();
-    for word in &story.told {
+    for word in &story.replies {
         let reason = word.reason.as_deref().map(|reason| format!(": {}", output::stranger(Some(reason), REASON_CHARS)));
         let (decider, reason) = (output::shown(&word.decider), reason.unwrap_or_default());
-        lines.push(format!("told at {}: {decider} says {}{reason}", time(word.at), word.verdict));
+        lines.push(format!("a decider replied at {}: {decider} says {}{reason}", time(word.at), word.verdict));
     }
     let noted = |note: &Option<String>| {
         note.as_ref().map(|note| format!(", note: {}", output::shown(note))).unwrap_or_default()
@@ -254,7 +254,7 @@ mod tests {
             contact_removed_at: None,
             paused: None,
             settlements: Vec::new(),
-            told: Vec::new(),
+            replies: Vec::new(),
             answered_at: None,
             outcome: None,
             settled: None,
@@ -342,17 +342,22 @@ mod tests {
     fn what_deciders_said_and_what_became_of_the_contact_is_shown() {
         let mut story = story();
         let reason = Some("sales\n\u{1b}[2J".to_owned());
-        story.told.push(DeciderReplyView { at: at(2), decider: "screen".to_owned(), verdict: Verdict::Reject, reason });
+        story.replies.push(DeciderReplyView {
+            at: at(2),
+            decider: "screen".to_owned(),
+            verdict: Verdict::Reject,
+            reason,
+        });
         story.ends_at = Some(at(3_600));
         let said = |story: &RecordView| beside(story, &|at| time(at, at, &TimeZone::UTC));
         assert_eq!(
             said(&story),
             [
-                "told at 08:00:02: screen says reject: sales\\n\\u{1b}[2J",
+                "a decider replied at 08:00:02: screen says reject: sales\\n\\u{1b}[2J",
                 "let in for a time: the contact ends at 09:00:00"
             ]
         );
-        story.told.clear();
+        story.replies.clear();
         let moved =
             |ends_at| EndMovedView { ends_at, by: "ann".to_owned(), at: at(5), note: Some("they asked".to_owned()) };
         story.end_moved = Some(moved(Some(at(3_600))));

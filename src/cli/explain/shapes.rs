@@ -52,7 +52,7 @@ pub(super) struct RecordView {
     /// The last words of people on doubts about the sender's owner, oldest first.
     pub(super) settlements: Vec<SettlementView>,
     /// What deciders said of it, whatever came of that.
-    pub(super) told: Vec<DeciderReplyView>,
+    pub(super) replies: Vec<DeciderReplyView>,
     /// `enforce`, or `shadow`: decided, but not answered.
     pub(super) mode: &'static str,
     /// What the rules had decided last, and when.

@@ -138,7 +138,7 @@ pub(in crate::cli) fn to_replay(recorded: RecordedRequest) -> Recorded {
         answered_at: recorded.answered_at,
         outcome: recorded.outcome,
         lasts: recorded.lasts,
-        told: Vec::new(),
+        replies: Vec::new(),
         ended: (by_person || elsewhere).then_some(last_seen),
         request: recorded.request,
     }

@@ -204,7 +204,7 @@ impl TerminalSize {
         for row in &mut rows {
             row[REQUEST].truncate(row[REQUEST].floor_char_boundary(length));
         }
-        // The columns in the order in which they are left out. `long`: if ids are too long to be told apart when
+        // The columns in the order in which they are left out. `long`: if ids are too long to be distinguished when
         // shortened, the sender's handle names the request.
         let long = (length > SHORT_MAX).then_some(REQUEST);
         let mut columns: Vec<usize> = (0..COLUMNS).collect();

@@ -72,8 +72,8 @@ mod tests {
         assert_eq!(of(&home().with_unit_state("/var/lib/doorman"), "/etc/doorman"), "/var/lib/doorman");
         assert_eq!(of(&home().with_unit_state("/var/lib/doorman"), "/h/porter"), "/h/.local/state/doorman");
         assert_eq!(of(&home(), "/etc/doorman"), "/h/.local/state/doorman", "the daemon, or no unit ever ran");
-        let told = Env::of([("STATE_DIRECTORY", "/s")]).with_unit_state("/var/lib/doorman");
-        assert_eq!(of(&told, "/etc/doorman"), "/s");
+        let env = Env::of([("STATE_DIRECTORY", "/s")]).with_unit_state("/var/lib/doorman");
+        assert_eq!(of(&env, "/etc/doorman"), "/s");
     }
 
     #[test]

@@ -64,8 +64,10 @@ impl Loading<'_> {
         };
         // A derived value must not be reported as a default.
         for (key, place) in [("platform.rest_url", &rest.layer), ("platform.socket_url", &socket.layer)] {
-            if let (Layer::Default, Some(told)) = (place, self.origins.iter_mut().find(|(told, ..)| told == key)) {
-                "from `platform.url`".clone_into(&mut told.2);
+            if let (Layer::Default, Some(origin_row)) =
+                (place, self.origins.iter_mut().find(|(origin_row, ..)| origin_row == key))
+            {
+                "from `platform.url`".clone_into(&mut origin_row.2);
             }
         }
         let rest_url = self.parsed("platform.rest_url", &rest, |text| {
@@ -82,10 +84,10 @@ impl Loading<'_> {
             HeaderValue::from_str(text).map_err(|_| "expected a line of visible ASCII".to_owned())
         });
         let headers = self.scalar("platform.headers", None, "");
-        if let Some(told) = self.origins.iter_mut().find(|(told, ..)| told == "platform.headers") {
+        if let Some(origin_row) = self.origins.iter_mut().find(|(origin_row, ..)| origin_row == "platform.headers") {
             // Their values may be secrets.
             if !headers.value.is_empty() {
-                "***".clone_into(&mut told.1);
+                "***".clone_into(&mut origin_row.1);
             }
         }
         let headers = self.headers(&headers);
@@ -121,8 +123,8 @@ impl Loading<'_> {
 
     /// Records that this value is derived from another one.
     fn follows(&mut self, key: &str, value: &str, origin: &str) {
-        if let Some(told) = self.origins.iter_mut().find(|(told, ..)| told == key) {
-            (told.1, told.2) = (value.to_owned(), origin.to_owned());
+        if let Some(origin_row) = self.origins.iter_mut().find(|(origin_row, ..)| origin_row == key) {
+            (origin_row.1, origin_row.2) = (value.to_owned(), origin.to_owned());
         }
     }
 

@@ -155,11 +155,14 @@ fn where_an_agent_and_the_addresses_came_from_is_shown() {
     let origin = |key: &str| loaded.origins.iter().find(|(name, ..)| name == key).map(|(_, _, origin)| origin.as_str());
     assert_eq!(origin("platform.rest_url"), Some("from `platform.url`"));
     assert_eq!(origin("platform.socket_url"), Some("`DOORMAN_PLATFORM_SOCKET_URL`"));
-    let told = |loaded: &LoadedConfig| format!("{:?}", loaded.agents);
-    assert_eq!(told(&loaded), r#"[AgentOrigins { id: "the file", rules: "the default", connection: "the file" }]"#);
+    let origins_of = |loaded: &LoadedConfig| format!("{:?}", loaded.agents);
+    assert_eq!(
+        origins_of(&loaded),
+        r#"[AgentOrigins { id: "the file", rules: "the default", connection: "the file" }]"#
+    );
     let alone = [("BAND_AGENT_ID", "5f0c1a52-0000-4c0e-8f5e-6d1b3a0c9e21"), ("DOORMAN_RULES", "r.toml")];
     assert_eq!(
-        told(&of("", &alone).unwrap()),
+        origins_of(&of("", &alone).unwrap()),
         r#"[AgentOrigins { id: "`BAND_AGENT_ID`", rules: "`DOORMAN_RULES`", connection: "the default" }]"#
     );
 }
@@ -292,10 +295,10 @@ fn paths_are_relative_to_the_file_and_addresses_follow_from_one() {
 #[test]
 fn the_tables_of_keys_say_what_the_code_does() {
     let loaded = of(AGENT, &[("STATE_DIRECTORY", "/s"), ("RUNTIME_DIRECTORY", "/r")]).unwrap();
-    let told: Vec<&str> = loaded.origins.iter().map(|(key, ..)| key.as_str()).collect();
+    let origins_of: Vec<&str> = loaded.origins.iter().map(|(key, ..)| key.as_str()).collect();
     let mut described: Vec<String> = env::scalars().collect();
     described.sort();
-    let mut sorted: Vec<&str> = told.clone();
+    let mut sorted: Vec<&str> = origins_of.clone();
     sorted.sort_unstable();
     assert_eq!(sorted, described, "every scalar that is described is read, and every one that is read is described");
     for (key, value, _) in &loaded.origins {

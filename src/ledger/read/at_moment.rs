@@ -121,10 +121,10 @@ pub fn state_at(
         },
         paused,
         overdue_rejects: past.overdue_rejects()?,
-        told: match request {
+        replies: match request {
             Some(request) => {
                 let words = replies_to(connection, request.row)?.into_iter().filter(|(at, _)| *at <= moment.at);
-                words.map(|(_, told)| (request.request.id.clone(), told)).collect()
+                words.map(|(_, reply)| (request.request.id.clone(), reply)).collect()
             }
             None => Vec::new(),
         },

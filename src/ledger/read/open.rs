@@ -58,7 +58,7 @@ pub struct OpenRequest {
     /// The last answer: what gave it, and its outcome; `None` while that is open.
     pub answer: Option<(String, Option<Outcome>)>,
     /// What deciders said of it, in words.
-    pub told: Vec<String>,
+    pub replies: Vec<String>,
 }
 
 /// A list of ids, as the engines take it.
@@ -103,7 +103,7 @@ pub fn open_requests(connection: Connection<'_>, wanted: &WantedOpen) -> sql::Re
             by: row.get(8)?,
             mode: row.get::<_, Option<Parsed<Mode>>>(9)?.map(|Parsed(mode)| mode),
             answer: by.map(|by| (by, outcome)),
-            told: Vec::new(),
+            replies: Vec::new(),
         };
         Ok((row.get::<_, i64>(12)?, request))
     })?;
@@ -115,7 +115,7 @@ pub fn open_requests(connection: Connection<'_>, wanted: &WantedOpen) -> sql::Re
         connection.query_row(&sql, params![agents, narrowed, owner, id, beginning, until], |row| row.get(0))?
     };
     let more = all.unsigned_abs().saturating_sub(found.len() as u64);
-    let mut told: HashMap<i64, Vec<String>> = HashMap::new();
+    let mut replies: HashMap<i64, Vec<String>> = HashMap::new();
     let mut words = connection.prepare_cached(&format!(
         "SELECT r.n, t.decider, t.question, t.verdict, t.reason
          FROM agent a CROSS JOIN request r ON r.agent = a.n JOIN told t ON t.request = r.n
@@ -126,10 +126,10 @@ pub fn open_requests(connection: Connection<'_>, wanted: &WantedOpen) -> sql::Re
     })?;
     for word in words {
         let (request, word) = word?;
-        told.entry(request).or_default().push(word);
+        replies.entry(request).or_default().push(word);
     }
     for (n, request) in &mut found {
-        request.told = told.remove(n).unwrap_or_default();
+        request.replies = replies.remove(n).unwrap_or_default();
     }
     let mut requests: Vec<OpenRequest> = found.into_iter().map(|(_, request)| request).collect();
     if let Some(target) = target {
@@ -162,7 +162,7 @@ impl OpenRequest {
             verdict: self.verdict,
             by,
             doubts: Vec::new(),
-            told: self.told,
+            replies: self.replies,
             due: None,
             stage,
             held_by: Some(held_by.unwrap_or("nobody").to_owned()),

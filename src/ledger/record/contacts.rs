@@ -117,7 +117,7 @@ impl EntryWriter<'_> {
         &mut self,
         agent: &AgentId,
         owner: &str,
-        told: &SeenIdentity,
+        identity: &SeenIdentity,
         basis: &Basis,
         at: Timestamp,
     ) -> Result<(), EntryFault> {
@@ -129,9 +129,9 @@ impl EntryWriter<'_> {
         .execute(params![
             agent,
             owner,
-            &*told.name,
-            told.id.as_str(),
-            told.doubted,
+            &*identity.name,
+            identity.id.as_str(),
+            identity.doubted,
             basis.as_str(),
             basis.subject(),
             Micros(at)

@@ -36,13 +36,13 @@ async fn who_waits_for_a_person_is_news_once_and_whoever_is_answered_is_none() {
     let nothing = DeliveryMark::default();
     assert_eq!(new(&ledger, &nothing, BOTH).await, (vec!["r1".to_owned(), "r3".to_owned()], 0, 2));
     let waiting = ledger.waiting(Vec::new(), nothing.clone(), BOTH, None).await.unwrap().unwrap();
-    let told = DeliveryMark { decision: waiting.decision, overdue: waiting.overdue, conditions: Vec::new() };
-    assert_eq!(new(&ledger, &told, BOTH).await, (vec![], 0, 2), "they wait, and that is no news");
+    let mark = DeliveryMark { decision: waiting.decision, overdue: waiting.overdue, conditions: Vec::new() };
+    assert_eq!(new(&ledger, &mark, BOTH).await, (vec![], 0, 2), "they wait, and that is no news");
     let looked = Some((waiting.decision, waiting.overdue));
-    assert!(ledger.waiting(Vec::new(), told.clone(), BOTH, looked).await.unwrap().is_none(), "nothing happened since");
+    assert!(ledger.waiting(Vec::new(), mark.clone(), BOTH, looked).await.unwrap().is_none(), "nothing happened since");
     // Decided again, for another reason: the same request still waits.
     ledger.commit(vec![decided("r1", Verdict::Defer, "other", 5)]).await.unwrap();
-    assert_eq!(new(&ledger, &told, BOTH).await, (vec![], 0, 2));
+    assert_eq!(new(&ledger, &mark, BOTH).await, (vec![], 0, 2));
     assert_eq!(
         ledger
             .waiting(vec![AgentId::parse("0c5b0a2e-7a55-4e6f-9d1f-00000000000f").unwrap()], nothing, BOTH, None)
@@ -103,7 +103,7 @@ async fn what_deciders_said_goes_with_who_waits() {
         agent: agent(),
         request: id("r1"),
         rule: rule("unsure"),
-        told: Box::new(crate::policy::DeciderVerdict {
+        reply: Box::new(crate::policy::DeciderVerdict {
             decider: rule(decider),
             key: Some("0".repeat(64).into()),
             verdict,
@@ -117,16 +117,16 @@ async fn what_deciders_said_goes_with_who_waits() {
     batch.extend([said("screen", Verdict::Reject, Some("sales"), 2), said("second", Verdict::Defer, None, 3)]);
     ledger.commit(batch).await.unwrap();
     let waiting = ledger.waiting(Vec::new(), DeliveryMark::default(), BOTH, None).await.unwrap().unwrap();
-    let told: Vec<Vec<_>> = waiting
+    let replies: Vec<Vec<_>> = waiting
         .new
         .iter()
         .map(|one| {
             let word = |word: &crate::ledger::deliveries::WaitingDeciderReply| {
                 (word.decider.clone(), word.verdict, word.reason.as_ref().map(|text| text.raw().to_owned()))
             };
-            one.told.iter().map(word).collect()
+            one.replies.iter().map(word).collect()
         })
         .collect();
     let screen = ("screen".to_owned(), Verdict::Reject, Some("sales".to_owned()));
-    assert_eq!(told, [vec![("second".to_owned(), Verdict::Defer, None), screen], vec![]]);
+    assert_eq!(replies, [vec![("second".to_owned(), Verdict::Defer, None), screen], vec![]]);
 }

@@ -195,24 +195,24 @@ async fn a_contact_that_an_open_answer_may_have_made_was_let_in_by_nobody_else()
 async fn who_has_a_name_is_remembered_and_a_person_ends_the_doubt() {
     let world = TestLedger::new();
     let ledger = world.open();
-    let told = |owner: &str, name: &str, id_of: &str, doubted| Record::Identity {
+    let identity = |owner: &str, name: &str, id_of: &str, doubted| Record::Identity {
         agent: agent(),
         owner: owner.into(),
-        told: SeenIdentity { name: name.into(), id: SenderId::parse(id_of).unwrap(), doubted },
+        identity: SeenIdentity { name: name.into(), id: SenderId::parse(id_of).unwrap(), doubted },
         basis: Basis::OtherSender(id("r1")),
         at: at(0),
     };
     let batch = vec![
-        told("carol", "carol", "c1", false),
-        told("carol", "carol", "m1", true),
-        told("carol", "carol", "c1", true),
-        told("ann", "ann/bot", "a1", false),
-        told("ann", "ann/bot", "a2", true),
+        identity("carol", "carol", "c1", false),
+        identity("carol", "carol", "m1", true),
+        identity("carol", "carol", "c1", true),
+        identity("ann", "ann/bot", "a1", false),
+        identity("ann", "ann/bot", "a2", true),
     ];
     ledger.commit(batch).await.unwrap();
     let doubted = async |ledger: &Ledger| -> Vec<(String, bool)> {
         let known = load(ledger, 1).await.identities;
-        known.iter().map(|one| (one.told.id.to_string(), one.told.doubted)).collect()
+        known.iter().map(|one| (one.identity.id.to_string(), one.identity.doubted)).collect()
     };
     let row = |id: &str, doubted| (id.to_owned(), doubted);
     let first = doubted(&ledger).await;

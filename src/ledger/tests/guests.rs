@@ -210,7 +210,7 @@ async fn the_removal_at_an_end_counts_for_nobody_also_if_the_contact_came_again(
     let once = |second| [vec![at(second)], vec![at(second)]];
     assert_eq!(removals(&ledger, &world, "ann").await, nobody(), "its end had come");
     assert_eq!(removals(&ledger, &world, "bob").await, once(3_604));
-    // Told once more, as a listing does: what was known of it stays.
+    // Reported once more, as a listing does: what was known of it stays.
     ledger.commit(vec![gone(false, 3_700)]).await.unwrap();
     assert_eq!(removals(&ledger, &world, "ann").await, nobody(), "it was gone before");
     ledger.commit(vec![made_again("c1", "ann", 4_000), made_again("c2", "bob", 4_000)]).await.unwrap();
@@ -285,10 +285,10 @@ async fn following_shows_removals_and_ends_that_a_person_moved_once_each() {
     let mut follow = Follow::begin(world.reader()).unwrap();
     let mut look = || -> Vec<String> {
         let news = follow.poll().unwrap();
-        let told = |row: &RecordedRequest| {
+        let reported = |row: &RecordedRequest| {
             format!("{} {}", row.request.id, row.contact_notes(&|at| at.as_second().to_string()).join(", "))
         };
-        news.iter().map(told).collect()
+        news.iter().map(reported).collect()
     };
     assert_eq!(look(), [""; 0], "what was removed before is no news");
     let moved = |request: &str, ends_at, second| Record::GuestEnd {

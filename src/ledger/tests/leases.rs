@@ -151,7 +151,7 @@ fn at_second(second: i64) -> Timestamp {
     at(second)
 }
 
-/// Carries bytes between doorman and the server. When told to, it delivers a COMMIT and keeps what the server says of it.
+/// Carries bytes between doorman and the server. On command, it delivers a COMMIT and keeps what the server says of it.
 async fn carry(listener: UnixListener, server: PathBuf, lose: Arc<AtomicBool>) {
     while let Ok((mut client, _)) = listener.accept().await {
         let (server, lose) = (server.clone(), Arc::clone(&lose));

@@ -49,7 +49,7 @@ async fn an_intent_by_an_older_version_is_refused_and_the_rest_of_its_batch_is_o
     pushing.add(1, &version(2, 2), &texts("b\n")).unwrap();
     let batch = vec![seen("r2", Some("ann"), 2), decided("r2", Verdict::Approve, "friends", 2), under(1, "r2")];
     assert_eq!(ledger.commit(batch).await, outdated(2));
-    // Somebody is told at once.
+    // The watcher hears of it at once.
     tokio::time::timeout(Duration::from_secs(60), ledger.outdated()).await.unwrap();
     let memory = load(&ledger, 3).await;
     let open: Vec<&str> = memory.open_answers.iter().map(|open| open.request.as_str()).collect();

@@ -43,11 +43,12 @@ fn named(peer: Peer, login: Option<u32>, claim: &Claim, account: &dyn Fn(u32) ->
     let known = login.filter(|login| *login != peer.uid).map(account);
     // `sudo` sets a variable for root's processes that says for whom they act. Root is trusted with it, since root
     // could be anybody.
-    let told = claim.login.as_ref().filter(|login| peer.is_ours() && **login != own && Person::may_be_claimed(login));
-    let (name, by) = match (known, told) {
+    let claimed =
+        claim.login.as_ref().filter(|login| peer.is_ours() && **login != own && Person::may_be_claimed(login));
+    let (name, by) = match (known, claimed) {
         (Some(known), _) => (format!("{known} (as {own})"), format!("{known} as {own}")),
-        (None, Some(told)) if peer.uid == 0 => (format!("{told} (as {own})"), format!("{told} as {own}")),
-        (None, Some(told)) => (format!("{told} (claimed by {own})"), own),
+        (None, Some(claimed)) if peer.uid == 0 => (format!("{claimed} (as {own})"), format!("{claimed} as {own}")),
+        (None, Some(claimed)) => (format!("{claimed} (claimed by {own})"), own),
         (None, None) => (own.clone(), own),
     };
     match claim.name.as_ref().filter(|name| Person::may_be_claimed(name)) {

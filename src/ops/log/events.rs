@@ -110,7 +110,7 @@ events! {
     AGENT_RESUMED = "agent_resumed", INFO, ["by"], "doorman answers for this agent again";
     PERSON_ANSWERED = "person_answered", INFO or DEBUG, ["handle", "verdict", "by"], "a person put a request on hold; at debug if a person approved or rejected it, since `answered` names the person";
     REVOKED = "revoked", WARN, ["contact", "handle", "by"], "a person removed a contact with `doorman revoke`";
-    DECIDER_TOLD = "decider_told", INFO, ["handle", "decider", "rule", "verdict", "reason", "latency_ms"], "a decider said what it thinks of a request; the rule says what that may do";
+    DECIDER_REPLIED = "decider_replied", INFO, ["handle", "decider", "rule", "verdict", "reason", "latency_ms"], "a decider said what it thinks of a request; the rule says what that may do";
     DECIDER_FAILED = "decider_failed", WARN, ["decider", "why", "failures"], "a decider has not answered for at least 20 s, although asked more than once, or may not be asked now; what it is asked about stays pending";
     DECIDER_RECOVERED = "decider_recovered", INFO, ["decider"], "a decider that had failed answers again";
     OVERDUE_NOTICE = "overdue_notice", WARN, ["handle", "name", "by"], "a request has been pending for longer than the policy's `overdue` allows";

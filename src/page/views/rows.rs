@@ -175,7 +175,7 @@ pub(in crate::page) struct PendingCard {
     pub(in crate::page) plain: bool,
     pub(in crate::page) doubts: Vec<String>,
     /// What deciders said of it.
-    pub(in crate::page) told: Vec<String>,
+    pub(in crate::page) replies: Vec<String>,
 }
 
 impl PendingCard {
@@ -203,7 +203,7 @@ impl PendingCard {
             held: row.by.as_deref().and_then(By::parse).is_some_and(|by| matches!(by, By::Hold(_))),
             plain: row.handle.as_deref().is_some_and(|handle| Handle::parse(handle).is_ok()),
             doubts: row.doubts.iter().map(|doubt| shown(Some(doubt), 200)).collect(),
-            told: row.told.iter().map(|word| shown(Some(word), 300)).collect(),
+            replies: row.replies.iter().map(|word| shown(Some(word), 300)).collect(),
         }
     }
 }
@@ -408,7 +408,7 @@ impl RequestPage {
             name: card.name.clone(),
             message: card.message.clone(),
             sentence: "it is pending, and not on record yet".to_owned(),
-            beside: card.told.clone(),
+            beside: card.replies.clone(),
             card: Some(card),
             ..Self::default()
         }

@@ -194,7 +194,7 @@ impl PhoenixSession {
     /// There is no socket: sets the state and the time of the next try.
     fn wait(&mut self, ruling: Ruling, floor: Floor, why: String, now: Mono) {
         let timing = &self.config.timing;
-        let told = match floor {
+        let least = match floor {
             Floor::RetryAfter(wait) => wait.min(timing.retry_after_max),
             Floor::None | Floor::Restart | Floor::Overloaded | Floor::Slowest => Duration::ZERO,
         };
@@ -204,26 +204,26 @@ impl PhoenixSession {
                 let wait = match floor_range(floor, timing) {
                     Some((from, to)) => jitter.max(between(from, to, &mut self.rng)),
                     // The wait is jittered even if the platform asked for it: many agents may have got the same value.
-                    None => told.saturating_add(jitter),
+                    None => least.saturating_add(jitter),
                 };
                 (AgentState::Away, why, wait)
             }
             Ruling::Ghost => {
                 let to = timing.ghost_retry.saturating_add(timing.ghost_retry / 3);
                 let why = "the platform may still count our last connection as live".to_owned();
-                (AgentState::Away, why, between(timing.ghost_retry, to, &mut self.rng).max(told))
+                (AgentState::Away, why, between(timing.ghost_retry, to, &mut self.rng).max(least))
             }
             Ruling::Yield => {
                 let why = "another connection has this agent".to_owned();
-                (AgentState::Yielded, why, timing.yield_retry.max(told))
+                (AgentState::Yielded, why, timing.yield_retry.max(least))
             }
             Ruling::YieldFor(times) => {
                 let why = "another connection has this agent, by the way ours ends".to_owned();
-                (AgentState::Yielded, why, timing.yield_retry.saturating_mul(times).max(told))
+                (AgentState::Yielded, why, timing.yield_retry.saturating_mul(times).max(least))
             }
             Ruling::Fight => {
                 let why = "two clients fight for this agent's connection".to_owned();
-                (AgentState::Yielded, why, timing.yield_retry.saturating_mul(2).max(told))
+                (AgentState::Yielded, why, timing.yield_retry.saturating_mul(2).max(least))
             }
         };
         if ruling == Ruling::Fight {

@@ -92,12 +92,12 @@ mod tests {
     #[test]
     fn connections_that_end_after_the_same_time_are_reported_once_and_until_one_does_not() {
         let mut endings = Endings::default();
-        let mut told = Vec::new();
+        let mut remarks = Vec::new();
         for turn in 0..6 {
-            told.extend(endings.ended(at(turn * 100), false, at(turn * 100 + 20 + turn % 2)));
+            remarks.extend(endings.ended(at(turn * 100), false, at(turn * 100 + 20 + turn % 2)));
         }
-        assert_eq!(told.len(), 1);
-        assert!(told[0].contains("21 s") && told[0].contains("`timing.heartbeat`"), "{told:?}");
+        assert_eq!(remarks.len(), 1);
+        assert!(remarks[0].contains("21 s") && remarks[0].contains("`timing.heartbeat`"), "{remarks:?}");
         assert!(endings.remark().is_some());
         assert_eq!(endings.ended(at(1000), false, at(1090)), None);
         assert_eq!(endings.remark(), None);
@@ -108,8 +108,8 @@ mod tests {
         let mut endings = Endings::default();
         assert!((0..9).all(|turn| endings.ended(at(turn), false, at(turn + 1)).is_none()));
         assert!((0..9).all(|turn| endings.ended(at(0), false, at(20 * (turn + 1))).is_none()));
-        let told: Vec<_> = (0..9).filter_map(|turn| endings.ended(at(turn), true, at(turn + 1))).collect();
-        assert_eq!(told.len(), 1);
-        assert!(told[0].contains("1009"), "{told:?}");
+        let remarks: Vec<_> = (0..9).filter_map(|turn| endings.ended(at(turn), true, at(turn + 1))).collect();
+        assert_eq!(remarks.len(), 1);
+        assert!(remarks[0].contains("1009"), "{remarks:?}");
     }
 }

@@ -26,7 +26,7 @@ const MAX_SHRINK: u8 = 50;
 /// The same of a list whose entries keep somebody out: half of a blocklist lets strangers in.
 const MAX_SHRINK_RESTRICTING: u8 = 10;
 /// Most problems reported of one list file.
-const TOLD_MAX: usize = 20;
+const REPORTED_MAX: usize = 20;
 
 /// A list file that was read.
 pub(super) struct ListFileText {
@@ -242,7 +242,7 @@ impl Compiling<'_> {
                     Ok(true) => len += 1,
                     Ok(false) => {
                         twice += 1;
-                        if !file.warned && twice <= TOLD_MAX {
+                        if !file.warned && twice <= REPORTED_MAX {
                             let message = format!("`{}` is in the list twice", shown(bare));
                             self.problems.push(Severity::Warning, source, span, message);
                         }
@@ -257,7 +257,7 @@ impl Compiling<'_> {
                 // A last line without a line end may be incomplete, because the file is still being written.
                 Err(problem) if on_bad_line == OnBadLine::Skip && start <= text.len() => {
                     skipped += 1;
-                    if !file.warned && skipped <= TOLD_MAX {
+                    if !file.warned && skipped <= REPORTED_MAX {
                         let number = text.as_bytes()[..begin].iter().filter(|byte| **byte == b'\n').count() + 1;
                         let message = format!("line {number} is left out: `{}` is not a handle pattern", shown(bare));
                         let diagnostic = self.problems.push(Severity::Warning, source, span, message);
@@ -275,14 +275,14 @@ impl Compiling<'_> {
                     }
                 }
             }
-            if errors == TOLD_MAX {
+            if errors == REPORTED_MAX {
                 if !file.refused {
                     self.problems.push(Severity::Error, source, None, "more lines like these may follow".to_owned());
                 }
                 break;
             }
         }
-        if skipped > TOLD_MAX && !file.warned {
+        if skipped > REPORTED_MAX && !file.warned {
             let message = format!("{skipped} lines are left out, since they are not handle patterns");
             self.problems.push(Severity::Warning, source, None, message);
         }

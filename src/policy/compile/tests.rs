@@ -72,7 +72,7 @@ impl Compiling<'_> {
                 name: text(&test.from_name),
                 message: text(&test.message),
                 ago: test.ago,
-                told: self.replies(test, known),
+                replies: self.replies(test, known),
                 agent: test.agent.as_ref().map(|agent| agent.value.as_str().into()),
                 contacts: test.contacts,
                 contact: test.contact,
@@ -142,14 +142,14 @@ impl Compiling<'_> {
 
     /// The verdicts of deciders in a test; a decider that no rule asks is reported.
     fn replies(&mut self, test: &RawTest, known: &Known<'_>) -> Vec<DeciderVerdict> {
-        let mut all = Vec::with_capacity(test.told.len());
-        for (name, verdict) in &test.told {
+        let mut all = Vec::with_capacity(test.replies.len());
+        for (name, verdict) in &test.replies {
             let asked = |rule: &&RawRule| rule.ask.as_ref().is_some_and(|ask| ask.value == name.value);
             match RuleName::parse(&name.value).filter(|_| known.rules.values().flatten().any(asked)) {
                 Some(decider) => all.push(DeciderVerdict { decider, key: None, verdict: *verdict, reason: None }),
                 None => {
                     let message = format!("no rule asks `{}`", shown(&name.value));
-                    self.problems.error(&name.span, message).help("`told` names deciders: the `ask` of a rule");
+                    self.problems.error(&name.span, message).help("`replies` names deciders: the `ask` of a rule");
                 }
             }
         }

@@ -39,7 +39,7 @@ snapshots! {
         ("no `then`, no `when`", "+[rules.a]\nshadow = true\n"),
         ("a window without tz", "+[windows.office]\ndays = [\"mon\"]\n"),
         ("keys missing inside", "+[policy]\napprovals_max = { count = 3 }\n\n[overdue.a]\nthen = \"notify\"\n\n[tests.a]\nrequest = {}\n"),
-        ("keys of a test in the wrong table", "+[tests.a]\nverdict = \"defer\"\nmessage = \"x\"\nrequest = { from_handle = \"ann\", at = 2026-12-25T10:00:00Z }\nexpect = { verdict = \"defer\", told = { screen = \"reject\" } }\n"),
+        ("keys of a test in the wrong table", "+[tests.a]\nverdict = \"defer\"\nmessage = \"x\"\nrequest = { from_handle = \"ann\", at = 2026-12-25T10:00:00Z }\nexpect = { verdict = \"defer\", replies = { screen = \"reject\" } }\n"),
         ("no table", "+[rules]\na = 1\n"),
         ("no tables at all", "version = 1\nrules = []\n"),
         ("names that are none", "+[lists.Friends]\nentries = [\"ann\"]\n[rules.\"my rule\"]\nthen = \"defer\"\nwhen = { list = \"Friends\" }\n[rules.paused]\nthen = \"defer\"\nwhen = \"everyone\"\n"),

@@ -110,8 +110,8 @@ impl Identities {
     }
 
     /// Takes over what the record knows about a name.
-    pub(super) fn on_record(&mut self, owner: &str, told: &SeenIdentity, basis: Basis, at: Timestamp) {
-        self.take(owner, &told.name, &told.id, told.doubted, &basis, at);
+    pub(super) fn on_record(&mut self, owner: &str, identity: &SeenIdentity, basis: Basis, at: Timestamp) {
+        self.take(owner, &identity.name, &identity.id, identity.doubted, &basis, at);
     }
 
     /// Returns whether it is new.
@@ -165,7 +165,7 @@ mod tests {
     fn another_id_for_a_name_is_a_doubt_about_its_owner_until_a_person_says() {
         let mut known = Identities::default();
         assert!(!tell(&mut known, "carol", "c1", "") && !tell(&mut known, "carol", "c1", ""));
-        assert!(!tell(&mut known, "carol", "", ""), "what is not told is no difference");
+        assert!(!tell(&mut known, "carol", "", ""), "what is not identity is no difference");
         assert!(!tell(&mut known, "carol/bot", "b1", "c1") && known.of("carol").is_none());
         assert!(tell(&mut known, "carol", "m1", ""));
         assert!(!tell(&mut known, "carol", "m1", ""), "said once");

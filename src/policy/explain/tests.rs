@@ -8,7 +8,7 @@ use crate::policy::conditions::*;
 use crate::policy::rules::{LimitBy, Quota};
 use crate::policy::testkit::*;
 
-fn told(policy: &Policy, request: &ContactRequest) -> Explanation {
+fn explained(policy: &Policy, request: &ContactRequest) -> Explanation {
     explain(policy, request, &sound(), &PolicyState::default(), noon(), None)
 }
 
@@ -24,10 +24,10 @@ fn the_json_is_as_documented() {
         approve("acme-bots", bots).unless(SlugIs(vec!["intern-bot".into()])).unless(history).wait(minutes(10)),
         reject("sales", ContactsOver(5)).shadow(),
     ]);
-    let told = serde_json::to_value(told(&policy, &request("r", "@Acme/a-bot"))).unwrap();
+    let explained = serde_json::to_value(explained(&policy, &request("r", "@Acme/a-bot"))).unwrap();
     let condition = |place: &str, key: &str, wanted: &str, saw: &str, holds: Option<bool>| json!({"in": place, "key": key, "wanted": wanted, "saw": saw, "holds": holds});
     assert_eq!(
-        told,
+        explained,
         json!({
             "verdict": "approve", "by": "acme-bots", "policy": "ab".repeat(32), "due": "2026-01-05T12:10:00Z",
             "reasons": [
@@ -53,13 +53,13 @@ fn what_stands_before_the_rules_is_said() {
     let guarded =
         policy(vec![approve("all", When::Everyone), approve("one", by_handle(&["johm"]))]).protecting(&["john"]);
     let first = |from| {
-        let told = told(&guarded, &request("r", from));
-        (told.by.to_string(), told.reasons[0].rule.clone(), told.reasons[0].matched)
+        let explained = explained(&guarded, &request("r", from));
+        (explained.by.to_string(), explained.reasons[0].rule.clone(), explained.reasons[0].matched)
     };
     let guard = "guard:look-alike".to_owned();
     assert_eq!(first("j0hn"), (guard.clone(), guard.clone(), Some(true)));
     assert_eq!(first("johm"), ("all".to_owned(), guard, Some(false)), "named in the matching rule");
-    let odd = told(&guarded, &request("r", "@@\u{202e}x"));
+    let odd = explained(&guarded, &request("r", "@@\u{202e}x"));
     assert_eq!(
         (odd.by.to_string().as_str(), odd.reasons[0].rule.as_str()),
         ("guard:handle-not-plain", "guard:handle-not-plain")
@@ -76,9 +76,9 @@ fn a_full_limit_says_when_a_place_is_free() {
     let limited = policy(vec![approve("all", When::Everyone).limit(1, hours(1), LimitBy::Owner)]);
     let mut policy_state = PolicyState::default();
     carry_out(&limited, &mut policy_state, &request("other", "ann/a"), noon());
-    let told = explain(&limited, &request("r", "ann"), &sound(), &policy_state, noon(), None);
-    let limit = told.reasons.last().unwrap();
-    assert_eq!((told.by.to_string().as_str(), limit.rule.as_str()), ("limit:all", "limit:all"));
+    let explained = explain(&limited, &request("r", "ann"), &sound(), &policy_state, noon(), None);
+    let limit = explained.reasons.last().unwrap();
+    assert_eq!((explained.by.to_string().as_str(), limit.rule.as_str()), ("limit:all", "limit:all"));
     assert_eq!(limit.conditions[0].wanted, "at most 1 in 1h by owner");
     assert_eq!(limit.conditions[0].saw, "1 taken for `ann`, the next place is free at 2026-01-05T13:00:00Z");
     let (zone, policy_state) = (TimeZone::get("Europe/Paris").unwrap(), &policy_state);
@@ -91,8 +91,9 @@ fn a_full_limit_says_when_a_place_is_free() {
 fn people_read_the_end_of_a_rule_in_their_zone_and_a_day_as_one_in_utc() {
     let zone = TimeZone::get("Europe/Paris").unwrap();
     let until = |rule: Rule, zone: Option<&TimeZone>| {
-        let told = explain(&policy(vec![rule]), &request("r", "ann"), &sound(), &PolicyState::default(), noon(), zone);
-        let end = told.reasons[0].conditions.iter().find(|condition| condition.key == "until").unwrap();
+        let explained =
+            explain(&policy(vec![rule]), &request("r", "ann"), &sound(), &PolicyState::default(), noon(), zone);
+        let end = explained.reasons[0].conditions.iter().find(|condition| condition.key == "until").unwrap();
         format!("{}; {}", end.wanted, end.saw)
     };
     let moment = || approve("ann", by_handle(&["ann"])).until(noon() + hours(1));
@@ -106,9 +107,9 @@ fn the_tree_is_plain_without_colour_and_strangers_cannot_steer_it() {
         reject("words", MessageRegex(vec![pattern("x", false)])),
         approve("ann", by_handle(&["ann"])).until(noon() + hours(1)),
     ]);
-    let told = told(&policy, &saying("ann", None, Some("\u{1b}[31mred\n\u{202e}")));
+    let explained = explained(&policy, &saying("ann", None, Some("\u{1b}[31mred\n\u{202e}")));
     assert_eq!(
-        told.render(false, &values::utc),
+        explained.render(false, &values::utc),
         "approve by ann\n\
          request by ann at 2026-01-05T12:00:00Z, policy abababababab\n\
          decided again at 2026-01-05T13:00:00Z\n\
@@ -121,6 +122,7 @@ fn the_tree_is_plain_without_colour_and_strangers_cannot_steer_it() {
            └─ false   when message_regex: wanted x; saw \\u{1b}[31mred\\n\\u{202e}\n"
     );
     assert!(
-        told.render(true, &values::utc).contains("\u{1b}[") && !told.render(true, &values::utc).contains("[31mred\n")
+        explained.render(true, &values::utc).contains("\u{1b}[")
+            && !explained.render(true, &values::utc).contains("[31mred\n")
     );
 }

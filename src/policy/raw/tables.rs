@@ -340,7 +340,7 @@ fn test(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) -> O
     let at = reader.get("at").map(|value| value.moment(problems));
     let history = reader.get("history").and_then(|value| value.tables("this history", problems)).unwrap_or_default();
     let history: Vec<_> = history.iter().map(|one| test_history(one, problems)).collect();
-    let told = match reader.get("told") {
+    let replies = match reader.get("replies") {
         None => Vec::new(),
         Some(value) => value.named_words(problems)?,
     };
@@ -371,7 +371,7 @@ fn test(reader: &TableReader<'_, '_>, _what: &str, problems: &mut Problems) -> O
         from_name,
         message,
         ago: ago.map_or(SignedDuration::ZERO, |ago| ago.value),
-        told: told.into_iter().filter_map(|(name, word)| Some((name, Verdict::parse(word)?))).collect(),
+        replies: replies.into_iter().filter_map(|(name, word)| Some((name, Verdict::parse(word)?))).collect(),
         agent,
         contacts: contacts.map(|count| count.value),
         contact,

@@ -19,7 +19,7 @@ fn recorded(which: &str, from: &str, minute: i64, verdict: Verdict, by: &str) ->
         answered_at: answered,
         outcome: verdict.answer().map(Outcome::Confirmed),
         lasts: None,
-        told: Vec::new(),
+        replies: Vec::new(),
         ended: answered.filter(|_| by.starts_with("person:")),
     }
 }
@@ -130,13 +130,13 @@ fn what_a_decider_said_then_counts_for_another_rule_that_asks_it() {
     let question = rules("").decide(&asked.request, &sound(), &PolicyState::default(), noon()).asks.unwrap();
     let word =
         |verdict| DeciderVerdict { decider: name("screen"), key: Some(question.key.clone()), verdict, reason: None };
-    asked.told = vec![(noon() + minutes(1), word(Verdict::Reject))];
+    asked.replies = vec![(noon() + minutes(1), word(Verdict::Reject))];
     let past = [asked];
     assert!(run(&rules(""), &past, hours(1)).is_empty());
     assert_eq!(run(&rules("may = [\"reject\"]\n"), &past, hours(1)), ["1: defer by unsure → reject by ask:unsure"]);
     // Of several words, the newest counts.
     let changed = [Recorded {
-        told: vec![past[0].told[0].clone(), (noon() + minutes(1), word(Verdict::Defer))],
+        replies: vec![past[0].replies[0].clone(), (noon() + minutes(1), word(Verdict::Defer))],
         ..past[0].clone()
     }];
     assert!(run(&rules("may = [\"reject\"]\n"), &changed, hours(1)).is_empty());

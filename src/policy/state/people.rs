@@ -60,29 +60,29 @@ impl PolicyState {
 
     /// A decider gave this verdict about a request. Its newest verdict for each question counts, so going back to an
     /// earlier rule asks nothing again.
-    pub fn add_reply(&mut self, request: &RequestId, told: DeciderVerdict) {
-        let words = self.told.entry(request.clone()).or_default();
-        words.retain(|word| word.decider != told.decider || word.key != told.key);
+    pub fn add_reply(&mut self, request: &RequestId, reply: DeciderVerdict) {
+        let words = self.replies.entry(request.clone()).or_default();
+        words.retain(|word| word.decider != reply.decider || word.key != reply.key);
         if words.len() == REPLIES_MAX {
             words.remove(0);
         }
-        words.push(told);
+        words.push(reply);
     }
 
     /// The verdict for this question.
     pub fn word_on(&self, request: &RequestId, question: &Question) -> Option<&DeciderVerdict> {
-        self.told.get(request)?.iter().find(|word| word.answers(question))
+        self.replies.get(request)?.iter().find(|word| word.answers(question))
     }
 
     /// All verdicts of deciders about this request.
     pub fn replies_to(&self, request: &RequestId) -> &[DeciderVerdict] {
-        self.told.get(request).map_or(&[], Vec::as_slice)
+        self.replies.get(request).map_or(&[], Vec::as_slice)
     }
 
     /// Forgets what no longer matters for a request that ended: its hold, its notices. Charges and history stay.
     pub fn forget(&mut self, request: &RequestId) {
         self.holds.remove(request);
-        self.told.remove(request);
+        self.replies.remove(request);
         self.gone(request);
     }
 

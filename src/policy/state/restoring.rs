@@ -154,8 +154,8 @@ impl PolicyState {
                 rejects.insert(rejects.partition_point(|(known, _)| *known <= at), (at, None));
             }
         }
-        for (request, told) in memory.told {
-            self.add_reply(&request, told);
+        for (request, reply) in memory.replies {
+            self.add_reply(&request, reply);
         }
         for (request, name) in memory.notified {
             self.notified(&request, &name);

@@ -105,7 +105,7 @@ pub struct SavedState {
     /// Requests that ended in an unknown way; for a decision in the past, everything that was in doubt then.
     pub doubts: Vec<Doubt>,
     /// The verdicts of deciders.
-    pub told: Vec<(RequestId, DeciderVerdict)>,
+    pub replies: Vec<(RequestId, DeciderVerdict)>,
     /// `overdue` notices already given.
     pub notified: Vec<(RequestId, RuleName)>,
 }

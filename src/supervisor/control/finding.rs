@@ -194,7 +194,7 @@ mod tests {
             by: None,
             due: None,
             doubts: Vec::new(),
-            told: Vec::new(),
+            replies: Vec::new(),
             stage: "deferred".to_owned(),
             held_by: None,
         }

@@ -41,7 +41,7 @@ impl Doorman {
 
     async fn until(&mut self, so: impl Fn(&Notice) -> bool) {
         let wait = async { while !so(&self.notices.recv().await.unwrap().1) {} };
-        timeout(TIME, wait).await.expect("it was never told");
+        timeout(TIME, wait).await.expect("it was never reported");
     }
 
     /// Sends a request, and returns after it is decided.

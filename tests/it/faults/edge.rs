@@ -22,8 +22,8 @@ async fn a_page_in_between_is_not_taken_for_the_platform() {
         daemon.stands("away").await.unwrap();
         let lines = daemon.lines();
         let why = |line: &serde_json::Value| line["why"].as_str().unwrap_or_default().to_owned();
-        let told: Vec<_> = lines.iter().filter(|line| line["event"] == "blocked_in_between").map(why).collect();
-        assert!(told[0].contains("403") && told[0].contains("error code: 1010"), "{told:?}");
+        let reported: Vec<_> = lines.iter().filter(|line| line["event"] == "blocked_in_between").map(why).collect();
+        assert!(reported[0].contains("403") && reported[0].contains("error code: 1010"), "{reported:?}");
         // Several more attempts, each as careful as the first.
         daemon
             .until("more tries", |lines| lines.iter().filter(|line| line["event"] == "blocked_in_between").count() > 3)
@@ -70,11 +70,11 @@ async fn the_reason_of_a_close_is_shown_and_1008_is_no_end() {
     daemon.stands("live").await.unwrap();
     let fault = Fault::new(FaultPlace::Heartbeat, FaultAction::Close).code(1008).reason("agent is not allowed here");
     site.control.fault(fault).unwrap();
-    let told = |line: &serde_json::Value| {
+    let reported = |line: &serde_json::Value| {
         line["event"] == "policy_violation"
             && line["why"].as_str().is_some_and(|why| why.contains("1008") && why.contains("agent is not allowed here"))
     };
-    daemon.until("policy_violation", |lines| lines.iter().any(told)).await.unwrap();
+    daemon.until("policy_violation", |lines| lines.iter().any(reported)).await.unwrap();
     daemon.until("live again", |lines| lines.iter().filter(|line| line["state"] == "live").count() >= 2).await.unwrap();
     daemon.stop().await.unwrap();
 }

@@ -49,7 +49,7 @@ async fn until(notices: &mut Notices, mut agents: Vec<usize>, so: impl Fn(&Notic
             }
         }
     };
-    timeout(TIME, wait).await.unwrap_or_else(|_| panic!("never told by {agents:?}"));
+    timeout(TIME, wait).await.unwrap_or_else(|_| panic!("never reported by {agents:?}"));
 }
 
 fn is_answered(notice: &Notice) -> bool {

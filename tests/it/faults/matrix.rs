@@ -186,7 +186,7 @@ async fn what_the_platform_does_not_allow_is_sent_again_after_a_reload() {
     let listed = daemon.count("listed");
     daemon.said("listed", listed + 3).await.unwrap();
     assert_eq!(site.control.overview().struck, 6, "each was tried once, and not again by itself");
-    assert_eq!(daemon.count("answer_refused"), 1, "a quota is told once");
+    assert_eq!(daemon.count("answer_refused"), 1, "a quota is reported once");
     site.control.clear_faults();
     daemon.signal(nix::sys::signal::Signal::SIGHUP);
     site.until("all decided", all_decided).await.map_err(|why| format!("{why}\n{}", daemon.tail(25))).unwrap();

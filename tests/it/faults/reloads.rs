@@ -50,7 +50,7 @@ async fn a_mind_that_changes_says_nothing_twice() {
     for line in lines.iter().filter(|line| line["event"] == "answering") {
         let (request, verdict) = (line["request"].as_str().unwrap(), line["verdict"].as_str().unwrap());
         let (first, times) = said.entry(request).or_insert((verdict, 0));
-        assert_eq!(*first, verdict, "{request} was told both");
+        assert_eq!(*first, verdict, "{request} got both");
         *times += 1;
     }
     assert!(said.values().any(|(_, times)| *times > 1), "nothing had to be said again");

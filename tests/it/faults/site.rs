@@ -128,13 +128,11 @@ impl Site {
 
     /// Starts it with these flags.
     pub fn daemon_with(&self, flags: &[&str]) -> Daemon {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
-        command.arg("run").args(flags).env_clear();
-        Daemon::spawn(command, self.dir.path())
+        self.daemon_with_env(flags, &[])
     }
 
     /// Starts it with these flags and variables.
-    pub fn daemon_told(&self, flags: &[&str], variables: &[(&str, &str)]) -> Daemon {
+    pub fn daemon_with_env(&self, flags: &[&str], variables: &[(&str, &str)]) -> Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_doorman"));
         command.arg("run").args(flags).env_clear().envs(variables.iter().copied());
         Daemon::spawn(command, self.dir.path())

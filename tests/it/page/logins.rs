@@ -83,7 +83,7 @@ async fn no_link_leads_to_a_port_that_somebody_else_holds() {
     let site = Site::start().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let at = taken.local_addr().unwrap().to_string();
-    let daemon = site.daemon_told(&[], &[ACT, TOKEN, ("DOORMAN_PAGE_LISTEN", &at)]);
+    let daemon = site.daemon_with_env(&[], &[ACT, TOKEN, ("DOORMAN_PAGE_LISTEN", &at)]);
     daemon.said("page_refused", 1).await.unwrap();
     daemon.stands("live").await.unwrap();
     let (code, out, err) = site.cli(&["page", "login", "ann"]).await;

@@ -120,7 +120,7 @@ async fn whoever_asks_by_another_name_is_turned_away_and_that_is_logged_once() {
 async fn a_port_in_use_is_reported_and_stops_nothing() {
     let site = Site::start().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let daemon = site.daemon_told(&[], &[("DOORMAN_PAGE_LISTEN", &taken.local_addr().unwrap().to_string())]);
+    let daemon = site.daemon_with_env(&[], &[("DOORMAN_PAGE_LISTEN", &taken.local_addr().unwrap().to_string())]);
     daemon.said("page_refused", 1).await.unwrap();
     daemon.stands("live").await.unwrap();
     site.ask("one", 1, true);

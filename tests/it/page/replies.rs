@@ -9,7 +9,7 @@ use crate::faults::site::{Site, TIME};
 const URL: (&str, &str) = ("DOORMAN_PAGE_URL", "http://doorman.example");
 
 /// A site whose target writes each message into a file, with these lines in its table.
-async fn told(more: &str) -> (Site, Daemon, PageRoute) {
+async fn notified(more: &str) -> (Site, Daemon, PageRoute) {
     let site = Site::start().await;
     let script = site.path("tell");
     std::fs::write(&script, format!("#!/bin/sh\ncat >> {0}\necho >> {0}\n", site.path("told").display())).unwrap();
@@ -62,7 +62,7 @@ async fn offered(way: &PageRoute, link: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_answers_once_and_looking_at_it_does_nothing() {
-    let (site, daemon, way) = told("reply = \"link\"").await;
+    let (site, daemon, way) = notified("reply = \"link\"").await;
     let link = links(&site, 1).await.remove(0);
     for _ in 0..20 {
         let shown = offered(&way, &link).await;
@@ -99,7 +99,7 @@ async fn a_link_answers_once_and_looking_at_it_does_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_approves_only_if_that_was_written_out_and_lasts_over_a_restart() {
-    let (site, daemon, way) = told("reply = \"link\"\nreply_may = [\"approve\"]\ntext = \"none\"").await;
+    let (site, daemon, way) = notified("reply = \"link\"\nreply_may = [\"approve\"]\ntext = \"none\"").await;
     let link = links(&site, 1).await.remove(0);
     let shown = offered(&way, &link).await;
     assert!(shown.contains(">Approve<") && !shown.contains(">Reject<") && !shown.contains("carol"), "{shown}");
@@ -119,7 +119,7 @@ async fn a_link_approves_only_if_that_was_written_out_and_lasts_over_a_restart()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_was_settled_meanwhile_and_a_link_of_nobody_say_so() {
-    let (site, daemon, way) = told("reply = \"link\"").await;
+    let (site, daemon, way) = notified("reply = \"link\"").await;
     let link = links(&site, 1).await.remove(0);
     assert_eq!(site.cli(&["approve", "r-1"]).await.0, 0);
     let late = way.form(&link, &[("say", "reject")]).send().await;
@@ -135,7 +135,7 @@ async fn a_request_that_was_settled_meanwhile_and_a_link_of_nobody_say_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn there_are_no_links_unless_somebody_wants_them() {
-    let (site, daemon, _) = told("").await;
+    let (site, daemon, _) = notified("").await;
     daemon.said("message_sent", 1).await.unwrap();
     assert!(!std::fs::read_to_string(site.path("told")).unwrap().contains("/r/"));
     assert!(!site.path("page-replies.json").exists());

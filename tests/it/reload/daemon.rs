@@ -53,7 +53,7 @@ async fn the_command_waits_and_reports_and_what_is_pending_is_decided_again() {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let reloaded: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&reloaded["ok"], &reloaded["policies"][0]["problem"]), (&Value::Bool(true), &Value::Null));
-    assert!(reloaded["problems"].as_str().is_some_and(|said| said.contains("has no test")), "warnings are told");
+    assert!(reloaded["problems"].as_str().is_some_and(|said| said.contains("has no test")), "warnings are reported");
     site.until("bob comes in", |_| approved(&site, "r1")).await.unwrap();
     daemon.stop().await.unwrap();
 }

@@ -78,8 +78,8 @@ pub struct LedgerModel {
     /// The answers that were carried out, and when the daemon learned that.
     done: Vec<(RequestId, HistoryKind, Timestamp)>,
     notified: Vec<(RequestId, doorman::policy::RuleName)>,
-    /// What deciders told.
-    told: Vec<(RequestId, DeciderVerdict)>,
+    /// What deciders replied.
+    replies: Vec<(RequestId, DeciderVerdict)>,
     pub contacts: Contacts,
     /// How people settled doubts, and when.
     settlements: Vec<(Arc<str>, Option<RequestId>, SaidOfDoubt, Timestamp)>,
@@ -129,7 +129,7 @@ impl LedgerModel {
         self.older.iter_mut().filter(|(one, _)| one == id).for_each(|(one, _)| *one = name.clone());
         self.done.iter_mut().filter(|(one, ..)| one == id).for_each(|(one, ..)| *one = name.clone());
         self.notified.retain(|(one, _)| one != id);
-        self.told.retain(|(one, _)| one != id);
+        self.replies.retain(|(one, _)| one != id);
         let settled = self.settlements.iter_mut().filter_map(|(_, request, ..)| request.as_mut());
         settled.filter(|request| *request == id).for_each(|request| *request = name.clone());
     }
@@ -345,7 +345,7 @@ impl LedgerModel {
             Record::GuestUnseen { request, .. } => self.guests.unseen(request),
             Record::Removing { contact, by, .. } => self.guests.removing(contact, by),
             Record::Removal { contact, outcome, .. } => self.guests.removal(contact, *outcome),
-            Record::DeciderReplied { request, told, .. } => self.told.push((request.clone(), (**told).clone())),
+            Record::DeciderReplied { request, reply, .. } => self.replies.push((request.clone(), (**reply).clone())),
             Record::Changed { request, .. } => {
                 self.now_of(request);
             }

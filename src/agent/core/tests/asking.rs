@@ -72,9 +72,9 @@ fn a_word_is_recorded_before_what_it_decides() {
     assert!(waits(&harness, "a"));
     harness.says(question, Ok(Verdict::Reject));
     let place = |fits: fn(&Record) -> bool| harness.recorded.iter().position(fits).unwrap();
-    let told = place(|entry| matches!(entry, Record::DeciderReplied { .. }));
+    let replied = place(|entry| matches!(entry, Record::DeciderReplied { .. }));
     let intent = place(|entry| matches!(entry, Record::Intent { answer: Answer::Reject, by: By::Ask(_), .. }));
-    assert!(told < intent);
+    assert!(replied < intent);
     harness.wait(24 * 60 * MINUTES);
     assert_eq!(questions(&harness).len(), 1, "what was said is not asked for again");
 }
@@ -94,8 +94,8 @@ fn no_failure_decides_and_the_question_is_asked_again_ever_more_seldom() {
         }
         harness.wait(24 * 60 * MINUTES);
         assert_eq!(questions(&harness).len(), 5, "not for ever");
-        let told = harness.notices.iter().filter(|notice| matches!(notice, Notice::DeciderFailed { .. })).count();
-        assert_eq!(told, 1);
+        let failed = harness.notices.iter().filter(|notice| matches!(notice, Notice::DeciderFailed { .. })).count();
+        assert_eq!(failed, 1);
         assert!(harness.core.status().remarks.iter().any(|remark| remark.contains("screen gives no reply")));
         // The decider is back: its missing verdicts are asked for again.
         harness.lists_after(MINUTES, &[of("a", "ann", "hello"), of("b", "bob", "hello")]);
@@ -145,7 +145,7 @@ fn many_that_fail_together_count_once() {
 
 #[test]
 fn a_decider_that_is_silent_is_reported_soon_and_asked_soon_when_it_is_back() {
-    let told = |harness: &CoreHarness| {
+    let failed = |harness: &CoreHarness| {
         let failures = harness.notices.iter().filter_map(|notice| match notice {
             Notice::DeciderFailed { failures, .. } => Some(*failures),
             _ => None,
@@ -160,8 +160,8 @@ fn a_decider_that_is_silent_is_reported_soon_and_asked_soon_when_it_is_back() {
         harness.input(Input::DeciderReplied { request, question, result: lost(), took: Duration::from_millis(1) });
     }
     let (mut asked, began) = (30, harness.at);
-    assert_eq!(told(&harness), [0; 0]);
-    while told(&harness).is_empty() {
+    assert_eq!(failed(&harness), [0; 0]);
+    while failed(&harness).is_empty() {
         harness.wait(Duration::from_secs(1));
         if let Some(next) = questions(&harness).get(asked).cloned() {
             asked += 1;
@@ -175,7 +175,7 @@ fn a_decider_that_is_silent_is_reported_soon_and_asked_soon_when_it_is_back() {
     }
     let silent = harness.at - began;
     assert!((Duration::from_secs(20)..Duration::from_secs(45)).contains(&silent), "{silent:?}");
-    let failures = told(&harness)[0];
+    let failures = failed(&harness)[0];
     assert_eq!(failures as usize, asked, "all that failed");
     assert_eq!(harness.core.counters()["deciders_failed"] as usize, asked, "as the counter has it");
     // After a night it is asked within a minute, and of all.
@@ -214,8 +214,8 @@ fn what_was_asked_too_often_waits_for_its_time_and_is_no_failure() {
         harness.wait(2 * MINUTES);
         assert_eq!(questions(&harness).len(), n + 1);
     }
-    let told = harness.notices.iter().filter(|notice| matches!(notice, Notice::DeciderFailed { .. })).count();
-    assert_eq!(told, 3, "once an hour");
+    let failed = harness.notices.iter().filter(|notice| matches!(notice, Notice::DeciderFailed { .. })).count();
+    assert_eq!(failed, 3, "once an hour");
     assert!(harness.core.status().deciders_failing.is_empty());
 }
 

@@ -29,7 +29,7 @@ fn approved_for(handle: Option<&str>) -> SavedAgent {
     SavedAgent { open_answers: vec![answer], ..pending_of(handle) }
 }
 
-/// What a person who approves is told.
+/// The reply to a person who approves.
 fn refusal(harness: &mut CoreHarness) -> Option<OpFailure> {
     harness.actions.clear();
     harness.approve("r1", false);

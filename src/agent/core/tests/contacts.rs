@@ -160,12 +160,12 @@ fn what_happens_between_two_pages_of_contacts_is_recorded_once() {
     harness.core.removed_contact(&ContactId::parse("a").unwrap(), now(harness.at));
     // Made before either, and after a row slipped: "b" is shown again.
     contacts_page(&mut harness, &["b", "a", "d"], 4, 0);
-    let told = harness.recorded.iter().filter_map(|entry| match entry {
+    let changes = harness.recorded.iter().filter_map(|entry| match entry {
         Record::ContactAdded { contact, .. } => Some(format!("+{}", contact.id)),
         Record::ContactRemoved { contact, .. } => Some(format!("-{contact}")),
         _ => None,
     });
-    assert_eq!(told.collect::<Vec<_>>(), ["+a", "+b", "+c", "+d", "-a"]);
+    assert_eq!(changes.collect::<Vec<_>>(), ["+a", "+b", "+c", "+d", "-a"]);
     assert_eq!(harness.core.contact_count(), Some(3));
 }
 
@@ -184,12 +184,12 @@ fn what_a_reading_showed_before_it_failed_is_not_recorded_again() {
         contacts_page(&mut harness, &[], 2, 0);
         assert_eq!(harness.core.contact_count(), Some(known));
     }
-    let told = harness.recorded.iter().filter_map(|entry| match entry {
+    let changes = harness.recorded.iter().filter_map(|entry| match entry {
         Record::ContactAdded { contact, .. } => Some(format!("+{}", contact.id)),
         Record::ContactRemoved { contact, .. } => Some(format!("-{contact}")),
         _ => None,
     });
-    assert_eq!(told.collect::<Vec<_>>(), ["+a", "+b", "+c", "-a"]);
+    assert_eq!(changes.collect::<Vec<_>>(), ["+a", "+b", "+c", "-a"]);
 }
 
 #[test]

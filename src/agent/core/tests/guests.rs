@@ -162,11 +162,11 @@ fn whoever_else_may_have_made_a_contact_keeps_it() {
         harness.at = 10 * MINUTES;
         harness.carol_is_approved(approved());
         harness.contacts_are(&[made]);
-        let told = harness.notices.iter().find_map(|notice| match notice {
+        let reported = harness.notices.iter().find_map(|notice| match notice {
             Notice::GuestInDoubt { doubt, .. } => Some(*doubt),
             _ => None,
         });
-        assert_eq!(told, Some(doubt));
+        assert_eq!(reported, Some(doubt));
         harness.wait(2 * TWO_HOURS);
         assert_eq!((harness.removals(), harness.core.guest_counts()), (vec![], (1, 1)), "{doubt:?}");
         assert!(
@@ -262,14 +262,14 @@ fn what_fails_is_tried_again_and_said() {
         assert_eq!(harness.outcomes(), [RemovalOutcome::Refused]);
         let remarks = harness.core.guest_remarks();
         assert!(remarks[0].contains("@carol") && remarks[0].contains("1 tries"), "{remarks:?}");
-        let told = |harness: &CoreHarness| {
+        let reported = |harness: &CoreHarness| {
             harness.notices.iter().filter(|one| matches!(one, Notice::GuestNotRemoved { .. })).count()
         };
-        assert_eq!(told(&harness), 1);
+        assert_eq!(reported(&harness), 1);
         harness.wait(wait);
         assert_eq!(harness.removals(), ["c1"], "{fault:?}");
         harness.removed("c1", error(fault));
-        assert_eq!(told(&harness), 1, "the same is not said again");
+        assert_eq!(reported(&harness), 1, "the same is not said again");
         harness.wait(wait);
         assert_eq!(harness.removals(), ["c1"]);
         harness.removed("c1", done());

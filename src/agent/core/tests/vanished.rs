@@ -174,8 +174,8 @@ fn an_answer_that_somebody_else_outdid_says_nothing_of_theirs() {
         harness.core.updated(&RequestId::parse("r1").unwrap(), status.clone(), harness.now());
         harness.wait(Duration::from_secs(1));
         assert_eq!((bases(&harness), let_in(&harness, "r2")), (vec![], lets_in), "{status:?}");
-        let told = |entry: &Record| matches!(entry, Record::Settled { status: Some(told), .. } if *told == status);
-        assert_eq!(harness.recorded.iter().filter(|entry| told(entry)).count(), 1);
+        let ended = |entry: &Record| matches!(entry, Record::Settled { status: Some(ended), .. } if *ended == status);
+        assert_eq!(harness.recorded.iter().filter(|entry| ended(entry)).count(), 1);
     }
     // A contact of that owner appears that no answer of ours made.
     let mut harness = outdone();

@@ -205,7 +205,7 @@ pub struct PendingRow {
     pub doubts: Vec<String>,
     /// What deciders said of it: `NAME says VERDICT: REASON`, escaped.
     #[serde(default)]
-    pub told: Vec<String>,
+    pub replies: Vec<String>,
     /// When it will be answered, if it waits for that time.
     pub due: Option<Timestamp>,
     /// `waiting`, `deferred`, `shadow`, `in-flight`, `unknown`, `refused`, `retrying`.

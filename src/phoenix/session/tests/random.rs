@@ -169,7 +169,7 @@ impl Watch {
     fn take(&mut self, step: &RandomStep) {
         match step {
             RandomStep::Start => self.give(SessionInput::Start),
-            // A driver usually reports nothing about a socket that it was told to forget.
+            // A driver usually reports nothing about a socket that it has to forget.
             RandomStep::Opened => match self.world {
                 Surroundings::Dialling => self.give(SessionInput::Opened),
                 Surroundings::Nothing | Surroundings::Open => {}

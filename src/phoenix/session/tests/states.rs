@@ -311,16 +311,16 @@ fn what_the_platform_asks_for_raises_the_floor() {
             stage.give(SessionInput::Closed(None.into()));
             stage.until_connect();
         };
-        let told = |status, after| {
+        let waits = |status, after| {
             SessionInput::NotOpened(ConnectFailure { retry_after: Some(seconds(after)), ..refusal(Some(status)) })
         };
         between(SessionInput::Closed(Some(1012).into()), 1, 5);
         between(SessionInput::Closed(Some(1013).into()), 30, 60);
         // A bare 429 waits for the brake that all agents share, and for plain backoff.
         between(SessionInput::NotOpened(refusal(Some(429))), 0, 1);
-        between(told(429, 120), 120, 121);
-        between(told(503, 7), 7, 8);
-        between(told(503, u64::MAX), 900, 901);
+        between(waits(429, 120), 120, 121);
+        between(waits(503, 7), 7, 8);
+        between(waits(503, u64::MAX), 900, 901);
     }
 }
 

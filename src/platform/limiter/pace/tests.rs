@@ -56,8 +56,8 @@ fn waits_grow_while_everything_is_refused_and_are_jittered_and_a_good_call_ends_
     pace.went_well();
     assert!(pace.refused(now, None, now + ms(1), &mut rng).unwrap() <= WAIT_MIN);
     // The wait that the host asks for is lengthened, never shortened.
-    let told = pace.refused(now + ms(2), Some(Duration::from_secs(30)), now + ms(3), &mut rng).unwrap();
-    assert!(told >= Duration::from_secs(30) && told < Duration::from_secs(31), "{told:?}");
+    let wait = pace.refused(now + ms(2), Some(Duration::from_secs(30)), now + ms(3), &mut rng).unwrap();
+    assert!(wait >= Duration::from_secs(30) && wait < Duration::from_secs(31), "{wait:?}");
 }
 
 #[test]

@@ -61,7 +61,7 @@ proptest! {
     fn a_word_counts_only_if_it_was_asked_for_and_as_far_as_it_may(spec in policy_spec(), scene in scene()) {
         let policy = spec.real();
         let mut silent = scene.clone();
-        silent.told = None;
+        silent.reply = None;
         let (before, after) = (decide(&policy, &policy, &silent), decide(&policy, &policy, &scene));
         let Some(question) = before.asks.clone() else {
             // The decider was not asked. A request that can no longer be approved may be closed when it is overdue, and
@@ -81,9 +81,9 @@ proptest! {
         let rule = policy.rules.iter().find(|rule| rule.name == question.rule).unwrap();
         let ask = rule.ask.as_ref().unwrap();
         match (&after.by, after.verdict) {
-            (By::Ask(name), Verdict::Reject) => prop_assert!(*name == rule.name && ask.reject && scene.told == Some(Verdict::Reject)),
+            (By::Ask(name), Verdict::Reject) => prop_assert!(*name == rule.name && ask.reject && scene.reply == Some(Verdict::Reject)),
             (By::Ask(name), Verdict::Approve) => {
-                prop_assert!(*name == rule.name && ask.approve && scene.told == Some(Verdict::Approve));
+                prop_assert!(*name == rule.name && ask.approve && scene.reply == Some(Verdict::Approve));
                 prop_assert!(after.charges.iter().any(|charge| charge.rule == rule.name), "it is charged");
             }
             (By::Overdue(_), Verdict::Reject) => {}
@@ -205,10 +205,10 @@ proptest! {
         let policy = spec.real();
         let policy_state = scene.policy_state(&policy);
         let decision = policy.decide(&scene.request, &scene.circumstances, &policy_state, scene.now);
-        let told = explain(&policy, &scene.request, &scene.circumstances, &policy_state, scene.now, None);
-        prop_assert_eq!((told.verdict, &told.by, told.due), (decision.verdict, &decision.by, decision.due));
+        let explanation = explain(&policy, &scene.request, &scene.circumstances, &policy_state, scene.now, None);
+        prop_assert_eq!((explanation.verdict, &explanation.by, explanation.due), (decision.verdict, &decision.by, decision.due));
         for rule in &policy.rules {
-            let reason = told.reasons.iter().find(|reason| reason.rule == rule.name.as_str()).unwrap();
+            let reason = explanation.reasons.iter().find(|reason| reason.rule == rule.name.as_str()).unwrap();
             let voice = decision.rule_results.iter().find(|voice| voice.rule == rule.name);
             if let Some(voice) = voice {
                 prop_assert_eq!(reason.matched, voice.truth.known());
@@ -220,10 +220,10 @@ proptest! {
             let unless = (0..rule.unless.len()).fold(Truth::False, |truth, at| truth.or(and(&format!("unless[{at}]"))));
             prop_assert_eq!(and("when").and(!unless).known(), reason.matched, "{:?}", reason);
         }
-        let heard = told.reasons.iter().filter(|reason| !reason.rule.contains([':', '_']) && reason.rule != "paused");
+        let heard = explanation.reasons.iter().filter(|reason| !reason.rule.contains([':', '_']) && reason.rule != "paused");
         let heard = heard.filter(|reason| reason.matched != Some(false)).count();
         prop_assert!(decision.rule_results.is_empty() || decision.rule_results.len() == heard);
-        let shown = told.render(false, &|at| at.to_string());
+        let shown = explanation.render(false, &|at| at.to_string());
         prop_assert!(shown.chars().all(|one| one == '\n' || !one.is_control()), "an escape");
     }
 

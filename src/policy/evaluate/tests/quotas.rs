@@ -267,8 +267,8 @@ fn overdue_rejects_at_most_so_many_an_hour_and_notifies_once() {
         vec![overdue("close", hours(2), OverdueThen::Reject), overdue("tell", hours(1), OverdueThen::Notify)];
     closing.overdue[0].max_per_hour = 1;
     let mut policy_state = PolicyState::default();
-    let told = closing.decide(&request("r", "ann"), &sound(), &policy_state, noon() + hours(1));
-    assert_eq!((said(&told), told.notify), ("defer by no_match".to_owned(), Some(name("tell"))));
+    let decision = closing.decide(&request("r", "ann"), &sound(), &policy_state, noon() + hours(1));
+    assert_eq!((said(&decision), decision.notify), ("defer by no_match".to_owned(), Some(name("tell"))));
     for which in ["r", "s"] {
         policy_state.notified(&id(which), &name("tell"));
     }

@@ -219,7 +219,7 @@ pub(super) struct Scene {
     /// The agent that received the request, if known.
     asked: Option<ReceivingAgent>,
     /// What the decider said.
-    pub(super) told: Option<Verdict>,
+    pub(super) reply: Option<Verdict>,
 }
 
 impl Scene {
@@ -247,9 +247,9 @@ impl Scene {
             let ended = EndedAnswer { verdict, outcome, guest: *what == 6, by_person: false, sent: at, first_seen: at };
             policy_state.settle_as(&request, Some(&from), ended, at);
         }
-        if let Some(verdict) = self.told {
-            let told = DeciderVerdict { decider: name("screen"), key: None, verdict, reason: None };
-            policy_state.add_reply(&self.request.id, told);
+        if let Some(verdict) = self.reply {
+            let reply = DeciderVerdict { decider: name("screen"), key: None, verdict, reason: None };
+            policy_state.add_reply(&self.request.id, reply);
         }
         if let Some(asked) = &self.asked {
             policy_state.set_receiving_agent(asked.clone());
@@ -365,16 +365,16 @@ pub(super) fn scene() -> impl Strategy<Value = Scene> {
         1 => Just(Some(ReceivingAgent::unnamed("a-1"))),
         4 => (0..3_usize).prop_map(|at| Some(ReceivingAgent::new("a-1", [Some("porter"), Some("desk"), None][at]))),
     ];
-    let told = prop::option::weighted(0.6, verdict());
+    let reply = prop::option::weighted(0.6, verdict());
     let flags = (prop::bool::weighted(0.8), prop::bool::weighted(0.03), prop::bool::weighted(0.03));
-    (from, name, message, age, past, (clock, contact, asked, told), flags, 0..40_i64, 0..48_i64).prop_map(
+    (from, name, message, age, past, (clock, contact, asked, reply), flags, 0..40_i64, 0..48_i64).prop_map(
         |(
             sender,
             name,
             message,
             age,
             past,
-            (clock, contact, asked, told),
+            (clock, contact, asked, reply),
             (complete, paused, held),
             seen_ago,
             later,
@@ -395,7 +395,7 @@ pub(super) fn scene() -> impl Strategy<Value = Scene> {
                 paused,
                 held,
                 asked,
-                told,
+                reply,
             }
         },
     )

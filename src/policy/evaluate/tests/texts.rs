@@ -103,8 +103,8 @@ fn what_a_cut_text_does_not_show_is_unknown() {
 #[test]
 fn explaining_shows_the_text_as_it_was_compared() {
     let reject = rules("[rules.r]\nthen = \"reject\"\nwhen = { message_contains = \"crypto\" }\n");
-    let told =
+    let explanation =
         explain(&reject, &saying("ann", None, Some("cry\u{200B}pto")), &sound(), &PolicyState::default(), noon(), None);
-    let saw = &told.reasons[0].conditions[0].saw;
+    let saw = &explanation.reasons[0].conditions[0].saw;
     assert_eq!(saw, r"cry\u{200b}pto (compared as `crypto`)");
 }

@@ -101,7 +101,7 @@ impl LedgerModel {
             }
         }
         memory.policy_state.notified = self.notified.clone();
-        memory.policy_state.told = self.told.iter().filter(|(id, _)| pending(id)).cloned().collect();
+        memory.policy_state.replies = self.replies.iter().filter(|(id, _)| pending(id)).cloned().collect();
         memory
     }
 

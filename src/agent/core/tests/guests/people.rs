@@ -97,8 +97,8 @@ fn a_person_removes_by_the_same_way() {
     harness.input(Input::Op { token: 5, op, person: "ann".into() });
     assert_eq!((harness.removals(), harness.intended()), (vec!["c1".to_owned()], 1));
     harness.removed("c1", done());
-    let told = |action: &Action| matches!(action, Action::Reply { token: 5, outcome: OpOutcome::Done });
-    assert!(harness.actions.iter().any(told));
+    let done = |action: &Action| matches!(action, Action::Reply { token: 5, outcome: OpOutcome::Done });
+    assert!(harness.actions.iter().any(done));
     assert_eq!((harness.gone(), harness.core.guest_counts()), (vec![false], (0, 0)), "that was no end");
     harness.wait(2 * TWO_HOURS);
     assert_eq!(harness.removals(), [""; 0]);
