@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn every_command_has_examples_and_the_real_command_line_takes_each() {
-        fn look(command: &clap::Command, path: &[String], wrong: &mut Vec<String>) {
+        fn visit(command: &clap::Command, path: &[String], wrong: &mut Vec<String>) {
             let name = ["doorman".to_owned()].iter().chain(path).cloned().collect::<Vec<_>>().join(" ");
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let examples = after.split("\n\n").find_map(|paragraph| paragraph.trim().strip_prefix("Examples:\n"));
@@ -364,7 +364,7 @@ mod tests {
             }
             for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
                 let path: Vec<String> = path.iter().cloned().chain([below.get_name().to_owned()]).collect();
-                look(below, &path, wrong);
+                visit(below, &path, wrong);
                 // The page has them in a section of its own.
                 let page = man::page(below).unwrap();
                 if !page.contains(".SH EXAMPLES") {
@@ -374,7 +374,7 @@ mod tests {
         }
         let (mut command, mut wrong) = (Cli::command(), Vec::new());
         command.build();
-        look(&command, &[], &mut wrong);
+        visit(&command, &[], &mut wrong);
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
@@ -389,7 +389,7 @@ mod tests {
     /// A line wider than 80 columns wraps in the middle, although it was laid out by hand.
     #[test]
     fn help_fits_80_columns_and_is_not_wrapped_twice() {
-        fn look(command: &mut clap::Command, wide: &mut Vec<String>) {
+        fn visit(command: &mut clap::Command, wide: &mut Vec<String>) {
             let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
             let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let help = command.clone().term_width(80).render_long_help().to_string();
@@ -399,11 +399,11 @@ mod tests {
                 assert!(help.contains(after.trim()), "{name}: laid out by hand, and wrapped again:\n{help}");
             }
             wide.extend(after.lines().chain(help.lines()).filter(|line| line.chars().count() > 80).map(of));
-            command.get_subcommands_mut().for_each(|command| look(command, wide));
+            command.get_subcommands_mut().for_each(|command| visit(command, wide));
         }
         let (mut command, mut wide) = (Cli::command(), Vec::new());
         command.build();
-        look(&mut command, &mut wide);
+        visit(&mut command, &mut wide);
         assert!(wide.is_empty(), "{}", wide.join("\n"));
     }
 }

@@ -234,7 +234,7 @@ fn keys(settings: &Settings, redact: &Redact) {
     for target in &settings.notify {
         // One of two lines may not be a valid key; a warning about how the file is kept is reported all the same.
         for (source, kind) in target.secrets() {
-            let secret::KeyReading { key, warnings } = secret::look(source, kind);
+            let secret::KeyReading { key, warnings } = secret::inspect(source, kind);
             found.extend(key.ok());
             for why in warnings {
                 let (source, notify) = (secret::describe(source), &target.name);
@@ -244,7 +244,7 @@ fn keys(settings: &Settings, redact: &Redact) {
     }
     if let Some(database) = settings.ledger.database.as_ref().filter(|database| database.password != KeySource::Missing)
     {
-        let secret::KeyReading { key, warnings } = secret::look(&database.password, SecretKind::Password);
+        let secret::KeyReading { key, warnings } = secret::inspect(&database.password, SecretKind::Password);
         found.extend(key.ok());
         for why in warnings {
             let source = secret::describe(&database.password);
@@ -253,7 +253,7 @@ fn keys(settings: &Settings, redact: &Redact) {
     }
     for decider in &settings.deciders {
         let Some(source) = &decider.secret else { continue };
-        let secret::KeyReading { key, warnings } = secret::look(source, SecretKind::Secret);
+        let secret::KeyReading { key, warnings } = secret::inspect(source, SecretKind::Secret);
         found.extend(key.ok());
         for why in warnings {
             let (source, decider) = (secret::describe(source), &decider.name);

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::config::settings::{DeciderPlace, DeciderSettings, SecretKind};
+use crate::config::settings::{DeciderAddress, DeciderSettings, SecretKind};
 use crate::model::{AgentId, ContactRequest, RequestId, StrangerText, Verdict};
 use crate::policy::ask::{AskFailure, AskFault, DeciderReply, MESSAGE_CHARS_MAX, NAME_CHARS_MAX};
 use crate::policy::{Circumstances, Question};
@@ -55,7 +55,7 @@ struct Decider {
     settings: DeciderSettings,
     slots: Semaphore,
     /// The times of the questions in the last hour.
-    asked: Mutex<VecDeque<Instant>>,
+    asked_at: Mutex<VecDeque<Instant>>,
 }
 
 /// The body of the program's answer.
@@ -73,7 +73,7 @@ impl Deciders {
     pub fn new(settings: &[DeciderSettings], clock: Clock, redact: Redact) -> Self {
         let decider = |settings: &DeciderSettings| {
             let slots = Semaphore::new(usize::try_from(settings.in_flight).unwrap_or(1));
-            let decider = Decider { settings: settings.clone(), slots, asked: Mutex::default() };
+            let decider = Decider { settings: settings.clone(), slots, asked_at: Mutex::default() };
             (settings.name.clone(), decider)
         };
         Self(Arc::new(All { deciders: settings.iter().map(decider).collect(), clock, redact }))
@@ -151,9 +151,9 @@ pub async fn reach(settings: &DeciderSettings) -> Result<(), String> {
         signing::signatures(&keys, "", 0, b"").map_err(|unusable| unusable.to_string())?;
     }
     let connected = async {
-        match &settings.place {
-            DeciderPlace::Tcp { address, .. } => TcpStream::connect(address).await.map(drop),
-            DeciderPlace::Unix { socket, .. } => UnixStream::connect(socket).await.map(drop),
+        match &settings.address {
+            DeciderAddress::Tcp { address, .. } => TcpStream::connect(address).await.map(drop),
+            DeciderAddress::Unix { socket, .. } => UnixStream::connect(socket).await.map(drop),
         }
     };
     match tokio::time::timeout(REACH_MAX, connected).await {
@@ -166,16 +166,16 @@ impl Decider {
     /// Counts the question against `per_hour`.
     fn spend(&self) -> Result<(), AskFailure> {
         let now = Instant::now();
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        while asked.front().is_some_and(|at| now.duration_since(*at) >= HOUR) {
-            asked.pop_front();
+        let mut asked_at = self.asked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        while asked_at.front().is_some_and(|at| now.duration_since(*at) >= HOUR) {
+            asked_at.pop_front();
         }
-        match asked.front() {
-            Some(first) if asked.len() >= usize::try_from(self.settings.per_hour).unwrap_or(usize::MAX) => {
+        match asked_at.front() {
+            Some(first) if asked_at.len() >= usize::try_from(self.settings.per_hour).unwrap_or(usize::MAX) => {
                 Err(AskFailure { fault: AskFault::Spent, again: Some(HOUR.saturating_sub(now.duration_since(*first))) })
             }
             Some(_) | None => {
-                asked.push_back(now);
+                asked_at.push_back(now);
                 Ok(())
             }
         }
@@ -183,17 +183,17 @@ impl Decider {
 
     /// Nobody was there to be asked: that takes no place.
     fn give_back(&self) -> AskFault {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
+        self.asked_at.lock().unwrap_or_else(PoisonError::into_inner).pop_back();
         AskFault::Unreachable
     }
 
     async fn exchange(&self, body: Vec<u8>, signed: &[(&'static str, String)]) -> Result<Vec<u8>, AskFault> {
-        match &self.settings.place {
-            DeciderPlace::Tcp { address, path } => {
+        match &self.settings.address {
+            DeciderAddress::Tcp { address, path } => {
                 let stream = TcpStream::connect(address).await.map_err(|_| self.give_back())?;
                 exchange(stream, (&address.to_string(), path), signed, body).await
             }
-            DeciderPlace::Unix { socket, path } => {
+            DeciderAddress::Unix { socket, path } => {
                 let stream = UnixStream::connect(socket).await.map_err(|_| self.give_back())?;
                 exchange(stream, ("localhost", path), signed, body).await
             }

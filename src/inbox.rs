@@ -286,7 +286,7 @@ impl Inbox {
         // Answers move rows on the pages that are still to be read, so the requests of the first pass wait until it
         // ends.
         let queue = if first {
-            DecisionQueue::Delayed { until: started + listing::HOLD_MAX, held: true }
+            DecisionQueue::Delayed { until: started + listing::HOLD_MAX, held_back: true }
         } else {
             DecisionQueue::Ready { again: false }
         };
@@ -422,7 +422,7 @@ impl Inbox {
             }
         }
         for ids in [&mut verified.still_pending, &mut verified.no_longer, &mut verified.gone] {
-            ids.sort_by_cached_key(|id| self.entries.get(id).map(|entry| entry.place));
+            ids.sort_by_cached_key(|id| self.entries.get(id).map(|entry| entry.position));
         }
         self.release_listed();
         verified
@@ -441,7 +441,7 @@ impl Inbox {
         self.tombstones.put(id, Tombstone { mark, at: now.mono, answer, subject, changed });
         let entry = *self.entries.remove(id)?;
         self.text_bytes -= text_of(&entry.request);
-        self.unlist(id, entry.queue, entry.place);
+        self.unlist(id, entry.queue, entry.position);
         if std::mem::take(&mut self.crowded) {
             self.listing.want("there is room again", now.mono + self.listing.pause_when_full());
         }

@@ -43,7 +43,7 @@ pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
 use members::{LeaseCounts, NewMember};
 pub use postgres::{
     Address, AgentWish, Commands, FleetList, Membership, OlderTransactions, PushOutcome, Pushing, Server, drain,
-    holder, list, look, wish,
+    holder, inspect, list, wish,
 };
 pub use read::{Filter, LedgerReader, RecordedRequest};
 pub use restore::HISTORY_ROWS_MAX;

@@ -110,16 +110,16 @@ impl Targets {
             })
             .collect();
         let all = Self { targets };
-        let tasks = rings.into_iter().enumerate().map(|(place, ring)| {
-            let target = &all.targets[place];
+        let tasks = rings.into_iter().enumerate().map(|(index, ring)| {
+            let target = &all.targets[index];
             let task = task::Task::new(
                 target.settings.clone(),
                 target.around.clone(),
                 target.status.clone(),
                 all.clone(),
                 ring,
-                seed.wrapping_add(place as u64),
-                place == 0,
+                seed.wrapping_add(index as u64),
+                index == 0,
             );
             tokio::spawn(task.run(stop.clone()))
         });

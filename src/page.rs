@@ -375,7 +375,7 @@ fn router(page: &Arc<RunningPage>) -> Router {
         .route("/rules", get(views::rules))
         .route("/contacts", get(views::contacts))
         .route("/login/{link}", get(acting::invited).post(acting::enter))
-        .route("/r/{link}", get(replying::look).post(replying::act))
+        .route("/r/{link}", get(replying::show).post(replying::act))
         .route("/logout", post(acting::leave))
         .route("/assets/style.css", get(views::style))
         .fallback(views::nothing)

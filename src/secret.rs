@@ -125,11 +125,11 @@ pub struct KeyReading {
 
 /// Reads a key. Blocks on the file system, for at most `files::TIME`.
 pub fn read(source: &KeySource, kind: SecretKind) -> Result<Key, KeyReadError> {
-    look(source, kind).key
+    inspect(source, kind).key
 }
 
 /// Reads a key, and says what is wrong with how it is kept. Blocks as [`read`] does.
-pub fn look(source: &KeySource, kind: SecretKind) -> KeyReading {
+pub fn inspect(source: &KeySource, kind: SecretKind) -> KeyReading {
     let mut warnings = Vec::new();
     let key = key(source, &mut warnings).map_err(|why| KeyReadError { kind, source_name: describe(source), why });
     if let Ok(key) = &key
@@ -281,7 +281,7 @@ mod tests {
         std::fs::write(&path, "a key of 16 bytes".replace(' ', "-")).unwrap();
         for (mode, open) in [(0o600, false), (0o640, false), (0o644, true)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let found = look(&KeySource::File(path.clone()), SecretKind::Key);
+            let found = inspect(&KeySource::File(path.clone()), SecretKind::Key);
             assert_eq!((found.key.is_ok(), !found.warnings.is_empty()), (true, open), "{mode:o}");
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o602)).unwrap();
@@ -299,7 +299,7 @@ mod tests {
             // A line break at the end is none of its bytes.
             std::fs::write(&path, format!("{}\n", "k".repeat(length))).unwrap();
             std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-            let found = look(&KeySource::File(path.clone()), SecretKind::Key);
+            let found = inspect(&KeySource::File(path.clone()), SecretKind::Key);
             assert_eq!((found.key.is_ok(), !found.warnings.is_empty()), (taken, warned), "{length}");
             if let Err(error) = found.key {
                 assert!(error.to_string().contains("fewer than 8 bytes"), "{error}");

@@ -26,7 +26,7 @@ impl AgentArg {
 }
 
 /// The names by which rules may mean this agent, as far as the configuration says.
-pub(super) fn asked(agent: &AgentId, global: &Global) -> ReceivingAgent {
+pub(super) fn receiving(agent: &AgentId, global: &Global) -> ReceivingAgent {
     let Ok(places) = super::places(global, "--config PATH") else { return ReceivingAgent::unnamed(agent.as_str()) };
     let configured = places.rules.iter().any(|(id, _)| id == agent.as_str());
     let name = places.names.iter().find(|(id, _)| id == agent.as_str()).map(|(_, name)| name.as_str());

@@ -218,7 +218,7 @@ fn keys(loaded: &mut LoadedConfig) {
         if secret::of_unit(&agent.key) {
             continue;
         }
-        let secret::KeyReading { key, warnings } = secret::look(&agent.key, SecretKind::Key);
+        let secret::KeyReading { key, warnings } = secret::inspect(&agent.key, SecretKind::Key);
         if let Err(error) = key {
             loaded
                 .report

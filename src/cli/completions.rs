@@ -56,7 +56,7 @@ pub fn answer() {
 /// Agents, by handle and id.
 pub fn agents() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        let configured = super::places(&asked(), "").map(|places| places.rules).unwrap_or_default();
+        let configured = super::places(&global_options(), "").map(|places| places.rules).unwrap_or_default();
         let mut known: BTreeSet<String> = configured.into_iter().map(|(id, _)| id).collect();
         if let Some(OpReply::Status(status)) = ask(&ControlOp::Status) {
             known.extend(status.agents.into_iter().filter_map(|agent| agent.handle));
@@ -183,7 +183,7 @@ pub fn waiting_handles() -> ArgValueCompleter {
 pub fn listed() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let Some(beginning) = current.to_str() else { return Vec::new() };
-        offer(current, super::list::known(beginning, &asked()))
+        offer(current, super::list::known(beginning, &global_options()))
     })
 }
 
@@ -204,7 +204,7 @@ fn awaited(current: &OsStr) -> BTreeSet<String> {
 
 /// The ledger, if there is one.
 fn record() -> Option<LedgerReader> {
-    let places = super::places(&asked(), "").ok()?;
+    let places = super::places(&global_options(), "").ok()?;
     LedgerReader::open(LedgerAddress::of(&places.ledger, places.database.as_ref())).ok()
 }
 
@@ -236,7 +236,7 @@ fn offer(current: &OsStr, known: BTreeSet<String>) -> Vec<CompletionCandidate> {
 
 /// The names below a table of the configured rules files and of what they include.
 fn names(table: &str) -> BTreeSet<String> {
-    let places = super::places(&asked(), "").map(|places| places.rules).unwrap_or_default();
+    let places = super::places(&global_options(), "").map(|places| places.rules).unwrap_or_default();
     let files: BTreeSet<_> = places.into_iter().map(|(_, path)| path).collect();
     let parsed = files.iter().filter_map(|path| super::list::tables(path).ok()).flatten();
     let tables = parsed.filter_map(|(_, mut rules)| match rules.remove(table) {
@@ -247,13 +247,13 @@ fn names(table: &str) -> BTreeSet<String> {
 }
 
 /// The options of the command line that is being typed are not known here.
-fn asked() -> Global {
+fn global_options() -> Global {
     Global { config: variable("DOORMAN_CONFIG").or_else(super::configured_here) }
 }
 
 /// The daemon's reply, if there is a daemon and it replies at once.
 fn ask(op: &ControlOp) -> Option<OpReply> {
-    remote::at_once(&asked(), op)
+    remote::at_once(&global_options(), op)
 }
 
 #[cfg(test)]

@@ -132,12 +132,12 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             rules(&loaded.settings, &mut findings);
             ledger(&loaded.settings, &mut findings);
             let socket = &loaded.settings.control.path;
-            place(socket, &format!("control socket {}", socket.display()), 78, &mut findings);
+            check_trust(socket, &format!("control socket {}", socket.display()), 78, &mut findings);
             let doors = remote::doors(global)?;
             super::runtime(1)?.block_on(async {
                 let running = daemon(&doors, &mut findings).await;
                 platform(&loaded.settings, running, args.no_connect, &mut findings).await;
-                beside::look(&loaded.settings, running, &mut findings).await;
+                beside::check(&loaded.settings, running, &mut findings).await;
             });
         }
     }
@@ -164,7 +164,7 @@ fn rules(settings: &Settings, findings: &mut Findings) {
 }
 
 /// Whether others could replace a file that doorman writes. A failure has this exit code.
-fn place(path: &Path, what: &str, code: u8, findings: &mut Findings) {
+fn check_trust(path: &Path, what: &str, code: u8, findings: &mut Findings) {
     match files::judge_place(path) {
         Ok(None) => {}
         Ok(Some(advice)) => findings.warn(what, said(&advice)),
@@ -179,7 +179,7 @@ fn said(advice: &Advice) -> String {
 fn ledger(settings: &Settings, findings: &mut Findings) {
     if let LedgerAddress::Database(address) = LedgerAddress::from(&settings.ledger) {
         let what = format!("ledger {address}");
-        match ledger::look(&address) {
+        match ledger::inspect(&address) {
             Ok(Server { version, schema, loses }) => {
                 let schema = schema.map_or_else(
                     || "no record in it yet: the first `doorman run` makes it".to_owned(),
@@ -196,7 +196,7 @@ fn ledger(settings: &Settings, findings: &mut Findings) {
     }
     let path = &settings.ledger.path;
     let what = format!("ledger {}", path.display());
-    place(path, &what, 74, findings);
+    check_trust(path, &what, 74, findings);
     if !super::is_there(path) {
         findings.ok(&what, "not there yet: the first `doorman run` makes it");
         return;
@@ -239,7 +239,7 @@ async fn platform(settings: &Settings, running: bool, no_connect: bool, findings
             findings.warn(&what, format!("not tried: its key is {}; {instead}", beside::unseen()));
             continue;
         }
-        let secret::KeyReading { key, warnings } = secret::look(&agent.key, SecretKind::Key);
+        let secret::KeyReading { key, warnings } = secret::inspect(&agent.key, SecretKind::Key);
         for warning in warnings {
             findings.warn(&what, warning);
         }

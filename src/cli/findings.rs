@@ -30,7 +30,7 @@ pub(super) struct Finding {
     /// The file, and the line and column (from 1, in characters) where the finding begins; `None` if it is not about a
     /// file.
     pub path: Option<PathBuf>,
-    pub place: Option<(usize, usize)>,
+    pub position: Option<(usize, usize)>,
     pub message: String,
     pub help: Option<String>,
 }
@@ -43,7 +43,7 @@ pub(super) fn of_report(report: &Report) -> Vec<Finding> {
         Finding {
             severity: problem.severity,
             path: source.map(|source| source.path.clone()),
-            place: source.zip(problem.span.as_ref()).map(|(source, span)| place(source, span.start)),
+            position: source.zip(problem.span.as_ref()).map(|(source, span)| position(source, span.start)),
             message: shown(&format!("{}{label}", problem.message)),
             help: problem.help.as_deref().map(shown),
         }
@@ -52,7 +52,7 @@ pub(super) fn of_report(report: &Report) -> Vec<Finding> {
 }
 
 /// Line and column of a byte.
-pub(super) fn place(source: &Source, at: usize) -> (usize, usize) {
+pub(super) fn position(source: &Source, at: usize) -> (usize, usize) {
     let before = &source.text[..source.text.floor_char_boundary(at)];
     let line = before.rsplit('\n').next().unwrap_or_default();
     (before.matches('\n').count() + 1, line.chars().count() + 1)
@@ -75,8 +75,8 @@ impl Finding {
         json!({
             "severity": word(self.severity),
             "path": self.path.as_ref().map(|_| self.file()),
-            "line": self.place.map(|(line, _)| line),
-            "column": self.place.map(|(_, column)| column),
+            "line": self.position.map(|(line, _)| line),
+            "column": self.position.map(|(_, column)| column),
             "message": self.message,
             "help": self.help,
         })
@@ -88,7 +88,7 @@ impl Finding {
         if self.path.is_some() {
             properties.insert(0, format!("file={}", property(&self.file())));
         }
-        if let Some((line, column)) = self.place {
+        if let Some((line, column)) = self.position {
             properties.push(format!("line={line},col={column}"));
         }
         let help = self.help.as_ref().map(|help| format!("\n{help}")).unwrap_or_default();
@@ -96,9 +96,9 @@ impl Finding {
     }
 
     fn text(&self) -> String {
-        let place = self.place.map(|(line, column)| format!(":{line}:{column}")).unwrap_or_default();
+        let position = self.position.map(|(line, column)| format!(":{line}:{column}")).unwrap_or_default();
         let help = self.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
-        format!("{}{place}: {}: {}{help}", self.file(), word(self.severity), self.message)
+        format!("{}{position}: {}: {}{help}", self.file(), word(self.severity), self.message)
     }
 }
 
@@ -182,7 +182,7 @@ mod tests {
     fn finding() -> Finding {
         let path = Some(PathBuf::from("a,b:c.toml"));
         let message = "100 % <wrong> & \"bad\"".to_owned();
-        Finding { severity: Severity::Error, path, place: Some((2, 4)), message, help: Some("do\nit".to_owned()) }
+        Finding { severity: Severity::Error, path, position: Some((2, 4)), message, help: Some("do\nit".to_owned()) }
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
         let mut report = Report::default();
         let source = report.add_source("x.toml", "a = 1\né = 2\n");
         report.push(Severity::Error, Some(source), Some(9..10), "no").label("here");
-        assert_eq!(of_report(&report)[0].place, Some((2, 3)));
+        assert_eq!(of_report(&report)[0].position, Some((2, 3)));
         assert_eq!(of_report(&report)[0].message, "no: here");
     }
 

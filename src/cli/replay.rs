@@ -102,7 +102,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             (seen.owner_is_contact, seen.sender_is_contact) = is.unzip();
         }
         recorded.sort_by_key(|one| one.circumstances.first_seen);
-        let one = replay(&policy, &agents::asked(&agent, global), &recorded, now, |_| bar.inc(1));
+        let one = replay(&policy, &agents::receiving(&agent, global), &recorded, now, |_| bar.inc(1));
         found.pauses += one.pauses;
         found.changes.extend(one.changes.into_iter().map(|change| AgentChange { agent: agent.clone(), change }));
     }

@@ -81,7 +81,7 @@ fn github(path: &Path, loaded: &LoadedPolicy) -> String {
         Finding {
             severity: Severity::Error,
             path: Some(source.map_or_else(|| path.to_owned(), |source| source.path.clone())),
-            place: source.map(|source| findings::place(source, test.span.start)),
+            position: source.map(|source| findings::position(source, test.span.start)),
             message: why(test),
             help: None,
         }

@@ -184,7 +184,7 @@ pub struct DeciderSettings {
     /// The name that rules use for it.
     pub name: String,
     /// Where it listens.
-    pub place: DeciderPlace,
+    pub address: DeciderAddress,
     /// How long to wait for its answer.
     pub timeout: Duration,
     /// Questions at once; at least 1.
@@ -197,7 +197,7 @@ pub struct DeciderSettings {
 
 /// Where a decider listens: on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeciderPlace {
+pub enum DeciderAddress {
     /// HTTP on loopback.
     Tcp {
         /// Its address.

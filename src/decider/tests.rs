@@ -19,10 +19,10 @@ fn id() -> RequestId {
     RequestId::parse("r-1").unwrap()
 }
 
-fn settings(place: DeciderPlace) -> DeciderSettings {
+fn settings(decider_address: DeciderAddress) -> DeciderSettings {
     DeciderSettings {
         name: "screen".to_owned(),
-        place,
+        address: decider_address,
         timeout: Duration::from_millis(300),
         in_flight: 2,
         per_hour: 3,
@@ -59,7 +59,7 @@ async fn server(answer: Option<String>) -> Deciders {
             }
         }
     });
-    deciders(&[settings(DeciderPlace::Tcp { address, path: "/decide".to_owned() })])
+    deciders(&[settings(DeciderAddress::Tcp { address, path: "/decide".to_owned() })])
 }
 
 async fn said(answer: Option<String>) -> Result<DeciderReply, AskFailure> {
@@ -107,10 +107,10 @@ async fn anything_else_is_no_word() {
 #[tokio::test]
 async fn nobody_there_or_nobody_of_that_name_is_no_word() {
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let place = DeciderPlace::Tcp { address, path: "/".to_owned() };
+    let decider_address = DeciderAddress::Tcp { address, path: "/".to_owned() };
     let ask = |deciders: Deciders| async move { deciders.ask(&question(), &id(), Vec::new()).await.0 };
     // That takes no place of `per_hour`, which is 3.
-    let absent = deciders(&[settings(place)]);
+    let absent = deciders(&[settings(decider_address)]);
     for _ in 0..5 {
         assert_eq!(ask(absent.clone()).await.unwrap_err().fault, AskFault::Unreachable);
     }
@@ -142,7 +142,7 @@ async fn a_unix_socket_does_as_well() {
         assert!(read[..count].starts_with(b"POST /decide HTTP/1.1\r\n"));
         stream.write_all(http("200 OK", "{\"id\":\"r-1\",\"verdict\":\"approve\"}").as_bytes()).await.unwrap();
     });
-    let deciders = deciders(&[settings(DeciderPlace::Unix { socket, path: "/decide".to_owned() })]);
+    let deciders = deciders(&[settings(DeciderAddress::Unix { socket, path: "/decide".to_owned() })]);
     assert_eq!(deciders.ask(&question(), &id(), Vec::new()).await.0.unwrap().verdict, Verdict::Approve);
 }
 
@@ -154,8 +154,8 @@ async fn another_implementation_accepts_the_signatures_and_without_its_secret_no
     std::fs::write(&file, format!("{}\n{}\n", secrets[0], secrets[1])).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let place = DeciderPlace::Tcp { address: listener.local_addr().unwrap(), path: "/".to_owned() };
-    let settings = DeciderSettings { secret: Some(KeySource::File(file.clone())), ..settings(place) };
+    let decider_address = DeciderAddress::Tcp { address: listener.local_addr().unwrap(), path: "/".to_owned() };
+    let settings = DeciderSettings { secret: Some(KeySource::File(file.clone())), ..settings(decider_address) };
     let asked = deciders(&[settings]);
     let served = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();

@@ -375,7 +375,7 @@ impl Inbox {
     pub(crate) fn begin_answer(&mut self, id: &RequestId, said: GivenAnswer) -> Option<Begun> {
         let entry = self.entries.get_mut(id)?;
         let begun = entry.answer.begin(said, Subject::of(&entry.request));
-        self.place(id, DecisionQueue::Out);
+        self.move_to(id, DecisionQueue::Out);
         Some(begun)
     }
 
@@ -386,7 +386,7 @@ impl Inbox {
         let Some(flight) = entry.answer.take_flight() else { return };
         entry.answer = AnswerState::without(flight, recorded);
         match until {
-            Some(until) => self.place(id, DecisionQueue::Delayed { until, held: false }),
+            Some(until) => self.move_to(id, DecisionQueue::Delayed { until, held_back: false }),
             None => self.requeue(id),
         }
     }
@@ -399,7 +399,7 @@ impl Inbox {
         let bound =
             BindingAnswer { said, subject, attempts: attempt, recorded: false, ordered, refusals, instead: None };
         entry.answer = AnswerState(AnswerPhase::Unknown { bound: Box::new(bound), ended });
-        self.place(id, DecisionQueue::Out);
+        self.move_to(id, DecisionQueue::Out);
     }
 
     /// The platform refused the answer. It rests, or is decided again at `until`.
@@ -416,7 +416,7 @@ impl Inbox {
         flight.recorded = false;
         entry.answer = AnswerState::without(flight, false);
         let rest = DecisionQueue::Resting { reconsider_at: None };
-        self.place(id, until.map_or(rest, |until| DecisionQueue::Delayed { until, held: false }));
+        self.move_to(id, until.map_or(rest, |until| DecisionQueue::Delayed { until, held_back: false }));
     }
 
     /// A pass that began after the attempt ended still shows the request: it is bound, and decided again at `until`.
@@ -428,7 +428,7 @@ impl Inbox {
                 return entry.answer = AnswerState(other);
             }
         }
-        self.place(id, DecisionQueue::Delayed { until, held: false });
+        self.move_to(id, DecisionQueue::Delayed { until, held_back: false });
     }
 
     /// A person orders this answer, even if an earlier one may have been carried out.

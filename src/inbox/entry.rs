@@ -24,7 +24,7 @@ pub enum Stage {
         /// When it is ready again.
         until: Mono,
         /// It waits for the end of the pass that listed it.
-        held: bool,
+        held_back: bool,
     },
     /// Its answer is being recorded or sent.
     InFlight,
@@ -47,7 +47,7 @@ pub(super) enum DecisionQueue {
     },
     Delayed {
         until: Mono,
-        held: bool,
+        held_back: bool,
     },
     Out,
 }
@@ -73,7 +73,7 @@ pub struct QueuePosition {
 pub struct Entry {
     pub(super) request: Arc<ContactRequest>,
     first_seen: Timestamp,
-    pub(super) place: QueuePosition,
+    pub(super) position: QueuePosition,
     pub(super) queue: DecisionQueue,
     pub(super) answer: AnswerState,
     received: Option<Mono>,
@@ -104,7 +104,7 @@ impl Entry {
         Self {
             request,
             first_seen,
-            place: QueuePosition { since_us: since.as_microsecond(), mark },
+            position: QueuePosition { since_us: since.as_microsecond(), mark },
             queue: DecisionQueue::Out,
             answer,
             received,
@@ -214,12 +214,12 @@ impl Entry {
 
     /// The order of the queue.
     pub fn position(&self) -> QueuePosition {
-        self.place
+        self.position
     }
 
     /// When it came in, in the order of events.
     pub fn mark(&self) -> Mark {
-        self.place.mark
+        self.position.mark
     }
 
     /// Its stage.
@@ -228,7 +228,7 @@ impl Entry {
             (_, Some(ended)) => Stage::Unknown { ended },
             (DecisionQueue::Ready { .. }, None) => Stage::Ready,
             (DecisionQueue::Resting { reconsider_at }, None) => Stage::Resting { reconsider_at },
-            (DecisionQueue::Delayed { until, held }, None) => Stage::Delayed { until, held },
+            (DecisionQueue::Delayed { until, held_back }, None) => Stage::Delayed { until, held_back },
             (DecisionQueue::Out, None) => Stage::InFlight,
         }
     }
@@ -236,7 +236,7 @@ impl Entry {
     /// The word for the stage in `pending`.
     pub(crate) fn stage_word(&self) -> &'static str {
         match self.stage() {
-            Stage::Ready | Stage::Delayed { held: true, .. } => "waiting",
+            Stage::Ready | Stage::Delayed { held_back: true, .. } => "waiting",
             Stage::Resting { .. } if self.decision.is_none() && !self.answer.is_forbidden() => "waiting",
             Stage::Resting { .. } if self.answer.is_refused() => "refused",
             Stage::Resting { .. } if self.decision.as_ref().is_some_and(|decision| decision.due.is_some()) => "waiting",

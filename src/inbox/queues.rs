@@ -12,11 +12,15 @@ use crate::model::{RequestId, Verdict};
 impl Inbox {
     /// Releases the requests of the first pass.
     pub(crate) fn release_listed(&mut self) {
-        let held = |id: &RequestId| {
-            matches!(self.entries.get(id).map(|entry| entry.queue), Some(DecisionQueue::Delayed { held: true, .. }))
+        let held_back = |id: &RequestId| {
+            matches!(
+                self.entries.get(id).map(|entry| entry.queue),
+                Some(DecisionQueue::Delayed { held_back: true, .. })
+            )
         };
-        let held: Vec<RequestId> = self.delays.iter().map(|(_, id)| id).filter(|id| held(id)).cloned().collect();
-        for id in held {
+        let held_back: Vec<RequestId> =
+            self.delays.iter().map(|(_, id)| id).filter(|id| held_back(id)).cloned().collect();
+        for id in held_back {
             self.requeue(&id);
         }
     }
@@ -55,7 +59,7 @@ impl Inbox {
 
     /// Decided, and nothing to send: it rests, at most until `reconsider_at`.
     pub fn rest(&mut self, id: &RequestId, reconsider_at: Option<Timestamp>) {
-        self.place(id, DecisionQueue::Resting { reconsider_at });
+        self.move_to(id, DecisionQueue::Resting { reconsider_at });
     }
 
     /// Ready to be decided (again).
@@ -65,7 +69,7 @@ impl Inbox {
             by_rules && entry.decision().is_some_and(|decision| decision.verdict == Verdict::Defer)
         };
         let again = self.entries.get(id).is_some_and(|entry| deferred(entry));
-        self.place(id, DecisionQueue::Ready { again });
+        self.move_to(id, DecisionQueue::Ready { again });
     }
 
     /// Puts all resting requests that `fits` selects back into the queue.
@@ -94,29 +98,29 @@ impl Inbox {
         if let Some(before) = self.entries.insert(id.clone(), Box::new(entry)) {
             self.text_bytes -= text_of(&before.request);
         }
-        self.place(&id, queue);
+        self.move_to(&id, queue);
     }
 
     /// Puts the request into this queue, and removes it from any other.
-    pub(super) fn place(&mut self, id: &RequestId, queue: DecisionQueue) {
+    pub(super) fn move_to(&mut self, id: &RequestId, queue: DecisionQueue) {
         let Some(entry) = self.entries.get_mut(id) else { return };
-        let (before, place) = (entry.queue, entry.place);
+        let (before, position) = (entry.queue, entry.position);
         entry.queue = queue;
-        self.unlist(id, before, place);
+        self.unlist(id, before, position);
         if let (DecisionQueue::Ready { again }, false) = (before, matches!(queue, DecisionQueue::Ready { .. })) {
             self.again_was_last = again;
         }
         match queue {
-            DecisionQueue::Ready { again } => drop(self.ready_mut(again).insert(place, id.clone())),
+            DecisionQueue::Ready { again } => drop(self.ready_mut(again).insert(position, id.clone())),
             DecisionQueue::Resting { reconsider_at: Some(at) } => drop(self.timers.insert((at, id.clone()))),
             DecisionQueue::Delayed { until, .. } => drop(self.delays.insert((until, id.clone()))),
             DecisionQueue::Resting { reconsider_at: None } | DecisionQueue::Out => {}
         }
     }
 
-    pub(super) fn unlist(&mut self, id: &RequestId, queue: DecisionQueue, place: QueuePosition) {
+    pub(super) fn unlist(&mut self, id: &RequestId, queue: DecisionQueue, position: QueuePosition) {
         match queue {
-            DecisionQueue::Ready { again } => drop(self.ready_mut(again).remove(&place)),
+            DecisionQueue::Ready { again } => drop(self.ready_mut(again).remove(&position)),
             DecisionQueue::Resting { reconsider_at: Some(at) } => drop(self.timers.remove(&(at, id.clone()))),
             DecisionQueue::Delayed { until, .. } => drop(self.delays.remove(&(until, id.clone()))),
             DecisionQueue::Resting { reconsider_at: None } | DecisionQueue::Out => {}

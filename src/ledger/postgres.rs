@@ -36,7 +36,7 @@ pub use address::ConnectionPurpose;
 pub use commands::Commands;
 pub(super) use members::take_all;
 pub use members::{AgentWish, FleetList, Membership, drain, holder, list, wish};
-pub use preflight::{Server, look};
+pub use preflight::{Server, inspect};
 pub use pushing::{OlderTransactions, PushOutcome, Pushing};
 pub use reading::PostgresReading;
 use session::DatabaseFailure;
@@ -224,7 +224,7 @@ impl PostgresLedger {
 
     fn send(&self, name: &str, job: writer::PostgresJob) -> Result<(), LedgerError> {
         let jobs = &self.inner.jobs;
-        jobs[writer::place(name, jobs.len())].send(job).map_err(|_| LedgerError::Closed)
+        jobs[writer::thread_of(name, jobs.len())].send(job).map_err(|_| LedgerError::Closed)
     }
 }
 

@@ -49,11 +49,11 @@ impl SqliteLedger {
         file::judge_place(named)?;
         let lock = lock::Lock::take(path)?;
         let connection = file::open_for_writing(path, options.busy)?;
-        let place = ledger_files::LedgerFiles::new(named, path, lock);
+        let files = ledger_files::LedgerFiles::new(named, path, lock);
         let (readers, asking) = readers::Readers::start(path, options.busy)?;
         let (health_in, health) = watch::channel(LedgerHealth::Ok);
         let (jobs, jobs_out) = mpsc::channel();
-        writer::start(path, connection, readers, place, options, jobs_out, health_in)?;
+        writer::start(path, connection, readers, files, options, jobs_out, health_in)?;
         let room = Arc::new(Semaphore::new(WAITING_MAX));
         Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), jobs, asking, room, health }) })
     }

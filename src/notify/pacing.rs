@@ -27,8 +27,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// How long to wait after this many attempts (at least one). `asked`: the wait that the other end requested; `random`:
 /// from 0 to 1.
 pub(super) fn wait_after(attempts: u32, asked: Option<Duration>, random: f64) -> Duration {
-    let place = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX).min(WAITS.len() - 1);
-    let wait = WAITS[place].mul_f64(WAIT_LEAST + (1.0 - WAIT_LEAST) * random.clamp(0.0, 1.0));
+    let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX).min(WAITS.len() - 1);
+    let wait = WAITS[index].mul_f64(WAIT_LEAST + (1.0 - WAIT_LEAST) * random.clamp(0.0, 1.0));
     wait.max(asked.unwrap_or_default().min(ASKED_MAX))
 }
 

@@ -83,7 +83,7 @@ impl Drop for LogHandle {
 
 /// How lines look on this stderr with this setting: for `auto`, human on a terminal and JSON otherwise; colour if it
 /// is a terminal and `NO_COLOR` is not set.
-pub fn look(format: LogFormat, terminal: bool, no_color: bool) -> LineFormat {
+pub fn line_format(format: LogFormat, terminal: bool, no_color: bool) -> LineFormat {
     let human = LineFormat::Human { colour: terminal && !no_color };
     match format {
         LogFormat::Auto if terminal => human,
@@ -107,15 +107,15 @@ pub fn init(settings: &LogSettings, clock: &Clock, redact: Redact) -> Result<Log
 /// As [`init`].
 pub fn init_at(settings: &LogSettings, clock: &Clock, redact: Redact, journald: &Path) -> Result<LogHandle, LogError> {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let look = look(settings.format, std::io::stderr().is_terminal(), no_color);
+    let format = line_format(settings.format, std::io::stderr().is_terminal(), no_color);
     let filter = filter(&settings.level)?;
-    let target = match look {
+    let target = match format {
         LineFormat::Journald => LogTarget::journald(journald).map_err(LogError::Journald)?,
         LineFormat::Human { .. } => LogTarget::Terminal { stream: Box::new(std::io::stderr()), width: stderr_width },
         LineFormat::Json => LogTarget::Stream(Box::new(std::io::stderr())),
     };
-    let queue = LogQueue::start(target, look, clock.clone(), QUEUE_BYTES_MAX).map_err(LogError::Writer)?;
-    let layer = layer(look, queue.clone(), redact.clone(), clock.clone());
+    let queue = LogQueue::start(target, format, clock.clone(), QUEUE_BYTES_MAX).map_err(LogError::Writer)?;
+    let layer = layer(format, queue.clone(), redact.clone(), clock.clone());
     let subscriber = tracing_subscriber::registry().with(filter).with(layer);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
     std::panic::set_hook(Box::new(panic_hook));
@@ -133,13 +133,13 @@ pub fn request_span(request: &RequestId) -> Span {
 }
 
 /// A layer that renders every event and gives it to `sink`; for [`init`], and for tests without a global subscriber.
-pub fn layer<K: Sink>(look: LineFormat, sink: K, redact: Redact, clock: Clock) -> LineLayer<K> {
-    LineLayer { look, sink, redact, clock }
+pub fn layer<K: Sink>(format: LineFormat, sink: K, redact: Redact, clock: Clock) -> LineLayer<K> {
+    LineLayer { format, sink, redact, clock }
 }
 
 /// See [`layer`].
 pub struct LineLayer<K> {
-    look: LineFormat,
+    format: LineFormat,
     sink: K,
     redact: Redact,
     clock: Clock,
@@ -193,7 +193,7 @@ where
         fields.0.retain(|(name, _)| !matches!(*name, "ts" | "level"));
         let level = *event.metadata().level();
         let line = LogLine { ts: self.clock.now().wall, level, event: name, message, fields };
-        self.sink.line(level, line.render(self.look));
+        self.sink.line(level, line.render(self.format));
     }
 }
 
@@ -203,11 +203,11 @@ mod tests {
 
     #[test]
     fn a_terminal_gets_people_and_a_pipe_gets_machines() {
-        assert_eq!(look(LogFormat::Auto, true, false), LineFormat::Human { colour: true });
-        assert_eq!(look(LogFormat::Auto, true, true), LineFormat::Human { colour: false });
-        assert_eq!(look(LogFormat::Auto, false, false), LineFormat::Json);
-        assert_eq!(look(LogFormat::Human, false, false), LineFormat::Human { colour: false });
-        assert_eq!(look(LogFormat::Json, true, false), LineFormat::Json);
-        assert_eq!(look(LogFormat::Journald, true, false), LineFormat::Journald);
+        assert_eq!(line_format(LogFormat::Auto, true, false), LineFormat::Human { colour: true });
+        assert_eq!(line_format(LogFormat::Auto, true, true), LineFormat::Human { colour: false });
+        assert_eq!(line_format(LogFormat::Auto, false, false), LineFormat::Json);
+        assert_eq!(line_format(LogFormat::Human, false, false), LineFormat::Human { colour: false });
+        assert_eq!(line_format(LogFormat::Json, true, false), LineFormat::Json);
+        assert_eq!(line_format(LogFormat::Journald, true, false), LineFormat::Journald);
     }
 }

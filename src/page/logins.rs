@@ -103,7 +103,7 @@ impl Logins {
 
     /// Whose link this is.
     pub(super) fn invited(&self, link: &str) -> Option<String> {
-        self.0.sessions.look(|sessions| sessions.invited(link, self.0.clock.now().wall).map(str::to_owned))
+        self.0.sessions.read(|sessions| sessions.invited(link, self.0.clock.now().wall).map(str::to_owned))
     }
 
     /// Uses up the link and returns the secret for the cookie. The use is stored in the file before the person is
@@ -126,7 +126,7 @@ impl Logins {
 
     /// The person who is logged in with this cookie.
     pub(super) fn who(&self, cookie: &str) -> Option<String> {
-        self.0.sessions.look(|sessions| sessions.who(cookie, self.0.clock.now().wall).map(str::to_owned))
+        self.0.sessions.read(|sessions| sessions.who(cookie, self.0.clock.now().wall).map(str::to_owned))
     }
 }
 

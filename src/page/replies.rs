@@ -95,8 +95,8 @@ impl Replies {
     }
 
     /// What a link allows. Looking does not use it up.
-    pub(super) fn look(&self, link: &str) -> Result<(ReplyLink, Rights), LinkProblem> {
-        let found = self.0.kept.look(|kept| kept.find(link, self.0.clock.now().wall));
+    pub(super) fn find(&self, link: &str) -> Result<(ReplyLink, Rights), LinkProblem> {
+        let found = self.0.kept.read(|kept| kept.find(link, self.0.clock.now().wall));
         if found == Err(LinkProblem::Unknown) {
             self.tried()?;
         }
@@ -108,7 +108,7 @@ impl Replies {
 
     /// Uses a link up for this answer. That is in the file before the answer leaves.
     pub(super) async fn take(&self, link: &str, verdict: Verdict) -> Result<(ReplyLink, Rights), LinkProblem> {
-        let (_, rights) = self.look(link)?;
+        let (_, rights) = self.find(link)?;
         if !rights.may.contains(&verdict) {
             return Err(LinkProblem::NotAllowed);
         }

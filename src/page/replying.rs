@@ -49,8 +49,8 @@ fn word(verdict: Verdict) -> &'static str {
 }
 
 /// `GET /r/LINK`.
-pub(super) async fn look(State(page): State<Arc<RunningPage>>, Path(link): Path<String>) -> Response {
-    let (offer, rights) = match page.replies.look(&link) {
+pub(super) async fn show(State(page): State<Arc<RunningPage>>, Path(link): Path<String>) -> Response {
+    let (offer, rights) = match page.replies.find(&link) {
         Ok(found) => found,
         Err(problem) => return not_taken(&page, problem),
     };

@@ -49,7 +49,7 @@ impl Sessions {
 
     /// Whose link this is, if it is still good. It stays good: only [`Sessions::enter`] uses it up.
     pub fn invited(&self, text: &str, now: Timestamp) -> Option<&str> {
-        find(&self.links, text, now).map(|place| self.links[place].name.as_str())
+        find(&self.links, text, now).map(|index| self.links[index].name.as_str())
     }
 
     /// Removes a link that was not given out.
@@ -60,8 +60,8 @@ impl Sessions {
 
     /// Uses up a link: its owner is then logged in with this secret.
     pub fn enter(&mut self, text: &str, secret: &Secret, now: Timestamp) -> Option<LoggedIn> {
-        let place = find(&self.links, text, now)?;
-        let link = self.links.remove(place);
+        let index = find(&self.links, text, now)?;
+        let link = self.links.remove(index);
         put(&mut self.sessions, &link.name, secret, now, SESSION_LASTS);
         Some(LoggedIn { name: link.name.clone(), link, session: hash(&written(secret)) })
     }
@@ -74,7 +74,7 @@ impl Sessions {
 
     /// The person who is logged in with this secret.
     pub fn who(&self, text: &str, now: Timestamp) -> Option<&str> {
-        find(&self.sessions, text, now).map(|place| self.sessions[place].name.as_str())
+        find(&self.sessions, text, now).map(|index| self.sessions[index].name.as_str())
     }
 
     /// Logs one person out everywhere, or everybody. Returns how many sessions and links ended.
@@ -114,9 +114,9 @@ fn put(kept: &mut Vec<StoredLogin>, name: &str, secret: &Secret, now: Timestamp,
 fn find(kept: &[StoredLogin], text: &str, now: Timestamp) -> Option<usize> {
     let wanted = hash(text);
     let mut found = None;
-    for (place, one) in kept.iter().enumerate() {
+    for (index, one) in kept.iter().enumerate() {
         if bool::from(one.hash.as_bytes().ct_eq(wanted.as_bytes())) && now < one.ends {
-            found = Some(place);
+            found = Some(index);
         }
     }
     found

@@ -48,8 +48,8 @@ impl<T: Clone + Default + Serialize + DeserializeOwned + Send + 'static> StateFi
     }
 
     /// Reads the state. Readers do not wait for the disk.
-    pub(super) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
-        look(&locked(&self.kept))
+    pub(super) fn read<R>(&self, read: impl FnOnce(&T) -> R) -> R {
+        read(&locked(&self.kept))
     }
 
     /// Changes it, and says how that went when the file has it. If it cannot be written, `undo` gets what `change` gave. That
@@ -124,13 +124,13 @@ mod tests {
         let file = dir.path().join("state/kept.json");
         let shelf = open(&file);
         shelf.change(|kept| kept.push(1), |_, ()| unreachable!()).await.unwrap();
-        assert_eq!(open(&file).look(Clone::clone), [1]);
+        assert_eq!(open(&file).read(Clone::clone), [1]);
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         // A directory at the path makes every write fail.
         fs::create_dir(file.with_extension("new")).unwrap();
         shelf.change(|kept| kept.push(2), |kept, ()| kept.truncate(1)).await.unwrap_err();
-        assert_eq!(shelf.look(Clone::clone), [1]);
-        assert_eq!(open(&file).look(Clone::clone), [1]);
+        assert_eq!(shelf.read(Clone::clone), [1]);
+        assert_eq!(open(&file).read(Clone::clone), [1]);
     }
 
     #[test]
@@ -139,11 +139,11 @@ mod tests {
         let file = dir.path().join("kept.json");
         for text in ["", "{}", "[1, 2", &format!("[{}1]", "1,".repeat(600))] {
             fs::write(&file, text).unwrap();
-            assert!(open(&file).look(Vec::is_empty), "{text}");
+            assert!(open(&file).read(Vec::is_empty), "{text}");
         }
         fs::write(&file, "[1]").unwrap();
-        assert_eq!(open(&file).look(Clone::clone), [1]);
+        assert_eq!(open(&file).read(Clone::clone), [1]);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(open(&file).look(Vec::is_empty), "anybody could have written it");
+        assert!(open(&file).read(Vec::is_empty), "anybody could have written it");
     }
 }

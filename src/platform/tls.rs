@@ -54,7 +54,7 @@ pub(crate) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>,
         Some(path) => certificates(path).map_err(|why| TlsError::Ca { path: path.display().to_string(), why })?,
         None => Vec::new(),
     };
-    machine::look()?;
+    machine::check_variables()?;
     let of_verifier = provider.clone();
     let verifier = files::within(Path::new("the machine's certificate authorities"), move || {
         Verifier::new_with_extra_roots(extra, of_verifier).map_err(|error| std::io::Error::other(error).into())

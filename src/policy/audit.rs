@@ -88,7 +88,7 @@ impl AuditedRule<'_> {
 
 impl Policy {
     /// What these rules say of a contact of this agent with this handle; `now` is for rules that have ended.
-    pub fn audit(&self, handle: Option<&Handle>, asked: Option<&ReceivingAgent>, now: Timestamp) -> Audit {
+    pub fn audit(&self, handle: Option<&Handle>, receiving: Option<&ReceivingAgent>, now: Timestamp) -> Audit {
         let (Some(handle), Ok(id)) = (handle, RequestId::parse("audit")) else {
             return Audit::CannotBeEvaluated(UnknownReason::Handle);
         };
@@ -96,8 +96,8 @@ impl Policy {
         let request = ContactRequest { id, sender, name: None, message: None, inserted_at: None, ids: None };
         let circumstances = Circumstances::new(now, ClockHealth::Sound);
         let mut policy_state = PolicyState::restore(SavedState::default());
-        if let Some(asked) = asked {
-            policy_state.set_receiving_agent(asked.clone());
+        if let Some(receiving) = receiving {
+            policy_state.set_receiving_agent(receiving.clone());
         }
         let inputs =
             Inputs::new(&request, &circumstances, &policy_state, now).searching(regexes::searched_max(self.steps));

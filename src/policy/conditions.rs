@@ -21,7 +21,7 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 
-pub use agents::{AskedAgents, ReceivingAgent};
+pub use agents::{ReceivingAgent, ReceivingAgents};
 pub use contact::IsContact;
 pub use contacts::ContactsOver;
 pub use handle::{HandleIn, HandleRegex, InList};
@@ -264,7 +264,7 @@ conditions![
     IsContact,
     ContactsOver,
     HistoryCondition,
-    AskedAgents,
+    ReceivingAgents,
 ];
 
 #[cfg(test)]

@@ -203,8 +203,8 @@ impl History {
         if requests.gap.is_some_and(|gap| at <= gap) || requests.seen.iter().any(known) {
             return;
         }
-        let place = requests.seen.partition_point(|(known, _)| *known <= at);
-        requests.seen.insert(place, (at, request.cloned()));
+        let index = requests.seen.partition_point(|(known, _)| *known <= at);
+        requests.seen.insert(index, (at, request.cloned()));
         self.requests_len += 1;
         if requests.seen.len() > most {
             let (gap, _) = requests.seen.remove(0);

@@ -52,7 +52,7 @@ pub struct PolicyState {
     /// The verdicts of deciders about pending requests.
     replies: HashMap<RequestId, Vec<DeciderVerdict>>,
     /// Which agent this is, if known.
-    asked: Option<ReceivingAgent>,
+    receiving: Option<ReceivingAgent>,
 }
 
 /// An answer that has an outcome.
@@ -88,12 +88,12 @@ struct AnswerInFlight {
 
 impl PolicyState {
     /// Which agent this is the state of.
-    pub fn set_receiving_agent(&mut self, asked: ReceivingAgent) {
-        self.asked = Some(asked);
+    pub fn set_receiving_agent(&mut self, receiving: ReceivingAgent) {
+        self.receiving = Some(receiving);
     }
 
     pub(crate) fn receiving_agent(&self) -> Option<&ReceivingAgent> {
-        self.asked.as_ref()
+        self.receiving.as_ref()
     }
 
     /// Whether this policy state can answer every question of this policy at this moment. If not, deciding stays safe
@@ -154,8 +154,8 @@ impl PolicyState {
         }
         if let By::Overdue(name) = by {
             let rejects = self.overdue.entry(name.clone()).or_default();
-            let place = rejects.partition_point(|(known, _)| *known <= at);
-            rejects.insert(place, (at, Some(request.clone())));
+            let index = rejects.partition_point(|(known, _)| *known <= at);
+            rejects.insert(index, (at, Some(request.clone())));
         }
         self.open.insert(request.clone(), AnswerInFlight { verdict, at, charges: paid });
     }
@@ -408,8 +408,8 @@ impl PolicyState {
     }
 
     fn approved(&mut self, request: RequestId, at: Timestamp) {
-        let place = self.approvals.partition_point(|(known, _)| *known <= at);
-        self.approvals.insert(place, (at, request));
+        let index = self.approvals.partition_point(|(known, _)| *known <= at);
+        self.approvals.insert(index, (at, request));
         if self.approvals.len() > APPROVALS_MAX
             && let Some((oldest, _)) = self.approvals.pop_front()
         {

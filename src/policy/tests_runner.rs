@@ -147,8 +147,8 @@ fn happen(
     let Sender::Plain { handle, .. } = &past.sender else { return };
     policy_state.seen(id, Some(handle), at);
     let Some(answer) = past.verdict.answer() else { return };
-    let place = past.by.as_ref().and_then(|name| policy.rules.binary_search_by(|rule| rule.name.cmp(name)).ok());
-    let rule = place.and_then(|place| policy.rules.get(place));
+    let index = past.by.as_ref().and_then(|name| policy.rules.binary_search_by(|rule| rule.name.cmp(name)).ok());
+    let rule = index.and_then(|index| policy.rules.get(index));
     let by_word = rule.is_some_and(|rule| rule.ask.is_some());
     let by = match past.by.clone() {
         None => By::Person("test".into()),

@@ -171,7 +171,7 @@ impl SupervisedAgents {
 pub fn hide_keys(agents: &[AgentSettings], redact: &Redact) {
     let mut found = Vec::with_capacity(agents.len());
     for agent in agents {
-        let secret::KeyReading { key, warnings } = secret::look(&agent.key, SecretKind::Key);
+        let secret::KeyReading { key, warnings } = secret::inspect(&agent.key, SecretKind::Key);
         found.extend(key.ok());
         for why in warnings {
             let source = secret::describe(&agent.key);

@@ -42,8 +42,8 @@ impl Pseudonyms {
     pub(super) fn frame(&self, frame: Value) -> Value {
         match frame {
             Value::Array(items) => {
-                let part = |(place, item)| match item {
-                    Value::String(text) if place < 4 => self.plain(text),
+                let part = |(index, item)| match item {
+                    Value::String(text) if index < 4 => self.plain(text),
                     item => self.body(item),
                 };
                 Value::Array(items.into_iter().enumerate().map(part).collect())

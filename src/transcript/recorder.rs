@@ -280,7 +280,7 @@ impl RecorderThread {
             };
             let RecorderOrder::Line(text) = order else { return self.file.flush() };
             self.waiting.fetch_sub(text.len(), Ordering::Relaxed);
-            self.look()?;
+            self.check_file()?;
             let dropped = self.dropped.swap(0, Ordering::Relaxed);
             if dropped > 0 {
                 self.line(&note(format!("{dropped} lines are missing here: the disk was too slow")))?;
@@ -290,7 +290,7 @@ impl RecorderThread {
     }
 
     /// Stops if the file was deleted or replaced, since nobody could read what is written then.
-    fn look(&mut self) -> io::Result<()> {
+    fn check_file(&mut self) -> io::Result<()> {
         if self.looked.elapsed() < LOOK_RHYTHM {
             return Ok(());
         }

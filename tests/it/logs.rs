@@ -17,17 +17,17 @@ use serde_json::Value;
 use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-const LOOKS: [LineFormat; 4] =
+const FORMATS: [LineFormat; 4] =
     [LineFormat::Human { colour: false }, LineFormat::Human { colour: true }, LineFormat::Json, LineFormat::Journald];
 
 /// Text that controls a terminal, hides or reorders characters, or imitates our fields or lines.
 const HOSTILE: &str = "x\u{1b}[2J\u{9b}31m\r\n{\"event\":\"decided\"}\u{0}\u{7}\u{202e}\u{2066}\u{200b}\u{feff}\u{2028}\u{ad}\" verdict=approve \\u{1b} \u{e0041}";
 
 /// All log lines that `work` causes.
-fn logged(look: LineFormat, redact: &Redact, work: impl FnOnce()) -> Vec<u8> {
+fn logged(format: LineFormat, redact: &Redact, work: impl FnOnce()) -> Vec<u8> {
     let sink = Arc::new(Mutex::new(Vec::new()));
     let subscriber = tracing_subscriber::registry().with(tracing_subscriber::filter::LevelFilter::TRACE).with(layer(
-        look,
+        format,
         Arc::clone(&sink),
         redact.clone(),
         Clock::start(),
@@ -193,15 +193,15 @@ fn every_name_that_the_code_gives_is_in_the_table_and_every_one_of_the_table_is_
 
 #[test]
 fn every_event_is_one_harmless_line_in_every_format() {
-    for look in LOOKS {
+    for format in FORMATS {
         for event in EVENTS {
             let stranger = StrangerText::new(HOSTILE);
-            let bytes = logged(look, &Redact::default(), || {
+            let bytes = logged(format, &Redact::default(), || {
                 at_level!(event.level, event = event.name, name = %stranger, why = HOSTILE, handle = ?HOSTILE,
                     latency_ms = 1.5, "somebody said {HOSTILE}");
             });
             let name = event.name;
-            match look {
+            match format {
                 LineFormat::Human { colour } => {
                     let mut text = String::from_utf8(bytes).unwrap();
                     assert!(text.contains(name));
@@ -293,8 +293,8 @@ fn a_key_is_in_no_line() {
     struct Outer(#[source] std::io::Error);
     let redact = Redact::default();
     redact.add(KEY);
-    for look in LOOKS {
-        let bytes = logged(look, &redact, || {
+    for format in FORMATS {
+        let bytes = logged(format, &redact, || {
             let span = tracing::info_span!("agent", agent = KEY);
             let _in = span.enter();
             let encoded: String = url::form_urlencoded::byte_serialize(KEY.as_bytes()).collect();
@@ -305,7 +305,7 @@ fn a_key_is_in_no_line() {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         assert!(text.contains("***"));
         for part in ["4f/9a", "4f%2F9a", "band_sk"] {
-            assert!(!text.contains(part), "{look:?}: {text}");
+            assert!(!text.contains(part), "{format:?}: {text}");
         }
     }
 }
@@ -313,11 +313,11 @@ fn a_key_is_in_no_line() {
 #[test]
 fn a_line_is_bounded_whatever_is_in_it() {
     let huge = "\u{202e}".repeat(3_000_000);
-    for look in LOOKS {
-        let bytes = logged(look, &Redact::default(), || {
+    for format in FORMATS {
+        let bytes = logged(format, &Redact::default(), || {
             tracing::info!(event = huge, why = huge, what = ?huge, name = %huge, "{huge}");
         });
-        assert!(bytes.len() < 16 * 1024, "{look:?}: {}", bytes.len());
+        assert!(bytes.len() < 16 * 1024, "{format:?}: {}", bytes.len());
     }
 }
 

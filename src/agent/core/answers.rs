@@ -147,12 +147,12 @@ impl Core {
     /// Answers do not get through: all of this agent's wait, longer each time until a call is good. Whether this begins a
     /// wait; those that fail together make one.
     fn answers_wait(&mut self, error: Option<&CallError>, now: Now) -> bool {
-        let asked = error.and_then(|error| error.retry_after).unwrap_or_default();
+        let least = error.and_then(|error| error.retry_after).unwrap_or_default();
         let Some(failures) = self.responder.failed(now.mono) else {
-            self.responder.wait_until(now.mono + asked.min(self.config.timing.retry_after_max));
+            self.responder.wait_until(now.mono + least.min(self.config.timing.retry_after_max));
             return false;
         };
-        let wait = self.backoff(failures).max(asked.min(self.config.timing.retry_after_max));
+        let wait = self.backoff(failures).max(least.min(self.config.timing.retry_after_max));
         self.responder.wait_until(now.mono + wait);
         if let Some(error) = error {
             self.throttle(error, now);
@@ -178,8 +178,8 @@ impl Core {
         self.inbox.fate_unknown(id);
         let Some(entry) = self.inbox.entry(id) else { return };
         let request = entry.request().clone();
-        let asked = error.as_ref().and_then(|error| error.retry_after).unwrap_or_default();
-        let wait = self.backoff(flight.attempt() - 1).max(asked.min(self.config.timing.retry_after_max));
+        let least = error.as_ref().and_then(|error| error.retry_after).unwrap_or_default();
+        let wait = self.backoff(flight.attempt() - 1).max(least.min(self.config.timing.retry_after_max));
         self.inbox.listing.want("the fate of an answer is unknown", now.mono + wait);
         self.record(Record::Outcome {
             agent: self.config.agent.clone(),

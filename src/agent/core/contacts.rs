@@ -75,7 +75,7 @@ pub(super) struct ContactList {
     left: VecDeque<ContactId>,
     attribution: ContactAttribution,
     /// The numbers that the policy asks about, in order.
-    asked: Vec<u64>,
+    thresholds: Vec<u64>,
     /// The policy asks who was removed.
     asks_removed: bool,
     /// The policy asks who is a contact.
@@ -162,7 +162,7 @@ impl ContactList {
             unwatched: now.wall,
             left: VecDeque::new(),
             attribution: ContactAttribution::default(),
-            asked: Vec::new(),
+            thresholds: Vec::new(),
             asks_removed: false,
             asks_contacts: false,
             tells: (false, false),
@@ -184,7 +184,7 @@ impl ContactList {
 
     /// This policy is in force, and everything is decided again.
     pub(super) fn keep_for(&mut self, policy: Option<&Policy>, known: usize) {
-        self.asked = policy.map(Policy::contact_counts).unwrap_or_default();
+        self.thresholds = policy.map(Policy::contact_counts).unwrap_or_default();
         self.asks_removed = policy.is_some_and(|policy| policy.history_needs().removed_reach().is_some());
         self.asks_contacts = policy.is_some_and(Policy::asks_contacts);
         self.keep_up();
@@ -193,12 +193,12 @@ impl ContactList {
 
     /// Whether a decision may depend on who is a contact.
     fn asks(&self, policy: Option<&Policy>) -> bool {
-        let asked = self.asks_contacts || !self.asked.is_empty();
+        let asked = self.asks_contacts || !self.thresholds.is_empty();
         asked || policy.is_some_and(|policy| policy.history_reach().is_some())
     }
 
     fn count_exceeded(&self, known: usize) -> Option<usize> {
-        self.count(known).map(|count| self.asked.partition_point(|asked| *asked < count))
+        self.count(known).map(|count| self.thresholds.partition_point(|threshold| *threshold < count))
     }
 
     /// The time between two readings when nothing asks for an earlier one.

@@ -13,7 +13,7 @@ use crate::model::{AgentId, AgentState};
 pub(super) struct KeyIdentity {
     verified: bool,
     /// When the platform was asked; `None` when no question is open.
-    asked: Option<Mono>,
+    asked_at: Option<Mono>,
     /// The next question is not before this.
     next: Mono,
     failures: u32,
@@ -27,7 +27,7 @@ impl Core {
 
     /// Asks the platform whose the key is.
     pub(super) fn ask_me(&mut self, now: Now) {
-        self.identity.asked = Some(now.mono);
+        self.identity.asked_at = Some(now.mono);
         self.act(Action::Me);
     }
 
@@ -36,8 +36,8 @@ impl Core {
         if self.identity.verified || self.session.state() == AgentState::Refused {
             return None;
         }
-        let due = match self.identity.asked {
-            Some(asked) => asked + self.config.timing.patience(),
+        let due = match self.identity.asked_at {
+            Some(asked_at) => asked_at + self.config.timing.patience(),
             None => self.identity.next,
         };
         Some(self.after_quiet(due, now))
@@ -52,7 +52,7 @@ impl Core {
     /// The platform could not say whose key it is. What was known of this key still holds.
     pub(super) fn identity_unknown(&mut self, now: Now) {
         let wait = self.backoff(self.identity.failures).min(self.config.timing.list_away.max(Duration::from_millis(1)));
-        self.identity.asked = None;
+        self.identity.asked_at = None;
         self.identity.failures = self.identity.failures.saturating_add(1);
         self.identity.next = now.mono + wait;
     }

@@ -94,7 +94,7 @@ fn read_key_here(settings: &AgentSettings, rest: &Rest) -> ReadKey {
 }
 
 /// All pages of this reading before this one were good, unless a smaller page is read since one was too large.
-fn place(page: u32, size: u32) -> PagePlace {
+fn page_place(page: u32, size: u32) -> PagePlace {
     if page > 1 && size == PAGE_SIZE { PagePlace::Follows } else { PagePlace::Begins }
 }
 
@@ -241,7 +241,7 @@ impl Agent {
         let client = self.client();
         self.tasks.spawn(async move {
             let reply = match client {
-                Ok(client) => client.requests(fetch.page, fetch.size, place(fetch.page, fetch.size)).await,
+                Ok(client) => client.requests(fetch.page, fetch.size, page_place(fetch.page, fetch.size)).await,
                 Err(why) => no_key(&why),
             };
             CallDone::Page(fetch, reply)
@@ -252,7 +252,7 @@ impl Agent {
         let client = self.client();
         self.tasks.spawn(async move {
             let reply = match client {
-                Ok(client) => client.contacts(page, size, place(page, size)).await,
+                Ok(client) => client.contacts(page, size, page_place(page, size)).await,
                 Err(why) => no_key(&why),
             };
             CallDone::Contacts(call, reply)

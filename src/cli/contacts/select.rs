@@ -240,7 +240,7 @@ pub(in crate::cli) struct ContactRules<'a> {
     given: Option<Arc<Policy>>,
     in_force: HashMap<AgentId, Arc<Policy>>,
     /// The names by which rules may mean each agent.
-    asked: HashMap<AgentId, ReceivingAgent>,
+    receiving: HashMap<AgentId, ReceivingAgent>,
     global: &'a Global,
 }
 
@@ -253,7 +253,7 @@ impl<'a> ContactRules<'a> {
         global: &'a Global,
     ) -> Result<Self, CliError> {
         let given = file.map(|path| sources::policy_of(path, global)).transpose()?;
-        Ok(Self { reader, given, in_force: HashMap::new(), asked: HashMap::new(), global })
+        Ok(Self { reader, given, in_force: HashMap::new(), receiving: HashMap::new(), global })
     }
 
     /// # Errors
@@ -283,9 +283,11 @@ impl<'a> ContactRules<'a> {
     /// As [`ContactRules::of`].
     pub(in crate::cli) fn audit(&mut self, contact: &RecordedContact, now: Timestamp) -> Result<Audit, CliError> {
         let policy = self.of(&contact.agent)?;
-        let asked =
-            self.asked.entry(contact.agent.clone()).or_insert_with_key(|agent| agents::asked(agent, self.global));
-        Ok(policy.audit(handle(contact).as_ref(), Some(asked), now))
+        let receiving = self
+            .receiving
+            .entry(contact.agent.clone())
+            .or_insert_with_key(|agent| agents::receiving(agent, self.global));
+        Ok(policy.audit(handle(contact).as_ref(), Some(receiving), now))
     }
 
     /// Whether a contact is on this list.

@@ -10,10 +10,10 @@ use reqwest::Client;
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::{Findings, place};
+use super::{Findings, check_trust};
 use crate::config::Settings;
 use crate::config::settings::{
-    DeciderPlace, KeySource, NotifyTarget, NotifyWay, PageIdentity, PageSettings, SecretKind, loopback,
+    DeciderAddress, KeySource, NotifyTarget, NotifyWay, PageIdentity, PageSettings, SecretKind, loopback,
 };
 use crate::decider;
 use crate::notify;
@@ -27,7 +27,7 @@ const THERE_MAX: Duration = Duration::from_secs(8);
 const ANSWER_BYTES_MAX: usize = 2 << 20;
 
 /// Checks all of it. `running`: a daemon runs, so the ports should belong to it.
-pub(super) async fn look(settings: &Settings, running: bool, findings: &mut Findings) {
+pub(super) async fn check(settings: &Settings, running: bool, findings: &mut Findings) {
     page(&settings.page, running, findings).await;
     if let Some(at) = settings.metrics.listen {
         port(&format!("metrics {at}"), at, running, ("/metrics", "doorman_build_info"), findings).await;
@@ -35,9 +35,9 @@ pub(super) async fn look(settings: &Settings, running: bool, findings: &mut Find
     targets(settings, findings).await;
     for decider in &settings.deciders {
         let what = format!("decider {}", decider.name);
-        let at = match &decider.place {
-            DeciderPlace::Tcp { address, .. } => address.to_string(),
-            DeciderPlace::Unix { socket, .. } => socket.display().to_string(),
+        let at = match &decider.address {
+            DeciderAddress::Tcp { address, .. } => address.to_string(),
+            DeciderAddress::Unix { socket, .. } => socket.display().to_string(),
         };
         if decider.secret.as_ref().is_some_and(secret::of_unit) {
             findings.ok(&what, format!("not tried: its secret is {}", unseen()));
@@ -60,7 +60,7 @@ async fn page(settings: &PageSettings, running: bool, findings: &mut Findings) {
     }
     if let Some(path) = &settings.socket {
         let what = format!("page {}", path.display());
-        place(path, &what, 78, findings);
+        check_trust(path, &what, 78, findings);
         socket(path, &what, running, findings);
     }
     if settings.identity == PageIdentity::Proxy
@@ -69,7 +69,7 @@ async fn page(settings: &PageSettings, running: bool, findings: &mut Findings) {
         let source = KeySource::Credential(name.clone());
         match secret::of_unit(&source) {
             true => findings.ok("page", format!("the proxy's secret is {}", unseen())),
-            false => match secret::look(&source, SecretKind::Secret).key {
+            false => match secret::inspect(&source, SecretKind::Secret).key {
                 Ok(_) => findings.ok("page", "the proxy's secret can be read"),
                 Err(error) => findings.fail(77, "page", format!("{error}: without it the page is not served")),
             },
@@ -77,7 +77,7 @@ async fn page(settings: &PageSettings, running: bool, findings: &mut Findings) {
     }
     if let Some(url) = settings.url.as_ref().filter(|url| !loopback(url)) {
         let what = format!("page {}", url.as_str().trim_end_matches('/'));
-        match asked(url).await {
+        match fetched(url).await {
             Ok(()) => findings.ok(&what, "something answers there"),
             Err(why) => findings.warn(&what, format!("nobody would find the page there: {why}")),
         }
@@ -85,7 +85,7 @@ async fn page(settings: &PageSettings, running: bool, findings: &mut Findings) {
 }
 
 /// Whether anything answers at an address.
-async fn asked(url: &Url) -> Result<(), String> {
+async fn fetched(url: &Url) -> Result<(), String> {
     let tls = tls::client_config(None).map_err(|error| error.to_string())?;
     let client = Client::builder()
         .tls_backend_preconfigured(tls.as_ref().clone())
@@ -179,7 +179,7 @@ fn socket(path: &Path, what: &str, running: bool, findings: &mut Findings) {
 /// All at the same time, since each may take a while.
 async fn targets(settings: &Settings, findings: &mut Findings) {
     let mut looks = JoinSet::new();
-    for (place, target) in settings.notify.iter().enumerate() {
+    for (index, target) in settings.notify.iter().enumerate() {
         if [target.way.secret_address(), target.secret.as_ref()].into_iter().flatten().any(secret::of_unit) {
             let how =
                 format!("not tried: what it needs is {}; `doorman notify test {}` tries it", unseen(), target.name);
@@ -187,12 +187,12 @@ async fn targets(settings: &Settings, findings: &mut Findings) {
             continue;
         }
         let (target, redact) = (target.clone(), findings.redact.clone());
-        looks.spawn(async move { (place, reached(&target, &redact).await) });
+        looks.spawn(async move { (index, reached(&target, &redact).await) });
     }
     let mut found = looks.join_all().await;
-    found.sort_unstable_by_key(|(place, _)| *place);
-    for (place, reached) in found {
-        let target = &settings.notify[place];
+    found.sort_unstable_by_key(|(index, _)| *index);
+    for (index, reached) in found {
+        let target = &settings.notify[index];
         let what = format!("notify {}", target.name);
         for warning in kept_badly(target) {
             findings.warn(&what, warning);
@@ -232,5 +232,5 @@ fn unreadable(target: &NotifyTarget) -> Option<KeyReadError> {
 
 /// What is wrong with how its secrets are stored.
 fn kept_badly(target: &NotifyTarget) -> Vec<String> {
-    target.secrets().flat_map(|(source, kind)| secret::look(source, kind).warnings).collect()
+    target.secrets().flat_map(|(source, kind)| secret::inspect(source, kind).warnings).collect()
 }

@@ -41,19 +41,19 @@ pub(super) fn test(
     let policy = sources::policy_then(reader, recorded, &decision)?;
     let moment = RowMoment::of(recorded, Some((decision.row, decision.at)));
     let owner = recorded.request.sender.handle().map(|handle| handle.owner());
-    let memory = reader
+    let saved = reader
         .state_at(&recorded.agent, Some(recorded), owner, reach(&policy), moment)
         .map_err(|error| fault(&error))?;
-    let past = past(reader, recorded, &policy, &memory, moment.at)?;
+    let past = past(reader, recorded, &policy, &saved, moment.at)?;
     let name = name(&recorded.request.sender, &policy);
     // The requests of the sender's own owner are clearer than those of everybody who counted against a limit. If they
     // do not give the same decision, the table lists all.
     let theirs: Vec<TestHistoryLine> = past.iter().filter(|one| one.is_by(owner)).cloned().collect();
-    let asked = agents::asked(&recorded.agent, global);
+    let receiving = agents::receiving(&recorded.agent, global);
     let named = policy.agents();
-    let agent = asked.called.iter().rev().find(|word| named.contains(&&***word)).or(asked.called.last());
+    let agent = receiving.called.iter().rev().find(|word| named.contains(&&***word)).or(receiving.called.last());
     let agent = agent.filter(|_| !named.is_empty()).map(|word| &**word);
-    let replies = replies(recorded, &policy, &memory);
+    let replies = replies(recorded, &policy, &saved);
     let mut table = self::table(&name, recorded, &decision, (&theirs, agent, &replies), moment.at);
     if fails(&policy, &table, &name).is_some() {
         table = self::table(&name, recorded, &decision, (&past, agent, &replies), moment.at);
@@ -92,17 +92,17 @@ fn past(
     reader: &LedgerReader,
     recorded: &RecordedRequest,
     policy: &Policy,
-    memory: &SavedState,
+    saved: &SavedState,
     at: Timestamp,
 ) -> Result<Vec<TestHistoryLine>, CliError> {
     let mut ids: BTreeMap<&RequestId, Timestamp> = BTreeMap::new();
-    for row in memory.history.iter().filter(|row| row.kind == HistoryKind::Requested) {
+    for row in saved.history.iter().filter(|row| row.kind == HistoryKind::Requested) {
         ids.extend(row.request.as_ref().map(|id| (id, row.at)));
     }
-    let answered = memory.history.iter().filter(|row| row.kind != HistoryKind::Requested);
+    let answered = saved.history.iter().filter(|row| row.kind != HistoryKind::Requested);
     ids.extend(answered.filter_map(|row| Some((row.request.as_ref()?, row.at))));
-    ids.extend(memory.charges.iter().map(|row| (&row.request, row.at)));
-    ids.extend(memory.approvals.iter().map(|row| (&row.request, row.at)));
+    ids.extend(saved.charges.iter().map(|row| (&row.request, row.at)));
+    ids.extend(saved.approvals.iter().map(|row| (&row.request, row.at)));
     ids.remove(&recorded.request.id);
     let mut past = Vec::new();
     for (id, happened) in ids.into_iter().take(PAST_MAX) {
@@ -122,7 +122,7 @@ fn past(
             removed: false,
         });
     }
-    for row in memory.history.iter().filter(|row| row.kind == HistoryKind::Removed) {
+    for row in saved.history.iter().filter(|row| row.kind == HistoryKind::Removed) {
         let (verdict, handle) = (Verdict::Approve, row.owner.to_string());
         past.push(TestHistoryLine { handle, verdict, by: None, at: row.at, removed: true });
     }
@@ -131,8 +131,8 @@ fn past(
 }
 
 /// What each decider had said to what the rules ask it.
-fn replies(recorded: &RecordedRequest, policy: &Policy, memory: &SavedState) -> BTreeMap<String, Verdict> {
-    let words = memory.replies.iter().filter(|(request, _)| *request == recorded.request.id).map(|(_, word)| word);
+fn replies(recorded: &RecordedRequest, policy: &Policy, saved: &SavedState) -> BTreeMap<String, Verdict> {
+    let words = saved.replies.iter().filter(|(request, _)| *request == recorded.request.id).map(|(_, word)| word);
     let questions: Vec<_> = policy.rules.iter().filter_map(|rule| question(rule, &recorded.request)).collect();
     let answers = words.filter(|word| questions.iter().any(|question| word.answers(question)));
     answers.map(|word| (word.decider.as_str().to_owned(), word.verdict)).collect()

@@ -44,7 +44,7 @@ pub(super) fn policy_state(
     let owner = sender.handle().map(|handle| handle.owner());
     let memory = reader.state_at(agent, recorded, owner, reach(policy), moment).map_err(|error| fault(&error))?;
     let mut state = PolicyState::restore_for(memory, policy, moment.at);
-    state.set_receiving_agent(agents::asked(agent, global));
+    state.set_receiving_agent(agents::receiving(agent, global));
     Ok(state)
 }
 

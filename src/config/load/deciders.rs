@@ -8,7 +8,7 @@ use url::{Host, Url};
 use super::Loading;
 use super::notify::SECRETS;
 use crate::config::raw::RawDecider;
-use crate::config::settings::{DeciderPlace, DeciderSettings, loopback_ip};
+use crate::config::settings::{DeciderAddress, DeciderSettings, loopback_ip};
 use crate::document::{WithSpan, duration, shown};
 
 /// The defaults of `timeout`, `in_flight` and `per_hour`.
@@ -32,7 +32,7 @@ impl Loading<'_> {
                 .label("a name has a-z, 0-9 and `-`, at most 64 of them");
             return None;
         }
-        let place = match (raw.table.get("url"), raw.table.get("unix")) {
+        let address = match (raw.table.get("url"), raw.table.get("unix")) {
             (Some(url), None) => self.tcp(url),
             (None, Some(socket)) => {
                 let path = raw.table.get("path").map_or("/decide", |path| path.value.as_str());
@@ -40,7 +40,7 @@ impl Loading<'_> {
                 if let (false, Some(path)) = (fits, raw.table.get("path")) {
                     self.problems.error(&path.span, "`path` is not a path of a URL").label("expected `/…`");
                 }
-                fits.then(|| DeciderPlace::Unix { socket: self.resolve(&socket.value), path: path.to_owned() })
+                fits.then(|| DeciderAddress::Unix { socket: self.resolve(&socket.value), path: path.to_owned() })
             }
             (Some(_), Some(second)) => {
                 self.problems.error(&second.span, "a decider has either `url` or `unix`").label("both are here");
@@ -71,11 +71,11 @@ impl Loading<'_> {
         let number = |key: &str, default: u32| raw.table.get(key).map_or(Some(default), |at| at.value.parse().ok());
         let (in_flight, per_hour) = (number("in_flight", IN_FLIGHT)?, number("per_hour", PER_HOUR)?);
         let secret = self.source(&raw.table, &SECRETS)?;
-        Some(DeciderSettings { name: name.value.clone(), place: place?, timeout, in_flight, per_hour, secret })
+        Some(DeciderSettings { name: name.value.clone(), address: address?, timeout, in_flight, per_hour, secret })
     }
 
     /// `http://` on loopback only: strangers' text must not leave the machine, and no other machine may answer.
-    fn tcp(&mut self, url: &WithSpan<String>) -> Option<DeciderPlace> {
+    fn tcp(&mut self, url: &WithSpan<String>) -> Option<DeciderAddress> {
         let parsed = Url::parse(&url.value).ok().filter(|url| url.scheme() == "http" && url.username().is_empty());
         let address = parsed.as_ref().and_then(|url| {
             let ip = match url.host()? {
@@ -94,6 +94,6 @@ impl Loading<'_> {
             return None;
         };
         let query = parsed.query().map(|query| format!("?{query}")).unwrap_or_default();
-        Some(DeciderPlace::Tcp { address, path: format!("{}{query}", parsed.path()) })
+        Some(DeciderAddress::Tcp { address, path: format!("{}{query}", parsed.path()) })
     }
 }

@@ -46,7 +46,7 @@ fn warn(address: &Address, why: &str) {
 }
 
 /// The same for `doorman doctor`, on a connection of its own.
-pub fn look(address: &Address) -> Result<Server, LedgerError> {
+pub fn inspect(address: &Address) -> Result<Server, LedgerError> {
     server(&address.connect(ConnectionPurpose::Write)?, address)
 }
 

@@ -83,8 +83,8 @@ pub fn whose(batch: &[Record]) -> Vec<String> {
     names.into_iter().collect()
 }
 
-/// Which of so many threads writes for a name.
-pub fn place(name: &str, threads: usize) -> usize {
+/// Which of this number of threads writes for a name.
+pub fn thread_of(name: &str, threads: usize) -> usize {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     usize::try_from(hasher.finish() % threads.max(1) as u64).unwrap_or(0)

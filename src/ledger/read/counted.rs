@@ -69,12 +69,12 @@ fn by_hour(connection: Connection<'_>, since: Timestamp) -> sql::Result<ByHour> 
             break;
         }
         counted += 1;
-        let place = match verdict {
+        let index = match verdict {
             Verdict::Approve => 0,
             Verdict::Reject => 1,
             Verdict::Defer => 2,
         };
-        found.hours.entry(at.as_second().div_euclid(3_600)).or_default()[place] += 1;
+        found.hours.entry(at.as_second().div_euclid(3_600)).or_default()[index] += 1;
     }
     Ok(found)
 }

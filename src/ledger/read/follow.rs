@@ -84,13 +84,13 @@ impl Follow {
         };
         follow.version = Some(follow.version_now()?);
         let unordered = i64::try_from(follow.unordered()).unwrap_or(i64::MAX);
-        for (place, (table, _)) in TABLES.iter().enumerate() {
+        for (index, (table, _)) in TABLES.iter().enumerate() {
             let newest = follow.read(|connection| newest(connection, table))?;
-            follow.looked[place].all_to = newest.saturating_sub(unordered).max(0);
+            follow.looked[index].all_to = newest.saturating_sub(unordered).max(0);
         }
         follow.removed = follow.read(removed_before)?;
         // What is there already is no news.
-        follow.look()?;
+        follow.read_new()?;
         let open = follow.read(|connection| {
             numbers(
                 connection,
@@ -127,7 +127,7 @@ impl Follow {
             self.removed = SeenRows::default();
             self.watched.clear();
         }
-        for n in self.look()? {
+        for n in self.read_new()? {
             self.watched.entry(n).or_default();
         }
         let mut news = Vec::new();
@@ -161,18 +161,18 @@ impl Follow {
     }
 
     /// Looks at the rows that are new in each table, and returns their requests.
-    fn look(&mut self) -> Result<Vec<i64>, LedgerError> {
+    fn read_new(&mut self) -> Result<Vec<i64>, LedgerError> {
         let unordered = self.unordered();
         let mut touched = Vec::new();
-        for (place, (table, request)) in TABLES.iter().enumerate() {
-            let all_to = self.looked[place].all_to;
+        for (index, (table, request)) in TABLES.iter().enumerate() {
+            let all_to = self.looked[index].all_to;
             let rows = self.read(|connection| {
                 connection
                     .prepare_cached(&format!("SELECT n, {request} FROM {table} WHERE n > ?1 ORDER BY n"))?
                     .query_map([all_to], |row| Ok((row.get(0)?, row.get(1)?)))?
                     .collect::<sql::Result<Vec<(i64, i64)>>>()
             })?;
-            let looked = &mut self.looked[place];
+            let looked = &mut self.looked[index];
             touched.extend(rows.into_iter().filter(|(n, _)| looked.is_new(*n, unordered)).map(|(_, request)| request));
         }
         let rows = self.read(|connection| removed_since(connection, self.removed.all_to))?;

@@ -50,8 +50,8 @@ impl LedgerFiles {
         Self { named: named.to_owned(), path: path.to_owned(), database, of_log, log, lock }
     }
 
-    /// Looks at all of them. A lock whose file was deleted is taken again.
-    pub fn look(&mut self) -> Result<(), Misplaced> {
+    /// Checks all of them. A lock whose file was deleted is taken again.
+    pub fn check(&mut self) -> Result<(), Misplaced> {
         match identity(&self.named) {
             Ok(now) if Some(now) == self.database => {}
             Ok(_) => {

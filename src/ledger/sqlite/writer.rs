@@ -42,7 +42,7 @@ pub enum SqliteJob {
 struct SqliteWriter {
     connection: Connection,
     path: PathBuf,
-    place: LedgerFiles,
+    files: LedgerFiles,
     options: LedgerOptions,
     jobs: mpsc::Receiver<SqliteJob>,
     health: watch::Sender<LedgerHealth>,
@@ -63,7 +63,7 @@ pub fn start(
     path: &Path,
     connection: Connection,
     readers: Readers,
-    place: LedgerFiles,
+    files: LedgerFiles,
     options: LedgerOptions,
     jobs: mpsc::Receiver<SqliteJob>,
     health: watch::Sender<LedgerHealth>,
@@ -73,7 +73,7 @@ pub fn start(
     let writer = SqliteWriter {
         connection,
         path: path.to_owned(),
-        place,
+        files,
         looked_at: options.clock.now().mono,
         options,
         jobs,
@@ -213,7 +213,7 @@ impl SqliteWriter {
     /// Writes to files that were deleted or replaced under an open ledger would never be read.
     fn check_unmoved(&mut self) -> Result<(), String> {
         self.looked_at = self.now();
-        self.place.look().map_err(|misplaced| {
+        self.files.check().map_err(|misplaced| {
             if matches!(misplaced, Misplaced::Log(_)) {
                 // Data that is only in the deleted log goes into the database while a process still has it open.
                 self.checkpoints.rescue(&self.connection);
@@ -288,7 +288,7 @@ impl SqliteWriter {
         if let Err((_, error)) = self.connection.close() {
             tracing::debug!(%error, "the ledger did not close cleanly");
         }
-        drop(self.place);
+        drop(self.files);
         if let Some(reply) = reply {
             let _ = reply.send(unwritten.map_or(Ok(()), Err));
         }

@@ -45,22 +45,22 @@ impl Inherited {
         let mut sockets = ListenFd::from_env();
         let names: Vec<&str> = names.split(':').collect();
         let mut taken = Self::default();
-        for place in 0..sockets.len() {
-            let name = names.get(place).copied().unwrap_or_default();
+        for index in 0..sockets.len() {
+            let name = names.get(index).copied().unwrap_or_default();
             let slot = match name {
                 CONTROL => &mut taken.control,
                 READ => &mut taken.read,
                 METRICS => {
-                    let port = sockets.take_tcp_listener(place);
+                    let port = sockets.take_tcp_listener(index);
                     taken.metrics.extend(port.map_err(|error| format!("the socket `{METRICS}`: {error}"))?);
                     continue;
                 }
                 PAGE => {
                     // What is of another kind is left in its place.
-                    let found = match sockets.take_unix_listener(place) {
+                    let found = match sockets.take_unix_listener(index) {
                         Ok(socket) => socket.map(GivenPage::Socket),
                         Err(_) => sockets
-                            .take_tcp_listener(place)
+                            .take_tcp_listener(index)
                             .map_err(|error| format!("the socket `{PAGE}`: {error}"))?
                             .map(GivenPage::Port),
                     };
@@ -76,7 +76,7 @@ impl Inherited {
                     ));
                 }
             };
-            let socket = sockets.take_unix_listener(place).map_err(|error| error.to_string())?;
+            let socket = sockets.take_unix_listener(index).map_err(|error| error.to_string())?;
             if slot.is_some() {
                 return Err(format!("two sockets named `{name}` were handed over: one is enough"));
             }

@@ -39,8 +39,8 @@ pub struct LogLine {
 
 impl LogLine {
     /// The line in this format; it ends in a newline if the format has lines.
-    pub fn render(&self, look: LineFormat) -> Vec<u8> {
-        match look {
+    pub fn render(&self, format: LineFormat) -> Vec<u8> {
+        match format {
             LineFormat::Human { colour } => self.human(colour).into_bytes(),
             LineFormat::Json => self.json().into_bytes(),
             LineFormat::Journald => self.journald(),

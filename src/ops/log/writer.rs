@@ -124,14 +124,14 @@ struct QueueState {
 }
 
 impl LogQueue {
-    /// A queue whose thread writes to `target`; `look` is the format of the thread's own messages.
+    /// A queue whose thread writes to `target`; `format` is that of the thread's own messages.
     ///
     /// # Errors
     /// The thread could not be started.
-    pub(super) fn start(target: LogTarget, look: LineFormat, clock: Clock, max: usize) -> io::Result<Self> {
+    pub(super) fn start(target: LogTarget, format: LineFormat, clock: Clock, max: usize) -> io::Result<Self> {
         let shared = Arc::new(QueueShared { state: Mutex::default(), work: Condvar::new(), idle: Condvar::new(), max });
         let queue = Self { shared: Arc::clone(&shared) };
-        thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_all(target, look, &clock))?;
+        thread::Builder::new().name("log".to_owned()).spawn(move || shared.write_all(target, format, &clock))?;
         Ok(queue)
     }
 
@@ -187,7 +187,7 @@ impl QueueShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_all(&self, mut target: LogTarget, look: LineFormat, clock: &Clock) {
+    fn write_all(&self, mut target: LogTarget, format: LineFormat, clock: &Clock) {
         loop {
             let mut state = self.lock();
             while state.lines.is_empty() && state.dropped == 0 && !state.closed {
@@ -206,7 +206,7 @@ impl QueueShared {
             state.writing = true;
             drop(state);
             let written: usize = lines.iter().map(|line| line.len() + LINE_OVERHEAD).sum();
-            let report = (dropped > 0).then(|| report(dropped, clock).render(look));
+            let report = (dropped > 0).then(|| report(dropped, clock).render(format));
             target.write(lines.into_iter().chain(report));
             let mut state = self.lock();
             state.bytes -= written;

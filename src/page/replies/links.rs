@@ -62,7 +62,7 @@ impl ReplyLinks {
 
     /// The entry of this link, if it is still valid.
     pub(super) fn find(&self, link: &str, now: Timestamp) -> Result<ReplyLink, LinkProblem> {
-        let offer = &self.0[self.place(link).ok_or(LinkProblem::Unknown)?];
+        let offer = &self.0[self.position(link).ok_or(LinkProblem::Unknown)?];
         match offer.used {
             Some((verdict, at)) => Err(LinkProblem::Used(verdict, at)),
             None if now >= offer.ends => Err(LinkProblem::Old),
@@ -73,8 +73,8 @@ impl ReplyLinks {
     /// Uses up the link.
     pub(super) fn take(&mut self, link: &str, verdict: Verdict, now: Timestamp) -> Result<ReplyLink, LinkProblem> {
         let offer = self.find(link, now)?;
-        if let Some(place) = self.place(link) {
-            self.0[place].used = Some((verdict, now));
+        if let Some(position) = self.position(link) {
+            self.0[position].used = Some((verdict, now));
         }
         Ok(offer)
     }
@@ -92,12 +92,12 @@ impl ReplyLinks {
     }
 
     /// Compares with every entry, so that the time does not depend on which one matches.
-    fn place(&self, link: &str) -> Option<usize> {
+    fn position(&self, link: &str) -> Option<usize> {
         let wanted = hash(link);
         let mut found = None;
-        for (place, one) in self.0.iter().enumerate() {
+        for (position, one) in self.0.iter().enumerate() {
             if bool::from(one.hash.as_bytes().ct_eq(wanted.as_bytes())) {
-                found = Some(place);
+                found = Some(position);
             }
         }
         found

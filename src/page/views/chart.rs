@@ -47,13 +47,13 @@ impl Chart {
         let most = shown.clone().map(|hour| counts(hour).iter().sum()).max().unwrap_or(0);
         let slot = WIDTH / u64::try_from(hours).unwrap_or(1).max(1);
         let (mut bars, mut sums) = (Vec::new(), [0; 3]);
-        for (place, hour) in (0_u64..).zip(shown) {
+        for (index, hour) in (0_u64..).zip(shown) {
             let counts = counts(hour);
             for (sum, count) in sums.iter_mut().zip(counts) {
                 *sum += count;
             }
             let at = zone.to_datetime(Timestamp::from_second(hour * 3_600).unwrap_or(now));
-            let x = place * slot;
+            let x = index * slot;
             let mark = if at.hour() % 6 == 0 { at.strftime("%H:%M").to_string() } else { String::new() };
             bars.push(Bar {
                 hour: at.strftime("%a %H:%M").to_string(),

@@ -33,11 +33,11 @@ fn named_by(env: impl Fn(&str) -> Option<OsString>) -> Option<String> {
 ///
 /// # Errors
 /// A variable names nothing usable.
-pub(super) fn look() -> Result<(), TlsError> {
-    look_at(|name| std::env::var_os(name))
+pub(super) fn check_variables() -> Result<(), TlsError> {
+    check_variables_of(|name| std::env::var_os(name))
 }
 
-fn look_at(env: impl Fn(&str) -> Option<OsString>) -> Result<(), TlsError> {
+fn check_variables_of(env: impl Fn(&str) -> Option<OsString>) -> Result<(), TlsError> {
     let fail = |variable: &'static str, why: String| TlsError::Variable { variable, why };
     let text = |name: &'static str| match env(name).map(OsString::into_string) {
         Some(Ok(text)) => Ok(Some(text)),
@@ -98,7 +98,7 @@ mod tests {
 
     fn said(file: Option<OsString>, directories: Option<OsString>) -> Option<String> {
         let env = |name: &str| if name == FILE { file.clone() } else { directories.clone() };
-        look_at(env).err().map(|error| error.to_string())
+        check_variables_of(env).err().map(|error| error.to_string())
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::policy::rules::RuleName;
 
 /// `agents = […]`.
 #[derive(Debug)]
-pub struct AskedAgents(pub Vec<Arc<str>>);
+pub struct ReceivingAgents(pub Vec<Arc<str>>);
 
 /// The agent that received the request, with the names that rules may use for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,7 +39,7 @@ impl ReceivingAgent {
     }
 }
 
-impl Compile for AskedAgents {
+impl Compile for ReceivingAgents {
     const KEY: DocumentKey = key(
         "agents",
         KeyType::Texts,
@@ -66,7 +66,7 @@ impl Compile for AskedAgents {
     }
 }
 
-impl ConditionKind for AskedAgents {
+impl ConditionKind for ReceivingAgents {
     fn key(&self) -> &'static DocumentKey {
         row(Self::KEY.name)
     }
@@ -76,9 +76,9 @@ impl ConditionKind for AskedAgents {
     }
 
     fn evaluate(&self, inputs: &Inputs<'_>) -> Evaluation {
-        let Some(asked) = inputs.policy_state.receiving_agent() else { return Evaluation::UNKNOWN };
-        let named = self.0.iter().any(|one| asked.called.contains(one));
-        Evaluation::of(match (named, asked.complete) {
+        let Some(receiving) = inputs.policy_state.receiving_agent() else { return Evaluation::UNKNOWN };
+        let named = self.0.iter().any(|one| receiving.called.contains(one));
+        Evaluation::of(match (named, receiving.complete) {
             (true, _) => Truth::True,
             (false, true) => Truth::False,
             (false, false) => Truth::Unknown,
@@ -92,9 +92,9 @@ impl ConditionKind for AskedAgents {
     fn saw(&self, inputs: &Inputs<'_>) -> String {
         match inputs.policy_state.receiving_agent() {
             None => "not known which agent receives the request".to_owned(),
-            Some(asked) => {
-                let called = values::some(asked.called.iter().rev().map(ToString::to_string));
-                if asked.complete { called } else { format!("{called}, whose name is not known") }
+            Some(receiving) => {
+                let called = values::some(receiving.called.iter().rev().map(ToString::to_string));
+                if receiving.complete { called } else { format!("{called}, whose name is not known") }
             }
         }
     }
@@ -110,7 +110,7 @@ impl ConditionKind for AskedAgents {
     }
 
     fn follows_from(&self, narrow: &Condition, _budget: &mut u32) -> bool {
-        narrow.downcast::<AskedAgents>().is_some_and(|one| one.0.iter().all(|agent| self.0.contains(agent)))
+        narrow.downcast::<ReceivingAgents>().is_some_and(|one| one.0.iter().all(|agent| self.0.contains(agent)))
     }
 }
 
@@ -124,14 +124,14 @@ mod tests {
     const RULES: &str = "version = 1\n[rules.staff]\nthen = \"approve\"\nwhen = { owner = \"ann\", agents = [\"porter\", \"desk\"] }\n\
                          [rules.closed]\nthen = \"reject\"\nwhen = { owner = \"bob\", agents = \"desk\" }\n";
 
-    fn decided(from: &str, asked: Option<ReceivingAgent>) -> (Verdict, String) {
+    fn decided(from: &str, receiving: Option<ReceivingAgent>) -> (Verdict, String) {
         let loaded = crate::policy::load_texts(
             std::path::Path::new("rules.toml"),
             &[crate::policy::rules::SourceText { name: "rules.toml".into(), text: RULES.into() }],
         );
         let mut state = PolicyState::default();
-        if let Some(asked) = asked {
-            state.set_receiving_agent(asked);
+        if let Some(receiving) = receiving {
+            state.set_receiving_agent(receiving);
         }
         let decision = loaded.policy.unwrap().decide(&request("r", from), &sound(), &state, noon());
         (decision.verdict, decision.by.to_string())
@@ -140,12 +140,12 @@ mod tests {
     #[test]
     fn a_rule_is_for_the_agents_that_it_names() {
         let of = |verdict, by: &str| (verdict, by.to_owned());
-        for asked in [
+        for receiving in [
             ReceivingAgent::new("a-1", Some("porter")),
             ReceivingAgent::new("desk", None),
             ReceivingAgent::new("a-1", Some("desk")),
         ] {
-            assert_eq!(decided("ann", Some(asked)), of(Verdict::Approve, "staff"));
+            assert_eq!(decided("ann", Some(receiving)), of(Verdict::Approve, "staff"));
         }
         assert_eq!(decided("ann", Some(ReceivingAgent::new("a-1", Some("scout")))), of(Verdict::Defer, "no_match"));
         assert_eq!(decided("bob", Some(ReceivingAgent::new("a-1", Some("porter")))), of(Verdict::Defer, "no_match"));
@@ -154,9 +154,9 @@ mod tests {
 
     #[test]
     fn where_nobody_said_which_agent_it_is_nothing_is_decided() {
-        for asked in [None, Some(ReceivingAgent::unnamed("a-1"))] {
-            assert_eq!(decided("ann", asked.clone()), (Verdict::Defer, "staff".to_owned()));
-            assert_eq!(decided("bob", asked), (Verdict::Defer, "closed".to_owned()));
+        for receiving in [None, Some(ReceivingAgent::unnamed("a-1"))] {
+            assert_eq!(decided("ann", receiving.clone()), (Verdict::Defer, "staff".to_owned()));
+            assert_eq!(decided("bob", receiving), (Verdict::Defer, "closed".to_owned()));
         }
         assert_eq!(decided("bob", Some(ReceivingAgent::unnamed("desk"))), (Verdict::Reject, "closed".to_owned()));
     }

@@ -347,7 +347,7 @@ impl OpenContacts {
             Entry::Vacant(entry) => {
                 // A handle that was once known for this id is kept.
                 let before = match self.parted.iter().position(|(id, _)| *id == contact.id) {
-                    Some(place) => self.parted.remove(place).map(|(_, gone)| gone),
+                    Some(index) => self.parted.remove(index).map(|(_, gone)| gone),
                     None => None,
                 };
                 let before = before.filter(|_| handle.is_none());

@@ -103,8 +103,8 @@ impl EventCounts {
         if of_owner.gap.is_some_and(|gap| at <= gap) {
             return;
         }
-        let place = of_owner.happened.partition_point(|known| known.at <= at);
-        of_owner.happened.insert(place, one);
+        let index = of_owner.happened.partition_point(|known| known.at <= at);
+        of_owner.happened.insert(index, one);
         self.len += 1;
         if of_owner.happened.len() > most {
             of_owner.gap = of_owner.gap.max(Some(of_owner.happened.remove(0).at));

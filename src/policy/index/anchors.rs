@@ -60,7 +60,7 @@ impl Collected {
         let bits = self.pairs.len().checked_ilog2().unwrap_or(0).clamp(1, BITS_MAX);
         let mut begins = vec![0_u32; (1 << bits) + 1];
         for (hash, _) in &self.pairs {
-            begins[place(*hash, bits) + 1] += 1;
+            begins[bucket_of(*hash, bits) + 1] += 1;
         }
         let mut before = 0;
         for begin in &mut begins {
@@ -71,14 +71,14 @@ impl Collected {
     }
 }
 
-fn place(hash: u32, bits: u32) -> usize {
+fn bucket_of(hash: u32, bits: u32) -> usize {
     (hash >> (u32::BITS - bits)) as usize
 }
 
 impl Anchors {
     pub(super) fn find(&self, kind: u8, text: &str) -> impl Iterator<Item = u32> {
         let wanted = short(kind, text);
-        let of_place = match self.begins.get(place(wanted, self.bits.max(1))..) {
+        let of_place = match self.begins.get(bucket_of(wanted, self.bits.max(1))..) {
             Some([from, to, ..]) => &self.pairs[*from as usize..*to as usize],
             _ => &[],
         };

@@ -52,8 +52,8 @@ impl Charges {
     pub(crate) fn add(&mut self, charge: &Charge, request: &RequestId, at: Timestamp) {
         let of_rule = self.rules.entry(charge.rule.clone()).or_default();
         let bucket = of_rule.buckets.entry(charge.bucket.clone()).or_insert_with(|| Vec::with_capacity(1));
-        let place = bucket.partition_point(|(known, _)| *known <= at);
-        bucket.insert(place, (at, request.clone()));
+        let index = bucket.partition_point(|(known, _)| *known <= at);
+        bucket.insert(index, (at, request.clone()));
         self.len += 1;
         if self.len > CHARGES_MAX {
             self.drop_older_half();
@@ -93,7 +93,7 @@ impl Charges {
             return LimitUse { count: 0, full: gap_ends.is_some(), frees: gap_ends };
         };
         let mut live: Vec<&[(Timestamp, RequestId)]> = Vec::new();
-        of_rule.asked(limit.by, handle, |bucket| {
+        of_rule.buckets_of(limit.by, handle, |bucket| {
             let first = bucket.partition_point(|(at, _)| after(*at, per) <= now);
             if first < bucket.len() {
                 live.push(&bucket[first..]);
@@ -133,7 +133,7 @@ impl Charges {
         }
         let mut holders = Vec::new();
         if let Some(of_rule) = self.rules.get(rule) {
-            of_rule.asked(limit.by, handle, |bucket| {
+            of_rule.buckets_of(limit.by, handle, |bucket| {
                 let first = bucket.partition_point(|(at, _)| after(*at, limit.quota.per) <= now);
                 holders.extend(bucket[first..].iter().map(|(_, holder)| holder));
             });
@@ -191,7 +191,7 @@ pub(crate) fn handle_bucket(handle: &Handle) -> String {
 impl RuleCharges {
     /// Every bucket that a limit counts for this handle. If a reload changed what a limit counts by, charges in the
     /// other kinds of buckets count as far as they may concern this handle.
-    fn asked<'a>(&'a self, by: LimitBy, handle: &Handle, mut ask: impl FnMut(&'a [(Timestamp, RequestId)])) {
+    fn buckets_of<'a>(&'a self, by: LimitBy, handle: &Handle, mut ask: impl FnMut(&'a [(Timestamp, RequestId)])) {
         if by == LimitBy::Rule {
             self.buckets.values().for_each(|bucket| ask(bucket));
             return;

@@ -12,46 +12,46 @@ use crate::policy::rules::Policy;
 
 impl PolicyState {
     /// Rebuilds the policy state at start, from all that is on record.
-    pub fn restore(memory: SavedState) -> Self {
+    pub fn restore(saved: SavedState) -> Self {
         let mut policy_state = Self::default();
-        policy_state.take_in(memory, None, None, None);
+        policy_state.take_in(saved, None, None, None);
         policy_state
     }
 
     /// Rebuilds the policy state at start, from a record that was read as far back as this policy asks
     /// ([`Policy::charge_reach`], [`Policy::history_reach`]).
-    pub fn restore_for(memory: SavedState, policy: &Policy, now: Timestamp) -> Self {
+    pub fn restore_for(saved: SavedState, policy: &Policy, now: Timestamp) -> Self {
         let mut policy_state = Self::default();
-        policy_state.absorb(memory, policy, now);
+        policy_state.absorb(saved, policy, now);
         policy_state
     }
 
     /// Rebuilds the policy state at start for an agent without rules: nothing asked for history, so none was read and all of it is in
     /// doubt, and charges were read back to `charges`.
-    pub fn restore_without_rules(memory: SavedState, charges: Option<Timestamp>) -> Self {
+    pub fn restore_without_rules(saved: SavedState, charges: Option<Timestamp>) -> Self {
         let mut policy_state = Self::default();
-        policy_state.take_in(memory, charges, charges, None);
+        policy_state.take_in(saved, charges, charges, None);
         policy_state.history.unreliable(Timestamp::MAX);
         policy_state
     }
 
     /// Adds what was read from the record again, as far back as this policy needs, because the policy state does not
     /// reach back far enough (see [`PolicyState::covers`]). What the policy state already has is not counted twice.
-    pub fn absorb(&mut self, memory: SavedState, policy: &Policy, now: Timestamp) {
-        self.absorb_since(memory, policy, Timestamp::MAX, now);
+    pub fn absorb(&mut self, saved: SavedState, policy: &Policy, now: Timestamp) {
+        self.absorb_since(saved, policy, Timestamp::MAX, now);
     }
 
     /// The same, if everything since `since` was remembered as this policy needs it: what
     /// had to be dropped since then stays unknown.
-    pub fn absorb_since(&mut self, memory: SavedState, policy: &Policy, since: Timestamp, now: Timestamp) {
+    pub fn absorb_since(&mut self, saved: SavedState, policy: &Policy, since: Timestamp, now: Timestamp) {
         let back = |reach: SignedDuration| now.checked_sub(reach).ok();
         let charges = policy.charge_reach().map_or(Some(now), back);
         let approvals = policy.approvals_max.map_or(Some(now), |quota| back(quota.per));
         let history = policy.history_reach().and_then(back);
-        let complete = memory.history_complete;
+        let complete = saved.history_complete;
         let lost_since = self.history.lost(since, now);
         let approval_lost = self.approvals_gap.filter(|gap| (since..=now).contains(gap));
-        self.take_in(memory, charges, approvals, history);
+        self.take_in(saved, charges, approvals, history);
         self.approvals_gap = self.approvals_gap.max(approval_lost);
         self.history.in_doubt(lost_since);
         if policy.history_reach().is_none() {
@@ -66,7 +66,7 @@ impl PolicyState {
     /// `charges`, `approvals`, `history`: nothing at or before these moments was read; `None`: everything was.
     fn take_in(
         &mut self,
-        memory: SavedState,
+        saved: SavedState,
         charges: Option<Timestamp>,
         approvals: Option<Timestamp>,
         history: Option<Timestamp>,
@@ -75,7 +75,7 @@ impl PolicyState {
         let empty = self.charges.len() == 0;
         // What is already in the state is the newest of each.
         let mut here: HashMap<(RequestId, Charge), usize> = HashMap::new();
-        let mut read = memory.charges;
+        let mut read = saved.charges;
         read.sort_by_key(|row| row.at);
         for ChargeRow { request, charge, at, open, confirmed } in read.into_iter().rev() {
             if !empty {
@@ -95,22 +95,22 @@ impl PolicyState {
                 self.ended_unconfirmed(request, at);
             }
         }
-        if memory.history_complete {
+        if saved.history_complete {
             self.history.complete_since(history);
         } else {
             self.history.unreliable(Timestamp::MAX);
         }
-        for row in &memory.history {
+        for row in &saved.history {
             self.history.add_of(&row.owner, row.handle.as_ref(), row.kind, row.request.as_ref(), row.at);
         }
         let doubts = &mut self.history.doubts;
-        for (owner, at) in memory.unmet {
+        for (owner, at) in saved.unmet {
             doubts.let_in(&owner, at);
         }
-        if let Some((contact, at)) = memory.nameless {
+        if let Some((contact, at)) = saved.nameless {
             doubts.nameless_removed(&contact, at);
         }
-        for doubt in memory.doubts {
+        for doubt in saved.doubts {
             match doubt.fact {
                 Fact::Rejected if let Some(sender) = &doubt.sender => {
                     let until = doubt.until.unwrap_or(Timestamp::MAX);
@@ -130,7 +130,7 @@ impl PolicyState {
         for (_, request) in &self.approvals {
             *here.entry(request.clone()).or_default() += 1;
         }
-        let mut read = memory.approvals;
+        let mut read = saved.approvals;
         read.sort_by_key(|row| row.at);
         for ApprovalRow { request, at, open } in read.into_iter().rev() {
             match here.get_mut(&request).filter(|left| **left > 0) {
@@ -144,20 +144,20 @@ impl PolicyState {
                 }
             }
         }
-        self.holds.extend(memory.holds);
+        self.holds.extend(saved.holds);
         if self.paused.is_none() {
-            self.paused = memory.paused;
+            self.paused = saved.paused;
         }
-        for (name, at) in memory.overdue_rejects {
+        for (name, at) in saved.overdue_rejects {
             let rejects = self.overdue.entry(name).or_default();
             if !rejects.iter().any(|(known, _)| *known == at) {
                 rejects.insert(rejects.partition_point(|(known, _)| *known <= at), (at, None));
             }
         }
-        for (request, reply) in memory.replies {
+        for (request, reply) in saved.replies {
             self.add_reply(&request, reply);
         }
-        for (request, name) in memory.notified {
+        for (request, name) in saved.notified {
             self.notified(&request, &name);
         }
     }

@@ -46,10 +46,10 @@ pub(super) struct RecordedCalls {
 impl RecordedCalls {
     pub(super) fn of(script: &Script) -> Self {
         let mut recorded: HashMap<CallKey, Vec<usize>> = HashMap::new();
-        for (place, Exchange { call, .. }) in script.calls.iter().enumerate() {
+        for (index, Exchange { call, .. }) in script.calls.iter().enumerate() {
             let (method, path) = (call.method.as_deref().unwrap_or("GET"), call.path.as_deref().unwrap_or_default());
             let same = CallKey::of(method, path, call.query.as_deref(), call.body.as_ref());
-            recorded.entry(same).or_default().push(place);
+            recorded.entry(same).or_default().push(index);
         }
         Self { recorded, came: HashMap::new() }
     }
@@ -59,9 +59,9 @@ impl RecordedCalls {
         let places = self.recorded.get(same)?;
         let came = self.came.entry(same.clone()).or_default();
         let more = *came >= places.len();
-        let place = *places.get(*came).or(places.last())?;
+        let index = *places.get(*came).or(places.last())?;
         *came = came.saturating_add(1);
-        Some((place, more))
+        Some((index, more))
     }
 }
 
@@ -85,12 +85,12 @@ pub(super) async fn answer(
     if path == RESPOND {
         stage.answers.send_modify(|count| *count += 1);
     }
-    let Some((place, more)) = found else {
+    let Some((index, more)) = found else {
         let what = if same.request.is_empty() { String::new() } else { format!(" for `{}`", same.request) };
         stage.tell(format!("not in the transcript: {method} {path}{what}; answered as if all were well"));
         return Ok(by_default(stage, &same, action));
     };
-    let Exchange { call, answer, took } = &stage.script.calls[place];
+    let Exchange { call, answer, took } = &stage.script.calls[index];
     if action.is_some() && more {
         stage.tell(format!("`{}` is answered once more than it was; 409", same.request));
         return Ok(error(409, "conflict", "answered already", Some(0)));

@@ -180,7 +180,7 @@ impl<'a> ConnectionPlayer<'a> {
     async fn until(&mut self, topic: &str, event: &str) -> Result<[Value; 5], ConnectionOver> {
         loop {
             let found = self.heard.iter().position(|frame| frame[2] == topic && frame[3] == event);
-            if let Some(frame) = found.and_then(|place| self.heard.remove(place)) {
+            if let Some(frame) = found.and_then(|index| self.heard.remove(index)) {
                 return Ok(frame);
             }
             self.listen(None).await?;

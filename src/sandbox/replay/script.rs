@@ -142,7 +142,7 @@ impl Maker {
             self.conns.push(RecordedConnection { last: line.at, ..RecordedConnection::default() });
             return;
         }
-        let Some(conn) = self.places.get(&(self.run, number)).and_then(|&place| self.conns.get_mut(place)) else {
+        let Some(conn) = self.places.get(&(self.run, number)).and_then(|&index| self.conns.get_mut(index)) else {
             return;
         };
         let pause = Duration::from_millis(line.at.unwrap_or(0).saturating_sub(conn.last.unwrap_or(0))).min(PAUSE_MAX);
@@ -196,8 +196,8 @@ impl RecordedConnection {
             return match frame {
                 Value::String(text) => Some(PlatformStep::Text(text.clone())),
                 Value::Array(frame) if frame.get(2).and_then(Value::as_str) == Some("phoenix") => {
-                    if let Some(place) = self.beat_refs.iter().position(|beat| Some(beat) == frame.get(1)) {
-                        self.beats[place] = true;
+                    if let Some(index) = self.beat_refs.iter().position(|beat| Some(beat) == frame.get(1)) {
+                        self.beats[index] = true;
                     }
                     None
                 }

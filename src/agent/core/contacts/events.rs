@@ -290,7 +290,8 @@ impl Core {
     /// decided again.
     pub(in crate::agent::core) fn contacts_counted(&mut self) {
         let exceeded = self.contacts.count_exceeded(self.policy_state.doubts().contacts().len());
-        if std::mem::replace(&mut self.contacts.exceeded, exceeded) != exceeded && !self.contacts.asked.is_empty() {
+        if std::mem::replace(&mut self.contacts.exceeded, exceeded) != exceeded && !self.contacts.thresholds.is_empty()
+        {
             self.inbox.requeue_resting(|_| true);
         }
     }

@@ -69,15 +69,15 @@ impl PostgresWriter {
         commit: &mut PostgresCommit,
         apart: bool,
     ) -> Result<Result<(), LedgerError>, TransactionFailure> {
-        let mut held = Vec::with_capacity(commit.whose.len());
+        let mut used = Vec::with_capacity(commit.whose.len());
         for name in &commit.whose {
-            let (me, epoch, seq) = self.hold(name)?;
-            held.push((name.clone(), me, epoch, seq + 1));
+            let (me, epoch, seq) = self.lease_for(name)?;
+            used.push((name.clone(), me, epoch, seq + 1));
         }
         stop_at::here(StopPoint::Batch);
         let session = connected(&mut self.session, &self.address, &mut self.numbers)?;
         session.begin("BEGIN")?;
-        for (name, me, epoch, seq) in &held {
+        for (name, me, epoch, seq) in &used {
             match fence(session, me, name, *epoch, *seq)? {
                 Fence::Open => {}
                 Fence::Passed => {
@@ -88,7 +88,7 @@ impl PostgresWriter {
                         return Err(EntryFault::Blocked("the lease is somebody else's by now".to_owned()).into());
                     }
                     session.commit()?;
-                    self.counted(&held);
+                    self.counted(&used);
                     let unsure = commit.unsure.take();
                     return unsure
                         .ok_or_else(|| EntryFault::Blocked("a lease was counted up by nobody".to_owned()).into());
@@ -119,7 +119,7 @@ impl PostgresWriter {
         commit.unsure = Some(result.clone());
         stop_at::here(StopPoint::Commit);
         session.commit()?;
-        self.counted(&held);
+        self.counted(&used);
         Ok(result)
     }
 }

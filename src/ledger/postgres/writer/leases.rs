@@ -16,15 +16,15 @@ pub type TakenLease = (Arc<String>, i64);
 pub(super) type LeaseUse = (String, Arc<String>, i64, i64);
 
 impl PostgresWriter {
-    pub(super) fn counted(&mut self, held: &[LeaseUse]) {
-        for (name, me, epoch, seq) in held {
+    pub(super) fn counted(&mut self, used: &[LeaseUse]) {
+        for (name, me, epoch, seq) in used {
             self.leases.insert(name.clone(), Lease::Held { me: Arc::clone(me), epoch: *epoch, seq: *seq });
         }
     }
 
     /// The lease of a name: under which life it was taken, its epoch, and how many batches are on record in it. What nobody asked for
     /// before is taken; what was lost or given is not.
-    pub(super) fn hold(&mut self, name: &str) -> Result<(Arc<String>, i64, i64), TransactionFailure> {
+    pub(super) fn lease_for(&mut self, name: &str) -> Result<(Arc<String>, i64, i64), TransactionFailure> {
         match self.leases.get(name) {
             Some(Lease::Held { me, epoch, seq }) => Ok((Arc::clone(me), *epoch, *seq)),
             Some(Lease::Gone { holder }) => Err(TransactionFailure::Fenced(holder.clone())),

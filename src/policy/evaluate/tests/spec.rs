@@ -94,7 +94,7 @@ impl Spec {
             Spec::Age(age) => AgeOver(hours(*age)).into(),
             Spec::Contacts => unknown(),
             Spec::IsContact(owner) => if *owner { IsContact::OfOwner } else { IsContact::Sender }.into(),
-            Spec::Agents(at) => AskedAgents(vec![["porter", "desk"][*at].into()]).into(),
+            Spec::Agents(at) => ReceivingAgents(vec![["porter", "desk"][*at].into()]).into(),
             Spec::Approved(before) => history(&|history| history.approved_before = Some(*before)),
             Spec::Rejected(within) => history(&|history| history.rejected_within = Some(hours(*within))),
             Spec::Removed(within) => history(&|history| history.removed_within = Some(hours(*within))),
@@ -217,7 +217,7 @@ pub(super) struct Scene {
     paused: bool,
     held: bool,
     /// The agent that received the request, if known.
-    asked: Option<ReceivingAgent>,
+    receiving: Option<ReceivingAgent>,
     /// What the decider said.
     pub(super) reply: Option<Verdict>,
 }
@@ -251,8 +251,8 @@ impl Scene {
             let reply = DeciderVerdict { decider: name("screen"), key: None, verdict, reason: None };
             policy_state.add_reply(&self.request.id, reply);
         }
-        if let Some(asked) = &self.asked {
-            policy_state.set_receiving_agent(asked.clone());
+        if let Some(receiving) = &self.receiving {
+            policy_state.set_receiving_agent(receiving.clone());
         }
         if self.paused {
             policy_state.pause(a_pause());
@@ -360,21 +360,21 @@ pub(super) fn scene() -> impl Strategy<Value = Scene> {
     let clock = prop_oneof![9 => Just(ClockHealth::Sound), 1 => Just(ClockHealth::Unsound)];
     let contact =
         prop::option::of((any::<bool>(), any::<bool>()).prop_map(|(owner, sender)| (owner || sender, sender)));
-    let asked = prop_oneof![
+    let receiving = prop_oneof![
         1 => Just(None),
         1 => Just(Some(ReceivingAgent::unnamed("a-1"))),
         4 => (0..3_usize).prop_map(|at| Some(ReceivingAgent::new("a-1", [Some("porter"), Some("desk"), None][at]))),
     ];
     let reply = prop::option::weighted(0.6, verdict());
     let flags = (prop::bool::weighted(0.8), prop::bool::weighted(0.03), prop::bool::weighted(0.03));
-    (from, name, message, age, past, (clock, contact, asked, reply), flags, 0..40_i64, 0..48_i64).prop_map(
+    (from, name, message, age, past, (clock, contact, receiving, reply), flags, 0..40_i64, 0..48_i64).prop_map(
         |(
             sender,
             name,
             message,
             age,
             past,
-            (clock, contact, asked, reply),
+            (clock, contact, receiving, reply),
             (complete, paused, held),
             seen_ago,
             later,
@@ -394,7 +394,7 @@ pub(super) fn scene() -> impl Strategy<Value = Scene> {
                 complete,
                 paused,
                 held,
-                asked,
+                receiving,
                 reply,
             }
         },
