@@ -283,13 +283,18 @@ impl<'t, 'd> KeyValue<'t, 'd> {
             return None;
         };
         if array.is_empty() {
-            problems
-                .error(&self.span(), format!("`{}` is empty", self.key.name))
-                .help("name something, or leave the key out");
-            return None;
+            return self.empty(problems);
         }
         let words: Vec<_> = array.iter().map(|one| self.one_word(one, problems)).collect();
         words.into_iter().map(|word| word.map(|word| word.value)).collect()
+    }
+
+    /// Reports that the key has no value.
+    fn empty<T>(&self, problems: &mut Problems) -> Option<T> {
+        problems
+            .error(&self.span(), format!("`{}` is empty", self.key.name))
+            .help("name something, or leave the key out");
+        None
     }
 
     fn one_word(&self, node: &Spanned<DeValue<'d>>, problems: &mut Problems) -> Option<WithSpan<&'static str>> {
@@ -330,10 +335,7 @@ impl<'t, 'd> KeyValue<'t, 'd> {
             return None;
         };
         if table.is_empty() {
-            problems
-                .error(&self.span(), format!("`{}` is empty", self.key.name))
-                .help("name something, or leave the key out");
-            return None;
+            return self.empty(problems);
         }
         let before = problems.errors();
         let mut all = Vec::with_capacity(table.len());
@@ -368,10 +370,7 @@ impl<'t, 'd> KeyValue<'t, 'd> {
             return None;
         };
         if array.is_empty() {
-            problems
-                .error(&self.span(), format!("`{}` is empty", self.key.name))
-                .help("name something, or leave the key out");
-            return None;
+            return self.empty(problems);
         }
         let mut tables = Vec::with_capacity(array.len());
         for one in array.iter() {

@@ -5,6 +5,7 @@ use jiff::fmt::friendly::SpanParser;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, SpanRelativeTo, Timestamp, Unit};
 use toml::de::DeValue;
+use toml::value::Datetime;
 
 use super::problems::{Problems, WithSpan, shown};
 use super::read::KeyValue;
@@ -97,16 +98,22 @@ impl KeyValue<'_, '_> {
         Some(WithSpan { value: DateOrMoment::Date(date.value), span: date.span })
     }
 
+    /// A date, or a moment.
+    fn datetime(&self, problems: &mut Problems) -> Option<Datetime> {
+        if let DeValue::Datetime(written) = self.node.get_ref() {
+            return Some(*written);
+        }
+        let is_text = self.node.get_ref().is_str();
+        let diagnostic = self.wrong_type(problems);
+        if is_text {
+            diagnostic.help("leave the quotes out");
+        }
+        None
+    }
+
     /// A date.
     fn date(&self, problems: &mut Problems) -> Option<WithSpan<Date>> {
-        let DeValue::Datetime(written) = self.node.get_ref() else {
-            let is_text = self.node.get_ref().is_str();
-            let diagnostic = self.wrong_type(problems);
-            if is_text {
-                diagnostic.help("leave the quotes out");
-            }
-            return None;
-        };
+        let written = self.datetime(problems)?;
         let date = match (written.date, written.time) {
             (Some(date), None) => i16::try_from(date.year)
                 .ok()
@@ -127,14 +134,7 @@ impl KeyValue<'_, '_> {
 
     /// A moment between the years 2000 and 2200.
     pub(crate) fn moment(&self, problems: &mut Problems) -> Option<WithSpan<Timestamp>> {
-        let DeValue::Datetime(written) = self.node.get_ref() else {
-            let is_text = self.node.get_ref().is_str();
-            let diagnostic = self.wrong_type(problems);
-            if is_text {
-                diagnostic.help("leave the quotes out");
-            }
-            return None;
-        };
+        let written = self.datetime(problems)?;
         let moment = written.offset.and_then(|_| written.to_string().parse::<Timestamp>().ok());
         let Some(value) = moment else {
             problems

@@ -306,6 +306,11 @@ impl EntryWriter<'_> {
         Ok(n)
     }
 
+    /// The row of a request, if one is given and on record.
+    fn find_if_given(&mut self, agent: i64, request: Option<&RequestId>) -> Result<Option<i64>, EntryFault> {
+        request.map_or(Ok(None), |request| self.find(agent, request))
+    }
+
     fn known(&mut self, agent: &AgentId, request: &RequestId) -> Result<(i64, i64), EntryFault> {
         let agent_n = self.agent(agent)?;
         match self.find(agent_n, request)? {

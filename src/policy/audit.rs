@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use super::conditions::{ContactBasis, ReceivingAgent};
 use super::evaluate::inputs::Inputs;
 use super::patterns::HandlePattern;
-use super::regexes;
 use super::rules::{PatternSet, Policy, Rule, Table, When};
 use super::state::SavedState;
 use super::{By, Circumstances, ClockHealth, GuardKind, PolicyState, RuleName, Truth, evaluate};
@@ -99,8 +98,7 @@ impl Policy {
         if let Some(receiving) = receiving {
             policy_state.set_receiving_agent(receiving.clone());
         }
-        let inputs =
-            Inputs::new(&request, &circumstances, &policy_state, now).searching(regexes::searched_max(self.steps));
+        let inputs = self.inputs(&request, &circumstances, &policy_state, now);
         let audited: Vec<AuditedRule<'_>> =
             self.rules.iter().filter(|rule| !rule.shadow).map(|rule| audit_rule(rule, &inputs)).collect();
         let find = |then: Verdict, truth: Truth| audited.iter().find(|one| one.rule.then == then && one.truth == truth);

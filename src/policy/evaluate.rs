@@ -47,6 +47,17 @@ struct CombinedResult {
 }
 
 impl Policy {
+    /// What the conditions see.
+    pub(super) fn inputs<'a>(
+        &self,
+        request: &'a ContactRequest,
+        circumstances: &'a Circumstances,
+        policy_state: &'a PolicyState,
+        now: Timestamp,
+    ) -> Inputs<'a> {
+        Inputs::new(request, circumstances, policy_state, now).searching(regexes::searched_max(self.steps))
+    }
+
     /// The decision of this policy about this request now. The same arguments give the same decision.
     pub fn decide(
         &self,
@@ -55,8 +66,7 @@ impl Policy {
         policy_state: &PolicyState,
         now: Timestamp,
     ) -> Decision {
-        let inputs =
-            Inputs::new(request, circumstances, policy_state, now).searching(regexes::searched_max(self.steps));
+        let inputs = self.inputs(request, circumstances, policy_state, now);
         self.decide_among(&inputs, self.index.offer(&inputs, self.rules.len()))
     }
 
@@ -69,8 +79,7 @@ impl Policy {
         policy_state: &PolicyState,
         now: Timestamp,
     ) -> Decision {
-        let inputs =
-            Inputs::new(request, circumstances, policy_state, now).searching(regexes::searched_max(self.steps));
+        let inputs = self.inputs(request, circumstances, policy_state, now);
         self.decide_among(&inputs, (0..self.rules.len() as u32).collect())
     }
 

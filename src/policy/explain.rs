@@ -15,7 +15,6 @@ use super::conditions::Explained;
 use super::evaluate::conditions::{self, Evaluation};
 use super::evaluate::inputs::Inputs;
 use super::evaluate::{self, before_rules, hear, judge_limit, needs_clock};
-use super::regexes;
 use super::rules::{OverdueThen, Policy, Rule, Table, When};
 use super::{By, Circumstances, Decision, GuardKind, Mode, PolicyState, Truth, overdue};
 use crate::model::{ContactRequest, Verdict};
@@ -97,9 +96,7 @@ pub fn explain(
     zone: Option<&TimeZone>,
 ) -> Explanation {
     let decision = policy.decide(request, circumstances, policy_state, now);
-    let inputs = Inputs::new(request, circumstances, policy_state, now)
-        .searching(regexes::searched_max(policy.steps))
-        .read_in(zone);
+    let inputs = policy.inputs(request, circumstances, policy_state, now).read_in(zone);
     let mut reasons = Vec::new();
     reasons.extend(before(policy, &inputs));
     let mut rules: Vec<&Rule> = policy.rules.iter().collect();

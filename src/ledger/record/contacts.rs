@@ -18,10 +18,7 @@ impl EntryWriter<'_> {
         at: Timestamp,
     ) -> Result<(), EntryFault> {
         let agent = self.agent(agent)?;
-        let request = match request {
-            Some(request) => self.find(agent, request)?,
-            None => None,
-        };
+        let request = self.find_if_given(agent, request)?;
         let (owner, handle) = (owner_of(&contact.sender), kept(contact.sender.original()));
         let (name, sent) = (kept(contact.name.as_ref()), contact.inserted_at.map(Micros));
         let (id, kind, added) = (contact.id.as_str(), contact.kind.as_str(), Micros(at));
@@ -95,10 +92,7 @@ impl EntryWriter<'_> {
         at: Timestamp,
     ) -> Result<(), EntryFault> {
         let agent = self.agent(agent)?;
-        let request = match request {
-            Some(request) => self.find(agent, request)?,
-            None => None,
-        };
+        let request = self.find_if_given(agent, request)?;
         self.sql("INSERT INTO settlement (agent, owner, request, said, person, at, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
             .execute(params![agent, owner, request, said.as_str(), cut(person.name()), Micros(at), person.note()])?;
         match said {
