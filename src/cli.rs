@@ -63,7 +63,7 @@ const EXAMPLES: &str = "Examples:
 /// Decides contact requests to AI agents on the Band platform by a TOML policy
 #[derive(Debug, Parser)]
 #[command(name = "doorman", version, about, arg_required_else_help = true, max_term_width = 100, after_help = EXAMPLES)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
@@ -72,7 +72,7 @@ pub struct Cli {
 
 /// Options that every command takes.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// The configuration file; else `DOORMAN_CONFIG`, else doorman.toml in this directory, else in /etc/doorman
     #[arg(long, global = true, value_name = "PATH")]
     pub config: Option<PathBuf>,
@@ -161,7 +161,7 @@ enum TopCommand {
 
 /// The message and the exit code of a command that failed.
 #[derive(Debug)]
-pub struct CliError {
+pub(crate) struct CliError {
     /// 1, 2, 69, 74, 77 or 78; the `--help` of each command says what they mean.
     pub code: u8,
     /// For people; empty if everything has been said already.
@@ -376,6 +376,26 @@ mod tests {
         command.build();
         visit(&command, &[], &mut wrong);
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    /// An example that asks for another key would print `null`, or everything.
+    #[test]
+    fn each_key_of_an_example_with_jq_is_one_of_the_interface() {
+        fn visit(command: &clap::Command, keys: &mut Vec<(String, String)>) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let key = regex::Regex::new(r"(?:\.|[{,] ?)([a-z_]+)").unwrap();
+            for line in help.lines() {
+                let Some((_, expression)) = line.split_once("| jq ") else { continue };
+                keys.extend(key.captures_iter(expression).map(|key| (line.trim().to_owned(), key[1].to_owned())));
+            }
+            command.get_subcommands().for_each(|command| visit(command, keys));
+        }
+        let mut keys = Vec::new();
+        visit(&Cli::command(), &mut keys);
+        assert!(keys.len() > 8, "{keys:?}");
+        let page = include_str!("../docs/interface.md");
+        keys.retain(|(_, key)| !page.contains(&format!("`{key}`")) && !page.contains(&format!(".{key}`")));
+        assert!(keys.is_empty(), "no such key: {keys:?}");
     }
 
     #[test]

@@ -36,7 +36,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[command(after_help = "Examples:
   doorman doctor
   doorman doctor --no-connect    without the WebSocket
-  doorman doctor --json | jq -r 'select(.result != \"ok\") | .what'
+  doorman doctor --json | jq -r 'select(.result != \"ok\") | .check'
 
 It looks at the configuration, each rules file, the ledger, whether a daemon
 answers and what it has noticed, each agent's key, and for each agent the
@@ -393,8 +393,8 @@ async fn connect(
 
 fn show(findings: &Findings, as_json: bool) -> Result<(), CliError> {
     if as_json {
-        for (standing, what, how) in &findings.lines {
-            output::print_json(&json!({ "check": what, "standing": standing.word(), "detail": how }))?;
+        for (result, what, how) in &findings.lines {
+            output::print_json(&json!({ "check": what, "result": result.word(), "detail": how }))?;
         }
         return Ok(());
     }
@@ -403,8 +403,8 @@ fn show(findings: &Findings, as_json: bool) -> Result<(), CliError> {
     if std::io::stdout().is_terminal() {
         table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
     }
-    for (standing, what, how) in &findings.lines {
-        table.add_row([standing.word(), what, how]);
+    for (result, what, how) in &findings.lines {
+        table.add_row([result.word(), what, how]);
     }
     output::print(&format!("{}\n", table.trim_fmt()))
 }

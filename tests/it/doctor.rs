@@ -14,12 +14,12 @@ async fn doctor(site: &Site) -> (Vec<(String, String, String)>, i32) {
     let (code, out, err) = site.cli(&["doctor", "--no-connect", "--json"]).await;
     let text = |line: &Value, key: &str| line[key].as_str().unwrap().to_owned();
     let lines = out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("{out}{err}")));
-    (lines.map(|line| (text(&line, "check"), text(&line, "standing"), text(&line, "detail"))).collect(), code)
+    (lines.map(|line| (text(&line, "check"), text(&line, "result"), text(&line, "detail"))).collect(), code)
 }
 
-fn has_line(lines: &[(String, String, String)], check: &str, standing: &str, detail: &str) {
-    let so = |line: &&(String, String, String)| line.0 == check && line.1 == standing && line.2.contains(detail);
-    assert!(lines.iter().any(|line| so(&line)), "no `{check}` {standing} `{detail}` in {lines:#?}");
+fn has_line(lines: &[(String, String, String)], check: &str, result: &str, detail: &str) {
+    let so = |line: &&(String, String, String)| line.0 == check && line.1 == result && line.2.contains(detail);
+    assert!(lines.iter().any(|line| so(&line)), "no `{check}` {result} `{detail}` in {lines:#?}");
 }
 
 fn add(site: &Site, tables: &str) {
