@@ -13,5 +13,7 @@ mod notice_metrics;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub(crate) mod shell;
 
-pub use self::core::{Action, BATCH_MAX, Core, CoreConfig, Counters, Input, Notice, OpOutcome, PersonCommand};
-pub use shell::{Agent, AgentHandle};
+pub(crate) use self::core::Counters;
+pub use self::core::{Action, BATCH_MAX, Core, CoreConfig, Input, Notice, OpOutcome, PersonCommand};
+pub use shell::Agent;
+pub(crate) use shell::AgentHandle;

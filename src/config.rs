@@ -8,9 +8,8 @@ mod raw;
 pub mod settings;
 
 pub use keys::schema;
-pub use level::{LevelProblem, filter};
-pub use load::{
-    AgentOrigins, DEFAULT_FILE, Env, LoadedConfig, Overrides, Places, database_url, load, load_text, needs_restart,
-    places,
-};
+pub(crate) use level::LevelProblem;
+pub use level::filter;
+pub(crate) use load::{DEFAULT_FILE, LoadedConfig, database_url};
+pub use load::{Env, Overrides, Places, load, load_text, needs_restart, places};
 pub use settings::Settings;

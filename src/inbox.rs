@@ -26,13 +26,16 @@ use crate::platform::Page;
 
 use self::listing::PageCounts;
 pub(crate) use answer::Begun;
-pub use answer::{AnswerState, Flight, GivenAnswer, NextAnswer};
+pub use answer::GivenAnswer;
+pub(crate) use answer::{AnswerState, Flight, NextAnswer};
 use entry::DecisionQueue;
-pub use entry::{EarlierRequest, Entry, QueuePosition, Stage};
+pub(crate) use entry::{EarlierRequest, QueuePosition};
+pub use entry::{Entry, Stage};
+pub use listing::Fetch;
 pub(crate) use listing::MISSED_ENOUGH;
-pub use listing::{Fetch, Listing, PAGE_SIZE, PAGE_SIZES, PassEnd, UnidentifiedRow, Verified, fingerprint};
+pub(crate) use listing::{Listing, PAGE_SIZE, PAGE_SIZES, PassEnd, Verified, fingerprint};
 pub use subject::Subject;
-pub use tombstones::Tombstone;
+pub(crate) use tombstones::Tombstone;
 
 /// Most requests kept for one agent. Further requests wait at the platform until there is room, unless a rule answers
 /// them.
@@ -52,7 +55,7 @@ pub struct Mark(u64);
 
 /// The result of showing a request to the inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShowOutcome {
+pub(crate) enum ShowOutcome {
     /// It is new, and has an owner now.
     New,
     /// It is already in the inbox.
@@ -67,7 +70,7 @@ pub enum ShowOutcome {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     /// Boxed, so that the map is small and the memory of a removed request is freed. A tree, because a hash table that
     /// is filled and emptied often grows because of the slots that it marks as deleted.
     entries: BTreeMap<RequestId, Box<Entry>>,
@@ -112,11 +115,6 @@ fn shortened(request: ContactRequest) -> ContactRequest {
 }
 
 impl Inbox {
-    /// An empty inbox; `seed` feeds the listing's jitter.
-    pub fn new(listing: Listing) -> Self {
-        Self::with_capacity(listing, ENTRIES_MAX)
-    }
-
     /// An empty inbox with room for `capacity` requests.
     pub(crate) fn with_capacity(listing: Listing, capacity: usize) -> Self {
         Self {
@@ -153,11 +151,6 @@ impl Inbox {
     /// How many wait to be decided, or for the end of a pass.
     pub(crate) fn waiting(&self) -> usize {
         self.ready.len() + self.ready_again.len() + self.delays.len()
-    }
-
-    /// Whether there is no request.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
     }
 
     /// One request.

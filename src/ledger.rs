@@ -36,22 +36,24 @@ use crate::clock::Clock;
 use crate::model::{AgentId, Handle};
 use crate::policy::rules::SourceText;
 
-pub use address::LedgerAddress;
-pub use copy::{Copied, copy};
+pub(crate) use address::LedgerAddress;
+pub(crate) use copy::Copied;
+pub use copy::copy;
 use deliveries::{Delivery, DeliveryMark, WaitingRequests, WantedRequests};
 pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
 use members::{LeaseCounts, NewMember};
+pub(crate) use postgres::Address;
 pub use postgres::{
-    Address, AgentWish, Commands, FleetList, Membership, OlderTransactions, PushOutcome, Pushing, Server, drain,
-    holder, inspect, list, wish,
+    AgentWish, Commands, FleetList, Membership, OlderTransactions, PushOutcome, Pushing, Server, drain, holder,
+    inspect, list, wish,
 };
-pub use read::{Filter, LedgerReader, RecordedRequest};
-pub use restore::HISTORY_ROWS_MAX;
+pub(crate) use read::RecordedRequest;
+pub use read::{Filter, LedgerReader};
 use sql::Connection;
 pub use sqlite::{backup, reset};
 
 /// The lease of messages to people: one doorman sends them all.
-pub const MESSAGES: &str = "notify";
+pub(crate) const MESSAGES: &str = "notify";
 /// Most batches that wait to be written; who comes then waits for room.
 const WAITING_MAX: usize = 4096;
 
@@ -143,7 +145,7 @@ pub struct RestoreReach {
 pub enum HistoryReach {
     /// For this long.
     Within(SignedDuration),
-    /// For ever (`approved_before`), up to the newest [`HISTORY_ROWS_MAX`] rows of each kind.
+    /// For ever (`approved_before`), up to the newest 500,000 rows of each kind.
     Ever,
 }
 
@@ -191,7 +193,7 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`Ledger::load_agent`].
-    pub async fn heads(
+    pub(crate) async fn heads(
         &self,
         known: Vec<(String, pushed::KnownVersion)>,
     ) -> Result<Vec<(pushed::PushedVersion, Vec<SourceText>)>, LedgerError> {
@@ -287,7 +289,7 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`Ledger::load_agent`].
-    pub async fn open_requests(&self, wanted: read::WantedOpen) -> Result<read::OpenRequests, LedgerError> {
+    pub(crate) async fn open_requests(&self, wanted: read::WantedOpen) -> Result<read::OpenRequests, LedgerError> {
         self.read(move |connection| read::open_requests(connection, &wanted)).await
     }
 
@@ -295,12 +297,16 @@ impl Ledger {
     ///
     /// # Errors
     /// As [`Ledger::load_agent`].
-    pub async fn agents_of_guest(&self, agents: Vec<AgentId>, handle: Handle) -> Result<Vec<AgentId>, LedgerError> {
+    pub(crate) async fn agents_of_guest(
+        &self,
+        agents: Vec<AgentId>,
+        handle: Handle,
+    ) -> Result<Vec<AgentId>, LedgerError> {
         self.read(move |connection| read::agents_of_guest(connection, &agents, &handle)).await
     }
 
     /// When this process ends, the leases stay in its name, for its next start.
-    pub fn keep_leases(&self) {
+    pub(crate) fn keep_leases(&self) {
         if let Ledger::Postgres(database) = self {
             database.keep_leases();
         }
@@ -327,7 +333,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError::Unusable`] if the file cannot be written now: what is left waits for the next call.
-    pub async fn blank_older_than(&self, cutoff: Timestamp) -> Result<u64, LedgerError> {
+    pub(crate) async fn blank_older_than(&self, cutoff: Timestamp) -> Result<u64, LedgerError> {
         match self {
             Ledger::Sqlite(file) => file.blank_older_than(cutoff).await,
             Ledger::Postgres(database) => database.blank_older_than(cutoff).await,

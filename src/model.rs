@@ -17,10 +17,13 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use connection::{ConnectFailure, ConnectPlan, Ended, RefusedBy};
+pub(crate) use connection::Ended;
+pub use connection::{ConnectFailure, ConnectPlan, RefusedBy};
 pub use guest::{GuestDoubt, GuestStay, RemovalOutcome, RemovedBy};
-pub use handle::{Handle, HandleProblem, HandleRef, Sender};
-pub use ids::{AgentId, ContactId, ID_BYTES_MAX, IdProblem, RequestId, SenderId, SenderIds};
+pub use handle::{Handle, Sender};
+pub(crate) use handle::{HandleProblem, HandleRef};
+pub(crate) use ids::SenderIds;
+pub use ids::{AgentId, ContactId, RequestId, SenderId};
 pub use person::{PausedBy, Person};
 pub use target::PersonTarget;
 pub use text::StrangerText;

@@ -43,7 +43,7 @@ use crate::ops::serving::addresses::{AddressKind, ServiceAddresses, ServingRepor
 use crate::ops::serving::{self, BIND_AGAIN, Limits, Listener, SILENT_MAX, UNREAD_MAX, WAITING_MAX};
 use crate::secret::{self, Key, Redact};
 
-pub use logins::Logins;
+pub(crate) use logins::Logins;
 pub use replies::Replies;
 pub use words::PageWords;
 

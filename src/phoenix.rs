@@ -6,4 +6,5 @@ pub(crate) mod backoff;
 pub mod frame;
 pub mod session;
 
-pub use session::{Note, NoteLevel, NoteName, PhoenixSession, SessionConfig, SessionInput, SessionOutput};
+pub(crate) use session::SessionOutput;
+pub use session::{NoteName, PhoenixSession, SessionConfig, SessionInput};

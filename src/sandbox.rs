@@ -33,7 +33,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use control::{Control, ControlError};
+pub use control::Control;
 pub use fault::{Fault, FaultAction, FaultPlace};
 pub use wire::{NewRequest, RequestState, SandboxState, SandboxStatus};
 pub use world::World;

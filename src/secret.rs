@@ -143,7 +143,7 @@ pub fn inspect(source: &KeySource, kind: SecretKind) -> KeyReading {
 
 /// Reads one secret, or several on separate lines: while a secret is being changed, the old and the new one are both
 /// valid. Blocks as [`read`] does.
-pub fn read_lines(source: &KeySource, kind: SecretKind, most: usize) -> Result<Vec<Key>, KeyReadError> {
+pub(crate) fn read_lines(source: &KeySource, kind: SecretKind, most: usize) -> Result<Vec<Key>, KeyReadError> {
     let unusable = |why: String| KeyReadError { kind, source_name: describe(source), why };
     let mut text = content(source, &mut Vec::new()).map_err(unusable)?;
     let lines = text.lines().map(Key::parse).collect::<Result<Vec<Key>, KeyProblem>>();

@@ -37,10 +37,11 @@ use crate::ops::watchdog::Watchdog;
 use crate::page::Logins;
 use crate::policy::Shrunk;
 
-pub use agents::hide_keys;
+pub(crate) use agents::hide_keys;
 pub use policies::{Policies, Start};
 pub use roster::last_in_force;
-pub use settings_watch::{ConfigNow, Reread};
+pub(crate) use settings_watch::ConfigNow;
+pub use settings_watch::Reread;
 
 use agents::SupervisedAgents;
 use roster::RosterChange;

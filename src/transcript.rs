@@ -10,7 +10,7 @@ mod recorder;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-pub use recorder::{RECORD_BYTES_MAX, TranscriptRecorder};
+pub(crate) use recorder::{RECORD_BYTES_MAX, TranscriptRecorder};
 
 /// The version that a header line names.
 pub(crate) const VERSION: u32 = 1;

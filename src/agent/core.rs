@@ -47,7 +47,7 @@ use crate::responder::Responder;
 use clockwatch::ClockWatch;
 use contacts::ContactList;
 use counters::Counter;
-pub use counters::Counters;
+pub(crate) use counters::Counters;
 pub use doubting::OpenDoubt;
 use guests::Guests;
 use identity::KeyIdentity;
@@ -55,12 +55,13 @@ pub use io::{Action, CoreConfig, Input};
 pub use notice::Notice;
 pub use outbox::BATCH_MAX;
 use outbox::Outbox;
-pub use people::{OpFailure, OpOutcome, PersonAnswered, PersonCommand};
+pub(crate) use people::{OpFailure, PersonAnswered};
+pub use people::{OpOutcome, PersonCommand};
 use remembered::Remembered;
 use removals::Removals;
 use restore::Restore;
 pub use restore::reach_of;
-pub use view::{AgentView, PendingRequest};
+pub(crate) use view::{AgentView, PendingRequest};
 
 /// The action queue keeps its allocation for this many actions between two inputs.
 const ACTIONS_KEPT: usize = 64;

@@ -39,7 +39,8 @@ use crate::secret::Key;
 use crate::transcript::{Direction, TranscriptRecorder};
 
 pub use calls::CallDone;
-pub use handle::{AgentCommand, AgentHandle};
+pub use handle::AgentCommand;
+pub(crate) use handle::AgentHandle;
 
 use snapshots::SnapshotPublisher;
 

@@ -5,20 +5,20 @@ mod notify;
 
 use crate::document::keys::{KeyType, Section, key, required};
 
-pub use notify::{NOTIFY, NOTIFY_KINDS, NOTIFY_REPLIES, NOTIFY_TEXTS};
+pub(crate) use notify::{NOTIFY, NOTIFY_KINDS, NOTIFY_REPLIES, NOTIFY_TEXTS};
 
 /// The words of `connection`.
-pub const CONNECTIONS: &[&str] = &["yield", "take", "poll"];
+pub(crate) const CONNECTIONS: &[&str] = &["yield", "take", "poll"];
 /// The words of `credentials`.
-pub const CREDENTIALS: &[&str] = &["auto", "header", "query"];
+pub(crate) const CREDENTIALS: &[&str] = &["auto", "header", "query"];
 /// The words of `log.format`.
-pub const FORMATS: &[&str] = &["auto", "human", "json", "journald"];
+pub(crate) const FORMATS: &[&str] = &["auto", "human", "json", "journald"];
 /// The words of `metrics.per_agent`.
-pub const PER_AGENT: &[&str] = &["auto", "always", "never"];
+pub(crate) const PER_AGENT: &[&str] = &["auto", "always", "never"];
 /// The words of `page.identity`.
-pub const PAGE_IDENTITIES: &[&str] = &["peer", "proxy", "token"];
+pub(crate) const PAGE_IDENTITIES: &[&str] = &["peer", "proxy", "token"];
 /// Keys whose names sound like a secret's and whose values only say where it is.
-pub const NO_SECRETS: [&str; 9] = [
+pub(crate) const NO_SECRETS: [&str; 9] = [
     "api_key_file",
     "api_key_env",
     "api_key_credential",
@@ -30,7 +30,7 @@ pub const NO_SECRETS: [&str; 9] = [
     "password_credential",
 ];
 /// Most answers of one agent in flight at once.
-pub const IN_FLIGHT_MAX: u64 = 1024;
+pub(crate) const IN_FLIGHT_MAX: u64 = 1024;
 
 /// No table of this file takes a secret.
 const OURS: Section =
@@ -98,7 +98,7 @@ pub static FILE: Section = Section {
 };
 
 /// `[platform]`.
-pub static PLATFORM: Section = Section {
+pub(crate) static PLATFORM: Section = Section {
     path: "platform",
     meaning: "Where the platform is.",
     keys: &[
@@ -166,7 +166,7 @@ pub static AGENT: Section = Section {
 };
 
 /// `[deciders.NAME]`.
-pub static DECIDER: Section = Section {
+pub(crate) static DECIDER: Section = Section {
     path: "deciders.NAME",
     meaning: "A program on this machine that is asked about requests which a rule with `ask` keeps waiting.",
     keys: &[
@@ -189,7 +189,7 @@ pub static DECIDER: Section = Section {
 };
 
 /// `[answers]`.
-pub static ANSWERS: Section = Section {
+pub(crate) static ANSWERS: Section = Section {
     path: "answers",
     meaning: "How fast doorman answers, for each agent.",
     keys: &[
@@ -200,7 +200,7 @@ pub static ANSWERS: Section = Section {
 };
 
 /// `[ledger]`.
-pub static LEDGER: Section = Section {
+pub(crate) static LEDGER: Section = Section {
     path: "ledger",
     meaning: "The record.",
     keys: &[
@@ -237,7 +237,7 @@ pub static LEDGER: Section = Section {
 };
 
 /// `[fleet]`.
-pub static FLEET: Section = Section {
+pub(crate) static FLEET: Section = Section {
     path: "fleet",
     meaning: "This doorman among those that share its PostgreSQL database.",
     keys: &[
@@ -272,7 +272,7 @@ pub static FLEET: Section = Section {
 };
 
 /// `[control]`.
-pub static CONTROL: Section = Section {
+pub(crate) static CONTROL: Section = Section {
     path: "control",
     meaning: "The socket that commands such as `doorman status` use.",
     keys: &[
@@ -290,7 +290,7 @@ pub static CONTROL: Section = Section {
 };
 
 /// `[metrics]`.
-pub static METRICS: Section = Section {
+pub(crate) static METRICS: Section = Section {
     path: "metrics",
     meaning: "Metrics and health over TCP.",
     keys: &[
@@ -353,7 +353,7 @@ pub static PAGE: Section = Section {
 };
 
 /// `[reload]`.
-pub static RELOAD: Section = Section {
+pub(crate) static RELOAD: Section = Section {
     path: "reload",
     meaning: "When rules are loaded again.",
     keys: &[key("watch", KeyType::Bool, "false", "Check the rules and their lists for changes every two seconds.")],

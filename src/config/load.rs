@@ -22,7 +22,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-pub use database::database_url;
+pub(crate) use database::database_url;
 pub use env::{Env, Overrides};
 pub use places::{Places, places};
 
@@ -41,7 +41,7 @@ use crate::files::{self, Advice, Contents, FileError, FileTrust, ReadOptions};
 use crate::model::AgentId;
 
 /// The path of the configuration if none is named.
-pub const DEFAULT_FILE: &str = "/etc/doorman/doorman.toml";
+pub(crate) const DEFAULT_FILE: &str = "/etc/doorman/doorman.toml";
 const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// The result of loading.

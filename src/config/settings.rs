@@ -12,8 +12,9 @@ use url::{Host, Url};
 
 use crate::model::AgentId;
 
-pub use notify::{NotifyEvent, NotifyTarget, NotifyText, NotifyWay};
-pub use page::{PageIdentity, PageSettings};
+pub use notify::NotifyEvent;
+pub(crate) use notify::{NotifyTarget, NotifyText, NotifyWay};
+pub(crate) use page::{PageIdentity, PageSettings};
 
 /// Everything `run` needs.
 #[derive(Debug, Clone)]
@@ -68,7 +69,7 @@ pub struct Platform {
 
 impl Platform {
     /// Whether any address here uses TLS.
-    pub fn needs_tls(&self) -> bool {
+    pub(crate) fn needs_tls(&self) -> bool {
         self.rest.scheme() == "https" || self.socket.scheme() == "wss"
     }
 }
@@ -101,15 +102,15 @@ pub struct AgentSettings {
 }
 
 /// What `rules` begins with if it names rules that are pushed into the ledger.
-pub const PUSHED: &str = "ledger:";
+pub(crate) const PUSHED: &str = "ledger:";
 
 /// The name of pushed rules, if that is what `rules` says and not a file. A file of such a name is `./ledger:NAME`.
-pub fn pushed_name(rules: &Path) -> Option<&str> {
+pub(crate) fn pushed_name(rules: &Path) -> Option<&str> {
     rules.to_str()?.strip_prefix(PUSHED)
 }
 
 /// Whether rules may be pushed under this name.
-pub fn may_be_pushed(name: &str) -> bool {
+pub(crate) fn may_be_pushed(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=64).contains(&name.len()) && name.bytes().all(plain)
 }
@@ -267,11 +268,11 @@ pub struct FleetSettings {
 }
 
 /// The usual name of the control socket that only reads, beside the other one.
-pub const CONTROL_READ_NAME: &str = "read.sock";
+pub(crate) const CONTROL_READ_NAME: &str = "read.sock";
 /// The default file name of the control socket.
-pub const CONTROL_NAME: &str = "doorman.sock";
+pub(crate) const CONTROL_NAME: &str = "doorman.sock";
 /// Longest path of a Unix socket, in bytes (`sun_path` without its final zero).
-pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// `[control]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -309,7 +310,7 @@ pub enum PerAgent {
 
 impl PerAgent {
     /// `auto` means `always` up to this many agents.
-    pub const AUTO_MAX: usize = 500;
+    pub(crate) const AUTO_MAX: usize = 500;
 
     /// Whether each of this many agents has series of its own.
     pub fn shows(self, agents: usize) -> bool {
@@ -452,6 +453,6 @@ pub fn loopback(url: &Url) -> bool {
 }
 
 /// Whether only this machine reaches this address; `::ffff:127.0.0.1` is the same as `127.0.0.1`.
-pub fn loopback_ip(address: IpAddr) -> bool {
+pub(crate) fn loopback_ip(address: IpAddr) -> bool {
     address.to_canonical().is_loopback()
 }

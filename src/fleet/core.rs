@@ -3,6 +3,8 @@
 //! Nobody's clock is compared with anybody's. A member that does not beat for its `ttl` on the clock of one that watched it all the
 //! time is dead. It stopped answering before: its own count began before the beat, and ends a little earlier.
 
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 use std::collections::HashMap;
 use std::time::Duration;
 

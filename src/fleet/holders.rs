@@ -1,5 +1,7 @@
 //! Whose each lease is, as this doorman sees it. Pure: time and rows are arguments.
 
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 use std::collections::{HashMap, HashSet};
 
 use super::AgentHolder;

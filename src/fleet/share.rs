@@ -4,6 +4,8 @@
 //! for names that do not concern it. A move costs a connection and a listing, so what a living member has stays there
 //! unless it has clearly more than its share.
 
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest as _, Sha256};

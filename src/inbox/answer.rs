@@ -51,7 +51,7 @@ struct Refusals {
 
 /// An answer whose intent is being recorded, or that is in flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flight {
+pub(crate) struct Flight {
     said: GivenAnswer,
     /// The request that it is for, as it was known at the decision.
     subject: Subject,

@@ -12,7 +12,7 @@ use crate::clock::Mono;
 use crate::model::RequestId;
 
 /// Rows a page: the most that the platform gives \[docs\].
-pub const PAGE_SIZE: u32 = 100;
+pub(crate) const PAGE_SIZE: u32 = 100;
 /// The requests of a first pass wait at most this long for its end.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(5);
 const PASSES_MAX: u8 = 3;
@@ -21,7 +21,7 @@ const PAGES_MAX: u32 = 5_000;
 
 /// The sizes that a page is read in, largest first: each divides the one before, so that a page that is too large is read
 /// again as whole smaller ones.
-pub const PAGE_SIZES: [u32; 5] = [PAGE_SIZE, 50, 10, 5, 1];
+pub(crate) const PAGE_SIZES: [u32; 5] = [PAGE_SIZE, 50, 10, 5, 1];
 
 /// Read this page next. `pass` names the reading; a page of another pass is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Fetch {
 
 /// The position of a row without a readable id: as long as there is one, no pass proves that a request is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnidentifiedRow {
+pub(crate) struct UnidentifiedRow {
     /// Its page, from 1.
     pub page: u32,
     /// Rows a page.
@@ -68,7 +68,7 @@ pub(super) struct PageCounts<'a> {
 
 /// A fingerprint of a page's ids. Without it, a platform that reports no number of pages and always returns the same
 /// page would be read without end.
-pub fn fingerprint<'a>(ids: impl IntoIterator<Item = &'a str>) -> u64 {
+pub(crate) fn fingerprint<'a>(ids: impl IntoIterator<Item = &'a str>) -> u64 {
     let mut hasher = DefaultHasher::new();
     ids.into_iter().for_each(|id| id.hash(&mut hasher));
     hasher.finish()
@@ -76,7 +76,7 @@ pub fn fingerprint<'a>(ids: impl IntoIterator<Item = &'a str>) -> u64 {
 
 /// A pass that read every page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PassEnd {
+pub(crate) struct PassEnd {
     /// Its number.
     pub number: u64,
     /// The pass says nothing about requests that came after this mark.
@@ -123,7 +123,7 @@ impl PassEnd {
 
 /// What a finished listing pass means for requests that were known before it began, oldest first.
 #[derive(Debug, Default)]
-pub struct Verified {
+pub(crate) struct Verified {
     /// Requests with an attempt of unknown outcome that are still pending: the same answer is sent again.
     pub still_pending: Vec<RequestId>,
     /// Requests with an attempt of unknown outcome that are no longer pending.
@@ -161,7 +161,7 @@ pub(super) struct Pass {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Listing {
+pub(crate) struct Listing {
     /// When the next round is due, and why.
     next: (Mono, &'static str),
     pass: Option<Pass>,

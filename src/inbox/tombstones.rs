@@ -39,7 +39,7 @@ fn short(id: &RequestId) -> IdHash {
 
 /// One settled id.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tombstone {
+pub(crate) struct Tombstone {
     /// When, in the order of events.
     pub mark: Mark,
     /// When, on the clock, to the millisecond.

@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 /// Most commands that are open at the same time, in the whole database.
-pub const OPEN_MAX: i64 = 1_000;
+pub(crate) const OPEN_MAX: i64 = 1_000;
 /// A row that nobody came back for is deleted after this long.
-pub const KEPT: Duration = Duration::from_secs(3_600);
+pub(crate) const KEPT: Duration = Duration::from_secs(3_600);
 /// Longest reply (characters).
-pub const REPLY_MAX: usize = 262_144;
+pub(crate) const REPLY_MAX: usize = 262_144;
 
 /// What a doorman asks whoever holds an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -30,7 +30,7 @@ use super::members::NewMember;
 use super::sql::{self, Connection, Optional as _};
 use super::{LedgerError, LedgerHealth, LedgerOptions, Record, WAITING_MAX, columns};
 
-pub use address::Address;
+pub(crate) use address::Address;
 #[cfg(test)]
 pub use address::ConnectionPurpose;
 pub use commands::Commands;

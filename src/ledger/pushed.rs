@@ -29,7 +29,7 @@ pub struct PushedVersion {
 }
 
 /// A version of rules: what a doorman already has of a name.
-pub type KnownVersion = Option<(u64, PolicyHash)>;
+pub(crate) type KnownVersion = Option<(u64, PolicyHash)>;
 
 const COLUMNS: &str =
     "SELECT v.name, v.version, p.hash, v.\"by\", v.at, v.note FROM policy_version v JOIN policy p ON p.n = v.policy";
@@ -47,7 +47,7 @@ pub fn head(connection: Connection<'_>, name: &str) -> sql::Result<Option<Pushed
 }
 
 /// The head of every name, by name.
-pub fn heads(connection: Connection<'_>) -> sql::Result<Vec<PushedVersion>> {
+pub(crate) fn heads(connection: Connection<'_>) -> sql::Result<Vec<PushedVersion>> {
     let sql = format!(
         "{COLUMNS} WHERE NOT EXISTS (SELECT 1 FROM policy_version newer WHERE newer.name = v.name AND newer.version > v.version)
          ORDER BY v.name"

@@ -23,17 +23,17 @@ use crate::model::{AgentId, RequestId, StrangerText};
 use crate::policy::DeciderVerdict;
 use crate::policy::state::{PauseRecord, SavedState};
 
-pub use at_moment::RowMoment;
-pub use contacts::{RecordedContact, WantedContacts};
-pub use counted::{ByHour, Matches};
+pub(crate) use at_moment::RowMoment;
+pub(crate) use contacts::{RecordedContact, WantedContacts};
+pub(crate) use counted::{ByHour, Matches};
 pub use follow::Follow;
-pub use open::{OpenRequest, OpenRequests, WantedOpen};
+pub(crate) use open::{OpenRequest, OpenRequests, WantedOpen};
 pub(super) use open::{agents_of_guest, open_requests};
-pub use recorded::{
-    AnswerRecord, EndMoved, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf,
-    Totals,
+pub(crate) use recorded::{
+    AnswerRecord, EndMoved, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf,
 };
-pub use settled::SettlementRecord;
+pub use recorded::{Filter, Totals};
+pub(crate) use settled::SettlementRecord;
 
 /// Contacts that are read in one moment of the record, and held at once.
 const CONTACTS_PAGE: usize = 512;
@@ -141,7 +141,7 @@ impl LedgerReader {
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn open_requests(&self, wanted: &WantedOpen) -> Result<OpenRequests, LedgerError> {
+    pub(crate) fn open_requests(&self, wanted: &WantedOpen) -> Result<OpenRequests, LedgerError> {
         open_requests(self.sql(), wanted).map_err(|error| self.fault(&error))
     }
 
@@ -149,7 +149,7 @@ impl LedgerReader {
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn decisions_of(&self, id: &RequestId) -> Result<Vec<RecordedDecision>, LedgerError> {
+    pub(crate) fn decisions_of(&self, id: &RequestId) -> Result<Vec<RecordedDecision>, LedgerError> {
         let mut decisions = Vec::new();
         for n in self.numbers_of(id)? {
             decisions.extend(rows::decisions(self.sql(), n).map_err(|error| self.fault(&error))?);
@@ -161,7 +161,7 @@ impl LedgerReader {
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn state_at(
+    pub(crate) fn state_at(
         &self,
         agent: &AgentId,
         request: Option<&RecordedRequest>,
@@ -176,7 +176,10 @@ impl LedgerReader {
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn replies_to(&self, request: &RecordedRequest) -> Result<Vec<(Timestamp, DeciderVerdict)>, LedgerError> {
+    pub(crate) fn replies_to(
+        &self,
+        request: &RecordedRequest,
+    ) -> Result<Vec<(Timestamp, DeciderVerdict)>, LedgerError> {
         at_moment::replies_to(self.sql(), request.row).map_err(|error| self.fault(&error))
     }
 
@@ -184,7 +187,7 @@ impl LedgerReader {
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn pause_before(&self, agent: &AgentId, moment: RowMoment) -> Result<Option<PauseRecord>, LedgerError> {
+    pub(crate) fn pause_before(&self, agent: &AgentId, moment: RowMoment) -> Result<Option<PauseRecord>, LedgerError> {
         at_moment::pause_before(self.sql(), agent, moment).map_err(|error| self.fault(&error))
     }
 
@@ -192,7 +195,7 @@ impl LedgerReader {
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn requests_of(
+    pub(crate) fn requests_of(
         &self,
         handle: &str,
         agent: Option<&AgentId>,
@@ -213,7 +216,7 @@ impl LedgerReader {
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn contact_count(&self, agent: &AgentId) -> Result<Option<u64>, LedgerError> {
+    pub(crate) fn contact_count(&self, agent: &AgentId) -> Result<Option<u64>, LedgerError> {
         let sql = "SELECT (SELECT count(*) FROM contact WHERE agent = a.n AND removed_at IS NULL),
                        (SELECT d.facts FROM request r JOIN decision d ON d.request = r.n
                        WHERE r.agent = a.n ORDER BY r.first_seen DESC, d.n DESC LIMIT 1)
@@ -233,7 +236,7 @@ impl LedgerReader {
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn contact_spans(
+    pub(crate) fn contact_spans(
         &self,
         agent: &AgentId,
         owner: Option<&str>,
@@ -276,7 +279,7 @@ impl LedgerReader {
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn agent_handles(&self) -> Result<Vec<(AgentId, Option<String>)>, LedgerError> {
+    pub(crate) fn agent_handles(&self) -> Result<Vec<(AgentId, Option<String>)>, LedgerError> {
         let read = || -> sql::Result<Vec<(AgentId, Option<String>)>> {
             let mut statement = self.sql().prepare_cached("SELECT id, handle FROM agent ORDER BY n")?;
             statement.query_map([], |row| Ok((row.get(0).map(|Parsed(id)| id)?, row.get(1)?)))?.collect()
@@ -302,7 +305,7 @@ impl LedgerReader {
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn each_contact(
+    pub(crate) fn each_contact(
         &self,
         wanted: &WantedContacts<'_>,
         mut take: impl FnMut(RecordedContact) -> ControlFlow<()>,
@@ -335,7 +338,7 @@ impl LedgerReader {
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn contacts_unexplained(
+    pub(crate) fn contacts_unexplained(
         &self,
         agent: Option<&AgentId>,
         since: Option<Timestamp>,

@@ -18,8 +18,6 @@ use crate::policy::doubts::{Basis, IDS_MAX, OpenContact, SeenIdentity};
 use crate::policy::state::{ChargeRow, PauseRecord, SavedState};
 use crate::policy::{Charge, ask};
 
-pub use history::HISTORY_ROWS_MAX;
-
 use answers::awaited;
 use history::HistoryRead;
 

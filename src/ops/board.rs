@@ -43,7 +43,7 @@ pub struct AgentBoard {
 
 impl AgentBoard {
     /// Of an agent that has no task here.
-    pub fn without_task(status: AgentStatus) -> Self {
+    pub(crate) fn without_task(status: AgentStatus) -> Self {
         Self { status, oldest_deferred: None, deciders_failing: Vec::new(), pending: Vec::new() }
     }
 }
@@ -105,7 +105,7 @@ pub struct Blocked {
 
 impl Board {
     /// How many agents are in this state.
-    pub fn in_state(&self, state: AgentState) -> usize {
+    pub(crate) fn in_state(&self, state: AgentState) -> usize {
         self.agents.iter().filter(|agent| agent.status.state == state).count()
     }
 }
@@ -115,12 +115,12 @@ const ROWS_OF_ONE_MAX: usize = 1_000;
 const ROWS_MAX: usize = 10_000;
 
 /// How many pending requests each agent may show, if there are this many agents.
-pub fn rows_of_each(agents: usize) -> usize {
+pub(crate) fn rows_of_each(agents: usize) -> usize {
     (ROWS_MAX / agents.max(1)).clamp(1, ROWS_OF_ONE_MAX)
 }
 
 /// Reads the board. Cheap to clone.
-pub type BoardReader = watch::Receiver<Arc<Board>>;
+pub(crate) type BoardReader = watch::Receiver<Arc<Board>>;
 
 /// An empty board, and its reader.
 pub fn channel() -> (watch::Sender<Arc<Board>>, BoardReader) {
@@ -139,7 +139,7 @@ pub struct AgentSlot {
 
 impl AgentSlot {
     /// A slot that notifies `bell` of each change of state, with room for `rows` pending requests.
-    pub fn ringing(bell: Arc<Notify>, rows: usize) -> Self {
+    pub(crate) fn ringing(bell: Arc<Notify>, rows: usize) -> Self {
         Self { latest: Arc::default(), bell, rows }
     }
 
@@ -158,7 +158,7 @@ impl AgentSlot {
     }
 
     /// The newest snapshot; `None` before the task published its first.
-    pub fn latest(&self) -> Option<Arc<AgentBoard>> {
+    pub(crate) fn latest(&self) -> Option<Arc<AgentBoard>> {
         self.latest.load_full()
     }
 }

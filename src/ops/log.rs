@@ -69,7 +69,7 @@ impl LogHandle {
     }
 
     /// Waits until all lines are written, at most this long. Returns whether they were.
-    pub fn flush(&self, at_most: Duration) -> bool {
+    pub(crate) fn flush(&self, at_most: Duration) -> bool {
         self.queue.flush(at_most)
     }
 }

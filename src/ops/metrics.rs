@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::config::settings::PerAgent;
 use crate::policy::ask::{AskFailure, DeciderReply};
 
-pub use scrape::ScrapeFormat;
+pub(crate) use scrape::ScrapeFormat;
 
 /// Most rules that are counted by name.
 const RULES_MAX: usize = 1000;
@@ -126,7 +126,7 @@ impl Metrics {
     }
 
     /// A rule of this rules file matched. The operator chose both names.
-    pub fn rule_matched(&self, rules: &Arc<str>, rule: &str) {
+    pub(crate) fn rule_matched(&self, rules: &Arc<str>, rule: &str) {
         let matches = &self.counts.rule_matches;
         let mut label = MatchedLabels { rules: rules.clone(), rule: rule.into() };
         if matches.get(&label).is_none() {
@@ -149,13 +149,13 @@ impl Metrics {
     }
 
     /// A REST call ended with this status, or without any.
-    pub fn rest_called(&self, call: &'static str, status: Option<u16>) {
+    pub(crate) fn rest_called(&self, call: &'static str, status: Option<u16>) {
         let status = status.map_or_else(|| "none".to_owned(), |status| status.to_string());
         self.counts.rest_requests.get_or_create(&CalledLabels { call, status }).inc();
     }
 
     /// A connection is gone and will be tried again.
-    pub fn reconnecting(&self, cause: &'static str) {
+    pub(crate) fn reconnecting(&self, cause: &'static str) {
         self.counts.reconnects.get_or_create(&CauseLabels { cause }).inc();
     }
 
@@ -165,7 +165,7 @@ impl Metrics {
     }
 
     /// A question to this decider of a rules file had this result.
-    pub fn decider_asked(&self, decider: &str, result: &Result<DeciderReply, AskFailure>, took: Duration) {
+    pub(crate) fn decider_asked(&self, decider: &str, result: &Result<DeciderReply, AskFailure>, took: Duration) {
         let (word, asked) = match result {
             Ok(word) => (word.verdict.as_str(), true),
             Err(failure) => (failure.fault.as_str(), failure.again.is_none()),

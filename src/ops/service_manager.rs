@@ -34,7 +34,7 @@ impl Notifier {
     ///
     /// # Errors
     /// The variable names a socket that cannot be used.
-    pub fn from_env() -> io::Result<Self> {
+    pub(crate) fn from_env() -> io::Result<Self> {
         match std::env::var_os("NOTIFY_SOCKET") {
             Some(name) if !name.is_empty() => Self::to(&name),
             _ => Ok(Self::default()),
@@ -109,6 +109,6 @@ fn failed(error: &io::Error) {
 
 /// How often systemd expects the report that all is well (`WatchdogSec=`); `None` if it does not, or if it means
 /// another process.
-pub fn watchdog_limit() -> Option<Duration> {
+pub(crate) fn watchdog_limit() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
 }

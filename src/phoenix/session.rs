@@ -27,7 +27,8 @@ use fastrand::Rng;
 use self::conflict::Conflict;
 use self::endings::Endings;
 use self::key::KeyStatus;
-pub use self::note::{Note, NoteLevel, NoteName};
+pub use self::note::NoteName;
+pub(crate) use self::note::{Note, NoteLevel};
 use self::socket::SocketRefs;
 use super::backoff::{Backoff, between};
 use crate::clock::{Mono, Now};
@@ -192,7 +193,7 @@ impl PhoenixSession {
 
     /// A doorman may have had the connection until a moment ago, and the platform may count it as live for a while: that is no other
     /// client.
-    pub fn follows_ours(&mut self, now: Mono) {
+    pub(crate) fn follows_ours(&mut self, now: Mono) {
         self.conflict.dropped(now);
     }
 
@@ -233,7 +234,7 @@ impl PhoenixSession {
     }
 
     /// Remarks for people about the connection beside its state, one sentence each.
-    pub fn remarks(&self) -> Vec<String> {
+    pub(crate) fn remarks(&self) -> Vec<String> {
         self.key.remark().into_iter().chain(self.endings.remark()).chain(self.conflict.remark(self.seen)).collect()
     }
 

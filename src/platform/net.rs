@@ -9,10 +9,10 @@ use std::sync::Arc;
 use url::Url;
 
 pub(super) use self::dial::DialFailure;
-pub use self::dial::Route;
+pub(crate) use self::dial::Route;
 use self::dial::{Names, Suspects};
-pub use self::proxy::ProxyProblem;
-pub use self::wire::ByteStream;
+pub(crate) use self::proxy::ProxyProblem;
+pub(crate) use self::wire::ByteStream;
 use super::limiter::Limiters;
 use super::tls::{Tls, TlsError};
 use crate::config::settings::Platform;
@@ -66,7 +66,7 @@ impl Net {
     }
 
     /// At most this many connections, `me` calls and pages begin per second from now on.
-    pub fn limit_calls(&self, calls_per_second_max: u32) {
+    pub(crate) fn limit_calls(&self, calls_per_second_max: u32) {
         self.limiters.at_most(calls_per_second_max);
     }
 

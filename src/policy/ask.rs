@@ -11,9 +11,9 @@ use crate::model::{ContactRequest, StrangerText, Verdict};
 
 /// Most characters of a name or a handle, and of a message, in a question. A decider sees the whole text or is not
 /// asked: a verdict about a part of the text would not be a verdict about the request.
-pub const NAME_CHARS_MAX: usize = 200;
+pub(crate) const NAME_CHARS_MAX: usize = 200;
 /// See [`NAME_CHARS_MAX`].
-pub const MESSAGE_CHARS_MAX: usize = 1_500;
+pub(crate) const MESSAGE_CHARS_MAX: usize = 1_500;
 
 /// A rule's `ask` and `may`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Ask {
 
 impl Ask {
     /// The words of `may`.
-    pub const MAY: &'static [&'static str] = &["reject", "approve"];
+    pub(crate) const MAY: &'static [&'static str] = &["reject", "approve"];
 }
 
 /// A question to a decider.

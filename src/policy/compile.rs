@@ -30,7 +30,7 @@ use crate::model::{Handle, Verdict};
 use include::{Gathered, Included};
 
 /// Largest text of a rules file or list file that is believed (bytes).
-pub const TEXT_MAX: usize = 16 * 1024 * 1024;
+pub(crate) const TEXT_MAX: usize = 16 * 1024 * 1024;
 /// Most patterns with a `*` inside a part, in all lists and rules together: each costs some memory.
 const GLOBS_MAX: usize = 10_000;
 
@@ -101,7 +101,7 @@ impl Shrunk {
 /// `lists` gives the text of a list file by its path as written; `previous` is the running policy, against which lists
 /// must not have lost more than their `max_shrink`, unless `shrunk` accepts it. Never panics, and takes time linear in the input but
 /// for regular expressions, which are bounded.
-pub fn compile(
+pub(crate) fn compile(
     path: &Path,
     text: &str,
     lists: &dyn Fn(&str) -> Result<ListText, Advice>,

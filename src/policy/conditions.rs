@@ -21,16 +21,22 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 
-pub use agents::{ReceivingAgent, ReceivingAgents};
-pub use contact::IsContact;
-pub use contacts::ContactsOver;
+pub use agents::ReceivingAgent;
+pub(crate) use agents::ReceivingAgents;
+pub(crate) use contact::IsContact;
+pub(crate) use contacts::ContactsOver;
 pub use handle::{HandleIn, HandleRegex, InList};
-pub use handle_parts::{KindCondition, OwnerIs, SenderKind, SlugIs};
-pub use history::{HISTORY, HistoryCondition, OverQuota};
-pub use message::{MessageAbsent, MessageContains, MessageContainsFile, MessageLongerThan, MessageRegex};
-pub use name::{NameContains, NameIs, NameRegex};
+pub(crate) use handle_parts::KindCondition;
+#[cfg(test)]
+pub(crate) use handle_parts::SenderKind;
+pub use handle_parts::{OwnerIs, SlugIs};
+pub(crate) use history::{HISTORY, HistoryCondition, OverQuota};
+pub(crate) use message::{MessageAbsent, MessageContainsFile, MessageLongerThan};
+pub use message::{MessageContains, MessageRegex};
+pub(crate) use name::NameContains;
+pub use name::{NameIs, NameRegex};
 pub(crate) use needs::Needs;
-pub use time::{AgeOver, InWindow};
+pub(crate) use time::{AgeOver, InWindow};
 
 use super::compile::Compiling;
 use super::evaluate::Evaluation;

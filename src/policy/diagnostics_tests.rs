@@ -6,8 +6,9 @@ mod warnings;
 
 use std::path::Path;
 
+use super::Policy;
+use super::compile::compile;
 use super::load::{Advice, ListText, LoadedPolicy};
-use super::{Policy, compile};
 
 /// A case: what it shows, and the file.
 pub(super) type Case = (&'static str, &'static str);

@@ -30,23 +30,24 @@ use jiff::{SignedDuration, Timestamp};
 use super::evaluate::inputs::after;
 use super::history::HistoryNeeds;
 use crate::model::{Contact, ContactId, ContactRequest, Handle, RequestId, SenderIds};
-pub use changed::AffectedOwners;
+pub(crate) use changed::AffectedOwners;
 use changed::ChangedOwners;
 pub(crate) use contacts::AddOutcome;
-pub use contacts::{OPEN_MAX, OpenContact, OpenContacts};
+pub use contacts::OpenContact;
+pub(crate) use contacts::{OPEN_MAX, OpenContacts};
 pub(crate) use doubt::UnknownUntil;
 pub use doubt::{Basis, Doubt, DoubtSettlement, Fact};
 use identities::Identities;
-pub use identities::{IDS_MAX, SeenIdentity};
+pub(crate) use identities::{IDS_MAX, SeenIdentity};
 use presumed::Presumed;
 use unlisted::Unlisted;
 
 /// Most doubts that are kept one by one.
-pub const DOUBTS_MAX: usize = 100_000;
+pub(crate) const DOUBTS_MAX: usize = 100_000;
 /// Most doubts of one agent that are shown at once.
-pub const SHOWN_MAX: usize = 1_000;
+pub(crate) const SHOWN_MAX: usize = 1_000;
 /// Most owners that were let in and whose contact was not recognised.
-pub const UNMET_MAX: usize = 100_000;
+pub(crate) const UNMET_MAX: usize = 100_000;
 /// Most doubts about one owner; of one kind, the newest lasts longer than the others.
 const PER_OWNER_MAX: usize = 16;
 
@@ -182,7 +183,7 @@ impl Doubts {
     }
 
     /// A payload shows who has this handle: returns what is new, to be recorded.
-    pub fn identity_seen(
+    pub(crate) fn identity_seen(
         &mut self,
         handle: &Handle,
         ids: &SenderIds,
@@ -202,7 +203,7 @@ impl Doubts {
     }
 
     /// Whether it is in doubt who has this owner's names.
-    pub fn other_holder(&self, owner: &str) -> bool {
+    pub(crate) fn other_holder(&self, owner: &str) -> bool {
         self.identities.of(owner).is_some()
     }
 
@@ -320,14 +321,14 @@ impl Doubts {
     }
 
     /// This pending request of this owner was not seen since then: it may have ended.
-    pub fn unlisted(&mut self, owner: &str, request: &RequestId, since: Timestamp) {
+    pub(crate) fn unlisted(&mut self, owner: &str, request: &RequestId, since: Timestamp) {
         if self.unlisted.insert(owner, request, since) {
             self.changed.owner(owner);
         }
     }
 
     /// Whether a request waits to be seen again.
-    pub fn any_unlisted(&self) -> bool {
+    pub(crate) fn any_unlisted(&self) -> bool {
         !self.unlisted.is_empty()
     }
 
@@ -351,13 +352,13 @@ impl Doubts {
     }
 
     /// The owner of a doubt whose reason is this request.
-    pub fn owner_by_request(&self, request: &RequestId) -> Option<Arc<str>> {
+    pub(crate) fn owner_by_request(&self, request: &RequestId) -> Option<Arc<str>> {
         self.by_request.get(request).cloned()
     }
 
     /// A contact was removed that never had a readable handle: it may have been that of any owner whose contact was never
     /// recognised, and of nobody else.
-    pub fn nameless_removed(&mut self, contact: &ContactId, at: Timestamp) {
+    pub(crate) fn nameless_removed(&mut self, contact: &ContactId, at: Timestamp) {
         if self.nameless.as_ref().is_none_or(|(known, _)| *known <= at) {
             self.nameless = Some((at, contact.clone()));
         }
@@ -368,7 +369,7 @@ impl Doubts {
 
     /// The contacts are not watched now, and somebody of this owner asks: only a reading of the contacts with this
     /// number or a later one shows who is still there. Returns whether there is a contact to look for.
-    pub fn look_for(&mut self, owner: &str, reading: u64, since: Timestamp) -> bool {
+    pub(crate) fn look_for(&mut self, owner: &str, reading: u64, since: Timestamp) -> bool {
         self.contacts.wanted(owner, self.unmet.contains_key(owner), reading, since)
     }
 
@@ -380,12 +381,12 @@ impl Doubts {
     }
 
     /// Something that is stored elsewhere changed for this owner.
-    pub fn touch(&mut self, owner: &str) {
+    pub(crate) fn touch(&mut self, owner: &str) {
         self.changed.owner(owner);
     }
 
     /// The owners for whom something changed since the last call.
-    pub fn take_changed(&mut self) -> Option<AffectedOwners> {
+    pub(crate) fn take_changed(&mut self) -> Option<AffectedOwners> {
         self.changed.take()
     }
 

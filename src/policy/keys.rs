@@ -7,16 +7,16 @@ use super::decision::Mode;
 use super::rules::{LimitBy, OnBadLine, OverdueThen};
 use crate::document::keys::{KeyType, Section, key, required};
 
-pub use super::conditions::HISTORY;
+pub(crate) use super::conditions::HISTORY;
 
 /// Largest count of anything.
-pub const COUNT_MAX: u64 = 1_000_000;
+pub(crate) const COUNT_MAX: u64 = 1_000_000;
 /// The words of `then` in a rule, and of `verdict`.
-pub const VERDICTS: &[&str] = &["approve", "reject", "defer"];
+pub(crate) const VERDICTS: &[&str] = &["approve", "reject", "defer"];
 /// The words of `contact` in a test's `request`.
-pub const TEST_CONTACT: &[&str] = &["self", "owner", "none"];
+pub(crate) const TEST_CONTACT: &[&str] = &["self", "owner", "none"];
 /// The days of a window, Monday first.
-pub const DAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+pub(crate) const DAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 /// The whole file.
 pub static FILE: Section = Section {
@@ -47,7 +47,7 @@ pub static FILE: Section = Section {
 };
 
 /// `[policy]`.
-pub static POLICY: Section = Section {
+pub(crate) static POLICY: Section = Section {
     path: "policy",
     meaning: "Settings of the file as a whole.",
     keys: &[
@@ -75,7 +75,7 @@ pub static POLICY: Section = Section {
 };
 
 /// `protect = { … }`.
-pub static PROTECT: Section = Section {
+pub(crate) static PROTECT: Section = Section {
     path: "policy.protect",
     meaning: "Owners that strangers may try to look like, and how far the guard goes.",
     keys: &[
@@ -102,7 +102,7 @@ pub static QUOTA: Section = Section {
 };
 
 /// `{ count, per, by }`.
-pub static COUNTED: Section = Section {
+pub(crate) static COUNTED: Section = Section {
     path: "{ count, per, by }",
     meaning: "A number of things that happened to an owner in a sliding window of time.",
     keys: &[
@@ -119,7 +119,7 @@ pub static COUNTED: Section = Section {
 };
 
 /// `[lists.NAME]`.
-pub static LIST: Section = Section {
+pub(crate) static LIST: Section = Section {
     path: "lists.NAME",
     meaning: "Handle patterns under one name: entries and a file together.",
     keys: &[
@@ -153,7 +153,7 @@ pub static LIST: Section = Section {
 };
 
 /// `[windows.NAME]`.
-pub static WINDOW: Section = Section {
+pub(crate) static WINDOW: Section = Section {
     path: "windows.NAME",
     meaning: "Hours of the week.",
     keys: &[
@@ -174,7 +174,7 @@ pub static WINDOW: Section = Section {
 };
 
 /// `[rules.NAME]`.
-pub static RULE: Section = Section {
+pub(crate) static RULE: Section = Section {
     path: "rules.NAME",
     meaning: "One rule.",
     keys: &[
@@ -251,7 +251,7 @@ pub static LIMIT: Section = Section {
 };
 
 /// A table of conditions. Each key is described where its condition is: in [`super::conditions`].
-pub static WHEN: Section = Section {
+pub(crate) static WHEN: Section = Section {
     path: "rules.NAME.when",
     meaning: "Conditions that must all hold; of the values of one key, any.",
     keys: conditions::KEYS,
@@ -261,7 +261,7 @@ pub static WHEN: Section = Section {
 };
 
 /// `[overdue.NAME]`.
-pub static OVERDUE: Section = Section {
+pub(crate) static OVERDUE: Section = Section {
     path: "overdue.NAME",
     meaning: "What happens to requests that stay pending.",
     keys: &[
@@ -278,7 +278,7 @@ pub static OVERDUE: Section = Section {
 };
 
 /// `[tests.NAME]`.
-pub static TEST: Section = Section {
+pub(crate) static TEST: Section = Section {
     path: "tests.NAME",
     meaning: "What the rules must decide about one request.",
     keys: &[
@@ -296,7 +296,7 @@ pub static TEST: Section = Section {
 };
 
 /// One entry of a test's `history`.
-pub static TEST_HISTORY: Section = Section {
+pub(crate) static TEST_HISTORY: Section = Section {
     path: "tests.NAME.history",
     meaning: "An earlier request, and what became of it.",
     keys: &[
@@ -312,7 +312,7 @@ pub static TEST_HISTORY: Section = Section {
 };
 
 /// A test's `request`.
-pub static TEST_REQUEST: Section = Section {
+pub(crate) static TEST_REQUEST: Section = Section {
     path: "tests.NAME.request",
     meaning: "A request.",
     keys: &[
@@ -339,7 +339,7 @@ pub static TEST_REQUEST: Section = Section {
 };
 
 /// A test's `expect`.
-pub static TEST_EXPECT: Section = Section {
+pub(crate) static TEST_EXPECT: Section = Section {
     path: "tests.NAME.expect",
     meaning: "What the rules must decide.",
     keys: &[

@@ -6,7 +6,8 @@ mod never;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-pub use context::{LintContext, RuleHistory, lint};
+pub(crate) use context::RuleHistory;
+pub use context::{LintContext, lint};
 
 use super::conditions::compared::{BUDGET, canonical, covers};
 use super::decision::{By, Circumstances, ClockHealth, Truth};

@@ -56,7 +56,7 @@ fn add<'p>(all: &mut HashMap<&'p str, UsedList<'p>>, table: &'p Table, restricts
 
 /// The changes in lists from `before` to `after`, by name. If rules began or stopped to use a list, it counts as added
 /// or removed as a whole.
-pub fn list_changes(before: &Policy, after: &Policy) -> Vec<ListChange> {
+pub(crate) fn list_changes(before: &Policy, after: &Policy) -> Vec<ListChange> {
     let (before, after) = (used(before), used(after));
     let names: BTreeMap<&str, ()> = before.keys().chain(after.keys()).map(|name| (*name, ())).collect();
     let changes = names.into_keys().map(|name| {
@@ -72,6 +72,6 @@ pub fn list_changes(before: &Policy, after: &Policy) -> Vec<ListChange> {
 }
 
 /// Whether the rules of a policy use any list.
-pub fn uses_lists(policy: &Policy) -> bool {
+pub(crate) fn uses_lists(policy: &Policy) -> bool {
     !used(policy).is_empty()
 }

@@ -1,5 +1,5 @@
 //! Reads a rules file and the files that it names from disk, bounded, and refuses files that anybody could have
-//! written. [`compile`](super::compile()) interprets them.
+//! written. [`compile`](super::compile::compile()) interprets them.
 
 use std::cell::RefCell;
 use std::fs::Metadata;
@@ -39,7 +39,7 @@ pub struct LoadedPolicy {
 
 /// The text of a file that the rules name, and a remark about it.
 #[derive(Debug)]
-pub struct ListText {
+pub(crate) struct ListText {
     /// The text.
     pub text: String,
     /// The file is accepted, but with this warning.
@@ -55,12 +55,12 @@ pub fn load(path: &Path, running: Option<&Policy>, shrunk: &Shrunk) -> LoadedPol
 }
 
 /// Loads a rules file that a person named to a command: it may be a pipe, and its directory is not judged.
-pub fn load_named(path: &Path) -> LoadedPolicy {
+pub(crate) fn load_named(path: &Path) -> LoadedPolicy {
     load_as(path, COMMAND, None, &Shrunk::Refuse)
 }
 
 /// The same, if it takes the place of this policy, as for [`load`].
-pub fn load_named_after(path: &Path, running: Option<&Policy>, shrunk: &Shrunk) -> LoadedPolicy {
+pub(crate) fn load_named_after(path: &Path, running: Option<&Policy>, shrunk: &Shrunk) -> LoadedPolicy {
     load_as(path, COMMAND, running, shrunk)
 }
 
@@ -107,7 +107,7 @@ pub(super) fn text_of(texts: &[SourceText], name: &str) -> Result<ListText, Advi
 
 /// A person who removed entries from a list may name its file differently, perhaps by a link: this finds the names that
 /// the rules use for the same file. Blocks on the file system.
-pub fn as_named(shrunk: Shrunk, known: impl IntoIterator<Item = PathBuf>) -> Shrunk {
+pub(crate) fn as_named(shrunk: Shrunk, known: impl IntoIterator<Item = PathBuf>) -> Shrunk {
     let identity = |path: &Path| {
         let meta = files::within(path, {
             let path = path.to_owned();
@@ -153,12 +153,12 @@ impl FileStamp {
     }
 
     /// Whether the file cannot be read, or its last line has its end.
-    pub fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         self.found.as_ref().is_none_or(|found| found.ended)
     }
 
     /// Whether it was changed less than this long ago, or in the future: it may still be written.
-    pub fn is_fresh(&self, now: Timestamp, age: SignedDuration) -> bool {
+    pub(crate) fn is_fresh(&self, now: Timestamp, age: SignedDuration) -> bool {
         self.found.as_ref().is_some_and(|found| now.duration_since(found.changed) < age)
     }
 }

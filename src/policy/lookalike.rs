@@ -48,7 +48,7 @@ impl From<&[&str]> for Protect {
 /// Protected owners, made ready for comparing. One question costs as many look-ups as the asked text has characters,
 /// however many owners there are.
 #[derive(Debug, Default)]
-pub struct LookAlikes {
+pub(crate) struct LookAlikes {
     owners: Vec<Arc<str>>,
     exact: HashSet<Arc<str>>,
     /// By skeleton.
@@ -65,7 +65,7 @@ pub struct LookAlikes {
 
 /// Which part of the request looks like which owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LookAlike {
+pub(crate) struct LookAlike {
     /// The protected owner.
     pub owner: Arc<str>,
     /// Whether it was the name; else the handle's owner part.

@@ -82,7 +82,7 @@ pub struct Policy {
 impl Policy {
     /// How far back [`SavedState::charges`](super::state::SavedState) and its approvals must reach for this policy: its longest
     /// limit, `approvals_max` included; `None` if it has none.
-    pub fn charge_reach(&self) -> Option<SignedDuration> {
+    pub(crate) fn charge_reach(&self) -> Option<SignedDuration> {
         let limits = self.rules.iter().filter_map(|rule| rule.limit).map(|limit| limit.quota.per);
         limits.chain(self.approvals_max.map(|quota| quota.per)).max()
     }
@@ -269,7 +269,7 @@ impl Folded {
 
 /// One `[windows.NAME]`.
 #[derive(Debug)]
-pub struct Window {
+pub(crate) struct Window {
     /// Its name.
     pub name: RuleName,
     /// Its time zone.
@@ -288,7 +288,7 @@ pub struct Window {
 
 /// The effect of a line in a list file that is not a handle pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnBadLine {
+pub(crate) enum OnBadLine {
     /// The whole file is refused.
     Refuse,
     /// The line is skipped, with a warning.

@@ -57,7 +57,7 @@ pub struct PolicyState {
 
 /// An answer that has an outcome.
 #[derive(Debug, Clone, Copy)]
-pub struct EndedAnswer {
+pub(crate) struct EndedAnswer {
     /// Which answer.
     pub verdict: Verdict,
     /// Its outcome.
@@ -75,7 +75,7 @@ pub struct EndedAnswer {
 /// Most approvals that are remembered for `approvals_max`.
 pub const APPROVALS_MAX: usize = 100_000;
 /// The window of `max_per_hour`.
-pub const OVERDUE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
+pub(crate) const OVERDUE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 /// What is reserved for an answer that never settles is forgotten after this, when the charge itself has slid out.
 const OPEN_KEPT: SignedDuration = SignedDuration::from_hours(24);
 
@@ -99,7 +99,7 @@ impl PolicyState {
     /// Whether this policy state can answer every question of this policy at this moment. If not, deciding stays safe
     /// (such conditions are unknown, and limits count as full) until the record is read again into
     /// [`PolicyState::absorb`].
-    pub fn covers(&self, policy: &Policy, now: Timestamp) -> bool {
+    pub(crate) fn covers(&self, policy: &Policy, now: Timestamp) -> bool {
         let limits = policy.rules.iter().filter_map(|rule| rule.limit.as_ref().map(|limit| (&rule.name, limit)));
         self.history.covers(&policy.history_needs(), now)
             && policy.approvals_max.is_none_or(|quota| self.counts_approvals(quota.per, now))
@@ -175,7 +175,13 @@ impl PolicyState {
     }
 
     /// The same, if more is known of the answer.
-    pub fn settle_as(&mut self, request: &RequestId, handle: Option<&Handle>, ended: EndedAnswer, at: Timestamp) {
+    pub(crate) fn settle_as(
+        &mut self,
+        request: &RequestId,
+        handle: Option<&Handle>,
+        ended: EndedAnswer,
+        at: Timestamp,
+    ) {
         let EndedAnswer { verdict, outcome, guest, by_person, sent, first_seen } = ended;
         match outcome {
             Outcome::Unknown => return,
@@ -221,14 +227,14 @@ impl PolicyState {
     }
 
     /// Somebody else rejected a request that was sent to us: on the platform, or by another client.
-    pub fn rejected_elsewhere(&mut self, request: &RequestId, handle: Option<&Handle>, at: Timestamp) {
+    pub(crate) fn rejected_elsewhere(&mut self, request: &RequestId, handle: Option<&Handle>, at: Timestamp) {
         if let Some(handle) = handle {
             self.history.add_of(handle.owner(), Some(handle), HistoryKind::Rejected, Some(request), at);
         }
     }
 
     /// Gives back what was reserved for an answer that was never carried out.
-    pub fn give_back(&mut self, request: &RequestId) {
+    pub(crate) fn give_back(&mut self, request: &RequestId) {
         let Some(open) = self.open.remove(request) else { return };
         for charge in &open.charges {
             self.charges.remove(charge, request, open.at);
@@ -260,14 +266,14 @@ impl PolicyState {
 
     /// A contact was removed because its end had come, as planned from the beginning: that counts for no owner. Returns
     /// its last known handle.
-    pub fn contact_expired(&mut self, contact: &ContactId) -> Option<Handle> {
+    pub(crate) fn contact_expired(&mut self, contact: &ContactId) -> Option<Handle> {
         let gone = self.history.doubts.contacts.remove(contact)?;
         gone.owners.iter().for_each(|owner| self.history.doubts.touch(owner));
         gone.handle
     }
 
     /// A person says whether this happened to this owner up to now; of one request, if the doubt is about that.
-    pub fn settled_by_word(
+    pub(crate) fn settled_by_word(
         &mut self,
         owner: &str,
         request: Option<&RequestId>,
@@ -298,12 +304,12 @@ impl PolicyState {
     }
 
     /// The same, for recording what is seen.
-    pub fn doubts_mut(&mut self) -> &mut Doubts {
+    pub(crate) fn doubts_mut(&mut self) -> &mut Doubts {
         &mut self.history.doubts
     }
 
     /// This policy is in force from now on. What it asks about is kept; [`PolicyState::covers`] says whether it was before.
-    pub fn keep_for(&mut self, policy: &Policy) {
+    pub(crate) fn keep_for(&mut self, policy: &Policy) {
         self.history.keep_for(policy.history_needs());
         self.approvals_ignored = policy.approvals_max.is_none();
         if self.approvals_ignored {
@@ -326,7 +332,7 @@ impl PolicyState {
 
     /// Drops what has left every window, and from now on keeps only what this policy needs. Called when a policy is
     /// swapped in, and regularly.
-    pub fn prune(&mut self, policy: &Policy, now: Timestamp) {
+    pub(crate) fn prune(&mut self, policy: &Policy, now: Timestamp) {
         let limits: HashMap<&RuleName, SignedDuration> =
             policy.rules.iter().filter_map(|rule| rule.limit.map(|limit| (&rule.name, limit.quota.per))).collect();
         self.charges.prune(|name| limits.get(name).copied(), now);

@@ -73,7 +73,7 @@ fn sentence(verdict: Verdict, by: Option<&str>, lasts: Option<SignedDuration>) -
 }
 
 /// Runs all tests of a policy, in alphabetical order.
-pub fn run_tests(policy: &Policy) -> Vec<TestResult> {
+pub(crate) fn run_tests(policy: &Policy) -> Vec<TestResult> {
     policy.tests.iter().map(|test| run(policy, test)).collect()
 }
 

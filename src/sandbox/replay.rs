@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::calls::RecordedCalls;
-pub use self::script::{Script, ScriptError};
+pub use self::script::Script;
 use super::reply::{CloseWithoutReply, HttpReply, error};
 use super::server::{BODY_MAX, query};
 use crate::model::StrangerText;

@@ -168,7 +168,7 @@ impl SupervisedAgents {
 
 /// Hides these agents' keys from the log, all in one step: each single step would cost as much as all keys together. A key that
 /// cannot be read now is hidden when its agent reads it. Blocks on files.
-pub fn hide_keys(agents: &[AgentSettings], redact: &Redact) {
+pub(crate) fn hide_keys(agents: &[AgentSettings], redact: &Redact) {
     let mut found = Vec::with_capacity(agents.len());
     for agent in agents {
         let secret::KeyReading { key, warnings } = secret::inspect(&agent.key, SecretKind::Key);

@@ -23,7 +23,7 @@ use crate::ops::log::events;
 use crate::secret::Redact;
 
 /// Default limit of the file's size.
-pub const RECORD_BYTES_MAX: u64 = 256 << 20;
+pub(crate) const RECORD_BYTES_MAX: u64 = 256 << 20;
 /// Lines, and bytes of lines, that wait to be written.
 const LINES_WAITING: usize = 16_384;
 const BYTES_WAITING: usize = 32 << 20;

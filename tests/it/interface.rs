@@ -65,6 +65,7 @@ fn said_by(source: &str) -> SourceContents {
     let SourceContents { mut structs, mut ops, mut enums } = SourceContents::default();
     let (mut words, mut attributes, mut serialized) = (String::new(), String::new(), false);
     let mut place = "";
+    let source = source.replace("pub(crate) ", "pub ");
     for line in source.lines() {
         let text = line.trim();
         if let Some(said) = text.strip_prefix("/// ") {

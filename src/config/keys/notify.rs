@@ -4,14 +4,14 @@ use super::OURS;
 use crate::document::keys::{KeyType, Section, key, required};
 
 /// The words of `notify.kind`.
-pub const NOTIFY_KINDS: &[&str] = &["webhook", "slack", "discord", "matrix", "ntfy", "mail", "command"];
+pub(crate) const NOTIFY_KINDS: &[&str] = &["webhook", "slack", "discord", "matrix", "ntfy", "mail", "command"];
 /// The words of `notify.reply`.
-pub const NOTIFY_REPLIES: &[&str] = &["none", "link"];
+pub(crate) const NOTIFY_REPLIES: &[&str] = &["none", "link"];
 /// The words of `notify.text`.
-pub const NOTIFY_TEXTS: &[&str] = &["none", "handle", "full"];
+pub(crate) const NOTIFY_TEXTS: &[&str] = &["none", "handle", "full"];
 
 /// One of `[[notify]]`.
-pub static NOTIFY: Section = Section {
+pub(crate) static NOTIFY: Section = Section {
     path: "notify",
     meaning: "Who gets a message when a request waits for a person, or when something is wrong.",
     keys: &[

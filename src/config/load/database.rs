@@ -39,7 +39,7 @@ impl Loading<'_> {
 }
 
 /// Reads the address of a database.
-pub fn database_url(text: &str) -> Result<Config, String> {
+pub(crate) fn database_url(text: &str) -> Result<Config, String> {
     const FORM: &str = "expected an address such as `postgresql://doorman@db.example/doorman` or `postgresql:///doorman?host=/run/postgresql`";
     let rest = text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://")).ok_or(FORM)?;
     let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));

@@ -21,7 +21,7 @@ const OPEN_MAX: SignedDuration = SignedDuration::from_hours(24);
 
 /// A moment in the order of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RowMoment {
+pub(crate) struct RowMoment {
     /// Its time.
     pub at: Timestamp,
     /// What was written while this was the newest decision, or later, came after; `None`: the time decides.

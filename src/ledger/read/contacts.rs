@@ -39,7 +39,7 @@ pub type HandleFilter<'a> = &'a dyn Fn(Option<&str>) -> bool;
 
 /// Which contacts. Each field narrows the selection, and has an index.
 #[derive(Default)]
-pub struct WantedContacts<'a> {
+pub(crate) struct WantedContacts<'a> {
     /// Only this agent's.
     pub agent: Option<&'a AgentId>,
     /// Only contacts that exist since then or later.

@@ -14,7 +14,7 @@ use crate::policy::Mode;
 
 /// Which requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WantedOpen {
+pub(crate) struct WantedOpen {
     /// Of these agents.
     pub agents: Vec<AgentId>,
     /// Those that a person means; else all.
@@ -25,7 +25,7 @@ pub struct WantedOpen {
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OpenRequests {
+pub(crate) struct OpenRequests {
     /// Oldest first.
     pub requests: Vec<OpenRequest>,
     /// How many more there are.
@@ -34,7 +34,7 @@ pub struct OpenRequests {
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenRequest {
+pub(crate) struct OpenRequest {
     /// The agent that received it.
     pub agent: AgentId,
     /// Which.

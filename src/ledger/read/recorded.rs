@@ -135,7 +135,7 @@ pub struct AnswerRecord {
 
 /// One row of `decision`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordedDecision {
+pub(crate) struct RecordedDecision {
     /// Its row.
     pub(crate) row: i64,
     /// Whose door.

@@ -14,7 +14,7 @@ use crate::policy::state::{ApprovalRow, HistoryKind, OwnerHistoryRow};
 
 /// Most rows of history, of each kind, that are loaded. If there are more, the newest are, and history counts as
 /// incomplete.
-pub const HISTORY_ROWS_MAX: usize = 500_000;
+pub(crate) const HISTORY_ROWS_MAX: usize = 500_000;
 
 /// What an owner did and met.
 #[derive(Debug, Default)]

@@ -20,7 +20,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// Root, or the daemon's own user: accounts that people share.
-    pub fn is_ours(self) -> bool {
+    pub(crate) fn is_ours(self) -> bool {
         self.uid == 0 || self.uid == geteuid().as_raw()
     }
 
@@ -33,7 +33,7 @@ impl Peer {
 }
 
 /// The person who runs this process, for what it records itself. Reads files.
-pub fn own_person(claim: &Claim) -> Person {
+pub(crate) fn own_person(claim: &Claim) -> Person {
     Peer { uid: geteuid().as_raw(), pid: i32::try_from(std::process::id()).ok() }.person(claim)
 }
 
@@ -74,7 +74,7 @@ pub fn account(uid: u32) -> String {
 }
 
 /// The login behind this process, for [`Claim::login`]: of the session, else as `sudo` says. Reads files.
-pub fn own_login() -> Option<String> {
+pub(crate) fn own_login() -> Option<String> {
     let session = login_of("/proc/self").filter(|login| *login != geteuid().as_raw()).map(account);
     let sudo = || std::env::var("SUDO_USER").ok().filter(|name| Person::may_be_claimed(name));
     session.or_else(sudo).filter(|login| *login != account(geteuid().as_raw()))

@@ -82,7 +82,7 @@ impl BoundSocket {
     ///
     /// # Errors
     /// See [`SocketError`].
-    pub fn bind_for(path: &Path, group: Option<&str>) -> Result<Self, SocketError> {
+    pub(crate) fn bind_for(path: &Path, group: Option<&str>) -> Result<Self, SocketError> {
         let Some(group) = group else { return Self::bind(path) };
         let failed = |why: String| SocketError::Group { group: group.to_owned(), why };
         let found = Group::from_name(group).map_err(|error| failed(error.to_string()))?;

@@ -13,13 +13,11 @@ use crate::model::{AgentId, ContactId, Person, Verdict};
 use crate::policy::doubts::DoubtSettlement;
 
 pub use replies::{
-    AgentsDone, AnswerDone, DoubtList, DoubtRow, DoubtSettled, LoggedOut, Notified, OpReply, PageLink, PendingList,
-    PendingRow, Reloaded, Revoked, UnknownAgent,
+    AgentsDone, AnswerDone, DoubtList, Notified, OpReply, PendingList, PendingRow, Reloaded, Revoked, UnknownAgent,
 };
-pub use status::{
-    AgentStatus, ConfigurationStatus, DaemonStatus, NotifyState, NotifyStatus, PauseStatus, PolicyStatus,
-    ServingProblem,
-};
+pub(crate) use replies::{DoubtRow, DoubtSettled, LoggedOut, PageLink};
+pub use status::{AgentStatus, ConfigurationStatus, DaemonStatus, PolicyStatus};
+pub(crate) use status::{NotifyState, NotifyStatus, PauseStatus, ServingProblem};
 
 /// One question to the supervisor, with the channel for its reply.
 #[derive(Debug)]
@@ -35,7 +33,7 @@ pub struct ControlCall {
 
 /// The body of a request: an operation, and a claim about the person who asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ControlRequest {
+pub(crate) struct ControlRequest {
     /// What is asked.
     #[serde(flatten)]
     pub op: ControlOp,
@@ -164,7 +162,7 @@ pub enum ControlOp {
 
 impl ControlOp {
     /// Whether the operation changes nothing, so that the socket for reading accepts it.
-    pub fn only_reads(&self) -> bool {
+    pub(crate) fn only_reads(&self) -> bool {
         match self {
             ControlOp::Status | ControlOp::Pending { .. } | ControlOp::Doubts { .. } => true,
             ControlOp::Answer { .. }
@@ -181,7 +179,7 @@ impl ControlOp {
     }
 
     /// The agent that it is for, if a doorman may ask another one for it that holds that agent.
-    pub fn for_holder(&self) -> Option<&AgentId> {
+    pub(crate) fn for_holder(&self) -> Option<&AgentId> {
         match self {
             ControlOp::Answer { agent, .. }
             | ControlOp::Doubts { agent }

@@ -24,7 +24,7 @@ pub enum LineFormat {
 
 /// The content of a line.
 #[derive(Debug)]
-pub struct LogLine {
+pub(crate) struct LogLine {
     /// The time.
     pub ts: Timestamp,
     /// The level.

@@ -64,7 +64,7 @@ impl Readings {
 }
 
 /// The routes; the control socket serves them, too.
-pub fn routes<S: Clone + Send + Sync + 'static>(readings: Readings) -> Router<S> {
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>(readings: Readings) -> Router<S> {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|State(readings): State<Readings>| async move { answer(&readings.alive()) }))

@@ -19,7 +19,7 @@ pub(in crate::platform) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
 
 /// A connection: TCP, TLS, or either through a proxy.
-pub struct ByteStream {
+pub(crate) struct ByteStream {
     io: Box<dyn Transport>,
     /// Whether HTTP/2 was negotiated.
     h2: bool,

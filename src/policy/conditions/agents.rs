@@ -16,7 +16,7 @@ use crate::policy::rules::RuleName;
 
 /// `agents = […]`.
 #[derive(Debug)]
-pub struct ReceivingAgents(pub Vec<Arc<str>>);
+pub(crate) struct ReceivingAgents(pub Vec<Arc<str>>);
 
 /// The agent that received the request, with the names that rules may use for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

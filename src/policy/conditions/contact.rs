@@ -11,7 +11,7 @@ use crate::policy::raw::RawCondition;
 
 /// `contact = "owner"` or `"self"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IsContact {
+pub(crate) enum IsContact {
     /// Anybody of the sender's owner: the owner or any of their agents, including the sender.
     OfOwner,
     /// This very handle.

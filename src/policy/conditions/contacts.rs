@@ -10,7 +10,7 @@ use crate::policy::raw::RawCondition;
 
 /// `contacts_over = N`.
 #[derive(Debug)]
-pub struct ContactsOver(pub u64);
+pub(crate) struct ContactsOver(pub u64);
 
 impl Compile for ContactsOver {
     const KEY: DocumentKey =

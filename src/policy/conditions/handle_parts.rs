@@ -25,11 +25,11 @@ pub struct SlugIs(pub Vec<Arc<str>>);
 
 /// `kind = "user"` or `"agent"`.
 #[derive(Debug)]
-pub struct KindCondition(pub SenderKind);
+pub(crate) struct KindCondition(pub SenderKind);
 
 /// User or agent, by the shape of the handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SenderKind {
+pub(crate) enum SenderKind {
     /// `owner`.
     User,
     /// `owner/slug`.

@@ -18,7 +18,7 @@ use crate::policy::state::HistoryKind;
 
 /// More often than a quota, counted by owner or by handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OverQuota {
+pub(crate) struct OverQuota {
     /// More than this.
     pub quota: Quota,
     /// Of the sender's handle alone, not of all of the owner's.
@@ -49,7 +49,7 @@ impl OverQuota {
 
 /// `history = { … }`.
 #[derive(Debug, Clone, Default)]
-pub struct HistoryCondition {
+pub(crate) struct HistoryCondition {
     /// This owner was approved before (or was not).
     pub approved_before: Option<bool>,
     /// This owner was rejected within this time.
@@ -67,7 +67,7 @@ pub struct HistoryCondition {
 }
 
 /// `history = { … }`.
-pub static HISTORY: Section = Section {
+pub(crate) static HISTORY: Section = Section {
     path: "rules.NAME.when.history",
     meaning: "What this owner did before, as doorman saw it; all keys must hold.",
     keys: &[

@@ -22,7 +22,7 @@ pub struct MessageContains(pub Vec<Folded>);
 
 /// `message_contains_file = "…"`: the same, with the texts of a file.
 #[derive(Debug)]
-pub struct MessageContainsFile {
+pub(crate) struct MessageContainsFile {
     /// As written.
     pub file: std::sync::Arc<str>,
     /// Its lines.
@@ -35,11 +35,11 @@ pub struct MessageRegex(pub Vec<RegexPattern>);
 
 /// `message_absent = true|false`.
 #[derive(Debug)]
-pub struct MessageAbsent(pub bool);
+pub(crate) struct MessageAbsent(pub bool);
 
 /// `message_longer_than = N` characters.
 #[derive(Debug)]
-pub struct MessageLongerThan(pub usize);
+pub(crate) struct MessageLongerThan(pub usize);
 
 /// `message_absent = true` can only hold if there is no message.
 fn not_absent(written: &RawCondition, table: &Written<'_>, problems: &mut Problems) {

@@ -20,7 +20,7 @@ pub struct NameIs(pub Vec<Folded>);
 
 /// `name_contains = […]`: literal, case and width folded.
 #[derive(Debug)]
-pub struct NameContains(pub Vec<Folded>);
+pub(crate) struct NameContains(pub Vec<Folded>);
 
 /// `name_regex = …`: searches.
 #[derive(Debug)]

@@ -18,11 +18,11 @@ use crate::policy::window;
 
 /// `window = […]`.
 #[derive(Debug)]
-pub struct InWindow(pub Vec<Arc<Window>>);
+pub(crate) struct InWindow(pub Vec<Arc<Window>>);
 
 /// `age_over = "…"` since `inserted_at`.
 #[derive(Debug)]
-pub struct AgeOver(pub SignedDuration);
+pub(crate) struct AgeOver(pub SignedDuration);
 
 impl Compile for InWindow {
     const KEY: DocumentKey = key("window", KeyType::Texts, "", "It is now within one of these windows.");

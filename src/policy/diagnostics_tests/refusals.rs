@@ -134,7 +134,7 @@ fn a_list_that_shrank_is_refused() {
       |
       = help: if that is meant, run `doorman reload --accept-shrunk`, or set `max_shrink` for this list
     ");
-    let accepted = super::super::compile(
+    let accepted = super::super::compile::compile(
         std::path::Path::new("r"),
         &file("\"a\""),
         &super::list,

@@ -32,7 +32,7 @@ impl ChangedOwners {
 
 /// The owners whose facts changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AffectedOwners {
+pub(crate) enum AffectedOwners {
     /// Of these owners.
     Owners(BTreeSet<Arc<str>>),
     /// Perhaps of everybody.

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::model::{Contact, ContactId, Handle};
 
 /// Most contacts that are kept.
-pub const OPEN_MAX: usize = 100_000;
+pub(crate) const OPEN_MAX: usize = 100_000;
 /// Most owners of one contact: the first, and the last ones.
 const OWNERS_MAX: usize = 16;
 /// Removed contacts whose owners are known, should they come again without a handle.

@@ -16,7 +16,7 @@ use super::Basis;
 use crate::model::{Handle, SenderId, SenderIds};
 
 /// Most pairs of a name and an id.
-pub const IDS_MAX: usize = 500_000;
+pub(crate) const IDS_MAX: usize = 500_000;
 /// Most ids in doubt at once for the names of one owner.
 const DOUBTED_MAX: usize = 16;
 

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use crate::model::{ContactRequest, StrangerText};
+use crate::policy::compile::compile;
 use crate::policy::explain::explain;
 use crate::policy::load::ListText;
 use crate::policy::testkit::*;
-use crate::policy::{Policy, PolicyState, compile};
+use crate::policy::{Policy, PolicyState};
 
 fn rules(text: &str) -> std::sync::Arc<Policy> {
     let words = |_: &str| Ok(ListText { text: "# words\ncrypto\nsecond phrase\n".to_owned(), warning: None });
