@@ -146,7 +146,7 @@ events! {
     METRICS_LISTENING = "metrics_listening", INFO, ["address"], "metrics and health are served at this address";
     METRICS_REFUSED = "metrics_refused", WARN, ["address", "why"], "metrics and health cannot be served at `metrics.listen`, which is tried again every 30 s, or at a port that was handed over";
     PAGE_LISTENING = "page_listening", INFO, ["address"], "the page is served at this address or socket";
-    PAGE_REFUSED = "page_refused", WARN, ["address", "why"], "the page cannot be served there; tried again every 30 s, but for a socket that was handed over and for a secret that is missing";
+    PAGE_REFUSED = "page_refused", WARN, ["address", "why"], "the page cannot be served there; tried again every 30 s, except if the socket was handed over or a secret is missing";
     PAGE_REMADE = "page_remade", WARN, ["path"], "the file of the page's socket was deleted or replaced while doorman runs; doorman made it again";
     PAGE_FILE = "page_file", WARN, ["path", "why"], "the file of the page's logins or links cannot be read, and they are void, or cannot be written, and nobody logs in or uses a link";
     PAGE_DENIED = "page_denied", WARN or DEBUG, ["why"], "somebody was turned away at the page; a warning the first time for each `why`";
