@@ -51,12 +51,33 @@ impl Outbox {
     }
 
     pub(super) fn push(&mut self, entry: Record) {
+        if self.completes(&entry) {
+            return;
+        }
         self.len += 1;
         self.pushed += 1;
         self.urgent |= !may_wait(&entry);
         match self.batches.back_mut() {
             Some(batch) if batch.len() < self.batch || replaces(batch.last(), &entry) => batch.push(entry),
             _ => self.batches.push_back(vec![entry]),
+        }
+    }
+
+    /// Whether this entry only adds the answer that made a contact to an entry of the last batch, and was added there:
+    /// nearly always the reply to that answer comes a moment after the contact. To the ledger, a contact that changes
+    /// is twice the work. Both are of one batch, so the outcome of the answer is on record with it, or before it.
+    fn completes(&mut self, entry: &Record) -> bool {
+        let Record::ContactAdded { contact, request: Some(maker), guest: None, .. } = entry else { return false };
+        let Some(batch) = self.batches.back_mut() else { return false };
+        let newest = batch.iter_mut().rev().find(|before| of_contact(before) == Some(&contact.id));
+        match newest {
+            Some(Record::ContactAdded { contact: before, request, guest: None, .. })
+                if request.is_none() && before == contact =>
+            {
+                *request = Some(maker.clone());
+                true
+            }
+            Some(_) | None => false,
         }
     }
 
@@ -118,6 +139,14 @@ fn replaces(last: Option<&Record>, entry: &Record) -> bool {
     matches!((last, entry), (Some(Record::Withdrawn { request: before, .. }), Record::Intent { request, .. }) if before == request)
 }
 
+/// The contact that was added or removed.
+fn of_contact(entry: &Record) -> Option<&ContactId> {
+    if let Record::ContactAdded { contact, .. } = entry {
+        return Some(&contact.id);
+    }
+    if let Record::ContactRemoved { contact, .. } = entry { Some(contact) } else { None }
+}
+
 /// The requests that are answered once this batch is on record.
 pub(super) fn intents(batch: &[Record]) -> Vec<RequestId> {
     let intent = |entry: &Record| {
@@ -160,7 +189,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::model::{AgentId, AgentState, Answer};
+    use crate::model::{AgentId, AgentState, Answer, Contact, ContactKind, Sender};
 
     fn session(number: usize) -> Record {
         let agent = AgentId::parse("a").unwrap();
@@ -226,6 +255,65 @@ mod tests {
         assert_eq!(outbox.next_batch().unwrap().len(), 1);
         outbox.push(outcome("r5"));
         assert!(!outbox.is_due(now), "nobody waits for this one");
+    }
+
+    fn added(contact: &str, maker: Option<&str>) -> Record {
+        let contact = Contact {
+            id: ContactId::parse(contact).unwrap(),
+            sender: Sender::parse(Some("ann")),
+            name: None,
+            kind: ContactKind::User,
+            inserted_at: None,
+            ids: None,
+        };
+        Record::ContactAdded {
+            agent: AgentId::parse("a").unwrap(),
+            contact: Box::new(contact),
+            request: maker.map(|id| RequestId::parse(id).unwrap()),
+            guest: None,
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn removed(contact: &str) -> Record {
+        let (agent, contact) = (AgentId::parse("a").unwrap(), ContactId::parse(contact).unwrap());
+        Record::ContactRemoved { agent, contact, expired: false, at: Timestamp::UNIX_EPOCH }
+    }
+
+    fn shown(batch: &[Record]) -> Vec<String> {
+        batch.iter().map(|entry| format!("{entry:?}")).collect()
+    }
+
+    fn next(outbox: &mut Outbox) -> Vec<String> {
+        shown(&outbox.next_batch().unwrap())
+    }
+
+    #[test]
+    fn a_contact_and_the_answer_that_made_it_are_one_entry_if_both_wait() {
+        let mut outbox = Outbox::new(BATCH_MAX);
+        let entries = [added("c1", None), added("c2", None), session(1), added("c1", Some("r1"))];
+        entries.into_iter().for_each(|entry| outbox.push(entry));
+        assert_eq!((outbox.len(), outbox.pushed()), (3, 3));
+        assert_eq!(next(&mut outbox), shown(&[added("c1", Some("r1")), added("c2", None), session(1)]));
+    }
+
+    #[test]
+    fn what_happened_to_a_contact_in_between_is_recorded_in_its_order() {
+        let mut outbox = Outbox::new(BATCH_MAX);
+        let in_order = [
+            [added("c1", None), removed("c1"), added("c1", Some("r1"))],
+            // Another answer made it before.
+            [added("c2", None), added("c2", Some("r1")), added("c2", Some("r2"))],
+        ];
+        in_order[0].iter().cloned().for_each(|entry| outbox.push(entry));
+        assert_eq!(next(&mut outbox), shown(&in_order[0]));
+        in_order[1].iter().cloned().for_each(|entry| outbox.push(entry));
+        assert_eq!(next(&mut outbox), shown(&[added("c2", Some("r1")), added("c2", Some("r2"))]));
+        // What the ledger has already is completed by an entry of its own.
+        outbox.push(added("c3", None));
+        assert_eq!(next(&mut outbox).len(), 1);
+        outbox.push(added("c3", Some("r3")));
+        assert_eq!(next(&mut outbox), shown(&[added("c3", Some("r3"))]));
     }
 
     #[test]
