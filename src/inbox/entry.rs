@@ -80,7 +80,7 @@ pub struct Entry {
     decision: Option<Box<Decision>>,
     /// `request` is what the platform said at this mark.
     learned: Mark,
-    /// Whose it was before it changed, until a person learnt it.
+    /// Whose it was before it changed, until a person knew of it.
     was: Option<Box<Sender>>,
     /// The earlier request with this id.
     pub(super) before: Option<EarlierRequest>,
@@ -151,7 +151,7 @@ impl Entry {
         }
     }
 
-    /// Whose it was before it changed, until a person learnt it.
+    /// Whose it was before it changed, until a person knew of it.
     pub(crate) fn take_was(&mut self) -> Option<Sender> {
         self.was.take().map(|was| *was)
     }

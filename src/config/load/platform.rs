@@ -64,8 +64,7 @@ impl Loading<'_> {
         };
         // A derived value must not be reported as a default.
         for (key, place) in [("platform.rest_url", &rest.layer), ("platform.socket_url", &socket.layer)] {
-            if let (Layer::Default, Some(origin_row)) =
-                (place, self.origins.iter_mut().find(|(origin_row, ..)| origin_row == key))
+            if let (Layer::Default, Some(origin_row)) = (place, self.origins.iter_mut().find(|(name, ..)| name == key))
             {
                 "from `platform.url`".clone_into(&mut origin_row.2);
             }
@@ -84,7 +83,7 @@ impl Loading<'_> {
             HeaderValue::from_str(text).map_err(|_| "expected a line of visible ASCII".to_owned())
         });
         let headers = self.scalar("platform.headers", None, "");
-        if let Some(origin_row) = self.origins.iter_mut().find(|(origin_row, ..)| origin_row == "platform.headers") {
+        if let Some(origin_row) = self.origins.iter_mut().find(|(name, ..)| name == "platform.headers") {
             // Their values may be secrets.
             if !headers.value.is_empty() {
                 "***".clone_into(&mut origin_row.1);
@@ -123,7 +122,7 @@ impl Loading<'_> {
 
     /// Records that this value is derived from another one.
     fn follows(&mut self, key: &str, value: &str, origin: &str) {
-        if let Some(origin_row) = self.origins.iter_mut().find(|(origin_row, ..)| origin_row == key) {
+        if let Some(origin_row) = self.origins.iter_mut().find(|(name, ..)| name == key) {
             (origin_row.1, origin_row.2) = (value.to_owned(), origin.to_owned());
         }
     }

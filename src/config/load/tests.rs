@@ -295,10 +295,10 @@ fn paths_are_relative_to_the_file_and_addresses_follow_from_one() {
 #[test]
 fn the_tables_of_keys_say_what_the_code_does() {
     let loaded = of(AGENT, &[("STATE_DIRECTORY", "/s"), ("RUNTIME_DIRECTORY", "/r")]).unwrap();
-    let origins_of: Vec<&str> = loaded.origins.iter().map(|(key, ..)| key.as_str()).collect();
+    let names: Vec<&str> = loaded.origins.iter().map(|(key, ..)| key.as_str()).collect();
     let mut described: Vec<String> = env::scalars().collect();
     described.sort();
-    let mut sorted: Vec<&str> = origins_of.clone();
+    let mut sorted: Vec<&str> = names.clone();
     sorted.sort_unstable();
     assert_eq!(sorted, described, "every scalar that is described is read, and every one that is read is described");
     for (key, value, _) in &loaded.origins {
