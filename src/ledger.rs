@@ -180,7 +180,7 @@ impl Ledger {
         }
     }
 
-    /// Resolves when an answer was decided by pushed rules that are not the head any more: [`Ledger::heads`] has newer ones. In a file
+    /// Resolves when an answer was decided by pushed rules that are not the head any more: `Ledger::heads` has newer ones. In a file
     /// there are none.
     pub async fn outdated(&self) {
         match self {

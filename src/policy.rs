@@ -1,6 +1,6 @@
 //! The policy: what an operator's `rules.toml` means, and what it says of one request at one moment.
 //!
-//! Pure. Text becomes raw tables with their places, those are [compiled](compile()) to one immutable [`Policy`], and
+//! Pure. Text becomes raw tables with their places, those are compiled to one immutable [`Policy`], and
 //! [`Policy::decide`] turns a request and the facts into one [`Decision`]. No IO except in [`load()`], no clock, no
 //! randomness. Semantics: `docs/policy.md`.
 //!

@@ -25,7 +25,7 @@ pub struct LevelProblem {
 /// errors, since at `debug` they log every byte.
 ///
 /// # Errors
-/// See [`LevelProblem`].
+/// See `LevelProblem`.
 pub fn filter(level: &str) -> Result<EnvFilter, LevelProblem> {
     let word = level.trim().to_ascii_lowercase();
     let directives = match word.as_str() {

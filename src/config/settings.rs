@@ -95,7 +95,7 @@ pub struct AgentSettings {
     pub name: Option<String>,
     /// Where its key is.
     pub key: KeySource,
-    /// Its rules file, or `ledger:NAME`: see [`pushed_name`].
+    /// Its rules file, or `ledger:NAME`: see `pushed_name`.
     pub rules: PathBuf,
     /// How to treat the agent's own connection.
     pub connection: ConnectionMode,
@@ -299,7 +299,7 @@ pub struct MetricsSettings {
 /// `metrics.per_agent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum PerAgent {
-    /// If there are at most [`PerAgent::AUTO_MAX`] agents.
+    /// If there are at most `PerAgent::AUTO_MAX` agents.
     #[default]
     Auto,
     /// For every agent.

@@ -37,7 +37,7 @@ pub struct NewCommand {
 pub enum CommandAdded {
     /// It is there.
     Added,
-    /// [`OPEN_MAX`] are open.
+    /// `OPEN_MAX` are open.
     Full,
 }
 

@@ -95,7 +95,7 @@ impl Watchdog {
     }
 
     /// While no loop is late, reports to systemd at half its limit that all is well; logs each late loop once. `limit`
-    /// is [`super::service_manager::watchdog_limit`]; without it the loops are still checked. Ends with `stop`.
+    /// is `service_manager::watchdog_limit`; without it the loops are still checked. Ends with `stop`.
     pub async fn run(self, notifier: Notifier, limit: Option<Duration>, stop: CancellationToken) {
         let mut rhythm = tokio::time::interval(limit.map_or(UNASKED, |limit| limit / 2));
         rhythm.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -6,11 +6,11 @@
 //! owner, a beginning, a reason, and an end of its own.
 //!
 //! Five kinds of doubt are not stored one by one, but derived: contacts that are open on record and were not seen since
-//! ([`OpenContacts`]), owners whose contact was never recognised while a contact without a handle was removed, pending
+//! (`OpenContacts`), owners whose contact was never recognised while a contact without a handle was removed, pending
 //! requests that nothing has shown since they were last seen, approvals of unknown fate (`Presumed`), and names that
 //! somebody else may have by now.
 //!
-//! Bounds: [`DOUBTS_MAX`] doubts and [`UNMET_MAX`] such owners. Beyond that the oldest are dropped, and the fact is
+//! Bounds: `DOUBTS_MAX` doubts and `UNMET_MAX` such owners. Beyond that the oldest are dropped, and the fact is
 //! unknown for everybody up to that moment.
 
 mod changed;

@@ -1,5 +1,5 @@
 //! Reads a rules file and the files that it names from disk, bounded, and refuses files that anybody could have
-//! written. [`compile`](super::compile::compile()) interprets them.
+//! written. `compile` interprets them.
 
 use std::cell::RefCell;
 use std::fs::Metadata;

@@ -19,7 +19,7 @@ impl PolicyState {
     }
 
     /// Rebuilds the policy state at start, from a record that was read as far back as this policy asks
-    /// ([`Policy::charge_reach`], [`Policy::history_reach`]).
+    /// (`Policy::charge_reach`, [`Policy::history_reach`]).
     pub fn restore_for(saved: SavedState, policy: &Policy, now: Timestamp) -> Self {
         let mut policy_state = Self::default();
         policy_state.absorb(saved, policy, now);
@@ -36,7 +36,7 @@ impl PolicyState {
     }
 
     /// Adds what was read from the record again, as far back as this policy needs, because the policy state does not
-    /// reach back far enough (see [`PolicyState::covers`]). What the policy state already has is not counted twice.
+    /// reach back far enough (see `PolicyState::covers`). What the policy state already has is not counted twice.
     pub fn absorb(&mut self, saved: SavedState, policy: &Policy, now: Timestamp) {
         self.absorb_since(saved, policy, Timestamp::MAX, now);
     }
