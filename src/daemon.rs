@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::agent::shell::{AgentContext, Observer};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::config::settings::{ControlSettings, KeySource, SecretKind};
+use crate::config::settings::{AgentSettings, ControlSettings, KeySource, SecretKind};
 use crate::decider::Deciders;
 use crate::fleet::{Fleet, FleetTiming, InstanceLock};
 use crate::ledger::members::NewMember;
@@ -32,7 +32,7 @@ use crate::ops::serving::addresses::ServiceAddresses;
 use crate::ops::watchdog::Watchdog;
 use crate::page::{self, Logins, Replies};
 use crate::platform::net::Net;
-use crate::platform::rest::{CallCheck, CallCount, Rest};
+use crate::platform::rest::{CallCheck, CallCount, CallHearing, Rest};
 use crate::platform::socket::Dialer;
 use crate::platform::tls;
 use crate::policy::Policy;
@@ -120,6 +120,7 @@ impl StartError {
 
 /// The parts of the start that read files, in the order in which they can fail.
 struct Prepared {
+    rostered: Vec<AgentSettings>,
     policies: Policies,
     ledger: Ledger,
     net: Net,
@@ -141,10 +142,14 @@ impl Prepared {
         inherited: Inherited,
     ) -> Result<Self, StartError> {
         let reader = LedgerReader::open(&settings.ledger).ok();
+        let keys_dir = settings.fleet.keys_dir.as_deref();
+        let roster = reader.as_ref().filter(|_| keys_dir.is_some()).and_then(|reader| reader.roster().ok());
+        let rostered = supervisor::rostered_at_start(roster, keys_dir);
+        let (agents, _) = supervisor::both_agents(&settings.agents, &rostered);
         let last = |rules: &Path, policy: &Policy| {
             supervisor::last_in_force(reader.as_ref()?, &settings.agents, rules, policy)
         };
-        let paths = settings.agents.iter().map(|agent| agent.rules.clone());
+        let paths = agents.iter().map(|agent| agent.rules.clone());
         let (policies, said) = Policies::load(paths, start, &last);
         drop(reader);
         if policies.none_usable() {
@@ -153,22 +158,27 @@ impl Prepared {
         let metrics = metrics.clone();
         let committed = ledger::Committed::new(move |took| metrics.committed(took));
         let time = clock.clone();
-        let (ledger, fleet) = shared(settings, clock, committed)?;
+        let (ledger, fleet) = shared(settings, &agents, clock, committed)?;
         let logins = Logins::open(&settings.page, &settings.ledger.path, time.clone());
         let replies = Replies::open(settings, &settings.ledger.path, time);
-        keys(settings, redact);
+        keys(settings, &agents, redact);
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
         let net = Net::new(&settings.platform).map_err(|error| setup(&error))?;
         let (bound, read) = sockets(&settings.control, inherited)?;
-        Ok(Self { policies, ledger, net, bound, read, logins, replies, fleet })
+        Ok(Self { rostered, policies, ledger, net, bound, read, logins, replies, fleet })
     }
 }
 
 /// The ledger, and this doorman among those that share it.
-fn shared(settings: &Settings, clock: Clock, committed: ledger::Committed) -> Result<(Ledger, Fleet), StartError> {
+fn shared(
+    settings: &Settings,
+    agents: &[AgentSettings],
+    clock: Clock,
+    committed: ledger::Committed,
+) -> Result<(Ledger, Fleet), StartError> {
     let place = settings.ledger.database.is_some().then(|| InstanceLock::take(&settings.ledger.path)).transpose();
     let mut place = place.map_err(StartError::Ledger)?;
-    let names = Fleet::names(settings.agents.iter().map(|agent| &agent.id), !settings.notify.is_empty());
+    let names = Fleet::names(agents.iter().map(|agent| &agent.id), !settings.notify.is_empty());
     let ways = &settings.fleet;
     let mut member =
         NewMember { ttl: ways.ttl, weight: ways.weight, agents_max: ways.agents_max, ..NewMember::default() };
@@ -183,7 +193,7 @@ fn shared(settings: &Settings, clock: Clock, committed: ledger::Committed) -> Re
     let options = ledger::LedgerOptions { clock: clock.clone(), committed, member, ..ledger::LedgerOptions::default() };
     let counts = options.leases.clone();
     let ledger = Ledger::open(&settings.ledger, options)?;
-    let ways = FleetTiming { ttl: ways.ttl, let_go_after: ways.let_go_after };
+    let ways = FleetTiming { ttl: ways.ttl, let_go_after: ways.let_go_after, give_when_away: ways.give_when_away };
     let fleet = Fleet::start(&ledger, place, ways, (&name, &names), &clock, &counts);
     let fleet = fleet.map_err(|error| StartError::Setup(format!("no thread for the fleet: {error}")))?;
     Ok((ledger, fleet))
@@ -228,8 +238,8 @@ fn same_place(one: &Path, other: &Path) -> bool {
 }
 
 /// Hides every key from the log. One that cannot be read now is hidden when it is read.
-fn keys(settings: &Settings, redact: &Redact) {
-    supervisor::hide_keys(&settings.agents, redact);
+fn keys(settings: &Settings, agents: &[AgentSettings], redact: &Redact) {
+    supervisor::hide_keys(agents, redact);
     let mut found = Vec::new();
     for target in &settings.notify {
         // One of two lines may not be a valid key; a warning about how the file is kept is reported all the same.
@@ -306,7 +316,7 @@ impl Daemon {
             Prepared::from_files(&of_files, start, time, &keys, &of_ledger, inherited)
         })
         .await;
-        let Prepared { mut policies, ledger, net, bound, read, logins, replies, fleet } =
+        let Prepared { rostered, mut policies, ledger, net, bound, read, logins, replies, fleet } =
             prepared.map_err(|error| StartError::Setup(format!("the start failed inside doorman: {error}")))??;
         policies.look_at_heads(&ledger, clock.now().wall).await?;
         let setup = |error: &dyn std::fmt::Display| StartError::Setup(error.to_string());
@@ -316,6 +326,10 @@ impl Daemon {
             .counted({
                 let metrics = metrics.clone();
                 CallCount::new(move |call, status| metrics.rest_called(call, status))
+            })
+            .heard({
+                let platform = fleet.platform();
+                CallHearing::new(move |answered| platform.heard(answered))
             })
             .allowed({
                 let trust = fleet.trust();
@@ -404,6 +418,7 @@ impl Daemon {
         );
         let parts = SupervisorParts {
             settings,
+            rostered,
             policies,
             around,
             watchdog,

@@ -11,6 +11,7 @@ pub mod core;
 pub mod holders;
 mod instance_lock;
 mod keeper;
+mod reach;
 mod share;
 
 use std::collections::{HashMap, HashSet};
@@ -22,12 +23,13 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{oneshot, watch};
 
 use crate::clock::{Clock, Mono};
-use crate::ledger::members::LeaseCounts;
+use crate::ledger::members::{LeaseCounts, RosterMark};
 use crate::ledger::{Ledger, MESSAGES};
 use crate::model::AgentId;
 use crate::ops::board::FleetBoard;
 
 pub use instance_lock::InstanceLock;
+pub use reach::PlatformReach;
 
 /// Who answers for an agent, as far as this doorman knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,10 +91,24 @@ struct FleetShared {
     stands: RwLock<HashMap<String, watch::Sender<AgentHolder>>>,
     /// Agents that have the platform.
     reached: AtomicU64,
+    platform: PlatformReach,
+    /// Changes with the roster; `None`: it was not looked at yet.
+    roster: watch::Sender<Option<RosterMark>>,
     board: ArcSwapOption<FleetBoard>,
 }
 
 impl FleetShared {
+    fn new(trust: LeaseTrust, clock: &Clock, stands: HashMap<String, watch::Sender<AgentHolder>>) -> Self {
+        Self {
+            trust,
+            stands: RwLock::new(stands),
+            reached: AtomicU64::new(0),
+            platform: PlatformReach::new(clock.clone()),
+            roster: watch::Sender::new(None),
+            board: ArcSwapOption::empty(),
+        }
+    }
+
     fn stands(&self) -> RwLockReadGuard<'_, HashMap<String, watch::Sender<AgentHolder>>> {
         // A poisoned lock is fine: each entry is whole at any moment.
         self.stands.read().unwrap_or_else(PoisonError::into_inner)
@@ -115,6 +131,8 @@ pub struct FleetTiming {
     pub ttl: Duration,
     /// How long agents keep their connections after that.
     pub let_go_after: Duration,
+    /// How long the platform must not answer until agents go to a doorman that it does answer.
+    pub give_when_away: Duration,
 }
 
 impl Fleet {
@@ -137,22 +155,12 @@ impl Fleet {
     ) -> std::io::Result<Self> {
         let alone = Arc::new(watch::Sender::new(AgentHolder::Ours));
         let (Some(members), Some(place)) = (ledger.members(), place) else {
-            let trust = LeaseTrust::new(clock.clone(), true);
-            let shared = FleetShared {
-                trust,
-                stands: RwLock::default(),
-                reached: AtomicU64::new(0),
-                board: ArcSwapOption::empty(),
-            };
+            let shared = FleetShared::new(LeaseTrust::new(clock.clone(), true), clock, HashMap::new());
             return Ok(Self { shared: Arc::new(shared), orders: None, alone });
         };
         let nobody = |name: &String| (name.clone(), watch::Sender::new(AgentHolder::Nobody(NOT_YET)));
-        let shared = Arc::new(FleetShared {
-            trust: LeaseTrust::new(clock.clone(), false),
-            stands: RwLock::new(names.iter().map(nobody).collect()),
-            reached: AtomicU64::new(0),
-            board: ArcSwapOption::empty(),
-        });
+        let stands = names.iter().map(nobody).collect();
+        let shared = Arc::new(FleetShared::new(LeaseTrust::new(clock.clone(), false), clock, stands));
         let (orders, ordered) = mpsc::channel();
         let keeper =
             keeper::Keeper::new(members, place, ways, name.to_owned(), clock.clone(), shared.clone(), counts.clone());
@@ -188,6 +196,16 @@ impl Fleet {
     /// See [`LeaseTrust`].
     pub fn trust(&self) -> LeaseTrust {
         self.shared.trust.clone()
+    }
+
+    /// See [`PlatformReach`].
+    pub fn platform(&self) -> PlatformReach {
+        self.shared.platform.clone()
+    }
+
+    /// Changes with the roster; `None` until it was looked at.
+    pub fn roster(&self) -> watch::Receiver<Option<RosterMark>> {
+        self.shared.roster.subscribe()
     }
 
     /// How many agents have the platform.

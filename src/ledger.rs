@@ -18,6 +18,7 @@ pub mod read;
 pub(crate) mod reasons;
 mod record;
 mod restore;
+pub mod roster;
 mod sql;
 mod sqlite;
 #[cfg(test)]
@@ -44,8 +45,8 @@ pub use entry::{LedgerError, OpenAnswer, Record, SavedAgent, Via};
 use members::{LeaseCounts, NewMember};
 pub(crate) use postgres::Address;
 pub use postgres::{
-    AgentWish, Commands, FleetList, Membership, OlderTransactions, PushOutcome, Pushing, Server, drain, holder,
-    inspect, list, wish,
+    AgentWish, Commands, FleetList, Membership, NewRosterAgents, OlderTransactions, PushOutcome, Pushing, RosterAdded,
+    RosterList, RosterRow, Server, add, drain, holder, inspect, list, remove, roster as roster_of, wish,
 };
 pub(crate) use read::RecordedRequest;
 pub use read::{Filter, LedgerReader};
@@ -267,6 +268,14 @@ impl Ledger {
             Ledger::Sqlite(_) => Ok(()),
             Ledger::Postgres(database) => database.give(lease).await,
         }
+    }
+
+    /// The roster; of a file there is none.
+    ///
+    /// # Errors
+    /// As [`Ledger::load_agent`].
+    pub async fn roster(&self) -> Result<roster::Roster, LedgerError> {
+        self.read(roster::read).await
     }
 
     /// This process among those that share the database; `None`: nobody else has the record.

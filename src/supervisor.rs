@@ -3,11 +3,13 @@
 //! It never touches a request. A panic, a refused key or a flood of requests affects only the agent concerned, and an
 //! error in a rules file affects only the agents that use it.
 
+mod agent_changes;
 mod agents;
+mod away;
 mod boards;
 mod control;
 mod policies;
-mod roster;
+mod rostered;
 mod runner;
 mod settings_watch;
 
@@ -24,6 +26,7 @@ use tracing::{error, info, warn};
 
 use crate::agent::shell::{AgentCommand, AgentContext};
 use crate::config::Settings;
+use crate::config::settings::AgentSettings;
 use crate::fleet::Fleet;
 use crate::ledger::LedgerHealth;
 use crate::model::AgentState;
@@ -37,14 +40,16 @@ use crate::ops::watchdog::Watchdog;
 use crate::page::Logins;
 use crate::policy::Shrunk;
 
+pub use agent_changes::last_in_force;
 pub(crate) use agents::hide_keys;
 pub use policies::{Policies, Start};
-pub use roster::last_in_force;
+pub(crate) use rostered::{RosterKeys, at_start as rostered_at_start, both as both_agents, with_keys};
 pub(crate) use settings_watch::ConfigNow;
 pub use settings_watch::Reread;
 
+use agent_changes::{AgentsChange, AgentsFrom};
 use agents::SupervisedAgents;
-use roster::RosterChange;
+use rostered::Rostered;
 
 /// Interval between texts for `systemctl status`.
 const STATUS_RHYTHM: Duration = Duration::from_secs(5);
@@ -78,6 +83,8 @@ pub enum SupervisorOrder {
 pub struct SupervisorParts {
     /// The configuration.
     pub settings: Settings,
+    /// The agents of the roster that this doorman has a key for.
+    pub rostered: Vec<AgentSettings>,
     /// The loaded rules files.
     pub policies: Policies,
     /// What every agent needs.
@@ -115,7 +122,8 @@ pub(crate) struct SupervisorShared {
     notifier: Notifier,
     watchdog: Watchdog,
     members: SupervisedAgents,
-    /// Held by a reload.
+    rostered: Rostered,
+    /// Held by a reload, and by a change of the roster.
     reloading: Mutex<()>,
     /// Ends all agents.
     drain: CancellationToken,
@@ -147,6 +155,7 @@ impl SupervisorShared {
             Ok(now) => (now, None),
             Err(problem) => (ConfigNow::default(), Some(problem)),
         };
+        let agents = agents.map(|configured| self.rostered.all(Some(configured)));
         let mut reloaded = self.reload_rules(agents.as_deref(), shrunk).await;
         reloaded.needs_restart = needs_restart;
         if let Some(problem) = problem {
@@ -154,10 +163,11 @@ impl SupervisorShared {
             reloaded.problems.get_or_insert_default().push_str(&problem);
         }
         if let Some(agents) = agents {
-            let RosterChange { added, removed, changed } = self.take_agents(agents).await;
+            let AgentsChange { added, removed, changed } = self.take_agents(agents, AgentsFrom::Configuration).await;
             (reloaded.agents_added, reloaded.agents_removed, reloaded.agents_changed) = (added, removed, changed);
             reloaded.policies = self.policies.lock().await.status();
         }
+        self.rostered.renew_keys();
         // Before the agents dial with it.
         self.around.net.renew_tls();
         for member in self.members.all().iter() {
@@ -247,6 +257,7 @@ pub async fn run(
 ) {
     let SupervisorParts {
         settings,
+        rostered,
         policies,
         around,
         watchdog,
@@ -262,8 +273,10 @@ pub async fn run(
     } = parts;
     let policies_status = ArcSwap::from_pointee(policies.status());
     let (policies, settings_watch) = (Mutex::new(policies), Arc::new(settings_watch::SettingsWatch::new(reread)));
+    let rostered = Rostered::new(settings.agents.clone(), rostered);
     let shared = Arc::new(SupervisorShared {
         settings,
+        rostered,
         policies,
         policies_status,
         around: Arc::new(around),
@@ -282,9 +295,11 @@ pub async fn run(
         metrics,
         fleet,
     });
-    shared.start_agents(shared.settings.agents.clone(), &[]).await;
+    shared.start_agents(shared.rostered.all(None), &[]).await;
     let mut beside = JoinSet::new();
     beside.spawn(control::take_given(shared.clone()));
+    beside.spawn(rostered::follow(shared.clone()));
+    beside.spawn(away::ask_whether_it_answers(shared.clone()));
     watch_over(&shared, &mut beside, &mut calls, &mut orders).await;
     beside.shutdown().await;
     drain_agents(&shared, &mut orders).await;
@@ -357,7 +372,7 @@ async fn drain_agents(shared: &SupervisorShared, orders: &mut mpsc::Receiver<Sup
     let begun = Instant::now();
     shared.drain.cancel();
     // The agents limit their drain themselves; this limit is for an agent that hangs.
-    let deadline = begun + shared.settings.timing.drain + roster::BEYOND_DRAIN;
+    let deadline = begun + shared.settings.timing.drain + agent_changes::BEYOND_DRAIN;
     loop {
         tokio::select! {
             () = shared.members.ended() => break,

@@ -159,7 +159,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
 #[derive(Default)]
 struct ConfiguredFacts {
     ledger: Option<LedgerSettings>,
-    /// The ids and names of agents.
+    /// The ids and names of agents; `None`: others may be on the roster.
     agents: Option<Vec<String>>,
     deciders: Option<Vec<String>>,
 }
@@ -169,7 +169,10 @@ impl ConfiguredFacts {
         let words = |agent: &AgentSettings| [Some(agent.id.to_string()), agent.name.clone()];
         Self {
             ledger: Some(settings.ledger.clone()),
-            agents: Some(settings.agents.iter().flat_map(words).flatten().collect()),
+            agents: match settings.fleet.keys_dir {
+                None => Some(settings.agents.iter().flat_map(words).flatten().collect()),
+                Some(_) => None,
+            },
             deciders: Some(settings.deciders.iter().map(|one| one.name.clone()).collect()),
         }
     }

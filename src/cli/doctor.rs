@@ -1,6 +1,7 @@
 //! `doorman doctor`: checks everything that `run` needs, one line each, and says how to correct what is wrong.
 
 mod beside;
+mod roster;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -131,6 +132,7 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
             }
             rules(&loaded.settings, &mut findings);
             ledger(&loaded.settings, &mut findings);
+            roster::look(&loaded.settings, &mut findings);
             let socket = &loaded.settings.control.path;
             check_trust(socket, &format!("control socket {}", socket.display()), 78, &mut findings);
             let doors = remote::doors(global)?;

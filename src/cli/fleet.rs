@@ -1,5 +1,7 @@
 //! `doorman fleet`: the doormen that share a database, and which of them takes agents.
 
+mod roster;
+
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
@@ -23,13 +25,17 @@ const WISHES_SHOWN: usize = 20;
   doorman fleet drain host-b
   doorman fleet undrain
   doorman fleet move porter --to host-b
+  doorman fleet add 0192f3c4-7a11-4c55-8d1e-2b5a9c0d7e11 --rules main
+  doorman fleet list
+  doorman fleet remove 0192f3c4
 
 For doormen that share a PostgreSQL database (`[ledger] url`): docs/fleet.md.
 The database is asked, not the daemon, so these commands work on any machine.
 
-Exit status: 0 done; 1 no such doorman or agent, nothing to change, or an agent
-that has not moved within --wait; 2 the ledger is in a file, which no other
-doorman shares; 74 the database cannot be used.")]
+Exit status: 0 done; 1 no such doorman, agent or rules, an agent that is there
+already, nothing to change, or an agent that has not moved within --wait; 2
+usage, or the ledger is in a file, which no other doorman shares; 74 the
+database cannot be used.")]
 pub struct Args {
     #[command(subcommand)]
     action: FleetCommand,
@@ -59,6 +65,12 @@ Examples:
   doorman fleet move porter --to host-b
   doorman fleet move porter --to any")]
     Move(MoveArgs),
+    /// Put agents on the roster: every doorman that has their keys may take them
+    Add(roster::AddArgs),
+    /// Take agents off the roster
+    Remove(roster::RemoveArgs),
+    /// Show the roster: each agent, who has it, and who has its key
+    List(roster::ListArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -107,6 +119,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         FleetCommand::Drain(which) => drain(&address, which.member.or(places.fleet_name), true),
         FleetCommand::Undrain(which) => drain(&address, which.member.or(places.fleet_name), false),
         FleetCommand::Move(args) => relocate(&address, &args, global),
+        FleetCommand::Add(args) => roster::add(&address, args),
+        FleetCommand::Remove(args) => roster::remove(&address, &args),
+        FleetCommand::List(shown) => roster::list(&address, &shown, &places.rules),
     }
 }
 
@@ -124,7 +139,8 @@ fn status(address: &ledger::Address, json: bool) -> Result<u8, CliError> {
         let wish = |wish: &AgentWish| json!({ "agent": wish.agent, "to": wish.to, "by": wish.by });
         let value = json!({
             "members": list.members.iter().map(object).collect::<Vec<_>>(), "free": list.free,
-            "moved": list.wishes.iter().map(wish).collect::<Vec<_>>(),
+            "moved": list.wishes.iter().map(wish).collect::<Vec<_>>(), "rostered": list.rostered,
+            "without_key": list.without_key,
         });
         output::print(&format!("{value}\n"))?;
         return Ok(0);
@@ -137,12 +153,13 @@ fn status(address: &ledger::Address, json: bool) -> Result<u8, CliError> {
 fn word(member: &Member) -> &'static str {
     match member.state {
         MemberState::Up | MemberState::Draining if member.beat_age > member.ttl => "silent",
+        MemberState::Up if member.away => "away",
         state => state.as_str(),
     }
 }
 
 fn page(list: &FleetList) -> String {
-    let FleetList { members, free, wishes } = list;
+    let FleetList { members, free, wishes, rostered, without_key } = list;
     if members.is_empty() {
         return "no doorman runs on this database\n".to_owned();
     }
@@ -158,10 +175,19 @@ fn page(list: &FleetList) -> String {
     };
     let header = ["MEMBER", "VERSION", "STATE", "AGENTS", "REACHED", "BEAT"];
     let mut page = table::table(&header, members.iter().map(row).collect());
+    let some = |names: &[String]| {
+        let named: Vec<String> = names.iter().take(5).map(|name| output::shown(name)).collect();
+        format!("{}{}", named.join(", "), if names.len() > named.len() { ", …" } else { "" })
+    };
     if !free.is_empty() {
-        let named: Vec<String> = free.iter().take(5).map(|name| output::shown(name)).collect();
-        let more = if free.len() > named.len() { ", …" } else { "" };
-        page += &format!("\nnobody has {} of them now: {}{more}\n", free.len(), named.join(", "));
+        page += &format!("\nnobody has {} of them now: {}\n", free.len(), some(free));
+    }
+    if !without_key.is_empty() {
+        let number = without_key.len();
+        page += &format!(
+            "\nno doorman has the key of {number} of the {rostered} agents on the roster: {}\n",
+            some(without_key)
+        );
     }
     if !wishes.is_empty() {
         let one = |wish: &AgentWish| [&wish.agent, &wish.to, &wish.by].map(|text| output::shown(text)).to_vec();
@@ -194,7 +220,7 @@ fn relocate(address: &ledger::Address, args: &MoveArgs, global: &Global) -> Resu
         }
         WishOutcome::NotNamed => {
             return refuse(format!(
-                "`{shown}` does not name agent `{agent}`: add it to its doorman.toml, and `doorman reload` there"
+                "`{shown}` may not have agent `{agent}`: name it in its doorman.toml and `doorman reload` there, or if the agent is on the roster, put the key there"
             ));
         }
     }
@@ -260,8 +286,9 @@ mod tests {
             weight: 100,
             agents_max: 20_000,
             ttl: Duration::from_secs(15),
-            roster: "r".to_owned(),
+            lease_set: "r".to_owned(),
             reached: 2,
+            away: false,
             joined_at: jiff::Timestamp::UNIX_EPOCH,
             beat_age: Duration::from_millis(age),
             held: 3,
@@ -275,6 +302,8 @@ mod tests {
             members: members.into(),
             free: vec!["agent-1".to_owned()],
             wishes: vec![AgentWish { agent: "agent-2".to_owned(), to: "b".to_owned(), by: "person:ann".to_owned() }],
+            rostered: 7,
+            without_key: vec!["agent-3".to_owned()],
         };
         insta::assert_snapshot!(anstream::adapter::strip_str(&page(&list)).to_string(), @r"
          MEMBER   VERSION  STATE     AGENTS  REACHED  BEAT
@@ -283,6 +312,8 @@ mod tests {
          c        0.1.0    silent    3       2        16.0 s ago
 
         nobody has 1 of them now: agent-1
+
+        no doorman has the key of 1 of the 7 agents on the roster: agent-3
 
          MOVED BY A PERSON  TO  BY
          agent-2            b   person:ann

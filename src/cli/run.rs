@@ -113,7 +113,9 @@ pub fn run(args: Args, global: &Global) -> Result<u8, CliError> {
         Err(report) => Err(report.render(false)),
     };
     let reread = Reread { from, read: Box::new(read) };
-    let runtime = super::runtime(loaded.settings.agents.len())?;
+    // How many agents the roster brings is not known yet.
+    let agents = loaded.settings.fleet.keys_dir.as_ref().map_or(loaded.settings.agents.len(), |_| usize::MAX);
+    let runtime = super::runtime(agents)?;
     let watched = (redact, recorder.clone());
     let how = (args.shadow, args.accept_shrunk);
     let code = runtime.block_on(serve(loaded.settings, how, clock, watched, (reread, inherited), signals));

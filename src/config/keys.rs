@@ -259,6 +259,18 @@ pub(crate) static FLEET: Section = Section {
             "30s",
             "How long it then keeps the connections of its agents, if it cannot see who has them.",
         ),
+        key(
+            "give_when_away",
+            KeyType::Duration,
+            "5m",
+            "If the platform answers no call of this doorman for this long, and does answer another one, its agents go there.",
+        ),
+        key(
+            "keys_dir",
+            KeyType::Text,
+            "none",
+            "The directory with the keys of the roster's agents, a file `ID.key` each (`doorman fleet add`).",
+        ),
         key("weight", KeyType::Count(1, 10_000), "100", "Its share of the agents, compared with the others'."),
         key("agents_max", KeyType::Count(0, 1_000_000), "20000", "Most agents that it takes."),
         key(

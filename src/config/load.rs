@@ -208,6 +208,7 @@ impl<'a> Loading<'a> {
         let ledger = self.ledger_path();
         let database = self.database();
         let fleet = self.fleet(matches!(database, Some(Some(_))));
+        self.agents_somewhere(agents.as_deref(), !matches!(database, Some(None)));
         self.pushed_rules(agents.as_deref().unwrap_or_default(), !matches!(database, Some(None)));
         let keep = self.length("ledger.keep", "400d");
         let control = self.control_path();

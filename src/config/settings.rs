@@ -21,7 +21,7 @@ pub(crate) use page::{PageIdentity, PageSettings};
 pub struct Settings {
     /// `[platform]`.
     pub platform: Platform,
-    /// `[[agents]]`, or the environment's single agent. Ids are distinct.
+    /// `[[agents]]`, or the environment's single agent. Ids are distinct. None, where all agents are on the roster.
     pub agents: Vec<AgentSettings>,
     /// `[deciders.NAME]`.
     pub deciders: Vec<DeciderSettings>,
@@ -259,6 +259,10 @@ pub struct FleetSettings {
     pub ttl: Duration,
     /// How long its agents keep their connections when it may count as dead.
     pub let_go_after: Duration,
+    /// How long the platform must not answer until its agents go to a doorman that it does answer.
+    pub give_when_away: Duration,
+    /// Where the keys of the roster's agents are: a file `ID.key` each. Without it, this doorman takes no agents of the roster.
+    pub keys_dir: Option<PathBuf>,
     /// Its share of the agents, compared with the others'.
     pub weight: u32,
     /// Most agents that it takes.

@@ -144,8 +144,8 @@ impl FleetCore {
                 dead.push((member.id.clone(), member.beat));
             }
         }
-        let up: Vec<String> =
-            members.iter().filter(|member| member.state == MemberState::Up).map(|member| member.id.clone()).collect();
+        let takes = |member: &&Member| member.state == MemberState::Up && !member.away;
+        let up: Vec<String> = members.iter().filter(takes).map(|member| member.id.clone()).collect();
         if up != self.up {
             self.up = up;
             self.steady_since = now;
@@ -182,8 +182,9 @@ pub(super) mod tests {
             weight: 100,
             agents_max: 1_000,
             ttl: TTL,
-            roster: "r".to_owned(),
+            lease_set: "r".to_owned(),
             reached: 0,
+            away: false,
             joined_at: Timestamp::UNIX_EPOCH,
             beat_age: Duration::ZERO,
             held: 0,

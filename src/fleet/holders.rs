@@ -23,8 +23,8 @@ pub struct FleetSnapshot<'a> {
     pub members: &'a [Member],
     /// All leases.
     pub leases: &'a [LeaseHolder],
-    /// By roster: the names of its leases.
-    pub rosters: &'a HashMap<String, HashSet<String>>,
+    /// By lease set: the names of its leases.
+    pub lease_sets: &'a HashMap<String, HashSet<String>>,
     /// The id of this member.
     pub me: &'a str,
     /// When.
@@ -52,7 +52,7 @@ impl AgentHolders {
         core: &FleetCore,
         names: impl Iterator<Item = &'n str> + Clone,
     ) -> Vec<(&'n str, AgentHolder)> {
-        let FleetSnapshot { members, leases, rosters, me, now } = *looked;
+        let FleetSnapshot { members, leases, lease_sets, me, now } = *looked;
         let by_id: HashMap<&str, &Member> = members.iter().map(|member| (member.id.as_str(), member)).collect();
         let held = leases.iter().filter_map(|lease| {
             let holder = lease.holder.as_ref().filter(|holder| by_id.contains_key(holder.as_str()))?;
@@ -73,7 +73,7 @@ impl AgentHolders {
             0
         };
         let wanted = leases.iter().filter_map(|lease| Some((lease.name.clone(), lease.wanted.clone()?))).collect();
-        let seen = FleetView { members, rosters, holders: &holders, wanted: &wanted, uncounted: MESSAGES };
+        let seen = FleetView { members, lease_sets, holders: &holders, wanted: &wanted, uncounted: MESSAGES };
         let Plan { take, give } = seen.plan(me, &long_free, moves_max);
         self.giving.extend(give);
         let take: HashSet<String> = take.into_iter().collect();

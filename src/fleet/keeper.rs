@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::core::{FleetCore, TrustPhase};
 use super::holders::{AgentHolders, FleetSnapshot};
+use super::share::is_away;
 use super::{AgentHolder, FleetShared, FleetTiming, InstanceLock};
 use crate::clock::{Clock, Mono};
 use crate::ledger::members::{BeatOutcome, LeaseCounts, LeaseHolder, Member, MemberState};
@@ -48,10 +49,13 @@ pub struct Keeper {
     phase: TrustPhase,
     phase_since: Mono,
     board: FleetBoard,
+    give_when_away: Duration,
+    /// This doorman takes no agents, since the platform does not answer it.
+    away: bool,
     /// Changes with the leases.
     moves: Option<(u64, i64, i64)>,
     leases: Vec<LeaseHolder>,
-    rosters: HashMap<String, HashSet<String>>,
+    lease_sets: HashMap<String, HashSet<String>>,
     stands: AgentHolders,
     /// The leases that this doorman may hold, until that is on record.
     names: Option<Arc<[String]>>,
@@ -91,9 +95,11 @@ impl Keeper {
             phase: TrustPhase::LetGo,
             phase_since: now.mono,
             board,
+            give_when_away: ways.give_when_away,
+            away: false,
             moves: None,
             leases: Vec::new(),
-            rosters: HashMap::new(),
+            lease_sets: HashMap::new(),
             stands: AgentHolders::default(),
             names: None,
         }
@@ -224,20 +230,49 @@ impl Keeper {
             self.leases = self.members.leases()?;
             self.moves = Some(moves);
         }
-        self.rosters.retain(|hash, _| members.iter().any(|member| member.roster == *hash));
+        self.judge_platform(&mut members, &me)?;
+        self.lease_sets.retain(|hash, _| members.iter().any(|member| member.lease_set == *hash));
         for member in &members {
-            if !self.rosters.contains_key(&member.roster) {
-                let names = self.members.roster(&member.roster)?;
-                self.rosters.insert(member.roster.clone(), names.into_iter().collect());
+            if !self.lease_sets.contains_key(&member.lease_set) {
+                let names = self.members.lease_set(&member.lease_set)?;
+                self.lease_sets.insert(member.lease_set.clone(), names.into_iter().collect());
             }
         }
         self.share(&members, &me, now);
+        let roster = self.members.roster_mark()?;
+        self.shared.roster.send_if_modified(|before| before.replace(roster) != Some(roster));
+        Ok(())
+    }
+
+    /// Decides whether this doorman takes agents, as far as the platform is concerned, and says so on its row.
+    fn judge_platform(&mut self, members: &mut [Member], me: &str) -> Result<(), LedgerError> {
+        let failing_for = self.shared.platform.failing_for();
+        let away = is_away(self.away, members, me, self.board.held, failing_for, self.give_when_away);
+        let Some(mine) = members.iter_mut().find(|member| member.id == me) else { return Ok(()) };
+        if mine.away != away {
+            self.members.set_away(away)?;
+            mine.away = away;
+        }
+        if self.away != away {
+            self.away = away;
+            if away {
+                let for_ms = failing_for.unwrap_or_default().as_secs_f64() * 1e3;
+                warn!(
+                    event = events::MEMBER_AWAY,
+                    for_ms,
+                    "the platform does not answer this doorman, and does answer another one: its agents go there"
+                );
+            } else {
+                info!(event = events::MEMBER_BACK, "the platform answers this doorman again: it takes agents");
+            }
+            self.shared.platform.away.send_replace(away);
+        }
         Ok(())
     }
 
     /// Says of each lease whose it is.
     fn share(&mut self, members: &[Member], me: &str, now: Mono) {
-        let looked = FleetSnapshot { members, leases: &self.leases, rosters: &self.rosters, me, now };
+        let looked = FleetSnapshot { members, leases: &self.leases, lease_sets: &self.lease_sets, me, now };
         let stands = self.shared.stands();
         let names = stands.keys().map(String::as_str);
         for (name, stand) in self.stands.look(&looked, &self.core, names) {

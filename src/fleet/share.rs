@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
@@ -37,8 +38,8 @@ struct MemberShare {
 pub struct FleetView<'a> {
     /// All members that are not dead.
     pub members: &'a [Member],
-    /// By roster: the names of its leases.
-    pub rosters: &'a HashMap<String, HashSet<String>>,
+    /// By lease set: the names of its leases.
+    pub lease_sets: &'a HashMap<String, HashSet<String>>,
     /// By lease: the member that has it and lives.
     pub holders: &'a HashMap<String, String>,
     /// By lease: the name of the doorman that a person wants to have it.
@@ -56,9 +57,34 @@ pub struct Plan {
     pub give: Vec<String>,
 }
 
+/// Whether `me` takes no agents, and gives those that it has, since the platform does not answer it. `was`: it was so before;
+/// `held`: how many agents it has; `failing_for`: how long no call has been answered.
+///
+/// It becomes so only while another member has agents that reach the platform, and ends when the platform answers.
+pub fn is_away(
+    was: bool,
+    members: &[Member],
+    me: &str,
+    held: u64,
+    failing_for: Option<Duration>,
+    give_when_away: Duration,
+) -> bool {
+    let Some(failing_for) = failing_for else { return false };
+    let reaches =
+        |member: &Member| member.id != me && member.state == MemberState::Up && !member.away && member.reached > 0;
+    was || (held > 0 && failing_for >= give_when_away && members.iter().any(reaches))
+}
+
 impl FleetView<'_> {
+    fn names(&self, member: &Member, name: &str) -> bool {
+        member.state == MemberState::Up
+            && self.lease_sets.get(&member.lease_set).is_some_and(|names| names.contains(name))
+    }
+
+    /// Whether it may have this. One that the platform does not answer may have only what no other member names.
     fn may(&self, member: &Member, name: &str) -> bool {
-        member.state == MemberState::Up && self.rosters.get(&member.roster).is_some_and(|names| names.contains(name))
+        let near = |other: &Member| !other.away && self.names(other, name);
+        self.names(member, name) && (!member.away || !self.members.iter().any(near))
     }
 
     /// The member that a person wants to have this, if it takes agents and may have it.
@@ -78,14 +104,17 @@ impl FleetView<'_> {
 
     /// By member: its part of the agents.
     fn parts(&self) -> HashMap<&str, MemberShare> {
-        let up: Vec<&Member> = self.members.iter().filter(|member| member.state == MemberState::Up).collect();
+        let mut up: Vec<&Member> = self.members.iter().filter(|member| member.state == MemberState::Up).collect();
+        if up.iter().any(|member| !member.away) {
+            up.retain(|member| !member.away);
+        }
         let mut shares: HashMap<&str, f64> = HashMap::new();
-        let same = up.windows(2).all(|two| two[0].roster == two[1].roster);
+        let same = up.windows(2).all(|two| two[0].lease_set == two[1].lease_set);
         if let (true, Some(first)) = (same, up.first()) {
             // As usual: all have the same agents.
             let names = self
-                .rosters
-                .get(&first.roster)
+                .lease_sets
+                .get(&first.lease_set)
                 .map_or(0, |names| names.len() - usize::from(names.contains(self.uncounted)));
             let weights: f64 = up.iter().map(|member| f64::from(member.weight)).sum();
             for member in &up {
@@ -93,7 +122,7 @@ impl FleetView<'_> {
             }
         } else {
             let names: HashSet<&String> =
-                up.iter().filter_map(|member| self.rosters.get(&member.roster)).flatten().collect();
+                up.iter().filter_map(|member| self.lease_sets.get(&member.lease_set)).flatten().collect();
             for name in names.into_iter().filter(|name| *name != self.uncounted) {
                 let able: Vec<&&Member> = up.iter().filter(|member| self.may(member, name)).collect();
                 let weights: f64 = able.iter().map(|member| f64::from(member.weight)).sum();
@@ -136,9 +165,11 @@ impl FleetView<'_> {
         let mut held = self.held();
         let parts = self.parts();
         let part = |member: &Member| parts.get(member.id.as_str()).copied().unwrap_or_default();
-        let names = self.rosters.get(&mine.roster);
+        let names = self.lease_sets.get(&mine.lease_set);
         let mut free: Vec<&String> =
             names.into_iter().flatten().filter(|name| !self.holders.contains_key(*name)).collect();
+        // Where the platform does not answer it, others take them.
+        free.retain(|name| self.may(mine, name));
         free.sort_unstable();
         for name in free {
             let able = || self.members.iter().filter(|member| self.may(member, name));
@@ -161,6 +192,20 @@ impl FleetView<'_> {
             }
             *held.entry(if takes { &mine.id } else { &wanted.id }).or_default() += 1;
         }
+        if mine.away {
+            // At once, as one that drains: but only what another one may have, and as many as may be there.
+            let mut given: Vec<&String> = self.holders.keys().filter(has).collect();
+            given.sort_unstable();
+            for name in given.into_iter().filter(|name| !self.may(mine, name)) {
+                let has = |member: &Member| held.get(member.id.as_str()).copied().unwrap_or(0);
+                let room = |member: &&Member| *name == self.uncounted || has(member) < member.agents_max as usize;
+                let able = self.members.iter().filter(|member| member.id != me && self.may(member, name));
+                let Some(to) = self.best(name, able.filter(room)) else { continue };
+                plan.give.push(name.clone());
+                *held.entry(&to.id).or_default() += usize::from(*name != self.uncounted);
+            }
+            return plan;
+        }
         // What a person wants elsewhere goes whoever has more.
         let mut wished: Vec<&String> = self.holders.keys().filter(has).collect();
         wished.sort_unstable();
@@ -181,17 +226,24 @@ impl FleetView<'_> {
             return plan;
         }
         let mut moved = 0;
-        // What it likes least goes first.
-        let instance = &mine.instance;
-        let mine =
-            self.holders.keys().filter(has).filter(|name| *name != self.uncounted && self.wished(name).is_none());
-        let mut mine: Vec<(u64, &String)> = mine.map(|name| (hash(name, instance), name)).collect();
+        // What it likes least goes first; what a person wants here goes last, and only if it is more than may be here.
+        let (instance, agents_max) = (&mine.instance, mine.agents_max as usize);
+        let mine = self.holders.keys().filter(has).filter(|name| *name != self.uncounted && !plan.give.contains(name));
+        let mut mine: Vec<(bool, u64, &String)> =
+            mine.map(|name| (self.wished(name).is_some(), hash(name, instance), name)).collect();
         mine.sort_unstable();
-        for (_, name) in mine {
+        for (wished, _, name) in mine {
+            if wished && left <= agents_max {
+                break;
+            }
             let has = |member: &Member| held.get(member.id.as_str()).copied().unwrap_or(0);
             let able = || self.members.iter().filter(|member| self.may(member, name));
+            let others = || able().filter(|member| member.id != me);
+            let room = |member: &&Member| left > agents_max && has(member) < member.agents_max as usize;
             let to = if left > own.most {
-                self.best(name, able().filter(|member| member.id != me && has(member) < part(member).most))
+                // Others may have more than their share of what this one may not have at all.
+                self.best(name, others().filter(|member| has(member) < part(member).most))
+                    .or_else(|| self.best(name, others().filter(room)))
             } else {
                 self.best(name, able()).filter(|member| member.id != me && has(member) < part(member).least)
             };
@@ -220,199 +272,4 @@ fn score(name: &str, member: &Member) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::core::tests::member;
-    use super::*;
-
-    struct ShareWorld {
-        members: Vec<Member>,
-        rosters: HashMap<String, HashSet<String>>,
-        holders: HashMap<String, String>,
-        wanted: HashMap<String, String>,
-    }
-
-    impl ShareWorld {
-        fn of(members: &[&str], agents: usize) -> Self {
-            let names = (0..agents).map(|n| format!("agent-{n}")).chain(["notify".to_owned()]).collect();
-            let members = members.iter().map(|id| member(id, 1, MemberState::Up)).collect();
-            Self {
-                members,
-                rosters: HashMap::from([("r".to_owned(), names)]),
-                holders: HashMap::new(),
-                wanted: HashMap::new(),
-            }
-        }
-
-        fn plan(&self, me: &str, long_free: &[&str], moves_max: usize) -> Plan {
-            let seen = FleetView {
-                members: &self.members,
-                rosters: &self.rosters,
-                holders: &self.holders,
-                wanted: &self.wanted,
-                uncounted: "notify",
-            };
-            seen.plan(me, &long_free.iter().map(|name| (*name).to_owned()).collect(), moves_max)
-        }
-
-        /// Everybody does what they plan, until nobody does anything; how many leases changed hands.
-        fn settle(&mut self) -> usize {
-            let mut moved = 0;
-            for _ in 0..200 {
-                let mut quiet = true;
-                for me in self.members.iter().map(|member| member.id.clone()).collect::<Vec<_>>() {
-                    let plan = self.plan(&me, &[], 5);
-                    for name in plan.give {
-                        assert_eq!(self.holders.remove(&name).as_deref(), Some(me.as_str()));
-                        quiet = false;
-                    }
-                    for name in plan.take {
-                        assert_eq!(self.holders.insert(name, me.clone()), None);
-                        (moved, quiet) = (moved + 1, false);
-                    }
-                }
-                if quiet {
-                    return moved;
-                }
-            }
-            panic!("it never settles");
-        }
-
-        fn held(&self, me: &str) -> usize {
-            self.holders.iter().filter(|(name, holder)| *name != "notify" && *holder == me).count()
-        }
-    }
-
-    #[test]
-    fn everybody_gets_a_share_and_one_gets_the_messages() {
-        for (members, agents) in [(1, 1), (1, 9), (2, 6), (3, 10), (3, 1), (10, 500)] {
-            let ids: Vec<String> = (0..members).map(|n| format!("m{n}")).collect();
-            let mut world = ShareWorld::of(&ids.iter().map(String::as_str).collect::<Vec<_>>(), agents);
-            world.settle();
-            assert_eq!(world.holders.len(), agents + 1, "{members} {agents}");
-            let most = agents.div_ceil(members).max(agents * 11 / 10 / members);
-            for id in &ids {
-                assert!(world.held(id) <= most, "{members} {agents}: {id} has {}", world.held(id));
-            }
-            assert_eq!(world.settle(), 0, "and then nothing moves");
-        }
-    }
-
-    #[test]
-    fn one_that_joins_gets_its_share_and_no_other_agent_moves() {
-        let ids: Vec<String> = (0..10).map(|n| format!("m{n}")).collect();
-        let mut world = ShareWorld::of(&ids.iter().map(String::as_str).collect::<Vec<_>>(), 1_000);
-        world.settle();
-        world.members.push(member("new", 1, MemberState::Up));
-        let before = world.holders.clone();
-        let moved = world.settle();
-        let elsewhere = world.holders.iter().filter(|(name, now)| before[*name] != **now).count();
-        assert!(moved <= elsewhere + elsewhere / 10, "hardly any agent moves twice: {moved} {elsewhere}");
-        assert!(
-            (81..=120).contains(&moved) && (81..=100).contains(&world.held("new")),
-            "{moved} {}",
-            world.held("new")
-        );
-        let most = ids.iter().map(|id| world.held(id)).max().unwrap();
-        assert!(most <= 100, "{most}");
-    }
-
-    #[test]
-    fn what_a_dead_one_had_is_shared_and_the_rest_stays() {
-        let mut world = ShareWorld::of(&["a", "b", "c"], 30);
-        world.settle();
-        let lost = world.held("c") + usize::from(world.holders["notify"] == "c");
-        world.members.pop();
-        let before = world.holders.clone();
-        world.holders.retain(|_, holder| holder != "c");
-        assert_eq!(world.settle(), lost);
-        for (name, holder) in before.iter().filter(|(_, holder)| *holder != "c") {
-            assert_eq!(world.holders[name], *holder);
-        }
-    }
-
-    #[test]
-    fn a_drained_one_gives_all_and_takes_nothing() {
-        let mut world = ShareWorld::of(&["a", "b"], 10);
-        world.settle();
-        world.members[0].state = MemberState::Draining;
-        assert_eq!(world.plan("a", &[], 5).give.len(), world.holders.values().filter(|holder| *holder == "a").count());
-        world.settle();
-        assert_eq!((world.held("a"), world.held("b")), (0, 10));
-        world.members[0].state = MemberState::Up;
-        world.settle();
-        assert_eq!((world.held("a"), world.held("b")), (5, 5));
-    }
-
-    #[test]
-    fn weight_and_a_bound_say_how_much() {
-        let mut world = ShareWorld::of(&["a", "b"], 90);
-        world.members[0].weight = 200;
-        world.settle();
-        assert!((57..=66).contains(&world.held("a")), "{}", world.held("a"));
-        let mut world = ShareWorld::of(&["a", "b"], 90);
-        world.members[0].agents_max = 7;
-        world.settle();
-        assert_eq!((world.held("a"), world.held("b")), (7, 83));
-        let mut world = ShareWorld::of(&["a"], 90);
-        world.members[0].agents_max = 7;
-        world.settle();
-        assert_eq!(world.held("a"), 7, "more than this nobody takes");
-    }
-
-    #[test]
-    fn nobody_gets_what_it_does_not_have_configured() {
-        let mut world = ShareWorld::of(&["a", "b"], 10);
-        let few: HashSet<String> = ["agent-1", "agent-2"].map(str::to_owned).into();
-        world.rosters.insert("few".to_owned(), few.clone());
-        world.members[1].roster = "few".to_owned();
-        world.settle();
-        assert_eq!((world.held("a") + world.held("b"), world.holders["notify"].as_str()), (10, "a"));
-        assert!(world.holders.iter().all(|(name, holder)| holder == "a" || few.contains(name)));
-        assert_eq!(world.settle(), 0);
-    }
-
-    #[test]
-    fn what_its_own_member_does_not_take_another_takes_in_the_end() {
-        let world = ShareWorld::of(&["a", "b"], 10);
-        let mine = world.plan("a", &[], 5).take;
-        let other = (0..10).map(|n| format!("agent-{n}")).find(|name| !mine.contains(name)).unwrap();
-        assert!(world.plan("a", &[&other], 5).take.contains(&other));
-    }
-
-    #[test]
-    fn what_a_person_wants_somewhere_goes_there_and_stays_while_that_doorman_takes_agents() {
-        let mut world = ShareWorld::of(&["a", "b"], 10);
-        world.settle();
-        let moved: Vec<String> = world
-            .holders
-            .iter()
-            .filter(|(name, holder)| *name != "notify" && *holder == "a")
-            .map(|(name, _)| name.clone())
-            .collect();
-        let name = moved[0].clone();
-        world.wanted.insert(name.clone(), world.members[1].name.clone());
-        assert_eq!(world.plan("a", &[], 0).give, std::slice::from_ref(&name), "at once, though nothing else moves");
-        world.settle();
-        assert_eq!(world.holders[&name], "b");
-        assert_eq!((world.held("a") + world.held("b"), world.settle()), (10, 0));
-        // It takes nothing now: others have it, and it goes back later.
-        world.members[1].state = MemberState::Draining;
-        world.settle();
-        assert_eq!(world.holders[&name], "a");
-        world.members[1].state = MemberState::Up;
-        world.settle();
-        assert_eq!(world.holders[&name], "b");
-        // Nobody gets what it does not name, nor more than it may have.
-        world.wanted.insert("notify".to_owned(), world.members[0].name.clone());
-        world.wanted.insert(moved[1].clone(), "nobody".to_owned());
-        assert_eq!(world.settle(), 0);
-        world.wanted = moved.iter().map(|name| (name.clone(), world.members[1].name.clone())).collect();
-        world.settle();
-        assert!(moved.iter().all(|name| world.holders[name] == "b"), "{:?}", world.holders);
-        assert_eq!((world.held("a"), world.held("b")), (5, 5), "others went the other way");
-        world.members[1].agents_max = 1;
-        world.holders.retain(|_, holder| holder != "b");
-        world.settle();
-        assert_eq!((world.held("a"), world.held("b")), (9, 1), "it takes no more than it may");
-    }
-}
+mod tests;

@@ -104,10 +104,12 @@ pub struct Member {
     pub agents_max: u32,
     /// How long it counts as alive after a beat.
     pub ttl: Duration,
-    /// Which roster it has.
-    pub roster: String,
+    /// Which lease set it has: its hash.
+    pub lease_set: String,
     /// How many of its agents have the platform.
     pub reached: u64,
+    /// It does not reach the platform, and takes no agents until it does.
+    pub away: bool,
     /// When it came, by the database's clock.
     pub joined_at: Timestamp,
     /// How long ago it beat, by the database's clock.
@@ -127,6 +129,15 @@ pub struct LeaseHolder {
     pub wanted: Option<String>,
 }
 
+/// Two that are equal mean the same roster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RosterMark {
+    /// How often the connection was made.
+    pub connected: u64,
+    /// How often the roster was changed.
+    pub changes: i64,
+}
+
 /// What came of a person's wish that a doorman has an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WishOutcome {
@@ -136,7 +147,7 @@ pub enum WishOutcome {
     NoLease,
     /// No doorman of that name takes agents.
     NoMember,
-    /// It does not name the agent in its configuration.
+    /// It may not have the agent: its configuration does not name it, or it has no key for it.
     NotNamed,
 }
 

@@ -15,6 +15,7 @@ mod preflight;
 mod pushing;
 mod readers;
 mod reading;
+mod roster;
 pub(super) mod schema;
 pub(super) mod session;
 mod writer;
@@ -39,6 +40,7 @@ pub use members::{AgentWish, FleetList, Membership, drain, holder, list, wish};
 pub use preflight::{Server, inspect};
 pub use pushing::{OlderTransactions, PushOutcome, Pushing};
 pub use reading::PostgresReading;
+pub use roster::{NewRosterAgents, RosterAdded, RosterList, RosterRow, add, remove, roster};
 use session::DatabaseFailure;
 
 /// A handle to the writers. Cheap to clone.
@@ -226,6 +228,26 @@ impl PostgresLedger {
         let jobs = &self.inner.jobs;
         jobs[writer::thread_of(name, jobs.len())].send(job).map_err(|_| LedgerError::Closed)
     }
+}
+
+/// A connection for a command that writes, with the schema made where there is none. One that is older than this doorman's is not
+/// changed: a doorman that runs may not know the new one.
+fn usable(address: &Address, purpose: address::ConnectionPurpose) -> Result<session::DatabaseSession, LedgerError> {
+    let session = address.connect(purpose)?;
+    preflight::judge(&session, address)?;
+    let failed = |failure| address.unusable(&failure);
+    let known = schema::known();
+    match schema::found(&session).map_err(failed)? {
+        None => schema::migrate(&session).map_err(failed)?,
+        Some(found) if found < known => {
+            let why = format!(
+                "it has schema {found}, older than this doorman's {known}: start the daemon once, which brings it up to date"
+            );
+            return Err(address.unusable(&why));
+        }
+        Some(_) => {}
+    }
+    Ok(session)
 }
 
 /// A connection to a database that is fit to hold a record, with its schema made.

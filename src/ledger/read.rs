@@ -17,6 +17,7 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 
 use super::columns::{self, Micros, Parsed};
+use super::roster::{self, Roster};
 use super::sql::{self, Connection, Optional as _, TextColumn as _, params};
 use super::{LedgerAddress, LedgerError, RestoreReach, postgres, reasons, sqlite};
 use crate::model::{AgentId, RequestId, StrangerText};
@@ -33,7 +34,7 @@ pub(crate) use recorded::{
     AnswerRecord, EndMoved, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf,
 };
 pub use recorded::{Filter, Totals};
-pub(crate) use settled::SettlementRecord;
+pub(crate) use settled::{RecordedRemoval, SettlementRecord};
 
 /// Contacts that are read in one moment of the record, and held at once.
 const CONTACTS_PAGE: usize = 512;
@@ -79,6 +80,14 @@ impl LedgerReader {
             Engine::Sqlite(file) => file.path().into(),
             Engine::Postgres(database) => LedgerAddress::Database(Box::new(database.address().clone())),
         }
+    }
+
+    /// The roster; of a file there is none.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::requests`].
+    pub fn roster(&self) -> Result<Roster, LedgerError> {
+        roster::read(self.sql()).map_err(|error| self.fault(&error))
     }
 
     /// Whether this reader returns old data, and a new reader sees the new data.

@@ -70,7 +70,50 @@ struct RestParts {
     redact: Redact,
     recorder: Option<TranscriptRecorder>,
     count: CallCount,
+    hearing: CallHearing,
     leave: CallCheck,
+}
+
+/// Is told of each call that ended whether the platform itself answered it; not of one that does not say.
+#[derive(Clone)]
+pub struct CallHearing(Arc<dyn Fn(bool) + Send + Sync>);
+
+impl CallHearing {
+    /// Calls this function.
+    pub fn new(hear: impl Fn(bool) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(hear))
+    }
+
+    fn hear<T>(&self, result: &Result<T, CallError>) {
+        let answered = match result.as_ref().map_err(|error| error.fault) {
+            Ok(_)
+            | Err(
+                CallFault::KeyRefused
+                | CallFault::NoKey
+                | CallFault::Forbidden
+                | CallFault::NotFound
+                | CallFault::Conflict
+                | CallFault::Malformed(_)
+                | CallFault::Throttled,
+            ) => true,
+            Err(CallFault::NoAnswer | CallFault::Unreachable | CallFault::InBetween(_)) => false,
+            // A failing server, or one whose reply is no sign of anything.
+            Err(CallFault::Passing(_) | CallFault::Unreadable(_) | CallFault::TooLarge) => return,
+        };
+        (self.0)(answered);
+    }
+}
+
+impl Default for CallHearing {
+    fn default() -> Self {
+        Self::new(|_| {})
+    }
+}
+
+impl std::fmt::Debug for CallHearing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CallHearing")
+    }
 }
 
 /// Is asked right before each call that changes something whether it may go out.
@@ -161,6 +204,7 @@ impl Rest {
             redact: Redact::default(),
             recorder: None,
             count: CallCount::default(),
+            hearing: CallHearing::default(),
             leave: CallCheck::default(),
         })))
     }
@@ -180,6 +224,12 @@ impl Rest {
     #[must_use]
     pub fn counted(self, count: CallCount) -> Self {
         self.with(|parts| parts.count = count)
+    }
+
+    /// Tells `hearing` of every call whether the platform answered it.
+    #[must_use]
+    pub fn heard(self, hearing: CallHearing) -> Self {
+        self.with(|parts| parts.hearing = hearing)
     }
 
     /// Asks `leave` right before each call that changes something.
@@ -308,7 +358,9 @@ impl AgentRest {
                 if let Some((recorder, call)) = recorded {
                     recorder.unanswered(&self.agent, call, &error.to_string());
                 }
-                return Reply { result: Err(error), date: None };
+                let result = Err(error);
+                self.rest.0.hearing.hear(&result);
+                return Reply { result, date: None };
             }
         };
         let status = response.status();
@@ -344,6 +396,7 @@ impl AgentRest {
                 Err(classify::refusal(status, wait.as_deref(), body.as_deref(), now, &self.rest.0.redact))
             }
         };
+        self.rest.0.hearing.hear(&result);
         turn.ended(Some(status.as_u16()), result.as_ref().err().and_then(|error| error.retry_after));
         Reply { result, date }
     }

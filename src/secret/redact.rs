@@ -7,6 +7,7 @@
 mod decode;
 
 use std::borrow::Cow;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,7 +24,7 @@ pub(crate) const KEY_BYTES_MIN: usize = 8;
 const KEY_BYTES_MAX: usize = 4096;
 /// Most keys that are remembered; then the oldest is forgotten. Enough for every agent of a large daemon with one
 /// rotated key each.
-const KEYS_MAX: usize = 8192;
+const KEYS_MAX: usize = 131_072;
 
 /// The keys to be scrubbed. Clones share them.
 #[derive(Clone, Default)]
@@ -33,8 +34,33 @@ pub struct Redact {
 
 #[derive(Default)]
 struct Inner {
-    keys: Mutex<Vec<String>>,
+    keys: Mutex<KnownKeys>,
     search: ArcSwapOption<AhoCorasick>,
+}
+
+/// Each once, in the order in which they came.
+#[derive(Default)]
+struct KnownKeys {
+    known: HashSet<Arc<str>>,
+    order: VecDeque<Arc<str>>,
+}
+
+impl KnownKeys {
+    /// Whether it is new.
+    fn add(&mut self, key: &str) -> bool {
+        if self.known.contains(key) {
+            return false;
+        }
+        let key: Arc<str> = key.into();
+        self.known.insert(key.clone());
+        self.order.push_back(key);
+        if self.order.len() > KEYS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
 }
 
 impl std::fmt::Debug for Redact {
@@ -59,18 +85,15 @@ impl Redact {
     /// Remembers several keys at the cost of one.
     pub(crate) fn add_all<'a>(&self, keys: impl IntoIterator<Item = &'a str>) {
         let mut known = self.inner.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = known.len();
+        let mut any = false;
         for key in keys {
-            if (KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&key.len()) && !known.iter().any(|one| one == key) {
-                known.push(key.to_owned());
-            }
+            any |= (KEY_BYTES_MIN..=KEY_BYTES_MAX).contains(&key.len()) && known.add(key);
         }
-        if known.len() == before {
+        if !any {
             return;
         }
-        let surplus = known.len().saturating_sub(KEYS_MAX);
-        known.drain(..surplus);
-        let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&*known);
+        let all = known.order.iter().map(|key| key.as_bytes());
+        let search = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(all);
         self.inner.search.store(search.ok().map(Arc::new));
     }
 

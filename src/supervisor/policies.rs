@@ -111,7 +111,7 @@ impl Policies {
         let never = |(path, file): (&PathBuf, &RulesFile)| {
             file.in_force.borrow().is_none() && !file.shrunk && pushed_name(path).is_none()
         };
-        self.files.iter().all(never)
+        !self.files.is_empty() && self.files.iter().all(never)
     }
 
     /// Puts in force what was pushed since the last look. What a person pushed shrinks lists as that person wanted.

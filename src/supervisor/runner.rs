@@ -101,7 +101,8 @@ impl Runner {
                 () = self.pace.turn() => {}
             }
             let begun = Instant::now();
-            let ended = self.live(seed).await;
+            // Boxed: most agents of a fleet are elsewhere, and wait here without one.
+            let ended = Box::pin(self.live(seed)).await;
             self.slot.store(None);
             let failure = match ended {
                 Err(failure) => failure,

@@ -1,4 +1,4 @@
-//! `doorman.toml` while the daemon runs. Every reload reads it again. Its agents come and go (`super::roster`); of everything else
+//! `doorman.toml` while the daemon runs. Every reload reads it again. Its agents come and go (`super::agent_changes`); of everything else
 //! it is reported what needs a restart. A problem in the file is stored here, and reported until a reload finds it corrected.
 
 use std::sync::{Mutex, PoisonError};

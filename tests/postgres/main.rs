@@ -17,6 +17,7 @@ mod faults;
 mod logs;
 mod partitions;
 mod pushed;
+mod roster;
 mod servers;
 mod sharing;
 mod watch;
@@ -170,6 +171,13 @@ fn all(trials: &mut Trials) {
         "pushed_heads" => pushed::two_get_the_same_head,
         "cut_off_in_a_flood" => failover::cut_off_in_a_flood,
         "pushed_while_they_ask" => pushed::no_answer_by_older_rules,
+        "roster" => roster::come_and_go,
+        "roster_configured" => roster::beside_the_configuration,
+        "roster_hostile" => roster::hostile,
+        "roster_commands" => roster::commands_end,
+        "away_given" => roster::given_when_away,
+        "reload_lease" => roster::reload_does_not_wait_for_a_lease,
+        "revoked_again" => roster::revoked_again,
     );
 }
 

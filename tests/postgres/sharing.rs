@@ -134,13 +134,13 @@ pub async fn moved_by_a_person(database: &Database) {
     let (_, out, _) = doormen.cli("b", &["fleet", "status", "--json"]).await;
     assert!(out.contains(&format!("\"moved\":[{{\"agent\":\"{moved}\",\"by\":\"person:")), "{out}");
     // Nobody there, and one that does not name it.
-    for (name, why) in [("c", "no doorman `c` takes agents"), ("b", "does not name agent")] {
+    for (name, why) in [("c", "no doorman `c` takes agents"), ("b", "may not have agent")] {
         if name == "b" {
             doormen.forget("b", &moved);
             assert_eq!(doormen.cli("b", &["reload", "--wait"]).await.0, 0);
             doormen.until("the other one has it", async || is_at("a").await).await;
         }
-        // The roster is on record a moment after the reload.
+        // The lease set is on record a moment after the reload.
         let refused = async || {
             let (code, _, err) = doormen.cli("a", &["fleet", "move", &moved, "--to", name, "--wait", "1s"]).await;
             code == 1 && err.contains(why)

@@ -348,7 +348,7 @@ impl Core {
     /// The end of a contact has come.
     pub(super) fn end_guest(&mut self, now: Now) {
         if let Some(contact) = self.guests.take(now) {
-            self.begin_removal(contact, RemovedBy::Expired, None, now);
+            self.begin_removal((contact, false), RemovedBy::Expired, None, now);
         }
     }
 

@@ -47,6 +47,8 @@ pub enum PersonCommand {
     Remove {
         /// Which.
         contact: ContactId,
+        /// This very command was begun before, and may have removed it.
+        tried: bool,
     },
     /// Settle a doubt.
     Settle {
@@ -155,7 +157,7 @@ impl Core {
                 self.person_answers(token, verdict, lasts, &request, &person, now)
             }
             PersonCommand::MoveEnd { request, lasts } => Some(self.person_moves_end(&request, lasts, &person, now)),
-            PersonCommand::Remove { contact } => self.person_removes(token, contact, person, now),
+            PersonCommand::Remove { contact, tried } => self.person_removes(token, (contact, tried), person, now),
         };
         if let Some(outcome) = outcome {
             self.act(Action::Reply { token, outcome });
@@ -265,7 +267,13 @@ impl Core {
     }
 
     /// `None`: the removal is on its way; the reply comes with its outcome.
-    fn person_removes(&mut self, token: u64, contact: ContactId, person: Person, now: Now) -> Option<OpOutcome> {
+    fn person_removes(
+        &mut self,
+        token: u64,
+        contact: (ContactId, bool),
+        person: Person,
+        now: Now,
+    ) -> Option<OpOutcome> {
         if self.stopping {
             return Some(OpOutcome::busy("doorman is stopping: ask again when it runs"));
         }

@@ -71,8 +71,15 @@ impl Removals {
 }
 
 impl Core {
-    /// Records the intent, once; the call goes out when the intent is on record.
-    pub(super) fn begin_removal(&mut self, contact: ContactId, by: RemovedBy, token: Option<u64>, now: Now) {
+    /// Records the intent, once; the call goes out when the intent is on record. `tried`: an earlier attempt that nobody here remembers
+    /// may have been carried out.
+    pub(super) fn begin_removal(
+        &mut self,
+        (contact, tried): (ContactId, bool),
+        by: RemovedBy,
+        token: Option<u64>,
+        now: Now,
+    ) {
         let removal = self.removals.open.entry(contact.clone()).or_insert_with(|| Removal {
             by,
             tokens: Vec::new(),
@@ -80,6 +87,7 @@ impl Core {
             heard: false,
         });
         removal.tokens.extend(token);
+        removal.heard |= tried;
         if removal.stage != RemovalStage::Waits {
             return;
         }

@@ -296,6 +296,7 @@ impl Agent {
                 Ok(client) => client.remove_contact(&contact, for_person).await,
                 Err(why) => no_key(&why),
             };
+            stop_at::here(StopPoint::Outcome);
             CallDone::Removed(contact, reply)
         });
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::env::variable;
 use super::layers::{Layer, Layered};
 use super::{AgentOrigins, Loading, key_of};
 use crate::config::keys;
@@ -13,6 +14,8 @@ use crate::model::AgentId;
 
 /// An agent's rules file, if none is named.
 pub(super) const DEFAULT_RULES: &str = "rules.toml";
+/// The setting by which a doorman has agents of the roster.
+const KEYS_DIR: &str = "fleet.keys_dir";
 const SOURCES: [&str; 3] = ["api_key_file", "api_key_env", "api_key_credential"];
 
 impl Loading<'_> {
@@ -24,6 +27,11 @@ impl Loading<'_> {
             .collect();
         if raw.is_empty() {
             // Problems of the agents in the file are reported already.
+            let named = ["DOORMAN_AGENT_ID", "BAND_AGENT_ID"].iter().any(|name| self.env.text(name).is_some());
+            if !self.raw.agents_written && !named && self.may_have_roster() {
+                self.env.warn_unknown(&[], &mut self.problems);
+                return Some(Vec::new());
+            }
             return if self.raw.agents_written { None } else { self.environments_agent().map(|agent| vec![agent]) };
         }
         let mut agents: Vec<AgentSettings> = Vec::with_capacity(raw.len());
@@ -145,22 +153,39 @@ impl Loading<'_> {
         Some(mode)
     }
 
+    /// Whether the agents may all be on the roster.
+    fn may_have_roster(&self) -> bool {
+        self.raw.scalars.contains_key(KEYS_DIR) || self.env.text(&variable(KEYS_DIR)).is_some()
+    }
+
+    fn no_agent(&mut self) {
+        let what = if self.has_file { "no agent is configured" } else { "there is no configuration" };
+        self.problems.plain(Severity::Error, what).help(
+            "add an `[[agents]]` table, or set `DOORMAN_AGENT_ID`, `DOORMAN_API_KEY_FILE` and `DOORMAN_RULES`; \
+             `doorman init` writes a first configuration",
+        );
+    }
+
+    /// A roster is in a database.
+    pub(super) fn agents_somewhere(&mut self, agents: Option<&[AgentSettings]>, has_database: bool) {
+        // Agents that are written and refused are reported already.
+        if agents.is_some_and(<[_]>::is_empty) && !self.raw.agents_written && !has_database {
+            self.no_agent();
+        }
+    }
+
     fn environments_agent(&mut self) -> Option<AgentSettings> {
         self.env.warn_unknown(&[], &mut self.problems);
-        let variable = |name: &str| {
+        let of = |name: &str| {
             self.env
                 .text(name)
                 .map(|value| Layered { value: value.to_owned(), layer: Layer::Variable(name.to_owned()) })
         };
-        let Some(id) = variable("DOORMAN_AGENT_ID").or_else(|| variable("BAND_AGENT_ID")) else {
-            let what = if self.has_file { "no agent is configured" } else { "there is no configuration" };
-            self.problems.plain(Severity::Error, what).help(
-                "add an `[[agents]]` table, or set `DOORMAN_AGENT_ID`, `DOORMAN_API_KEY_FILE` and `DOORMAN_RULES`; \
-                 `doorman init` writes a first configuration",
-            );
+        let (connection, rules) = (of("DOORMAN_CONNECTION"), of("DOORMAN_RULES"));
+        let Some(id) = of("DOORMAN_AGENT_ID").or_else(|| of("BAND_AGENT_ID")) else {
+            self.no_agent();
             return None;
         };
-        let connection = variable("DOORMAN_CONNECTION");
         let key = match self.env.text("DOORMAN_API_KEY_FILE") {
             Some(path) => KeySource::File(PathBuf::from(path)),
             None => ["DOORMAN_API_KEY", "BAND_API_KEY"]
@@ -168,7 +193,6 @@ impl Loading<'_> {
                 .find(|name| self.env.text(name).is_some())
                 .map_or(KeySource::Missing, |name| KeySource::Env(name.to_owned())),
         };
-        let rules = variable("DOORMAN_RULES");
         let origin = |layered: Option<&Layered>| layered.map_or(&Layer::Default, |layered| &layered.layer).origin();
         self.agent_origins.push(AgentOrigins {
             id: origin(Some(&id)),

@@ -27,6 +27,8 @@ impl Loading<'_> {
             self.refuse("fleet.ttl", &written, "expected 1s to 10m", None);
         }
         let let_go_after = self.length("fleet.let_go_after", "30s");
+        let give_when_away = self.length("fleet.give_when_away", "5m");
+        let keys_dir = self.given("fleet.keys_dir").map(|path| self.resolve(&path));
         let weight = self.number("fleet.weight", 100);
         let agents_max = self.number("fleet.agents_max", 20_000);
         let dials_per_second = self.number("fleet.dials_per_second", 500);
@@ -39,6 +41,8 @@ impl Loading<'_> {
             name: Some(name.value).filter(|name| !name.is_empty()),
             ttl: ttl?,
             let_go_after: let_go_after?,
+            give_when_away: give_when_away?,
+            keys_dir,
             weight: weight?,
             agents_max: agents_max?,
             dials_per_second: dials_per_second?,

@@ -9,8 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::address::{Address, ConnectionPurpose};
 use super::session::DatabaseSession;
-use super::{preflight, prepare, schema};
-use crate::ledger::members::{BeatOutcome, LeaseHolder, Member, MemberState, NewMember, WishOutcome};
+use super::{preflight, prepare, roster, schema};
+use crate::ledger::members::{BeatOutcome, LeaseHolder, Member, MemberState, NewMember, RosterMark, WishOutcome};
 use crate::ledger::sql::{self, Connection, Optional as _, SqlRow, params};
 use crate::ledger::{LedgerError, columns};
 
@@ -36,7 +36,7 @@ pub struct Membership {
 
 impl std::fmt::Debug for Membership {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Members").field("me", &self.me).finish_non_exhaustive()
+        f.debug_struct("Membership").field("me", &self.me).finish_non_exhaustive()
     }
 }
 
@@ -102,6 +102,29 @@ impl Membership {
         Ok((self.connected, leases, epochs))
     }
 
+    /// Changes with the roster, and with the connection: after a fail-over that lost some changes, others may come to the same number.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub fn roster_mark(&mut self) -> Result<RosterMark, LedgerError> {
+        let changes =
+            self.ask(|connection| connection.query_row("SELECT roster_changes FROM meta", [], |row| row.get(0)))?;
+        Ok(RosterMark { connected: self.connected, changes })
+    }
+
+    /// Whether this member takes agents, as far as the platform is concerned.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub fn set_away(&mut self, away: bool) -> Result<(), LedgerError> {
+        let me = self.me();
+        self.ask(|connection| {
+            let sql = "UPDATE member SET away = ?2 WHERE id = ?1";
+            connection.prepare_cached(sql)?.execute(params![me.as_str(), i64::from(away)])?;
+            Ok(())
+        })
+    }
+
     /// All leases.
     ///
     /// # Errors
@@ -115,14 +138,14 @@ impl Membership {
         })
     }
 
-    /// The leases that members with this roster may hold.
+    /// The leases of the lease set with this hash.
     ///
     /// # Errors
     /// The database cannot be asked.
-    pub fn roster(&mut self, hash: &str) -> Result<Vec<String>, LedgerError> {
+    pub fn lease_set(&mut self, hash: &str) -> Result<Vec<String>, LedgerError> {
         self.ask(|connection| {
             let names: String =
-                connection.query_row("SELECT names FROM roster WHERE hash = ?1", params![hash], |row| row.get(0))?;
+                connection.query_row("SELECT names FROM lease_set WHERE hash = ?1", params![hash], |row| row.get(0))?;
             serde_json::from_str(&names).map_err(|error| sql::Error::damaged(&error.to_string()))
         })
     }
@@ -163,13 +186,18 @@ impl Membership {
     pub fn take_names(&mut self, names: &Arc<[String]>) -> Result<(), LedgerError> {
         self.joining.names = Arc::clone(names);
         let me = self.me();
-        let (hash, names) = roster_of(names);
+        let (hash, names) = lease_set_of(names);
         self.ask(|connection| {
-            // Each alone: a roster that nobody has is no harm.
-            connection.prepare_cached(NEW_ROSTER)?.execute(params![hash, names])?;
-            let sql = "UPDATE member SET roster = ?2 WHERE id = ?1";
+            let transaction = connection.begin()?;
+            connection.prepare_cached(NEW_LEASE_SET)?.execute(params![hash, names])?;
+            let sql = "UPDATE member SET lease_set = ?2 WHERE id = ?1";
             connection.prepare_cached(sql)?.execute(params![me.as_str(), hash])?;
-            Ok(())
+            // They may be long, and change often. Of one that somebody else begins to use at this moment one of the two fails, and
+            // tries again.
+            let sql =
+                "DELETE FROM lease_set WHERE NOT EXISTS (SELECT 1 FROM member m WHERE m.lease_set = lease_set.hash)";
+            connection.prepare_cached(sql)?.execute([])?;
+            transaction.commit()
         })
     }
 
@@ -219,11 +247,13 @@ impl Membership {
     }
 }
 
-const NEW_ROSTER: &str = "INSERT INTO roster (hash, names) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+/// One that is there is locked: nobody deletes it before this member has it.
+const NEW_LEASE_SET: &str =
+    "INSERT INTO lease_set (hash, names) VALUES (?1, ?2) ON CONFLICT (hash) DO UPDATE SET hash = excluded.hash";
 
 const COLUMNS: &str =
-    "m.id, m.instance, m.name, m.version, m.beat, m.state, m.weight, m.agents_max, m.ttl_ms, m.roster, m.reached,
-    m.joined_at, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) - m.beat_at";
+    "m.id, m.instance, m.name, m.version, m.beat, m.state, m.weight, m.agents_max, m.ttl_ms, m.lease_set, m.reached,
+    m.joined_at, CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint) - m.beat_at, m.away";
 
 fn member(row: &SqlRow<'_>) -> sql::Result<Member> {
     let small = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
@@ -239,17 +269,18 @@ fn member(row: &SqlRow<'_>) -> sql::Result<Member> {
         weight: small(row.get(6)?),
         agents_max: small(row.get(7)?),
         ttl: Duration::from_millis(large(row.get(8)?)),
-        roster: row.get(9)?,
+        lease_set: row.get(9)?,
         reached: large(row.get(10)?),
         joined_at: Timestamp::from_microsecond(row.get(11)?)
             .map_err(|error| sql::Error::damaged(&error.to_string()))?,
         beat_age: Duration::from_micros(large(row.get(12)?)),
-        held: large(row.get(13)?),
+        away: row.get::<_, i64>(13)? != 0,
+        held: large(row.get(14)?),
     })
 }
 
 /// The hash of a list of leases, and the list as it is kept.
-fn roster_of(names: &[String]) -> (String, String) {
+fn lease_set_of(names: &[String]) -> (String, String) {
     let mut sorted: Vec<&String> = names.iter().collect();
     sorted.sort_unstable();
     sorted.dedup();
@@ -263,10 +294,10 @@ pub(super) fn join(session: &DatabaseSession, address: &Address, joining: &NewMe
     let connection = Connection::Postgres(session);
     let joined = (|| -> sql::Result<()> {
         session.begin("BEGIN")?;
-        let (hash, names) = roster_of(&joining.names);
-        connection.prepare_cached(NEW_ROSTER)?.execute(params![hash, names])?;
+        let (hash, names) = lease_set_of(&joining.names);
+        connection.prepare_cached(NEW_LEASE_SET)?.execute(params![hash, names])?;
         let sql = format!(
-            "INSERT INTO member (id, instance, name, version, state, weight, agents_max, ttl_ms, roster, joined_at, beat_at)
+            "INSERT INTO member (id, instance, name, version, state, weight, agents_max, ttl_ms, lease_set, joined_at, beat_at)
              VALUES (?1, ?2, ?3, ?4, 'up', ?5, ?6, ?7, ?8, {NOW}, {NOW})"
         );
         let ttl = i64::try_from(joining.ttl.as_millis()).unwrap_or(i64::MAX);
@@ -302,12 +333,12 @@ pub(super) fn join(session: &DatabaseSession, address: &Address, joining: &NewMe
 /// All leases are those of a member that is nobody and never dies: whoever still runs writes nothing more, and takes nothing.
 pub fn take_all(session: &DatabaseSession) -> sql::Result<()> {
     let connection = Connection::Postgres(session);
-    let (hash, names) = roster_of(&[]);
+    let (hash, names) = lease_set_of(&[]);
     let done = (|| {
         session.begin("BEGIN")?;
-        connection.prepare_cached(NEW_ROSTER)?.execute(params![hash, names])?;
+        connection.prepare_cached(NEW_LEASE_SET)?.execute(params![hash, names])?;
         let sql = format!(
-            "INSERT INTO member (id, instance, name, version, state, weight, agents_max, ttl_ms, roster, joined_at, beat_at)
+            "INSERT INTO member (id, instance, name, version, state, weight, agents_max, ttl_ms, lease_set, joined_at, beat_at)
              VALUES (?1, ?1, ?1, '', 'up', 1, 0, 9223372036854, ?2, {NOW}, {NOW}) ON CONFLICT (id) DO UPDATE SET state = 'up'"
         );
         connection.prepare_cached(&sql)?.execute(params![COPY, hash])?;
@@ -330,6 +361,10 @@ pub struct FleetList {
     pub free: Vec<String>,
     /// Where people want agents.
     pub wishes: Vec<AgentWish>,
+    /// How many agents are on the roster.
+    pub rostered: u64,
+    /// Those of them that no living doorman may hold, since none has their key.
+    pub without_key: Vec<String>,
 }
 
 /// An agent that a person wants with one doorman.
@@ -354,10 +389,13 @@ pub fn list(address: &Address) -> Result<FleetList, LedgerError> {
             why: "no doorman that shares agents has run on it".to_owned(),
         });
     }
+    // An older database, before its first doorman of this version.
+    let columns =
+        if found < 17 { COLUMNS.replace("m.away", "0").replace("m.lease_set", "m.roster") } else { COLUMNS.to_owned() };
     let connection = Connection::Postgres(&session);
     let read = || -> sql::Result<_> {
         let sql = format!(
-            "SELECT {COLUMNS}, (SELECT count(*) FROM lease l WHERE l.holder = m.id AND l.name <> 'notify')
+            "SELECT {columns}, (SELECT count(*) FROM lease l WHERE l.holder = m.id AND l.name <> 'notify')
              FROM member m WHERE m.state <> 'dead' ORDER BY m.name, m.joined_at"
         );
         let members = connection.prepare_cached(&sql)?.query_map([], member)?.collect::<sql::Result<Vec<_>>>()?;
@@ -376,7 +414,8 @@ pub fn list(address: &Address) -> Result<FleetList, LedgerError> {
                 .query_map([], |row| Ok(AgentWish { agent: row.get(0)?, to: row.get(1)?, by: row.get(2)? }))?
                 .collect::<sql::Result<Vec<_>>>()?;
         }
-        Ok(FleetList { members, free, wishes })
+        let (rostered, without_key) = roster::without_key(connection, found)?;
+        Ok(FleetList { members, free, wishes, rostered, without_key })
     };
     read().map_err(|error| failed(&error))
 }
@@ -387,17 +426,16 @@ pub fn wish(address: &Address, lease: &str, to: Option<&str>, person: &str) -> R
     let connection = Connection::Postgres(&session);
     let wished = || -> sql::Result<WishOutcome> {
         if let Some(to) = to {
-            let sql =
-                "SELECT r.names FROM member m JOIN roster r ON r.hash = m.roster WHERE m.name = ?1 AND m.state = 'up'";
-            let rosters = connection
+            let sql = "SELECT s.names FROM member m JOIN lease_set s ON s.hash = m.lease_set WHERE m.name = ?1 AND m.state = 'up'";
+            let sets = connection
                 .prepare_cached(sql)?
                 .query_map([to], |row| row.get::<_, String>(0))?
                 .collect::<sql::Result<Vec<_>>>()?;
-            if rosters.is_empty() {
+            if sets.is_empty() {
                 return Ok(WishOutcome::NoMember);
             }
             let names = |text: &String| serde_json::from_str::<Vec<String>>(text).unwrap_or_default();
-            if !rosters.iter().any(|text| names(text).iter().any(|name| name == lease)) {
+            if !sets.iter().any(|text| names(text).iter().any(|name| name == lease)) {
                 return Ok(WishOutcome::NotNamed);
             }
         }

@@ -88,7 +88,7 @@ impl RealAndModel {
             state: MemberState::Up,
             ttl: TTL,
             agents_max: NewMember::default().agents_max,
-            roster: String::new(),
+            lease_set: String::new(),
             set_by: None,
         };
         self.model.join(&id, row, before.as_deref());
@@ -187,7 +187,7 @@ impl RealAndModel {
             _ => {
                 let look = self.members[doorman].look().unwrap();
                 let same = |member: Member| Member {
-                    roster: String::new(),
+                    lease_set: String::new(),
                     joined_at: jiff::Timestamp::UNIX_EPOCH,
                     beat_age: Duration::ZERO,
                     ..member

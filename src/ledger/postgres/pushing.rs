@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::address::ConnectionPurpose;
 use super::session::DatabaseSession;
-use super::{Address, preflight, schema};
+use super::{Address, usable};
 use crate::ledger::pushed::{self, PushedVersion};
 use crate::ledger::sql::{self, Connection};
 use crate::ledger::{LedgerError, columns};
@@ -46,24 +46,9 @@ impl OlderTransactions {
 }
 
 impl Pushing {
-    /// Connects, and makes the schema if there is none. One that is older than this doorman's is not changed: a doorman that runs
-    /// may not know the new one.
+    /// Connects, and makes the schema if there is none.
     pub fn open(address: &Address) -> Result<Self, LedgerError> {
-        let session = address.connect(ConnectionPurpose::Push)?;
-        preflight::judge(&session, address)?;
-        let failed = |failure| address.unusable(&failure);
-        let known = schema::known();
-        match schema::found(&session).map_err(failed)? {
-            None => schema::migrate(&session).map_err(failed)?,
-            Some(found) if found < known => {
-                let why = format!(
-                    "it has schema {found}, older than this doorman's {known}: start the daemon once, which brings it up to date"
-                );
-                return Err(address.unusable(&why));
-            }
-            Some(_) => {}
-        }
-        Ok(Self { session, address: address.clone() })
+        Ok(Self { session: usable(address, ConnectionPurpose::Push)?, address: address.clone() })
     }
 
     /// Adds a version, if `before` is still the number of the head (0: nothing was pushed yet).

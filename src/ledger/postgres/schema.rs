@@ -9,6 +9,7 @@ const STEPS: &[(i64, &str)] = &[
     (14, include_str!("schema/14.sql")),
     (15, include_str!("schema/15.sql")),
     (16, include_str!("schema/16.sql")),
+    (17, include_str!("schema/17.sql")),
 ];
 
 /// The newest schema that this doorman knows.

@@ -1,12 +1,12 @@
-//! What people said of doubts.
+//! What people said of doubts, and what became of the contacts that they removed.
 
 use jiff::Timestamp;
 
 use super::LedgerReader;
 use crate::ledger::LedgerError;
 use crate::ledger::columns::Micros;
-use crate::ledger::sql::{self, params};
-use crate::model::AgentId;
+use crate::ledger::sql::{self, Optional as _, params};
+use crate::model::{AgentId, ContactId, Person, RemovedBy};
 
 /// What a person said of a doubt about an owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,44 @@ pub struct SettlementRecord {
     pub note: Option<String>,
 }
 
+/// What is on record of a person's removal of a contact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordedRemoval {
+    /// The platform removed it.
+    Done,
+    /// It may have.
+    Tried,
+}
+
 impl LedgerReader {
+    /// What became of the last removal of this contact by this person. `None`: it was not removed then, or there was none.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::requests`].
+    pub fn removal_of(
+        &self,
+        agent: &AgentId,
+        contact: &ContactId,
+        person: &Person,
+    ) -> Result<Option<RecordedRemoval>, LedgerError> {
+        let by = RemovedBy::Person(person.clone()).to_string();
+        let read = || -> sql::Result<Option<Option<String>>> {
+            self.sql()
+                .prepare_cached(
+                    "SELECT outcome FROM removal WHERE agent = (SELECT n FROM agent WHERE id = ?1) AND contact = ?2 AND \"by\" = ?3
+                     ORDER BY n DESC LIMIT 1",
+                )?
+                .query_row(params![agent.as_str(), contact.as_str(), by], |row| row.get(0))
+                .optional()
+        };
+        let outcome = read().map_err(|error| self.fault(&error))?;
+        Ok(outcome.and_then(|outcome| match outcome.as_deref() {
+            Some("removed") => Some(RecordedRemoval::Done),
+            None | Some("unknown") => Some(RecordedRemoval::Tried),
+            Some(_) => None,
+        }))
+    }
+
     /// The newest words of people on doubts about this owner, at most `most`, oldest first.
     ///
     /// # Errors

@@ -128,6 +128,8 @@ events! {
     LEASE_LOST = "lease_lost", WARN, ["lease", "by"], "another doorman (`by`) took the lease; this one writes and answers nothing more for it until it has the lease again";
     LEASE_GIVEN = "lease_given", INFO, ["lease"], "this doorman finished what it had begun for the agent, and left the lease to the others";
     MEMBER_DEAD = "member_dead", WARN, ["member"], "a doorman on the same database did not beat for its whole `fleet.ttl`: this one and the others take its agents";
+    MEMBER_AWAY = "member_away", WARN, ["for_ms"], "the platform has answered no call of this doorman for `fleet.give_when_away`, and answers another doorman: this one gives its agents, and takes none until it is answered";
+    MEMBER_BACK = "member_back", INFO, [], "the platform answers this doorman again: it takes agents";
     COMMAND_TAKEN = "command_taken", INFO, ["op", "by", "from"], "a person asked another doorman (`from`) for something that concerns an agent of this one, and it is being done; `by` is that person";
     MEMBER_LOST = "member_lost", WARN, ["by"], "another doorman (`by`) found that this one did not beat: it lets go of its agents at once, and joins the others again";
     LEASE_LAPSED = "lease_lapsed", WARN, [], "the database has not confirmed for too long that this doorman lives, so that others may take its agents: it decides and sends nothing new, and its connections stay for `fleet.let_go_after`";
@@ -140,9 +142,13 @@ events! {
     CLOCK_SOUND = "clock_sound", INFO, [], "this machine's clock is right again";
     RELOAD_STARTED = "reload_started", INFO, ["by"], "a reload began: by a signal, a person or `watch`";
     RELOADED = "reloaded", INFO or ERROR, ["ok", "policies", "needs_restart", "latency_ms"], "a reload ended; an error if something was refused";
-    AGENT_ADDED = "agent_added", INFO, [], "the configuration names an agent that it did not name before: it starts";
-    AGENT_REMOVED = "agent_removed", INFO, [], "the configuration names an agent no more: what it had begun is finished, its connection is closed, and what waits for it stays on record";
-    AGENT_CHANGED = "agent_changed", INFO, [], "the configuration says something else of an agent: it began again";
+    AGENT_ADDED = "agent_added", INFO, [], "the configuration, or the roster of the fleet, names an agent that it did not name before: it starts";
+    AGENT_REMOVED = "agent_removed", INFO, [], "the configuration, or the roster of the fleet, names an agent no more: what it had begun is finished, its connection is closed, and what waits for it stays on record";
+    ROSTER_TAKEN = "roster_taken", INFO, ["agents", "keys", "left_out"], "agents came or went with the roster in the database (`doorman fleet add`, `remove`), or with their keys; `agents` are on it, and this doorman has the keys of `keys`";
+    ROSTER_OVERRULED = "roster_overruled", WARN, ["agents", "named"], "agents of the roster are in this doorman's configuration, too: what the configuration says of them holds here; `named` are the first of them";
+    ROSTER_KEY = "roster_key", WARN, ["why"], "the key of an agent of the roster is in `fleet.keys_dir` and cannot be used: this doorman does not take the agent; at most 5 at once";
+    KEYS_UNREADABLE = "keys_unreadable", ERROR, ["path", "why"], "`fleet.keys_dir` cannot be read: the roster's agents stay as they are; tried again every 2 s";
+    AGENT_CHANGED = "agent_changed", INFO, [], "the configuration, or the roster of the fleet, says something else of an agent: it began again";
     METRICS_LISTENING = "metrics_listening", INFO, ["address"], "metrics and health are served at this address";
     METRICS_REFUSED = "metrics_refused", WARN, ["address", "why"], "metrics and health cannot be served at `metrics.listen`, which is tried again every 30 s, or at a port that was handed over";
     PAGE_LISTENING = "page_listening", INFO, ["address"], "the page is served at this address or socket";
@@ -217,6 +223,9 @@ fields! {
     "requests", "number", "how many pending requests wait for a doubt";
     "rules", "number", "how many rules";
     "list", "text", "the name of a list in a rules file";
+    "keys", "number", "how many keys";
+    "left_out", "number", "rows of the database that doorman did not write, or too many; absent if there are none";
+    "named", "text", "the ids of the first of them";
     "added", "number", "how many entries are new";
     "removed", "number", "how many entries are gone";
     "entries", "number", "how many entries there are now";

@@ -44,7 +44,7 @@ impl Compile for ReceivingAgents {
         "agents",
         KeyType::Texts,
         "",
-        "The agent that receives the request is one of these: a `name` in `doorman.toml`, or an id. It does not say who is let in.",
+        "The agent that receives the request is one of these: a `name` in `doorman.toml` or on the roster, or an id. It does not say who is let in.",
     );
 
     fn compile(written: &RawCondition, compiling: &mut Compiling<'_>) -> Option<Self> {

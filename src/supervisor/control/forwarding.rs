@@ -123,7 +123,8 @@ impl SupervisorShared {
             made_by: self.fleet.board().map(|board| board.name.clone()).unwrap_or_default(),
             lasts: (self.settings.fleet.ttl * 2).min(TAKE_MAX),
         };
-        asked(&commands, agent, new).await
+        let gone = || self.members.of(agent).is_none();
+        asked(&commands, agent, new, gone).await
     }
 
     /// The same for several, some at a time.
@@ -140,8 +141,9 @@ impl SupervisorShared {
     }
 }
 
-/// Puts the command on record, and waits until it has ended, or can no longer be taken.
-async fn asked(commands: &Commands, agent: &AgentId, new: NewCommand) -> HolderReply {
+/// Puts the command on record, and waits until it has ended, or can no longer be taken. `gone`: this doorman does not know the agent any
+/// more, since it was taken off the roster or out of the configuration.
+async fn asked(commands: &Commands, agent: &AgentId, new: NewCommand, gone: impl Fn() -> bool) -> HolderReply {
     let (id, take_max) = (new.id.clone(), new.lasts);
     let begun = Instant::now();
     match added(commands, new).await? {
@@ -171,6 +173,9 @@ async fn asked(commands: &Commands, agent: &AgentId, new: NewCommand) -> HolderR
             Ok(CommandProgress::Gone) => return Err(unreadable()),
             Err(_) if begun.elapsed() > take_max + CARRIED_OUT_MAX => return Err(unsaid(agent, taken.as_deref())),
             Err(_) => {}
+        }
+        if taken.is_none() && gone() && matches!(commands.withdraw(id.clone()).await, Ok(true)) {
+            return Err(error("no-agent", removed(agent, "nothing was done")));
         }
         if begun.elapsed() < patience {
             continue;
@@ -211,6 +216,11 @@ fn late(agent: &AgentId, take_max: Duration) -> OpError {
         take_max.as_secs()
     );
     error("busy", message)
+}
+
+/// What is said of a command for an agent that went away meanwhile.
+pub(super) fn removed(agent: &AgentId, done: &str) -> String {
+    format!("agent `{agent}` was taken off the roster, or out of the configuration, meanwhile, and {done}")
 }
 
 fn unsaid(agent: &AgentId, by: Option<&str>) -> OpError {

@@ -1,22 +1,64 @@
 //! Removes contacts for a person: of this doorman's agents, and of those that another doorman holds.
 
+use std::collections::HashMap;
+
 use tracing::warn;
 
 use super::super::SupervisorShared;
 use super::forwarding::unreadable;
 use crate::agent::shell::AgentCommand;
 use crate::agent::{OpOutcome, PersonCommand};
-use crate::model::{AgentId, Person, StrangerText};
+use crate::ledger::read::RecordedRemoval;
+use crate::ledger::{LedgerAddress, LedgerError, LedgerReader};
+use crate::model::{AgentId, ContactId, Person, StrangerText};
 use crate::ops::control::wire::{ChosenContact, ControlOp, OpError, OpReply, Revoked};
 use crate::ops::log::events;
 
 /// Contacts in one command to another doorman.
 const CONTACTS_AT_ONCE: usize = 10;
 
+/// What an earlier holder made of each contact, as far as it is on record.
+type Earlier = HashMap<(AgentId, ContactId), RecordedRemoval>;
+
 impl SupervisorShared {
     /// Removes the contacts one after the other. A contact that is gone already counts as a failure, with the
     /// platform's message.
     pub(super) async fn revoke(&self, contacts: Vec<ChosenContact>, person: &Person) -> Result<OpReply, OpError> {
+        self.revoke_rest(contacts, &HashMap::new(), person).await
+    }
+
+    /// The same if an earlier holder took the command and may have carried it out: what it removed counts as removed.
+    ///
+    /// # Errors
+    /// The record cannot be read: nothing was done now.
+    pub(super) async fn revoke_again(
+        &self,
+        contacts: Vec<ChosenContact>,
+        person: &Person,
+    ) -> Result<Result<OpReply, OpError>, String> {
+        let (at, by) = (LedgerAddress::from(&self.settings.ledger), person.clone());
+        let of: Vec<_> = contacts.iter().map(|chosen| (chosen.agent.clone(), chosen.contact.clone())).collect();
+        let read = move || -> Result<Earlier, LedgerError> {
+            let reader = LedgerReader::open(&at)?;
+            let mut earlier = Earlier::new();
+            for (agent, contact) in of {
+                if let Some(became) = reader.removal_of(&agent, &contact, &by)? {
+                    earlier.insert((agent, contact), became);
+                }
+            }
+            Ok(earlier)
+        };
+        let earlier = tokio::task::spawn_blocking(read).await.map_err(|panicked| panicked.to_string())?;
+        let earlier = earlier.map_err(|problem| problem.to_string())?;
+        Ok(self.revoke_rest(contacts, &earlier, person).await)
+    }
+
+    async fn revoke_rest(
+        &self,
+        contacts: Vec<ChosenContact>,
+        earlier: &Earlier,
+        person: &Person,
+    ) -> Result<OpReply, OpError> {
         let mut revoked = Revoked::default();
         let elsewhere =
             |chosen: &ChosenContact| self.members.of(&chosen.agent).is_some_and(|member| self.is_elsewhere(&member));
@@ -24,13 +66,19 @@ impl SupervisorShared {
         self.revoke_there(there, person, &mut revoked).await;
         for ChosenContact { agent, contact, handle } in here {
             let shown = handle.map_or_else(|| contact.to_string(), |handle| StrangerText::new(&handle).to_string());
+            let became = earlier.get(&(agent.clone(), contact.clone())).copied();
+            if became == Some(RecordedRemoval::Done) {
+                revoked.removed.push(shown);
+                continue;
+            }
             let Some(member) = self.members.of(&agent) else {
                 revoked.failed.push(format!("{shown}: no agent `{agent}` is configured"));
                 continue;
             };
             let asked = match member.handle.load_full() {
                 Some(task) => {
-                    let (op, person) = (PersonCommand::Remove { contact: contact.clone() }, person.clone());
+                    let (op, person) =
+                        (PersonCommand::Remove { contact: contact.clone(), tried: became.is_some() }, person.clone());
                     task.ask(|reply| AgentCommand::Op { op, person, reply }).await
                 }
                 None => None,

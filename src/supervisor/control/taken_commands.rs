@@ -20,7 +20,7 @@ use crate::ops::control::wire::{AnswerDone, ControlOp, OpReply};
 use crate::ops::log::{agent_span, events};
 use crate::policy::By;
 
-use super::forwarding::HolderReply;
+use super::forwarding::{HolderReply, removed};
 
 /// Between two looks for commands.
 const LOOK: Duration = Duration::from_millis(500);
@@ -106,6 +106,21 @@ impl SupervisorShared {
         listed.then_some((agent, Ok(op)))
     }
 
+    /// Whether an agent does not run here any more, once whatever changes the agents at this moment is done.
+    async fn is_removed(&self, agent: &AgentId) -> bool {
+        if !self.leaves(agent) {
+            return false;
+        }
+        let _changed = self.reloading.lock().await;
+        self.members.of(agent).is_none()
+    }
+
+    /// Whether the agent is being taken out of this doorman, which itself goes on.
+    fn leaves(&self, agent: &AgentId) -> bool {
+        let leaves = self.members.of(agent).is_none_or(|member| member.drain.is_cancelled());
+        leaves && !self.drain.is_cancelled()
+    }
+
     /// Whether this doorman holds the agent, and does not give it away just now.
     fn is_ours(&self, agent: &AgentId) -> bool {
         self.members.of(agent).is_some_and(|member| *member.stand.borrow() == AgentHolder::Ours)
@@ -125,6 +140,7 @@ impl SupervisorShared {
             // It may be taken, and was not carried out.
             Err(_) => return false,
         };
+        let rostered = self.rostered.has(&agent);
         let person = Person::noting(&command.person, command.note.as_deref());
         let name = op.as_ref().map_or("unknown", ControlOp::name);
         let (by, from) = (format!("person:{person}"), &command.made_by);
@@ -142,14 +158,29 @@ impl SupervisorShared {
             },
             Ok(_) | Err(_) => None,
         };
-        let reply = match (before, op) {
+        let taken_before = command.was_taken || again;
+        let mut reply = match (before, op) {
             (Some(answered), _) => Ok(OpReply::Answered(answered)),
+            (None, Ok(ControlOp::Revoke { contacts })) if taken_before => {
+                match self.revoke_again(contacts, &person).await {
+                    Ok(reply) => reply,
+                    Err(problem) => {
+                        debug!(%problem, "it is not known what became of a person's removal");
+                        return false;
+                    }
+                }
+            }
             (None, Ok(op)) => self.of_agents(op, &person).await,
             (None, Err(why)) => Err(error("failed", why)),
         };
-        let not_done = |code: &str| code == RESTARTING || (code == "busy" && !self.is_ours(&agent));
+        let busy = |code: &str| code == "busy" && (!self.is_ours(&agent) || self.leaves(&agent));
+        let not_done = |code: &str| code == RESTARTING || busy(code);
         if reply.as_ref().is_err_and(|problem| not_done(&problem.code)) {
-            return false;
+            if !rostered || !self.is_removed(&agent).await {
+                return false;
+            }
+            // No other doorman takes it again.
+            reply = Err(error("failed", removed(&agent, "it may have been done: `doorman history` says it")));
         }
         self.reply(commands, command.id, epoch, &reply).await;
         true

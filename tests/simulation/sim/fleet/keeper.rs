@@ -11,7 +11,7 @@ use doorman::fleet::holders::FleetSnapshot;
 use doorman::ledger::members::{BeatOutcome, MemberState};
 
 use super::evening::{Evening, Step};
-use super::process::ROSTER;
+use super::process::LEASE_SET;
 
 /// The longest that the keeper waits.
 const TURN_MAX: Duration = Duration::from_secs(1);
@@ -142,7 +142,7 @@ impl Evening {
     /// All was looked at: whose is what?
     fn looked(&mut self, doorman: usize) {
         let names: Vec<String> = self.agents.clone();
-        let rosters = HashMap::from([(ROSTER.to_owned(), names.iter().cloned().collect())]);
+        let lease_sets = HashMap::from([(LEASE_SET.to_owned(), names.iter().cloned().collect())]);
         let moves = self.database.rows.moves();
         let held = self.database.rows.held();
         let process = &mut self.doormen[doorman];
@@ -151,7 +151,7 @@ impl Evening {
         }
         let (members, now) = std::mem::take(&mut process.looked);
         let looked =
-            FleetSnapshot { members: &members, leases: &process.leases, rosters: &rosters, me: &process.me, now };
+            FleetSnapshot { members: &members, leases: &process.leases, lease_sets: &lease_sets, me: &process.me, now };
         let stands = process.stands.look(&looked, &process.core, names.iter().map(String::as_str));
         let ended = self.now(doorman).mono;
         let process = &mut self.doormen[doorman];

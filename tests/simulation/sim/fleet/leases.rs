@@ -17,8 +17,8 @@ pub struct MemberRow {
     pub ttl: Duration,
     /// Most agents that it takes.
     pub agents_max: u32,
-    /// Which roster it has.
-    pub roster: String,
+    /// Which lease set it has: its hash.
+    pub lease_set: String,
     /// Who set the state last, if it was not the member itself.
     pub set_by: Option<String>,
 }
@@ -101,8 +101,9 @@ impl Leases {
             weight: 100,
             agents_max: row.agents_max,
             ttl: row.ttl,
-            roster: row.roster.clone(),
+            lease_set: row.lease_set.clone(),
             reached: 0,
+            away: false,
             joined_at: Timestamp::UNIX_EPOCH,
             beat_age: Duration::ZERO,
             held: 0,

@@ -23,8 +23,8 @@ const HEADS_RHYTHM: Duration = Duration::from_secs(5);
 pub const CONNECT: Duration = Duration::from_secs(5);
 /// The longest drain.
 pub const DRAIN: Duration = Duration::from_secs(10);
-/// The name of the only roster, which has all agents.
-pub const ROSTER: &str = "all";
+/// The hash of the only lease set, which has all agents.
+pub const LEASE_SET: &str = "all";
 
 /// See the module.
 #[derive(Debug)]
@@ -181,7 +181,7 @@ impl Evening {
             state: MemberState::Up,
             ttl: TTL,
             agents_max: process.agents_max,
-            roster: ROSTER.to_owned(),
+            lease_set: LEASE_SET.to_owned(),
             set_by: None,
         };
         self.database.rows.join(&id, row, before);

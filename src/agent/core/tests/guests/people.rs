@@ -93,7 +93,7 @@ fn an_end_is_not_moved_if_nothing_would_come_of_it() {
 #[test]
 fn a_person_removes_by_the_same_way() {
     let mut harness = CoreHarness::guest();
-    let op = PersonCommand::Remove { contact: ContactId::parse("c1").unwrap() };
+    let op = PersonCommand::Remove { contact: ContactId::parse("c1").unwrap(), tried: false };
     harness.input(Input::Op { token: 5, op, person: "ann".into() });
     assert_eq!((harness.removals(), harness.intended()), (vec!["c1".to_owned()], 1));
     harness.removed("c1", done());
@@ -105,9 +105,22 @@ fn a_person_removes_by_the_same_way() {
 }
 
 #[test]
+fn a_contact_that_is_gone_was_removed_by_a_command_that_was_begun_before_and_by_no_other() {
+    for (tried, done) in [(true, true), (false, false)] {
+        let mut harness = CoreHarness::guest();
+        let op = PersonCommand::Remove { contact: ContactId::parse("c1").unwrap(), tried };
+        harness.input(Input::Op { token: 5, op, person: "ann".into() });
+        harness.removed("c1", error(CallFault::NotFound));
+        let told = |action: &&Action| matches!(action, Action::Reply { token: 5, .. });
+        let told = harness.actions.iter().find(told);
+        assert_eq!(matches!(told, Some(Action::Reply { outcome: OpOutcome::Done, .. })), done, "{told:?}");
+    }
+}
+
+#[test]
 fn an_end_that_comes_while_a_person_removes_it_is_tried_again_if_that_fails() {
     let mut harness = CoreHarness::guest();
-    let op = PersonCommand::Remove { contact: ContactId::parse("c1").unwrap() };
+    let op = PersonCommand::Remove { contact: ContactId::parse("c1").unwrap(), tried: false };
     harness.at += 2 * TWO_HOURS - MINUTES;
     harness.input(Input::Op { token: 5, op, person: "ann".into() });
     harness.wait(MINUTES);

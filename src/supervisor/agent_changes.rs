@@ -29,23 +29,37 @@ const GIVE_MAX: Duration = Duration::from_secs(5);
 
 /// What a reload did to the agents.
 #[derive(Debug, Default)]
-pub(super) struct RosterChange {
+pub(super) struct AgentsChange {
     pub(super) added: Vec<AgentId>,
     pub(super) removed: Vec<AgentId>,
     /// Those that began again, since what the configuration says of them is another thing now.
     pub(super) changed: Vec<AgentId>,
 }
 
+impl AgentsChange {
+    /// Whether everything is as it was.
+    pub(super) fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    }
+}
+
+/// What says that agents come and go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AgentsFrom {
+    Configuration,
+    Roster,
+}
+
 impl SupervisorShared {
     /// Has exactly these agents run, each as it is described, by rules that are loaded already. Returns once those that leave have ended:
     /// within `timing.drain`, and some seconds. Whoever still runs is not disturbed.
-    pub(super) async fn take_agents(&self, wanted: Vec<AgentSettings>) -> RosterChange {
+    pub(super) async fn take_agents(&self, wanted: Vec<AgentSettings>, from: AgentsFrom) -> AgentsChange {
         let before = self.members.all();
         if before.iter().map(|member| &*member.settings).eq(wanted.iter()) {
-            return RosterChange::default();
+            return AgentsChange::default();
         }
         let named: HashMap<&AgentId, &AgentSettings> = wanted.iter().map(|agent| (&agent.id, agent)).collect();
-        let (mut change, mut leaving, mut known) = (RosterChange::default(), Vec::new(), HashSet::new());
+        let (mut change, mut leaving, mut known) = (AgentsChange::default(), Vec::new(), HashSet::new());
         for member in before.iter() {
             known.insert(&member.id);
             match named.get(&member.id) {
@@ -68,13 +82,21 @@ impl SupervisorShared {
         self.start_agents(wanted, &leaving).await;
         self.policies.lock().await.forget_all_but(&self.members.rules());
         self.give_leases_of(&change.removed).await;
-        self.say(&change.added, events::AGENT_ADDED, "the configuration names it: it starts");
-        self.say(
-            &change.removed,
-            events::AGENT_REMOVED,
-            "the configuration does not name it any more: its connection is closed",
-        );
-        self.say(&change.changed, events::AGENT_CHANGED, "the configuration says something else of it: it began again");
+        let [added, removed, changed] = match from {
+            AgentsFrom::Configuration => [
+                "the configuration names it: it starts",
+                "the configuration does not name it any more: its connection is closed",
+                "the configuration says something else of it: it began again",
+            ],
+            AgentsFrom::Roster => [
+                "the roster names it, and its key is here: it starts",
+                "the roster does not name it any more, or its key is gone: its connection is closed",
+                "the roster says something else of it: it began again",
+            ],
+        };
+        self.say(&change.added, events::AGENT_ADDED, added);
+        self.say(&change.removed, events::AGENT_REMOVED, removed);
+        self.say(&change.changed, events::AGENT_CHANGED, changed);
         change
     }
 
@@ -180,7 +202,7 @@ impl SupervisorShared {
 }
 
 /// Files that were not in use before.
-struct AddedRules {
+pub(super) struct AddedRules {
     /// Those that were read just now: pushed rules are looked at apart.
     fresh: BTreeSet<PathBuf>,
     /// Whether all of these can be used.
@@ -192,7 +214,7 @@ struct AddedRules {
 impl Policies {
     /// Loads the files of these agents that are not in use yet, and compares their lists with the policy that was last in force for
     /// them, according to the ledger.
-    async fn add(
+    pub(super) async fn add(
         &mut self,
         agents: &[AgentSettings],
         start: Start,
