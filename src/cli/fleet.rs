@@ -149,7 +149,7 @@ fn status(address: &ledger::Address, json: bool) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// How it stands; one that does not beat is told as such before another doorman finds it dead.
+/// How it stands; one that does not beat is shown as such before another doorman finds it dead.
 fn word(member: &Member) -> &'static str {
     match member.state {
         MemberState::Up | MemberState::Draining if member.beat_age > member.ttl => "silent",

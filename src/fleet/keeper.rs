@@ -25,7 +25,7 @@ const TURN_MAX: Duration = Duration::from_secs(1);
 const LOST: &str = "the other doormen took this one for dead, and it joins them again";
 const AWAY: &str = "the database has been away for too long, so that others could have it by now";
 
-/// What the thread is told.
+/// What the thread is asked to do.
 #[derive(Debug)]
 pub enum KeeperOrder {
     /// These are the leases that this doorman may hold.
@@ -109,7 +109,7 @@ impl Keeper {
         self.clock.now().mono
     }
 
-    /// Until it is told to leave, or nobody is there to tell it anything.
+    /// Until it is asked to leave, or nobody is left who could ask.
     pub fn run(mut self, orders: &mpsc::Receiver<KeeperOrder>) {
         loop {
             if self.now() >= self.beat_at {

@@ -74,7 +74,7 @@ struct RestParts {
     leave: CallCheck,
 }
 
-/// Is told of each call that ended whether the platform itself answered it; not of one that does not say.
+/// Learns of each call that ended whether the platform itself answered it; not of one that does not say.
 #[derive(Clone)]
 pub struct CallHearing(Arc<dyn Fn(bool) + Send + Sync>);
 

@@ -248,6 +248,29 @@ async fn a_ledger_that_is_taken_away_meanwhile() {
     nothing_lost_nothing_twice(&site, false).unwrap();
 }
 
+/// An agent whose data cannot be read does not start and answers nothing. That is not a panic, and the log does not call it one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_cannot_be_read_at_the_start() {
+    let site = Site::start().await;
+    let daemon = site.daemon();
+    live_again(&site, &daemon, "before").await.unwrap();
+    daemon.stop().await.unwrap();
+    let ledger = rusqlite::Connection::open(site.path("ledger.db")).unwrap();
+    ledger.execute_batch("ALTER TABLE pause RENAME TO aside").unwrap();
+    let answers = site.control.counts().answers;
+    site.ask("meanwhile", 10, true);
+    let daemon = site.daemon();
+    daemon.said("ledger_unreadable", 2).await.unwrap();
+    assert_eq!(site.control.counts().answers, answers, "answered, although the record could not be read");
+    ledger.execute_batch("ALTER TABLE aside RENAME TO pause").unwrap();
+    site.until("all decided", all_decided).await.unwrap();
+    live_again(&site, &daemon, "after").await.unwrap();
+    let lines = daemon.stop().await.unwrap();
+    let said = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
+    assert_eq!((said("panic"), said("agent_restarts")), (0, 0));
+    nothing_lost_nothing_twice(&site, false).unwrap();
+}
+
 /// The daemon waits neither for a log that nobody reads nor for one whose reader has gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_reads_the_log() {
