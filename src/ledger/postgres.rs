@@ -43,6 +43,9 @@ pub use reading::PostgresReading;
 pub use roster::{NewRosterAgents, RosterAdded, RosterList, RosterRow, add, remove, roster};
 use session::DatabaseFailure;
 
+/// The database's clock, in microseconds since 1970.
+const NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)";
+
 /// A handle to the writers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PostgresLedger {

@@ -34,7 +34,7 @@ pub(crate) use recorded::{
     AnswerRecord, EndMoved, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TableSize, TimeOf,
 };
 pub use recorded::{Filter, Totals};
-pub(crate) use settled::{RecordedRemoval, SettlementRecord};
+pub(crate) use settled::SettlementRecord;
 
 /// Contacts that are read in one moment of the record, and held at once.
 const CONTACTS_PAGE: usize = 512;

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::sql::{self, Connection, Optional as _, params};
+use super::sql::{self, Connection, Optional as _, SqlRow, params};
 use crate::config::settings::may_be_pushed;
 use crate::model::AgentId;
 
@@ -38,8 +38,16 @@ pub struct Roster {
     pub left_out: u64,
 }
 
+/// The columns of a row, as [`RosterAgent::of`] reads them.
+const COLUMNS: &str = "agent, rules, name, added_by, added_at, note";
+
 impl RosterAgent {
     /// A row, if it is one that doorman could have written.
+    fn of(row: &SqlRow<'_>) -> sql::Result<Option<Self>> {
+        let agent: String = row.get(0)?;
+        Ok(Self::parse(&agent, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+    }
+
     fn parse(
         agent: &str,
         rules: String,
@@ -65,13 +73,10 @@ pub fn parse_id(text: &str) -> Option<AgentId> {
 pub(super) fn read(connection: Connection<'_>) -> sql::Result<Roster> {
     let Connection::Postgres(_) = connection else { return Ok(Roster::default()) };
     let changes = connection.query_row("SELECT roster_changes FROM meta", [], |row| row.get(0))?;
-    let sql = "SELECT agent, rules, name, added_by, added_at, note FROM fleet_agent ORDER BY agent LIMIT ?1";
-    let mut statement = connection.prepare_cached(sql)?;
+    let sql = format!("SELECT {COLUMNS} FROM fleet_agent ORDER BY agent LIMIT ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
     let most = i64::try_from(ROSTER_MAX + 1).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![most], |row| {
-        let id: String = row.get(0)?;
-        Ok(RosterAgent::parse(&id, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
-    })?;
+    let rows = statement.query_map(params![most], RosterAgent::of)?;
     let mut roster = Roster { changes, ..Roster::default() };
     for row in rows {
         match row? {
@@ -84,14 +89,8 @@ pub(super) fn read(connection: Connection<'_>) -> sql::Result<Roster> {
 
 /// This agent, if it is on the roster.
 pub(super) fn one(connection: Connection<'_>, agent: &AgentId) -> sql::Result<Option<RosterAgent>> {
-    let sql = "SELECT agent, rules, name, added_by, added_at, note FROM fleet_agent WHERE agent = ?1";
-    let row = connection
-        .query_row(sql, [agent.as_str()], |row| {
-            let id: String = row.get(0)?;
-            Ok(RosterAgent::parse(&id, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
-        })
-        .optional()?;
-    Ok(row.flatten())
+    let sql = format!("SELECT {COLUMNS} FROM fleet_agent WHERE agent = ?1");
+    Ok(connection.query_row(&sql, [agent.as_str()], RosterAgent::of).optional()?.flatten())
 }
 
 #[cfg(test)]

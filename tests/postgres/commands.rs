@@ -216,3 +216,34 @@ pub async fn taken_again(database: &Database) {
     a.stop().await.unwrap();
     doormen.judge(database).await;
 }
+
+/// A holder takes a removal and dies before it begins. The record says that the same person removed this contact before; it was made
+/// again since. The next holder removes it, and does not take the record's word for it.
+pub async fn revoked_before(database: &Database) {
+    let doormen = Doormen::of(1, database).await;
+    let a = doormen.start("a");
+    doormen.have(database, &["a"], &[1]).await;
+    let agent = doormen.agents[0].as_str();
+    asks(&doormen, agent, "friends/carol", "carol");
+    let known = async || doormen.cli("a", &["contacts"]).await.1.contains("friends/carol");
+    doormen.until("carol is a contact", known).await;
+    let there = |doormen: &Doormen| doormen.control.state().contacts.into_iter().find(|one| one.of == agent);
+    let contact = there(&doormen).unwrap().id;
+    let chosen = serde_json::json!({ "agent": agent, "contact": contact, "handle": "friends/carol" });
+    let op = serde_json::json!({ "op": "revoke", "contacts": [chosen] });
+    let client = Database::client(&database.url).await;
+    let before = format!(
+        "INSERT INTO doorman.removal (agent, contact, \"by\", at, attempts, last_at, outcome, outcome_at)
+             SELECT n, '{contact}', 'person:ann', 1, 1, 1, 'removed', 2 FROM doorman.agent WHERE id = '{agent}';
+         INSERT INTO doorman.command (id, lease, op, person, made_by, made_at, deadline, taken_by, taken_epoch)
+             SELECT 'begun', name, '{op}', 'ann', 'gone', 1, 9000000000000000, 'gone', epoch - 1
+             FROM doorman.lease WHERE name = '{agent}'"
+    );
+    client.batch_execute(&before).await.unwrap();
+    let ended = "SELECT count(*) FROM doorman.command WHERE ended_at IS NOT NULL";
+    doormen.until("the command has ended", async || database.count(ended).await == 1).await;
+    let reply: String = client.query_one("SELECT reply FROM doorman.command", &[]).await.unwrap().get(0);
+    assert!(there(&doormen).is_none(), "still a contact, and the person reads {reply}");
+    assert!(reply.contains(r#""removed":["friends/carol"]"#), "{reply}");
+    a.stop().await.unwrap();
+}

@@ -164,6 +164,7 @@ fn all(trials: &mut Trials) {
         "commands_anywhere" => commands::on_any_machine,
         "commands_in_time" => commands::not_in_time,
         "commands_taken_again" => commands::taken_again,
+        "revoked_before" => commands::revoked_before,
         "two_on_one_database" => two_on_one_database,
         "every_command_reads_it" => every_command_reads_it,
         "there_and_back" => there_and_back,

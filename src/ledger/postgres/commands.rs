@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::PostgresLedger;
+use super::{NOW, PostgresLedger};
 use crate::ledger::commands::{CommandAdded, CommandProgress, KEPT, NewCommand, OPEN_MAX, OpenCommand};
 use crate::ledger::sql::{self, Connection, Optional as _, params};
 use crate::ledger::{LedgerError, columns};
-
-/// The database's clock.
-const NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)";
 
 /// See the module. Cheap to clone.
 #[derive(Debug, Clone)]

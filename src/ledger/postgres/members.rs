@@ -9,13 +9,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::address::{Address, ConnectionPurpose};
 use super::session::DatabaseSession;
-use super::{preflight, prepare, roster, schema};
+use super::{NOW, preflight, prepare, roster, schema};
 use crate::ledger::members::{BeatOutcome, LeaseHolder, Member, MemberState, NewMember, RosterMark, WishOutcome};
 use crate::ledger::sql::{self, Connection, Optional as _, SqlRow, params};
 use crate::ledger::{LedgerError, columns};
 
-/// The database's clock, for people.
-const NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)";
 /// As whom `doorman ledger copy` holds what it has copied away.
 const COPY: &str = "ledger copy";
 /// A dead member that holds nothing is forgotten after this long.
@@ -450,9 +448,14 @@ pub fn wish(address: &Address, lease: &str, to: Option<&str>, person: &str) -> R
 /// The name of the living doorman that has this lease, if any has.
 pub fn holder(address: &Address, lease: &str) -> Result<Option<String>, LedgerError> {
     let session = address.connect(ConnectionPurpose::Read)?;
-    let sql = "SELECT m.name FROM lease l JOIN member m ON m.id = l.holder AND m.state <> 'dead' WHERE l.name = ?1";
-    let found = Connection::Postgres(&session).query_row(sql, [lease], |row| row.get(0)).optional();
+    let found = holder_of(Connection::Postgres(&session), lease);
     found.map_err(|error| columns::read_error(address.shown(), &error))
+}
+
+/// The same, on this connection.
+pub(super) fn holder_of(connection: Connection<'_>, lease: &str) -> sql::Result<Option<String>> {
+    let sql = "SELECT m.name FROM lease l JOIN member m ON m.id = l.holder AND m.state <> 'dead' WHERE l.name = ?1";
+    connection.query_row(sql, [lease], |row| row.get(0)).optional()
 }
 
 /// A person wants these members, by name, to give their agents to others, or to take some again. How many there were.

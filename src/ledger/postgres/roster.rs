@@ -4,14 +4,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::address::ConnectionPurpose;
-use super::{Address, PostgresReading, usable};
+use super::members::holder_of;
+use super::{Address, NOW, PostgresReading, usable};
 use crate::ledger::roster::{self, ROSTER_MAX, RosterAgent};
 use crate::ledger::sql::{self, Connection, Optional as _, params};
 use crate::ledger::{LedgerError, columns, pushed};
 use crate::model::AgentId;
 
-/// The database's clock.
-const NOW: &str = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)";
 /// The first schema with a roster.
 const SINCE: i64 = 17;
 
@@ -132,9 +131,7 @@ pub fn remove(address: &Address, agents: &[AgentId]) -> Result<Vec<(AgentId, Opt
         for agent in agents {
             let sql = "DELETE FROM fleet_agent WHERE agent = ?1";
             if connection.prepare_cached(sql)?.execute([agent.as_str()])? > 0 {
-                let sql = "SELECT m.name FROM lease l JOIN member m ON m.id = l.holder AND m.state <> 'dead' WHERE l.name = ?1";
-                let holder = connection.query_row(sql, [agent.as_str()], |row| row.get(0)).optional()?;
-                removed.push((agent.clone(), holder));
+                removed.push((agent.clone(), holder_of(connection, agent.as_str())?));
             }
         }
         session.commit()?;

@@ -23,26 +23,13 @@ pub struct SettlementRecord {
     pub note: Option<String>,
 }
 
-/// What is on record of a person's removal of a contact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecordedRemoval {
-    /// The platform removed it.
-    Done,
-    /// It may have.
-    Tried,
-}
-
 impl LedgerReader {
-    /// What became of the last removal of this contact by this person. `None`: it was not removed then, or there was none.
+    /// Whether the last removal of this contact by this person was carried out, or may have been. It says nothing of now: the contact
+    /// may have been made again since.
     ///
     /// # Errors
     /// As [`LedgerReader::requests`].
-    pub fn removal_of(
-        &self,
-        agent: &AgentId,
-        contact: &ContactId,
-        person: &Person,
-    ) -> Result<Option<RecordedRemoval>, LedgerError> {
+    pub fn may_have_removed(&self, agent: &AgentId, contact: &ContactId, person: &Person) -> Result<bool, LedgerError> {
         let by = RemovedBy::Person(person.clone()).to_string();
         let read = || -> sql::Result<Option<Option<String>>> {
             self.sql()
@@ -53,12 +40,8 @@ impl LedgerReader {
                 .query_row(params![agent.as_str(), contact.as_str(), by], |row| row.get(0))
                 .optional()
         };
-        let outcome = read().map_err(|error| self.fault(&error))?;
-        Ok(outcome.and_then(|outcome| match outcome.as_deref() {
-            Some("removed") => Some(RecordedRemoval::Done),
-            None | Some("unknown") => Some(RecordedRemoval::Tried),
-            Some(_) => None,
-        }))
+        let last = read().map_err(|error| self.fault(&error))?;
+        Ok(last.is_some_and(|outcome| matches!(outcome.as_deref(), None | Some("removed" | "unknown"))))
     }
 
     /// The newest words of people on doubts about this owner, at most `most`, oldest first.

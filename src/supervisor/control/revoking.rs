@@ -1,6 +1,6 @@
 //! Removes contacts for a person: of this doorman's agents, and of those that another doorman holds.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use tracing::warn;
 
@@ -8,7 +8,6 @@ use super::super::SupervisorShared;
 use super::forwarding::unreadable;
 use crate::agent::shell::AgentCommand;
 use crate::agent::{OpOutcome, PersonCommand};
-use crate::ledger::read::RecordedRemoval;
 use crate::ledger::{LedgerAddress, LedgerError, LedgerReader};
 use crate::model::{AgentId, ContactId, Person, StrangerText};
 use crate::ops::control::wire::{ChosenContact, ControlOp, OpError, OpReply, Revoked};
@@ -17,17 +16,18 @@ use crate::ops::log::events;
 /// Contacts in one command to another doorman.
 const CONTACTS_AT_ONCE: usize = 10;
 
-/// What an earlier holder made of each contact, as far as it is on record.
-type Earlier = HashMap<(AgentId, ContactId), RecordedRemoval>;
+/// The contacts that an earlier holder may have removed, according to the record.
+type Earlier = HashSet<(AgentId, ContactId)>;
 
 impl SupervisorShared {
     /// Removes the contacts one after the other. A contact that is gone already counts as a failure, with the
     /// platform's message.
     pub(super) async fn revoke(&self, contacts: Vec<ChosenContact>, person: &Person) -> Result<OpReply, OpError> {
-        self.revoke_rest(contacts, &HashMap::new(), person).await
+        self.revoke_rest(contacts, &Earlier::new(), person).await
     }
 
-    /// The same if an earlier holder took the command and may have carried it out: what it removed counts as removed.
+    /// The same if an earlier holder took the command and may have carried it out. The platform is asked again in any case, since the
+    /// record may mean an earlier removal of a contact that was made again; if such a contact is gone by now, it was removed.
     ///
     /// # Errors
     /// The record cannot be read: nothing was done now.
@@ -42,8 +42,8 @@ impl SupervisorShared {
             let reader = LedgerReader::open(&at)?;
             let mut earlier = Earlier::new();
             for (agent, contact) in of {
-                if let Some(became) = reader.removal_of(&agent, &contact, &by)? {
-                    earlier.insert((agent, contact), became);
+                if reader.may_have_removed(&agent, &contact, &by)? {
+                    earlier.insert((agent, contact));
                 }
             }
             Ok(earlier)
@@ -66,19 +66,14 @@ impl SupervisorShared {
         self.revoke_there(there, person, &mut revoked).await;
         for ChosenContact { agent, contact, handle } in here {
             let shown = handle.map_or_else(|| contact.to_string(), |handle| StrangerText::new(&handle).to_string());
-            let became = earlier.get(&(agent.clone(), contact.clone())).copied();
-            if became == Some(RecordedRemoval::Done) {
-                revoked.removed.push(shown);
-                continue;
-            }
+            let tried = earlier.contains(&(agent.clone(), contact.clone()));
             let Some(member) = self.members.of(&agent) else {
                 revoked.failed.push(format!("{shown}: no agent `{agent}` is configured"));
                 continue;
             };
             let asked = match member.handle.load_full() {
                 Some(task) => {
-                    let (op, person) =
-                        (PersonCommand::Remove { contact: contact.clone(), tried: became.is_some() }, person.clone());
+                    let (op, person) = (PersonCommand::Remove { contact: contact.clone(), tried }, person.clone());
                     task.ask(|reply| AgentCommand::Op { op, person, reply }).await
                 }
                 None => None,

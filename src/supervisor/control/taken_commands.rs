@@ -147,8 +147,9 @@ impl SupervisorShared {
         agent_span(&agent).in_scope(|| {
             info!(event = events::COMMAND_TAKEN, op = name, by, from, "a person asked another doorman for this");
         });
+        let taken_before = command.was_taken || again;
         let before = match &op {
-            Ok(op) if command.was_taken || again => match self.said_before(op, &agent, &person).await {
+            Ok(op) if taken_before => match self.said_before(op, &agent, &person).await {
                 Ok(before) => before,
                 // What became of it is unknown, so it is not carried out again before the record can be read.
                 Err(problem) => {
@@ -158,7 +159,6 @@ impl SupervisorShared {
             },
             Ok(_) | Err(_) => None,
         };
-        let taken_before = command.was_taken || again;
         let mut reply = match (before, op) {
             (Some(answered), _) => Ok(OpReply::Answered(answered)),
             (None, Ok(ControlOp::Revoke { contacts })) if taken_before => {
