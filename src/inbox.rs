@@ -18,6 +18,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use jiff::Timestamp;
 
 use crate::clock::{Mono, Now};
@@ -40,6 +41,8 @@ pub(crate) use tombstones::Tombstone;
 /// Most requests kept for one agent. Further requests wait at the platform until there is room, unless a rule answers
 /// them.
 pub(crate) const ENTRIES_MAX: usize = 100_000;
+/// Room for so many of them is kept while there are fewer.
+const ENTRIES_KEPT: usize = 64;
 /// Most requests beyond that bound, if a rule answers them: many requests that wait for a person must not keep them
 /// out.
 const WELCOME_MAX: usize = 1_000;
@@ -71,9 +74,8 @@ pub(crate) enum ShowOutcome {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    /// Boxed, so that the map is small and the memory of a removed request is freed. A tree, because a hash table that
-    /// is filled and emptied often grows because of the slots that it marks as deleted.
-    entries: BTreeMap<RequestId, Box<Entry>>,
+    /// Boxed, so that the map is small and the memory of a removed request is freed. In no order, but in the same one each time.
+    entries: IndexMap<RequestId, Box<Entry>>,
     /// Ready to be decided, oldest first.
     ready: BTreeMap<QueuePosition, RequestId>,
     /// The same for those that rules deferred before.
@@ -118,7 +120,7 @@ impl Inbox {
     /// An empty inbox with room for `capacity` requests.
     pub(crate) fn with_capacity(listing: Listing, capacity: usize) -> Self {
         Self {
-            entries: BTreeMap::new(),
+            entries: IndexMap::new(),
             ready: BTreeMap::new(),
             ready_again: BTreeMap::new(),
             again_was_last: false,
@@ -432,7 +434,11 @@ impl Inbox {
         let subject = subject.unwrap_or_default();
         let changed = self.entries.get(id).is_some_and(|entry| answer.is_some() && !entry.is_as_answered());
         self.tombstones.put(id, Tombstone { mark, at: now.mono, answer, subject, changed });
-        let entry = *self.entries.remove(id)?;
+        let entry = *self.entries.swap_remove(id)?;
+        // Frees the memory that a flood used.
+        if self.entries.len() < self.entries.capacity() / 4 && self.entries.capacity() > ENTRIES_KEPT {
+            self.entries.shrink_to((2 * self.entries.len()).max(ENTRIES_KEPT));
+        }
         self.text_bytes -= text_of(&entry.request);
         self.unlist(id, entry.queue, entry.position);
         if std::mem::take(&mut self.crowded) {

@@ -97,6 +97,8 @@ pub struct Core {
     intents_under_way: Vec<RequestId>,
     recording: bool,
     ledger_ok: bool,
+    /// Other doormen share the record, and may have the agent if the ledger does not answer.
+    shared: bool,
     conn: u64,
     connected: bool,
     /// Passes that began after this belong to the current join.
@@ -173,6 +175,7 @@ impl Core {
             intents_under_way: Vec::new(),
             recording: false,
             ledger_ok: true,
+            shared: saved.shared,
             conn: 0,
             connected: false,
             joined: None,
@@ -199,6 +202,7 @@ impl Core {
         for SavedIdentity { owner, identity, basis, at } in saved.identities {
             core.policy_state.doubts_mut().on_record(&owner, &identity, basis, at);
         }
+        core.outbox.keep_order(deciding::asks_for_the_past(core.policy.as_deref()));
         core.contacts_on_record(saved.contacts, saved.newest.unwrap_or(now.wall));
         core.remember_guests(saved.guests, now);
         core.remember(saved.open_answers, saved.refused_answers, saved.recent_answers, now);

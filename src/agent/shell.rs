@@ -7,9 +7,12 @@ mod handle;
 mod snapshots;
 mod status;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -83,6 +86,10 @@ pub struct AgentContext {
     pub metrics: Metrics,
 }
 
+/// Calls to the platform, to the ledger and to deciders. They run within the agent's task: for most of them, a task of their own would
+/// be most of their price.
+type CallsUnderWay = FuturesUnordered<Pin<Box<dyn Future<Output = CallDone> + Send>>>;
+
 /// One agent's task.
 #[derive(Debug)]
 pub struct Agent {
@@ -99,7 +106,9 @@ pub struct Agent {
     beat: Pulse,
     /// The key and the client that carries it, or why there is none.
     key: Result<(Key, AgentRest), String>,
+    /// The socket's task, and the opening of the next.
     tasks: JoinSet<CallDone>,
+    calls: CallsUnderWay,
     conn: Option<CurrentSocket>,
     /// The number of the last question of whose the key is; the reply to an earlier question may concern an older key.
     questions: u64,
@@ -182,6 +191,7 @@ impl Agent {
             beat,
             key,
             tasks: JoinSet::new(),
+            calls: CallsUnderWay::new(),
             conn: None,
             questions: 0,
             replies: std::collections::HashMap::new(),
@@ -234,6 +244,9 @@ impl Agent {
 
     /// Waits for the next event and passes it to the core; `false` if it only turned to show that it runs.
     async fn turn(&mut self) -> bool {
+        if self.calls_ended() {
+            return true;
+        }
         let now = self.now();
         let soon = coalesced(now.mono + (TURN_MAX - WAKES_APART), now.mono);
         let due = self.core.deadline(now).map(|at| coalesced(at, now.mono)).filter(|at| *at <= soon);
@@ -251,6 +264,7 @@ impl Agent {
         };
         tokio::select! {
             (conn, event) = events => self.socket_event(conn, event),
+            Some(done) = self.calls.next() => self.done(done),
             Some(done) = self.tasks.join_next() => self.joined(done),
             Some(command) = self.commands.recv() => self.command(*command),
             Ok(()) = self.health.changed() => self.ledger_health(),
@@ -274,18 +288,25 @@ impl Agent {
         true
     }
 
-    /// A call ended. Others that have ended, too, are taken with it: a turn of the loop costs more than most inputs.
+    /// Begins the calls that were made, and handles those that have ended: a turn of the loop costs more than most of them. Whether
+    /// there were any.
+    fn calls_ended(&mut self) -> bool {
+        let mut ended = 0;
+        while ended < CALLS_AT_ONCE
+            && self.fenced.is_none()
+            && let Some(Some(done)) = self.calls.next().now_or_never()
+        {
+            ended += 1;
+            self.done(done);
+        }
+        ended > 0
+    }
+
     fn joined(&mut self, done: Result<CallDone, JoinError>) {
-        let mut next = Some(done);
-        let mut taken = 0;
-        while let Some(done) = next {
-            match done {
-                Ok(done) => self.done(done),
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                Err(_cancelled) => {}
-            }
-            taken += 1;
-            next = if taken < CALLS_AT_ONCE && self.fenced.is_none() { self.tasks.try_join_next() } else { None };
+        match done {
+            Ok(done) => self.done(done),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_cancelled) => {}
         }
     }
 
@@ -359,7 +380,7 @@ impl Agent {
                 Action::Remove { contact, for_person } => self.remove_contact(contact, for_person),
                 Action::Record(batch) => {
                     let ledger = self.around.ledger.clone();
-                    self.tasks.spawn(async move { CallDone::Recorded(ledger.commit(batch).await) });
+                    self.call(async move { CallDone::Recorded(ledger.commit(batch).await) });
                 }
                 Action::Ask { request, question, circumstances } => self.ask(&request, question, &circumstances),
                 Action::Restore { number, reach } => self.restore(number, reach),

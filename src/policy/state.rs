@@ -187,14 +187,15 @@ impl PolicyState {
             Outcome::Unknown => return,
             Outcome::Confirmed(_) | Outcome::Presumed(_) => {
                 let open = self.open.remove(request);
+                let approved_at = open.as_ref().map(|open| open.at);
                 // The contact may come and go before anybody hears what became of the answer.
                 let since = open.as_ref().map_or(first_seen, |open| open.at).min(at);
                 let open = open.filter(|open| !open.charges.is_empty());
                 if let (Some(open), Outcome::Presumed(_)) = (open, outcome) {
                     self.ended_unconfirmed(request.clone(), open.at);
                 }
-                if self.approvals_ignored {
-                    self.let_approvals_go(|known, _| known == request);
+                if self.approvals_ignored && verdict == Verdict::Approve {
+                    self.let_approval_go(request, approved_at);
                 }
                 let kind = match verdict {
                     Verdict::Approve if guest => Some(HistoryKind::Guest),
@@ -316,6 +317,15 @@ impl PolicyState {
             let open = std::mem::take(&mut self.open);
             self.let_approvals_go(|request, _| !open.contains_key(request));
             self.open = open;
+        }
+    }
+
+    /// One approval; `at`: since when it is there, if that is known.
+    fn let_approval_go(&mut self, request: &RequestId, at: Option<Timestamp>) {
+        let begins = at.map_or(0, |at| self.approvals.partition_point(|(known, _)| *known < at));
+        let found = self.approvals.range(begins..).position(|(_, known)| known == request);
+        if let Some((at, _)) = found.and_then(|place| self.approvals.remove(begins + place)) {
+            self.approvals_gap = self.approvals_gap.max(Some(at));
         }
     }
 

@@ -451,7 +451,7 @@ impl Core {
     /// Replies to the people who wait for the end of this request.
     pub(super) fn tell_people(&mut self, id: &RequestId, outcome: impl Fn() -> OpOutcome) {
         for token in self.waiting.remove(id).unwrap_or_default() {
-            self.outbox.hurry();
+            self.outbox.catch_up();
             self.act(Action::Reply { token, outcome: outcome() });
         }
     }

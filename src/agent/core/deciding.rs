@@ -74,6 +74,11 @@ impl DecidingPace {
     }
 }
 
+/// Whether a decision under this policy may depend on how earlier answers ended.
+pub(super) fn asks_for_the_past(policy: Option<&Policy>) -> bool {
+    policy.is_some_and(|policy| policy.history_reach().is_some())
+}
+
 /// An answer that is about to be sent, and its grounds.
 struct PlannedAnswer {
     said: GivenAnswer,
@@ -337,6 +342,10 @@ impl Core {
         if remembered.is_none() && !bound && before != Some(EarlierRequest::Same) {
             self.policy_state.came_again(id, request.sender.handle());
         }
+        if before.is_some() {
+            // The outcome of the earlier answer goes on record first.
+            self.outbox.catch_up();
+        }
         if before == Some(EarlierRequest::Another) {
             self.policy_state.id_reused(id);
             self.contacts.id_reused(id);
@@ -380,6 +389,7 @@ impl Core {
             self.policy_state.keep_for(policy);
         }
         self.contacts.keep_for(self.policy.as_deref(), self.policy_state.doubts().contacts().len());
+        self.outbox.keep_order(asks_for_the_past(self.policy.as_deref()));
         // Until the record has been read again, its facts are unknown and decide nothing.
         let policy = self.policy.clone();
         self.restore_for(policy.as_deref(), now);

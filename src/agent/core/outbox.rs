@@ -1,4 +1,4 @@
-//! The entries that wait to go on record, in order and in batches.
+//! The entries that wait to go on record, in batches: those that an answer or a person waits for, and those for which nobody waits.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,28 +9,40 @@ use crate::model::{ContactId, Outcome, RequestId, RequestStatus};
 
 /// Entries in one batch: one vector for a whole flood would be grown, copied and given back with every flood.
 pub const BATCH_MAX: usize = 512;
-/// Entries for which nobody waits go to the ledger together with those of the next moments: each transaction has its price. A crash
-/// within this time leaves an answer open whose outcome had arrived, as a crash before the commit does.
-pub(super) const TOGETHER: Duration = Duration::from_millis(5);
+/// An entry for which nobody waits goes to the ledger this much later, together with those that come meanwhile: each transaction has
+/// its price. A crash within this time leaves an answer open whose outcome had arrived, as a crash before the commit does.
+pub(super) const TOGETHER: Duration = Duration::from_millis(100);
+/// The same if the rules ask for the past: then such an entry goes before the next decision, and with it.
+pub(super) const TOGETHER_IN_ORDER: Duration = Duration::from_millis(5);
+/// If more entries than this wait for nobody, the older half goes to the ledger. The younger half stays: the answer that made a contact
+/// usually becomes known a moment after the contact.
+const LATER_MAX: usize = 512;
+/// Room for so many of them is kept while there are none.
+const LATER_KEPT: usize = 16;
 /// When this many entries wait, no new request is taken in.
 pub const ENTRIES_MAX: usize = 100_000;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Outbox {
+    /// In the order in which they go to the ledger.
     batches: VecDeque<Vec<Record>>,
+    /// Those for which nobody waits, oldest first. They go after all batches, unless something comes that must not overtake them.
+    /// `None`: it was completed, and is the last by now.
+    later: VecDeque<Option<Record>>,
+    /// When all of `later` joins the batches.
+    due: Option<Mono>,
+    /// A decision may depend on how earlier answers ended: nothing overtakes.
+    in_order: bool,
+    /// How many there are in `batches` and in `later`.
     len: usize,
-    /// Entries pushed since the start; `handed` and `handed_before` are those that went to the ledger, with and without
+    /// Entries that joined the batches since the start; `handed` and `handed_before` are those that went to the ledger, with and without
     /// the last batch.
-    pushed: u64,
+    joined: u64,
     handed: u64,
     handed_before: u64,
     /// Most entries in one batch.
     batch: usize,
-    /// Something waits for one of the entries.
-    urgent: bool,
-    /// When the entries are handed over, if nothing waits for them.
-    due: Option<Mono>,
     /// [`ENTRIES_MAX`], but in tests.
     pub(super) max: usize,
 }
@@ -39,59 +51,95 @@ impl Outbox {
     pub(super) fn new(batch: usize) -> Self {
         Self {
             batches: VecDeque::new(),
+            later: VecDeque::new(),
+            due: None,
+            in_order: false,
             len: 0,
-            pushed: 0,
+            joined: 0,
             handed: 0,
             handed_before: 0,
             batch,
-            urgent: false,
-            due: None,
             max: ENTRIES_MAX,
         }
     }
 
+    /// Whether each entry goes to the ledger in the order of [`Outbox::push`] from now on. If rules ask for the past, the record of a
+    /// decision must not come before the record of what it depends on.
+    pub(super) fn keep_order(&mut self, in_order: bool) {
+        self.in_order = in_order;
+    }
+
     pub(super) fn push(&mut self, entry: Record) {
-        if self.completes(&entry) {
-            return;
+        if !may_wait(&entry) {
+            if self.in_order || !may_overtake(&entry) {
+                self.catch_up();
+            }
+            self.len += 1;
+            return self.join(entry);
         }
-        self.len += 1;
-        self.pushed += 1;
-        self.urgent |= !may_wait(&entry);
+        let entry = match self.completed(&entry) {
+            Some(completed) => completed,
+            None => {
+                self.len += 1;
+                entry
+            }
+        };
+        self.later.push_back(Some(entry));
+        if self.later.len() > LATER_MAX {
+            self.hand_on(LATER_MAX / 2);
+        }
+    }
+
+    /// Everything so far goes to the ledger next: what comes now depends on it, or somebody waits for it.
+    pub(super) fn catch_up(&mut self) {
+        self.due = None;
+        self.hand_on(self.later.len());
+        // Frees the memory that a flood used.
+        self.later.shrink_to(LATER_KEPT);
+    }
+
+    /// The oldest `count` of `later` join the batches.
+    fn hand_on(&mut self, count: usize) {
+        for _ in 0..count {
+            if let Some(entry) = self.later.pop_front().flatten() {
+                self.join(entry);
+            }
+        }
+    }
+
+    fn join(&mut self, entry: Record) {
+        self.joined += 1;
         match self.batches.back_mut() {
             Some(batch) if batch.len() < self.batch || replaces(batch.last(), &entry) => batch.push(entry),
             _ => self.batches.push_back(vec![entry]),
         }
     }
 
-    /// Whether this entry only adds the answer that made a contact to an entry of the last batch, and was added there:
-    /// nearly always the reply to that answer comes a moment after the contact. To the ledger, a contact that changes
-    /// is twice the work. Both are of one batch, so the outcome of the answer is on record with it, or before it.
-    fn completes(&mut self, entry: &Record) -> bool {
-        let Record::ContactAdded { contact, request: Some(maker), guest: None, .. } = entry else { return false };
-        let Some(batch) = self.batches.back_mut() else { return false };
-        let newest = batch.iter_mut().rev().find(|before| of_contact(before) == Some(&contact.id));
+    /// If this entry only adds the answer that made a contact to an entry of `later`: that entry, completed, in place of both. Nearly
+    /// always the reply to that answer comes a moment after the contact. To the ledger, a contact that changes is twice the work.
+    /// It goes on record after the outcome of its answer, which was pushed before.
+    fn completed(&mut self, entry: &Record) -> Option<Record> {
+        let Record::ContactAdded { contact, request: Some(maker), guest: None, .. } = entry else { return None };
+        let newest =
+            self.later.iter_mut().rev().find(|before| before.as_ref().and_then(of_contact) == Some(&contact.id))?;
         match newest {
-            Some(Record::ContactAdded { contact: before, request, guest: None, .. })
-                if request.is_none() && before == contact =>
+            Some(Record::ContactAdded { contact: before, request: request @ None, guest: None, .. })
+                if before == contact =>
             {
                 *request = Some(maker.clone());
-                true
+                newest.take()
             }
-            Some(_) | None => false,
+            Some(_) | None => None,
         }
     }
 
-    /// Something waits for the entries so far.
-    pub(super) fn hurry(&mut self) {
-        self.urgent = true;
-    }
-
-    /// Whether the next batch is to be handed over now. If not, [`Outbox::due`] says when.
+    /// Whether a batch is to be handed over now. If not, [`Outbox::due`] says when.
     pub(super) fn is_due(&mut self, now: Mono) -> bool {
-        if self.is_empty() {
-            return false;
+        let wait = if self.in_order { TOGETHER_IN_ORDER } else { TOGETHER };
+        if !self.later.is_empty() && *self.due.get_or_insert(now + wait) <= now {
+            self.catch_up();
         }
-        self.urgent || self.batches.len() > 1 || *self.due.get_or_insert(now + TOGETHER) <= now
+        !self.batches.is_empty()
     }
 
     /// When the entries that wait for others are handed over; `None`: there are none.
@@ -101,20 +149,19 @@ impl Outbox {
 
     pub(super) fn next_batch(&mut self) -> Option<Vec<Record>> {
         let batch = self.batches.pop_front()?;
-        // What is left waits for the batch that goes.
-        (self.urgent, self.due) = (!self.batches.is_empty(), None);
         self.len -= batch.len();
         self.handed_before = self.handed;
         self.handed += batch.len() as u64;
         Some(batch)
     }
 
-    /// How many entries there were, since the start.
-    pub(super) fn pushed(&self) -> u64 {
-        self.pushed
+    /// The number of all entries since the start. They are on record once [`Outbox::recorded`] is as large.
+    pub(super) fn mark(&mut self) -> u64 {
+        self.catch_up();
+        self.joined
     }
 
-    /// How many of them the ledger has dealt with; `recording`: the last batch is still with it.
+    /// How many entries the ledger has dealt with; `recording`: the last batch is still with it.
     pub(super) fn recorded(&self, recording: bool) -> u64 {
         if recording { self.handed_before } else { self.handed }
     }
@@ -139,12 +186,9 @@ fn replaces(last: Option<&Record>, entry: &Record) -> bool {
     matches!((last, entry), (Some(Record::Withdrawn { request: before, .. }), Record::Intent { request, .. }) if before == request)
 }
 
-/// The contact that was added or removed.
+/// The contact that was added.
 fn of_contact(entry: &Record) -> Option<&ContactId> {
-    if let Record::ContactAdded { contact, .. } = entry {
-        return Some(&contact.id);
-    }
-    if let Record::ContactRemoved { contact, .. } = entry { Some(contact) } else { None }
+    if let Record::ContactAdded { contact, .. } = entry { Some(&contact.id) } else { None }
 }
 
 /// The requests that are answered once this batch is on record.
@@ -166,6 +210,12 @@ pub(super) fn removals(batch: &[Record]) -> Vec<ContactId> {
 /// Whether nothing is done, and nobody gets a reply, only because this is on record.
 fn may_wait(entry: &Record) -> bool {
     matches!(entry, Record::Outcome { outcome: Outcome::Confirmed(_), .. } | Record::ContactAdded { .. })
+}
+
+/// Whether this may go on record before entries that may wait: a new request, and the decision and the intent that follow, do not depend
+/// on how the answers to other requests ended, unless the rules ask for that.
+fn may_overtake(entry: &Record) -> bool {
+    matches!(entry, Record::Seen { .. } | Record::Decided { .. } | Record::Intent { .. })
 }
 
 /// Whether no decision will ever depend on this entry.
@@ -228,9 +278,8 @@ mod tests {
         assert!(outbox.is_empty());
     }
 
-    #[test]
-    fn what_nothing_waits_for_goes_with_what_comes_next_or_soon() {
-        let outcome = |id: &str| Record::Outcome {
+    fn outcome(id: &str) -> Record {
+        Record::Outcome {
             agent: AgentId::parse("a").unwrap(),
             request: RequestId::parse(id).unwrap(),
             outcome: Outcome::Confirmed(Answer::Reject),
@@ -238,7 +287,11 @@ mod tests {
             refusal: None,
             stay: None,
             at: Timestamp::UNIX_EPOCH,
-        };
+        }
+    }
+
+    #[test]
+    fn what_nothing_waits_for_goes_with_what_comes_soon() {
         let (mut outbox, now) = (Outbox::new(BATCH_MAX), Mono::from_origin(Duration::ZERO));
         assert!(!outbox.is_due(now), "there is nothing");
         outbox.push(outcome("r1"));
@@ -246,15 +299,60 @@ mod tests {
         outbox.push(outcome("r2"));
         assert!(!outbox.is_due(now + TOGETHER / 2));
         assert!(outbox.is_due(now + TOGETHER), "the first does not wait longer because of the second");
-        outbox.push(intent("r3"));
-        assert!(outbox.is_due(now), "an answer waits for its intent");
-        assert_eq!((outbox.next_batch().unwrap().len(), outbox.due()), (3, None));
+        assert_eq!((outbox.next_batch().unwrap().len(), outbox.due()), (2, None));
         outbox.push(outcome("r4"));
-        outbox.hurry();
+        outbox.catch_up();
         assert!(outbox.is_due(now), "somebody waits");
         assert_eq!(outbox.next_batch().unwrap().len(), 1);
         outbox.push(outcome("r5"));
         assert!(!outbox.is_due(now), "nobody waits for this one");
+    }
+
+    #[test]
+    fn only_what_does_not_depend_on_it_overtakes_an_outcome() {
+        let (mut outbox, now) = (Outbox::new(BATCH_MAX), Mono::from_origin(Duration::ZERO));
+        outbox.push(outcome("r1"));
+        outbox.push(intent("r2"));
+        assert!(outbox.is_due(now), "an answer waits for its intent");
+        assert_eq!(next(&mut outbox), shown(&[intent("r2")]));
+        assert!(!outbox.is_due(now));
+        outbox.push(session(1));
+        assert!(outbox.is_due(now));
+        assert_eq!(next(&mut outbox), shown(&[outcome("r1"), session(1)]));
+        // The rules ask for the past.
+        outbox.keep_order(true);
+        outbox.push(outcome("r3"));
+        assert_eq!((outbox.is_due(now), outbox.due()), (false, Some(now + TOGETHER_IN_ORDER)));
+        outbox.push(intent("r4"));
+        assert!(outbox.is_due(now));
+        assert_eq!(next(&mut outbox), shown(&[outcome("r3"), intent("r4")]));
+    }
+
+    #[test]
+    fn a_mark_is_reached_when_everything_before_it_is_on_record() {
+        let mut outbox = Outbox::new(2);
+        outbox.push(outcome("r1"));
+        outbox.push(intent("r2"));
+        let mark = outbox.mark();
+        outbox.push(intent("r3"));
+        outbox.push(outcome("r4"));
+        let mut before = Vec::new();
+        while outbox.recorded(false) < mark {
+            before.extend(next(&mut outbox));
+        }
+        assert!(before.contains(&format!("{:?}", outcome("r1"))));
+    }
+
+    #[test]
+    fn a_flood_goes_to_the_ledger_in_parts() {
+        let (mut outbox, now) = (Outbox::new(BATCH_MAX), Mono::from_origin(Duration::ZERO));
+        (0..LATER_MAX).for_each(|number| outbox.push(outcome(&number.to_string())));
+        assert!(!outbox.is_due(now));
+        outbox.push(outcome("one-more"));
+        assert!(outbox.is_due(now));
+        let older: Vec<Record> = (0..LATER_MAX / 2).map(|number| outcome(&number.to_string())).collect();
+        assert_eq!(next(&mut outbox), shown(&older));
+        assert_eq!((outbox.len(), outbox.is_due(now)), (LATER_MAX / 2 + 1, false));
     }
 
     fn added(contact: &str, maker: Option<&str>) -> Record {
@@ -291,10 +389,11 @@ mod tests {
     #[test]
     fn a_contact_and_the_answer_that_made_it_are_one_entry_if_both_wait() {
         let mut outbox = Outbox::new(BATCH_MAX);
-        let entries = [added("c1", None), added("c2", None), session(1), added("c1", Some("r1"))];
+        let entries = [added("c1", None), added("c2", None), outcome("r1"), added("c1", Some("r1"))];
         entries.into_iter().for_each(|entry| outbox.push(entry));
-        assert_eq!((outbox.len(), outbox.pushed()), (3, 3));
-        assert_eq!(next(&mut outbox), shown(&[added("c1", Some("r1")), added("c2", None), session(1)]));
+        assert_eq!((outbox.len(), outbox.mark()), (3, 3));
+        let in_order = [added("c2", None), outcome("r1"), added("c1", Some("r1"))];
+        assert_eq!(next(&mut outbox), shown(&in_order), "the outcome is never on record after what it caused");
     }
 
     #[test]
@@ -305,14 +404,18 @@ mod tests {
             // Another answer made it before.
             [added("c2", None), added("c2", Some("r1")), added("c2", Some("r2"))],
         ];
-        in_order[0].iter().cloned().for_each(|entry| outbox.push(entry));
-        assert_eq!(next(&mut outbox), shown(&in_order[0]));
-        in_order[1].iter().cloned().for_each(|entry| outbox.push(entry));
-        assert_eq!(next(&mut outbox), shown(&[added("c2", Some("r1")), added("c2", Some("r2"))]));
+        for entries in &in_order {
+            entries.iter().cloned().for_each(|entry| outbox.push(entry));
+            outbox.catch_up();
+        }
+        let (removed_between, answered_twice) = (shown(&in_order[0]), shown(&in_order[1][1..]));
+        assert_eq!(next(&mut outbox), [removed_between, answered_twice].concat());
         // What the ledger has already is completed by an entry of its own.
         outbox.push(added("c3", None));
+        outbox.catch_up();
         assert_eq!(next(&mut outbox).len(), 1);
         outbox.push(added("c3", Some("r3")));
+        outbox.catch_up();
         assert_eq!(next(&mut outbox), shown(&[added("c3", Some("r3"))]));
     }
 

@@ -26,9 +26,12 @@ impl Core {
         self.inbox.closed = self.outbox.is_full();
     }
 
-    /// Hands the outbox to the ledger: one batch at a time, in order.
+    /// Hands the outbox to the ledger: one batch at a time.
     pub(super) fn flush(&mut self, now: Now) {
-        if self.recording || !(self.outbox.is_due(now.mono) || self.stopping) {
+        if self.stopping {
+            self.outbox.catch_up();
+        }
+        if self.recording || !self.outbox.is_due(now.mono) {
             return;
         }
         let Some(batch) = self.outbox.next_batch() else { return };

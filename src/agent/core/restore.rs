@@ -63,7 +63,7 @@ impl Core {
     pub(super) fn restore_for(&mut self, policy: Option<&Policy>, now: Now) {
         self.restore.number += 1;
         self.restore.wanted = policy.filter(|policy| !self.policy_state.covers(policy, now.wall)).map(|_| LoadNeeds {
-            behind: self.outbox.pushed(),
+            behind: self.outbox.mark(),
             not_before: now.mono,
             since: now.wall,
             under_way: false,
@@ -81,7 +81,7 @@ impl Core {
     pub(super) fn restore_again(&mut self) {
         let Some(wanted) = &mut self.restore.wanted else { return };
         self.restore.number += 1;
-        wanted.behind = self.outbox.pushed();
+        wanted.behind = self.outbox.mark();
         wanted.under_way = false;
         wanted.given_back.clear();
     }

@@ -25,6 +25,10 @@ impl Core {
     pub(super) fn not_opened(&mut self, conn: u64, refusal: ConnectFailure, now: Now) {
         if conn == self.conn && self.connected {
             self.connected = false;
+            if self.shared && !self.ledger_ok {
+                // Another doorman may have the agent by now, and its connection.
+                self.session.follows_ours(now.mono);
+            }
             self.session_input(SessionInput::NotOpened(refusal), now);
         }
     }

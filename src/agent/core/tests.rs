@@ -20,6 +20,7 @@ mod identity;
 mod is_contact;
 mod outage;
 mod outdated;
+mod record_order;
 mod restore;
 mod vanished;
 

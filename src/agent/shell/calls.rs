@@ -103,6 +103,11 @@ fn no_key<T>(why: &str) -> Reply<T> {
 }
 
 impl Agent {
+    /// Makes a call; its result comes back to [`Agent::done`].
+    pub(super) fn call(&self, call: impl Future<Output = CallDone> + Send + 'static) {
+        self.calls.push(Box::pin(call));
+    }
+
     pub(super) fn done(&mut self, done: CallDone) {
         let now = self.now();
         match done {
@@ -156,7 +161,7 @@ impl Agent {
         // A platform may repeat the key wherever it likes.
         let handle = self.around.rest.redact().said(handle.raw());
         let (ledger, agent) = (self.around.ledger.clone(), self.settings.id.clone());
-        self.tasks.spawn(async move {
+        self.call(async move {
             // If this fails, only those commands do not know the handle.
             let _ = ledger.commit(vec![Record::Named { agent, handle, at }]).await;
             CallDone::Noted
@@ -227,7 +232,7 @@ impl Agent {
         let (settings, rest) = (self.settings.clone(), self.around.rest.clone());
         self.questions += 1;
         let question = self.questions;
-        self.tasks.spawn(async move {
+        self.call(async move {
             let key = read_key(&settings, &rest).await;
             let reply = match &key {
                 Ok((_, client)) => client.me().await,
@@ -239,7 +244,7 @@ impl Agent {
 
     pub(super) fn ask_page(&mut self, fetch: Fetch) {
         let client = self.client();
-        self.tasks.spawn(async move {
+        self.call(async move {
             let reply = match client {
                 Ok(client) => client.requests(fetch.page, fetch.size, page_place(fetch.page, fetch.size)).await,
                 Err(why) => no_key(&why),
@@ -250,7 +255,7 @@ impl Agent {
 
     pub(super) fn ask_contacts(&mut self, call: u64, page: u32, size: u32) {
         let client = self.client();
-        self.tasks.spawn(async move {
+        self.call(async move {
             let reply = match client {
                 Ok(client) => client.contacts(page, size, page_place(page, size)).await,
                 Err(why) => no_key(&why),
@@ -261,7 +266,7 @@ impl Agent {
 
     pub(super) fn respond(&mut self, request: RequestId, answer: Answer, attempt: u32) {
         let (client, clock) = (self.client(), self.around.clock.clone());
-        self.tasks.spawn(async move {
+        self.call(async move {
             stop_at::here(StopPoint::Intent);
             let written = clock.now().mono;
             let reply = match client {
@@ -279,7 +284,7 @@ impl Agent {
         let redact = self.around.rest.redact().clone();
         let body = decider::body(&self.settings.id, request, &question, circumstances, |text| redact.said(text));
         let request = request.id.clone();
-        self.tasks.spawn(async move {
+        self.call(async move {
             let (result, took) = deciders.ask(&question, &request, body).await;
             metrics.decider_asked(question.decider.as_str(), &result, took);
             // It may repeat whatever it was sent.
@@ -291,7 +296,7 @@ impl Agent {
 
     pub(super) fn remove_contact(&mut self, contact: ContactId, for_person: bool) {
         let client = self.client();
-        self.tasks.spawn(async move {
+        self.call(async move {
             let reply = match client {
                 Ok(client) => client.remove_contact(&contact, for_person).await,
                 Err(why) => no_key(&why),
@@ -304,7 +309,7 @@ impl Agent {
     /// Reads the key again.
     pub(super) fn renew_key(&mut self) {
         let (settings, rest) = (self.settings.clone(), self.around.rest.clone());
-        self.tasks.spawn(async move { CallDone::KeyRead(Box::new(read_key(&settings, &rest).await)) });
+        self.call(async move { CallDone::KeyRead(Box::new(read_key(&settings, &rest).await)) });
     }
 
     /// Uses this key from now on; returns whether it differs from the previous one. A missing key is always different.
@@ -319,7 +324,7 @@ impl Agent {
     /// Reads the record again.
     pub(super) fn restore(&mut self, number: u64, reach: RestoreReach) {
         let (ledger, agent, now) = (self.around.ledger.clone(), self.settings.id.clone(), self.now().wall);
-        self.tasks.spawn(async move {
+        self.call(async move {
             let saved = ledger.load_agent(&agent, now, reach).await;
             CallDone::Restored(number, saved.map(|saved| Box::new(saved.policy_state)))
         });

@@ -18,6 +18,8 @@ const PAGES: i64 = 2048;
 const PAGES_MAX: i64 = 16_384;
 /// The writer finishes a checkpoint if the thread left at most this many pages, written meanwhile.
 const REST_MAX: i64 = 1024;
+/// After so many entries the writer looks how long the log is: that costs as much as a row.
+const LOOK_ENTRIES: usize = 32;
 
 /// The writer's side of it.
 pub struct Checkpoints {
@@ -27,6 +29,8 @@ pub struct Checkpoints {
     through: Arc<AtomicBool>,
     /// How long the log was when the thread was sent.
     sent_at: i64,
+    /// Entries since the writer last looked.
+    entries: usize,
 }
 
 impl Checkpoints {
@@ -45,11 +49,20 @@ impl Checkpoints {
         let thread = std::thread::Builder::new().name("ledger-log".to_owned()).spawn(run).map_err(|error| {
             LedgerError::Unusable { path: path.display().to_string(), why: format!("no thread for it: {error}") }
         })?;
-        Ok(Self { wake: Some(wake), thread: Some(thread), through, sent_at: 0 })
+        Ok(Self { wake: Some(wake), thread: Some(thread), through, sent_at: 0, entries: 0 })
     }
 
-    /// Looks at the log after a transaction, on the writer's connection.
-    pub fn after_commit(&mut self, connection: &Connection) {
+    /// Called after a transaction with that many entries, on the writer's connection: looks at the log now and then.
+    pub fn after_commit(&mut self, connection: &Connection, entries: usize) {
+        self.entries += entries;
+        if self.entries >= LOOK_ENTRIES || self.through.load(Ordering::Relaxed) {
+            self.look(connection);
+        }
+    }
+
+    /// Looks how long the log is, and has it moved if it is long.
+    pub fn look(&mut self, connection: &Connection) {
+        self.entries = 0;
         let Some((pages, moved)) = checkpoint(connection, "NOOP") else { return };
         let through = self.through.swap(false, Ordering::Acquire);
         if (through && pages - moved <= REST_MAX) || pages >= self.sent_at.max(PAGES) + PAGES_MAX {

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::checkpoint::Checkpoints;
@@ -159,7 +159,7 @@ impl SqliteWriter {
                         // The caller may be gone; the batch is written all the same.
                         let _ = commit.reply.send(result);
                     }
-                    self.checkpoints.after_commit(&self.connection);
+                    self.checkpoints.after_commit(&self.connection, entries);
                 }
                 Err(fault) => return self.blocked(fault.why()),
             }
@@ -184,13 +184,26 @@ impl SqliteWriter {
             };
             self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
         }
-        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        self.statement("BEGIN IMMEDIATE")?;
+        let written = self.write_group(group, apart);
+        if written.is_err() && !self.connection.is_autocommit() {
+            self.statement("ROLLBACK")?;
+        }
+        written
+    }
+
+    fn write_group(&mut self, group: usize, apart: bool) -> Result<Vec<Result<(), LedgerError>>, EntryFault> {
         let mut results = Vec::with_capacity(group);
         for commit in self.waiting.iter().take(group) {
-            results.push(write_batch((&*transaction).into(), &mut self.numbers, &commit.batch, apart)?);
+            results.push(write_batch((&self.connection).into(), &mut self.numbers, &commit.batch, apart)?);
         }
-        transaction.commit()?;
+        self.statement("COMMIT")?;
         Ok(results)
+    }
+
+    /// Runs a statement that is compiled once: rusqlite's own transactions compile theirs each time.
+    fn statement(&self, sql: &str) -> rusqlite::Result<()> {
+        self.connection.prepare_cached(sql)?.execute([]).map(drop)
     }
 
     /// Between two looks at the files if nothing is written.
@@ -254,11 +267,11 @@ impl SqliteWriter {
         let Some((mut blanking, reply)) = self.blanking.take() else { return };
         match blanking.step((&self.connection).into()) {
             Ok(true) => {
-                self.checkpoints.after_commit(&self.connection);
+                self.checkpoints.look(&self.connection);
                 let _ = reply.send(Ok(blanking.count()));
             }
             Ok(false) => {
-                self.checkpoints.after_commit(&self.connection);
+                self.checkpoints.look(&self.connection);
                 self.blanking = Some((blanking, reply));
             }
             Err(error) => {

@@ -4,16 +4,19 @@
 //! if the last reading that showed it began before the last moment at which the contacts were not watched. Readings are
 //! numbered, so no clock is needed. Bound: [`OPEN_MAX`] contacts, [`OWNERS_MAX`] owners each.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+use indexmap::map::Entry;
 use jiff::Timestamp;
 
 use crate::model::{Contact, ContactId, Handle};
 
 /// Most contacts that are kept.
 pub(crate) const OPEN_MAX: usize = 100_000;
+/// Room for so many of them is kept while there are fewer.
+const OPEN_KEPT: usize = 64;
 /// Most owners of one contact: the first, and the last ones.
 const OWNERS_MAX: usize = 16;
 /// Removed contacts whose owners are known, should they come again without a handle.
@@ -37,8 +40,8 @@ pub struct OpenContact {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct OpenContacts {
-    /// Not a `HashMap`, which doubles as contacts come and go.
-    open: BTreeMap<ContactId, KnownContact>,
+    /// Boxed, so that the map is small. In no order, but in the same one each time.
+    open: IndexMap<ContactId, Box<KnownContact>>,
     /// By owner, and contact. `None` is before all of an owner's.
     owners: BTreeSet<(Arc<str>, Option<ContactId>)>,
     /// Those that never had a readable handle.
@@ -143,7 +146,7 @@ impl OpenContacts {
                 readable: true,
                 word: None,
             };
-            self.open.insert(id, open);
+            self.open.insert(id, Box::new(open));
         }
         self.unwatched(1, since);
     }
@@ -351,7 +354,7 @@ impl OpenContacts {
                     None => None,
                 };
                 let before = before.filter(|_| handle.is_none());
-                let own = || handle.map(|handle| handle.owner().into()).into_iter().collect();
+                let own = || handle.map(|handle| shared(&self.owners, handle.owner())).into_iter().collect();
                 let owners: Vec<Arc<str>> = before.as_ref().map_or_else(own, |before| before.owners.clone());
                 for owner in &owners {
                     self.owners.insert((owner.clone(), Some(contact.id.clone())));
@@ -362,7 +365,7 @@ impl OpenContacts {
                 let readable = handle.is_some();
                 let handle = handle.cloned().or(before.and_then(|before| before.handle));
                 self.doubtful += usize::from(reading < self.floor);
-                entry.insert(KnownContact {
+                entry.insert(Box::new(KnownContact {
                     handle,
                     owners,
                     since: contact.inserted_at.unwrap_or(now),
@@ -374,7 +377,7 @@ impl OpenContacts {
                     missed: 0,
                     readable,
                     word: None,
-                });
+                }));
                 (AddOutcome::New, false)
             }
         }
@@ -387,7 +390,11 @@ impl OpenContacts {
 
     /// It was removed.
     pub(in crate::policy) fn remove(&mut self, id: &ContactId) -> Option<GoneContact> {
-        let open = self.open.remove(id)?;
+        let open = *self.open.swap_remove(id)?;
+        // Frees the memory that many contacts used.
+        if self.open.len() < self.open.capacity() / 4 && self.open.capacity() > OPEN_KEPT {
+            self.open.shrink_to((2 * self.open.len()).max(OPEN_KEPT));
+        }
         self.doubtful -= usize::from(open.is_doubtful(self.floor));
         let KnownContact { handle, owners, .. } = open;
         for owner in &owners {
@@ -419,6 +426,13 @@ impl OpenContacts {
     pub(crate) fn not_shown(&mut self, reading: u64) -> impl Iterator<Item = (&ContactId, &mut u8)> {
         self.open.iter_mut().filter(move |(_, open)| open.seen != reading).map(|(id, open)| (id, &mut open.missed))
     }
+}
+
+/// This owner's name, which all contacts of an owner share.
+fn shared(owners: &BTreeSet<(Arc<str>, Option<ContactId>)>, owner: &str) -> Arc<str> {
+    let owner: Arc<str> = owner.into();
+    let known = owners.range((owner.clone(), None)..).next().map(|(known, _)| known.clone());
+    known.filter(|known| *known == owner).unwrap_or(owner)
 }
 
 /// Combines with one more contact: if one is a contact, the result is true; else if one is in doubt, it is unknown.

@@ -25,6 +25,8 @@ pub struct AgentServer {
     pub platform: PlatformModel,
     /// When something came from the socket, and when its last frame comes or goes.
     heard: Duration,
+    /// The last that were refused met the connection of a doorman that had lost the agent to them, and woke later and kept it alive.
+    pub kept_by_older: bool,
     pub last: Duration,
     pub kinds: Vec<Kind>,
 }
@@ -166,10 +168,16 @@ impl Evening {
             return;
         }
         self.silent(agent);
+        let began = self
+            .doorman_of(agent, task)
+            .and_then(|doorman| self.run_of(doorman, agent).task.as_ref())
+            .map(|task| task.began);
         let door = &mut self.doors[agent];
         let ghost = door.platform.ghost_until.is_some_and(|until| until > self.at);
         let other = matches!(&door.platform.holder, Some(Holder::Daemon(socket)) if socket.life != task);
         if (ghost || other) && !plan.take {
+            let older = ghost || matches!(&door.platform.holder, Some(Holder::Daemon(socket)) if socket.life < task);
+            door.kept_by_older = older && began.is_some_and(|began| door.heard > began);
             self.saw("another doorman's connection in the way");
             return self.in_order(agent, task, CoreInput::NotOpened(conn, refused(Some(409))));
         }
