@@ -18,6 +18,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
+use hashbrown::DefaultHashBuilder;
 use indexmap::IndexMap;
 use jiff::Timestamp;
 
@@ -75,7 +76,7 @@ pub(crate) enum ShowOutcome {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     /// Boxed, so that the map is small and the memory of a removed request is freed. In no order, but in the same one each time.
-    entries: IndexMap<RequestId, Box<Entry>>,
+    entries: IndexMap<RequestId, Box<Entry>, DefaultHashBuilder>,
     /// Ready to be decided, oldest first.
     ready: BTreeMap<QueuePosition, RequestId>,
     /// The same for those that rules deferred before.
@@ -120,7 +121,7 @@ impl Inbox {
     /// An empty inbox with room for `capacity` requests.
     pub(crate) fn with_capacity(listing: Listing, capacity: usize) -> Self {
         Self {
-            entries: IndexMap::new(),
+            entries: IndexMap::default(),
             ready: BTreeMap::new(),
             ready_again: BTreeMap::new(),
             again_was_last: false,

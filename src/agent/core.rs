@@ -1,6 +1,6 @@
 //! The pure core of one agent: session, inbox, policy, responder and policy state, composed.
 //!
-//! [`Core::handle`] takes one [`Input`] at one moment; [`Core::poll`] hands out the [`Action`]s that follow;
+//! [`Core::handle`] takes one [`Input`] at one moment ([`Core::take`] one of several); [`Core::poll`] hands out the [`Action`]s that follow;
 //! [`Core::deadline`] says when to come back. It never reads a clock, never does IO, and never answers before the
 //! ledger has the intent. Everything that may race is in here, so that the simulation can race it.
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
@@ -212,6 +212,12 @@ impl Core {
 
     /// Takes one input. Call [`Core::poll`] until `None` afterwards.
     pub fn handle(&mut self, input: Input<'_>, now: Now) {
+        self.take(input, now);
+        self.go_on(now);
+    }
+
+    /// Takes one of several inputs of the same moment. Call [`Core::go_on`] after the last: nothing is decided or put on record before.
+    pub fn take(&mut self, input: Input<'_>, now: Now) {
         if self.done {
             return;
         }
@@ -242,7 +248,7 @@ impl Core {
             Input::Tick => {}
             Input::Stop => self.stop(now),
         }
-        self.go_on(now);
+        self.watch_contacts(now);
     }
 
     /// Returns the next action, if there is one.
@@ -261,10 +267,12 @@ impl Core {
     }
 
     /// Does everything that follows without further input, in a fixed order: answers come after all checks.
-    fn go_on(&mut self, now: Now) {
+    pub fn go_on(&mut self, now: Now) {
+        if self.done {
+            return;
+        }
         self.pace.measure(now.mono);
         self.watch_clock(now);
-        self.watch_contacts(now);
         if !self.stopping {
             self.learn_changes(now);
             self.contacts_counted();

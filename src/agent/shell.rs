@@ -264,7 +264,10 @@ impl Agent {
         };
         tokio::select! {
             (conn, event) = events => self.socket_event(conn, event),
-            Some(done) = self.calls.next() => self.done(done),
+            Some(done) = self.calls.next() => {
+                self.done(done);
+                self.core.go_on(self.now());
+            }
             Some(done) = self.tasks.join_next() => self.joined(done),
             Some(command) = self.commands.recv() => self.command(*command),
             Ok(()) = self.health.changed() => self.ledger_health(),
@@ -299,36 +302,44 @@ impl Agent {
             ended += 1;
             self.done(done);
         }
+        if ended > 0 {
+            self.core.go_on(self.now());
+        }
         ended > 0
     }
 
     fn joined(&mut self, done: Result<CallDone, JoinError>) {
         match done {
-            Ok(done) => self.done(done),
+            Ok(done) => {
+                self.done(done);
+                self.core.go_on(self.now());
+            }
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_cancelled) => {}
         }
     }
 
+    /// Something came from the socket. What else is there is taken with it, and the core goes on once: the code for each step stays in
+    /// the processor's cache.
     fn socket_event(&mut self, conn: u64, event: Option<SocketEvent>) {
+        let now = self.now();
         let mut next = Some(event.unwrap_or(SocketEvent::Closed(Ended::default())));
         let mut taken = 1;
         while let Some(event) = next.take() {
-            let now = self.now();
             match event {
                 SocketEvent::Text(text, received) => {
                     self.record(|recorder, agent| recorder.frame(agent, conn, Direction::In, &text));
                     let received = self.around.clock.mono_of(received);
-                    self.core.handle(Input::Frame { conn, text: &text, received }, now);
+                    self.core.take(Input::Frame { conn, text: &text, received }, now);
                 }
                 SocketEvent::Binary(len) => {
                     self.record(|recorder, agent| recorder.binary(agent, conn, len));
-                    self.core.handle(Input::Binary { conn, len }, now);
+                    self.core.take(Input::Binary { conn, len }, now);
                 }
                 SocketEvent::Closed(ended) => {
                     self.record(|recorder, agent| recorder.closed(agent, conn, Direction::In, ended.code));
                     self.conn = None;
-                    self.core.handle(Input::Closed { conn, ended }, now);
+                    self.core.take(Input::Closed { conn, ended }, now);
                 }
             }
             // Takes only as many frames as it handles.
@@ -337,6 +348,7 @@ impl Agent {
                 next = self.conn.as_mut().and_then(|conn| conn.events.try_recv().ok());
             }
         }
+        self.core.go_on(now);
     }
 
     /// Puts something into the transcript, if one is written.

@@ -17,13 +17,16 @@ pub struct Subject {
 impl Subject {
     /// The subject of this request.
     pub fn of(request: &ContactRequest) -> Self {
-        let name = match (request.sender.handle(), request.sender.original()) {
-            (Some(handle), _) => handle.to_string(),
-            (None, Some(text)) => format!("\u{0}{}", text.raw()),
+        let mut name = Sha256::new();
+        match (request.sender.handle(), request.sender.original()) {
+            (Some(handle), _) => name.update(handle.as_str()),
+            (None, Some(text)) => {
+                name.update([0]);
+                name.update(text.raw());
+            }
             (None, None) => return Self { sender: 0, inserted_at: micros(request) },
-        };
-        let digest = Sha256::digest(name.as_bytes());
-        let sender = digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)).max(1);
+        }
+        let sender = name.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)).max(1);
         Self { sender, inserted_at: micros(request) }
     }
 

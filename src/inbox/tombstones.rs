@@ -5,9 +5,10 @@
 //! younger ids are remembered. So ids are hardly ever removed one by one, the memory of the oldest generation is used
 //! for the youngest, and memory use no longer grows once the first generations are full.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use jiff::SignedDuration;
 use sha2::{Digest as _, Sha256};
 

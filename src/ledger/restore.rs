@@ -13,13 +13,16 @@ use super::columns::{Micros, Parsed};
 use super::entry::{SavedGuest, SavedIdentity, SavedRequest};
 use super::sql::{self, Connection, Optional as _, SqlRow, TextColumn as _, params};
 use super::{HistoryReach, RestoreReach, SavedAgent};
-use crate::model::{AgentId, GuestStay, Handle, Sender, SenderId, StrangerText};
-use crate::policy::doubts::{Basis, IDS_MAX, OpenContact, SeenIdentity};
+use crate::model::{AgentId, GuestStay, Handle, Outcome, Sender, SenderId, StrangerText};
+use crate::policy::doubts::{Basis, IDS_MAX, OPEN_MAX, OpenContact, SeenIdentity};
 use crate::policy::state::{ChargeRow, PauseRecord, SavedState};
 use crate::policy::{Charge, ask};
 
 use answers::awaited;
 use history::HistoryRead;
+
+/// Most contacts that are read: one more than are kept, so that it is noticed.
+const CONTACTS_MAX: i64 = OPEN_MAX as i64 + 1;
 
 /// All of [`SavedAgent`].
 pub fn load(
@@ -120,16 +123,20 @@ impl Load<'_> {
     fn policy_state(&self, now: Timestamp, reach: RestoreReach) -> sql::Result<SavedState> {
         let since = back(now, reach.charges);
         let charges = self.rows(
-            "SELECT r.id, c.rule, c.bucket, c.at, r.id_reused = 0 AND coalesce((SELECT w.outcome IS NULL OR w.outcome = 'unknown'
-                 FROM answer w WHERE w.request = c.request ORDER BY w.n DESC LIMIT 1), TRUE),
-                 coalesce((SELECT w.outcome IN ('approved', 'rejected') FROM answer w
-                     WHERE w.request = c.request ORDER BY w.n DESC LIMIT 1), FALSE)
-             FROM charge c JOIN request r ON r.n = c.request
-             WHERE c.agent = ?1 AND c.at >= ?2 ORDER BY c.at, c.request",
+            "SELECT r.id, c.rule, c.bucket, c.at, r.id_reused = 0,
+                 (SELECT w.outcome FROM answer w WHERE w.request = c.request ORDER BY w.n DESC LIMIT 1)
+             FROM charge c JOIN request r ON r.n = c.request WHERE c.agent = ?1 AND c.at >= ?2",
             Some(since),
             |row| {
                 let charge = Charge { rule: parsed(row, 1)?, bucket: row.get(2)? };
-                Ok(ChargeRow { request: parsed(row, 0)?, charge, at: time(row, 3)?, open: row.get(4)?, confirmed: row.get(5)? })
+                let outcome = row.get_ref(5)?.text_or_null()?;
+                Ok(ChargeRow {
+                    request: parsed(row, 0)?,
+                    charge,
+                    at: time(row, 3)?,
+                    open: row.get(4)? && outcome.is_none_or(|outcome| outcome == Outcome::Unknown.as_str()),
+                    confirmed: matches!(outcome.and_then(Outcome::parse), Some(Outcome::Confirmed(_))),
+                })
             },
         )?;
         let asked = reach.history.is_some();
@@ -229,32 +236,60 @@ impl Load<'_> {
         )
     }
 
-    /// The contacts that are open on record: first those of owners that our answers let in, then the newest. For an
-    /// `awaited` owner, only the outcome of the answer shows who made the contact.
+    /// The contacts that are open on record; if there are too many, first those of owners that our answers let in, then the newest. For
+    /// an `awaited` owner, only the outcome of the answer shows who made the contact.
     fn contacts(&self, awaited: &HashSet<String>) -> sql::Result<Vec<OpenContact>> {
+        let count = format!(
+            "SELECT count(*) FROM (SELECT 1 FROM contact WHERE agent = ?1 AND removed_at IS NULL LIMIT {CONTACTS_MAX} + 1) few"
+        );
+        let count: i64 = self.connection.prepare_cached(&count)?.query_row([self.agent], |row| row.get(0))?;
+        // Not to sort them if all are wanted is half of the work.
+        let most = match count > CONTACTS_MAX {
+            true => format!("ORDER BY request IS NULL, n DESC LIMIT {CONTACTS_MAX}"),
+            false => String::new(),
+        };
+        let open = format!("FROM contact WHERE agent = ?1 AND removed_at IS NULL {most}");
         let mut contacts: Vec<(i64, OpenContact)> = self.rows(
-            "SELECT n, id, handle, coalesce(inserted_at, added_at, 0), request IS NULL FROM contact WHERE agent = ?1 AND removed_at IS NULL
-             ORDER BY request IS NULL, n DESC LIMIT 100001",
+            &format!("SELECT n, id, handle, coalesce(inserted_at, added_at, 0), request IS NULL {open}"),
             None,
             |row| {
                 let handle = row.get::<_, Option<String>>(2)?.and_then(|handle| Handle::parse(&handle).ok());
-                let contact = OpenContact { id: parsed(row, 1)?, handle, owners: Vec::new(), since: time(row, 3)?, elsewhere: row.get(4)? };
+                let contact = OpenContact {
+                    id: parsed(row, 1)?,
+                    handle,
+                    owners: Vec::new(),
+                    since: time(row, 3)?,
+                    elsewhere: row.get(4)?,
+                };
                 Ok((row.get(0)?, contact))
             },
         )?;
-        let mut owners: HashMap<i64, Vec<Arc<str>>> = HashMap::new();
+        // All contacts of an owner share its name.
+        let mut names: HashSet<Arc<str>> = HashSet::new();
+        let mut owners: HashMap<i64, Vec<(Timestamp, Arc<str>)>> = HashMap::with_capacity(contacts.len());
         self.rows(
-            "SELECT o.contact, o.owner FROM (SELECT n FROM contact WHERE agent = ?1 AND removed_at IS NULL
-                 ORDER BY request IS NULL, n DESC LIMIT 100001) c JOIN contact_owner o ON o.contact = c.n
-             ORDER BY o.contact, o.at, o.owner",
+            &format!(
+                "SELECT o.contact, o.at, o.owner FROM (SELECT n {open}) c JOIN contact_owner o ON o.contact = c.n"
+            ),
             None,
             |row| {
-                owners.entry(row.get(0)?).or_default().push(row.get(1)?);
+                let owner = row.get_ref(2)?.text()?;
+                let owner = match names.get(owner) {
+                    Some(known) => known.clone(),
+                    None => {
+                        let new: Arc<str> = owner.into();
+                        names.insert(new.clone());
+                        new
+                    }
+                };
+                owners.entry(row.get(0)?).or_default().push((time(row, 1)?, owner));
                 Ok(())
             },
         )?;
         for (n, contact) in &mut contacts {
-            contact.owners = owners.remove(n).unwrap_or_default();
+            let mut of = owners.remove(n).unwrap_or_default();
+            of.sort();
+            contact.owners = of.into_iter().map(|(_, owner)| owner).collect();
             contact.elsewhere &= !contact.owners.iter().any(|owner| awaited.contains(&**owner));
         }
         Ok(contacts.into_iter().map(|(_, contact)| contact).collect())

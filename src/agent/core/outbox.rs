@@ -9,6 +9,8 @@ use crate::model::{ContactId, Outcome, RequestId, RequestStatus};
 
 /// Entries in one batch: one vector for a whole flood would be grown, copied and given back with every flood.
 pub const BATCH_MAX: usize = 512;
+/// Room for so many is made at once.
+const BATCH_USUAL: usize = 16;
 /// An entry for which nobody waits goes to the ledger this much later, together with those that come meanwhile: each transaction has
 /// its price. A crash within this time leaves an answer open whose outcome had arrived, as a crash before the commit does.
 pub(super) const TOGETHER: Duration = Duration::from_millis(100);
@@ -111,7 +113,11 @@ impl Outbox {
         self.joined += 1;
         match self.batches.back_mut() {
             Some(batch) if batch.len() < self.batch || replaces(batch.last(), &entry) => batch.push(entry),
-            _ => self.batches.push_back(vec![entry]),
+            _ => {
+                let mut batch = Vec::with_capacity(BATCH_USUAL);
+                batch.push(entry);
+                self.batches.push_back(batch);
+            }
         }
     }
 

@@ -108,6 +108,7 @@ impl Agent {
         self.calls.push(Box::pin(call));
     }
 
+    /// Takes the result of a call; the core has to go on afterwards.
     pub(super) fn done(&mut self, done: CallDone) {
         let now = self.now();
         match done {
@@ -117,39 +118,39 @@ impl Agent {
                 if self.conn.as_ref().is_some_and(|current| current.number == conn) {
                     self.conn = None;
                 }
-                self.core.handle(Input::NotOpened { conn, refusal }, now);
+                self.core.take(Input::NotOpened { conn, refusal }, now);
             }
             CallDone::SocketEnded | CallDone::Noted => {}
-            CallDone::Removed(contact, reply) => self.core.handle(Input::Removed { contact, reply }, now),
+            CallDone::Removed(contact, reply) => self.core.take(Input::Removed { contact, reply }, now),
             CallDone::Me(question, key, reply) if question == self.questions => {
                 let changed = self.take_key(*key);
                 self.name_on_record(&reply, now.wall);
-                self.core.handle(Input::Me { reply, changed }, now);
+                self.core.take(Input::Me { reply, changed }, now);
             }
             CallDone::Me(..) => {}
             CallDone::KeyRead(key) => {
                 let changed = self.take_key(*key);
                 // Questions about the old key do not matter any more.
                 self.questions += u64::from(changed);
-                self.core.handle(Input::KeyRenewed { changed }, now);
+                self.core.take(Input::KeyRenewed { changed }, now);
             }
-            CallDone::Page(fetch, reply) => self.core.handle(Input::Page(fetch, reply), now),
-            CallDone::Contacts(call, reply) => self.core.handle(Input::Contacts { call, reply }, now),
+            CallDone::Page(fetch, reply) => self.core.take(Input::Page(fetch, reply), now),
+            CallDone::Contacts(call, reply) => self.core.take(Input::Contacts { call, reply }, now),
             CallDone::Responded { request, attempt, reply, written } => {
-                self.core.handle(Input::Responded { request, attempt, reply, written }, now);
+                self.core.take(Input::Responded { request, attempt, reply, written }, now);
             }
             CallDone::Restored(number, result) => {
                 if let Err(error) = &result {
                     tracing::error!(event = events::LEDGER_UNREADABLE, why = %error, "the ledger could not be read for the new rules: conditions on the past are unknown until it can");
                 }
-                self.core.handle(Input::Restored { number, saved: result.ok() }, now);
+                self.core.take(Input::Restored { number, saved: result.ok() }, now);
             }
             CallDone::DeciderReplied { request, question, result, took } => {
-                self.core.handle(Input::DeciderReplied { request, question, result, took }, now);
+                self.core.take(Input::DeciderReplied { request, question, result, took }, now);
             }
             // Another doorman has the agent: nothing that this one still thinks of it matters.
             CallDone::Recorded(Err(error @ LedgerError::Fenced { .. })) => self.fenced = Some(error),
-            CallDone::Recorded(result) => self.core.handle(Input::Recorded(result), now),
+            CallDone::Recorded(result) => self.core.take(Input::Recorded(result), now),
         }
     }
 
@@ -204,7 +205,7 @@ impl Agent {
                 CallDone::SocketEnded
             });
         }
-        self.core.handle(Input::Opened { conn: number }, now);
+        self.core.take(Input::Opened { conn: number }, now);
     }
 
     pub(super) fn send(&mut self, number: u64, text: String) {

@@ -1,9 +1,10 @@
 //! The numbers of rows that many entries refer to, so that most entries need no look-up. Only the writing thread
 //! changes the file. Everything in here is forgotten after a rollback, which may have removed rows.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
+
+use hashbrown::HashMap;
 
 use crate::clock::Mono;
 use crate::model::{AgentId, Answer, RequestId};

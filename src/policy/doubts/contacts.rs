@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use hashbrown::DefaultHashBuilder;
 use indexmap::IndexMap;
 use indexmap::map::Entry;
 use jiff::Timestamp;
@@ -41,7 +42,7 @@ pub struct OpenContact {
 #[derive(Debug, Default)]
 pub struct OpenContacts {
     /// Boxed, so that the map is small. In no order, but in the same one each time.
-    open: IndexMap<ContactId, Box<KnownContact>>,
+    open: IndexMap<ContactId, Box<KnownContact>, DefaultHashBuilder>,
     /// By owner, and contact. `None` is before all of an owner's.
     owners: BTreeSet<(Arc<str>, Option<ContactId>)>,
     /// Those that never had a readable handle.

@@ -4,7 +4,7 @@
 //! as full as long as their windows reach back that far. The same holds for what `Charges::prune` drops: a limit never
 //! counts less than there was.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -58,6 +58,40 @@ impl Charges {
         if self.len > CHARGES_MAX {
             self.drop_older_half();
         }
+    }
+
+    /// Takes the places that the record remembers, in any order: one by one, each would move those that are later.
+    pub(crate) fn add_read(&mut self, read: Vec<(Charge, RequestId, Timestamp)>) {
+        let mut added: HashSet<Charge> = HashSet::new();
+        for (charge, request, at) in read {
+            let of_rule = self.rules.entry(charge.rule.clone()).or_default();
+            of_rule.buckets.entry(charge.bucket.clone()).or_default().push((at, request));
+            self.len += 1;
+            added.insert(charge);
+        }
+        for charge in &added {
+            let of_rule = self.rules.get_mut(&charge.rule);
+            if let Some(bucket) = of_rule.and_then(|of_rule| of_rule.buckets.get_mut(&charge.bucket)) {
+                bucket.sort_by_key(|(at, _)| *at);
+            }
+        }
+        while self.len > CHARGES_MAX {
+            self.drop_older_half();
+        }
+    }
+
+    /// How often each place is taken.
+    pub(crate) fn counted(&self) -> HashMap<(RequestId, Charge), usize> {
+        let mut counted = HashMap::new();
+        for (rule, of_rule) in &self.rules {
+            for (bucket, taken) in &of_rule.buckets {
+                for (_, request) in taken {
+                    let charge = Charge { rule: rule.clone(), bucket: bucket.clone() };
+                    *counted.entry((request.clone(), charge)).or_default() += 1;
+                }
+            }
+        }
+        counted
     }
 
     /// Gives the place back that a request took since then: an earlier one may have had the same id.
@@ -226,5 +260,32 @@ impl RuleCharges {
         });
         self.gap = self.gap.max(newest);
         dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::testkit::{id, name, noon};
+
+    #[test]
+    fn what_is_read_is_in_order_of_time_and_of_too_much_the_newest_stay() {
+        let charge = Charge { rule: name("friends"), bucket: "".into() };
+        let at = |number: usize| noon() + SignedDuration::from_secs(number.try_into().unwrap());
+        let read = |numbers: &mut dyn Iterator<Item = usize>| -> Vec<_> {
+            numbers.map(|number| (charge.clone(), id(&format!("r{number}")), at(number))).collect()
+        };
+        let mut charges = Charges::default();
+        charges.add(&charge, &id("r7"), at(7));
+        charges.add_read(read(&mut [9, 3, 8, 1].into_iter()));
+        let held: Vec<Timestamp> = charges.rules[&charge.rule].buckets[""].iter().map(|(at, _)| *at).collect();
+        assert_eq!(held, [1, 3, 7, 8, 9].map(at));
+        assert_eq!((charges.len(), charges.counted()[&(id("r3"), charge.clone())]), (5, 1));
+
+        let mut charges = Charges::default();
+        charges.add_read(read(&mut (0..CHARGES_MAX + 1)));
+        let bucket = &charges.rules[&charge.rule].buckets[""];
+        assert_eq!((bucket.len(), bucket.last().map(|(at, _)| *at)), (CHARGES_MAX / 2, Some(at(CHARGES_MAX))));
+        assert_eq!(charges.rules[&charge.rule].gap, Some(at(CHARGES_MAX / 2)));
     }
 }

@@ -6,7 +6,6 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{ApprovalRow, ChargeRow, PolicyState, SavedState};
 use crate::model::RequestId;
-use crate::policy::decision::Charge;
 use crate::policy::doubts::Fact;
 use crate::policy::rules::Policy;
 
@@ -72,29 +71,29 @@ impl PolicyState {
         history: Option<Timestamp>,
     ) {
         self.charges.complete_since(charges);
-        let empty = self.charges.len() == 0;
         // What is already in the state is the newest of each.
-        let mut here: HashMap<(RequestId, Charge), usize> = HashMap::new();
+        let mut here = self.charges.counted();
         let mut read = saved.charges;
         read.sort_by_key(|row| row.at);
+        let mut added = Vec::with_capacity(read.len());
         for ChargeRow { request, charge, at, open, confirmed } in read.into_iter().rev() {
-            if !empty {
-                let times = || self.charges.times(&charge, &request, Timestamp::MIN);
-                let left = here.entry((request.clone(), charge.clone())).or_insert_with(times);
-                if *left > 0 {
-                    *left -= 1;
-                    continue;
-                }
+            if !here.is_empty()
+                && let Some(left) = here.get_mut(&(request.clone(), charge.clone())).filter(|left| **left > 0)
+            {
+                *left -= 1;
+                continue;
             }
-            self.charges.add(&charge, &request, at);
             if open {
                 let open = self.open_for(&request, at);
                 open.at = open.at.min(at);
-                open.charges.push(charge);
+                open.charges.push(charge.clone());
             } else if !confirmed {
-                self.ended_unconfirmed(request, at);
+                self.ended_unconfirmed(request.clone(), at);
             }
+            added.push((charge, request, at));
         }
+        added.reverse();
+        self.charges.add_read(added);
         if saved.history_complete {
             self.history.complete_since(history);
         } else {

@@ -68,6 +68,8 @@ pub enum SimEvent {
     Core(CoreInput),
     Server(Call),
     Commit(Vec<Record>),
+    /// After some inputs of the same moment.
+    GoOn,
     /// The record is read as far back as the core asked then.
     Reading {
         number: u64,
