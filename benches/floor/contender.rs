@@ -57,8 +57,11 @@ impl Contender {
                 command
             }
             Contender::Doorman => {
-                let answers = format!("in_flight = {IN_FLIGHT}\nper_second = 0");
-                common::configure(dir, url, (AGENT, KEY), RULES, &answers, "");
+                // At its second start it finds its files as they were: of rules that were just written, it waits for more to come.
+                if !dir.join("doorman.toml").exists() {
+                    let answers = format!("in_flight = {IN_FLIGHT}\nper_second = 0");
+                    common::configure(dir, url, (AGENT, KEY), RULES, &answers, "");
+                }
                 let mut command = common::daemon(dir);
                 command.stderr(file);
                 command
