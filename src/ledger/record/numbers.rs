@@ -12,8 +12,8 @@ use crate::policy::PolicyHash;
 
 /// Most policies whose numbers are kept.
 const POLICIES_MAX: usize = 256;
-/// At most twice this many requests are kept.
-const REQUESTS_MAX: usize = 32 * 1024;
+/// At most twice this many requests are kept: as many as fit into a map of 32,768 slots.
+const REQUESTS_MAX: usize = 28 * 1024;
 /// Requests are forgotten after once to twice this time: each is answered within moments, or much later.
 const AGE: Duration = Duration::from_secs(10);
 
@@ -33,9 +33,9 @@ pub(super) enum LastAnswer {
     },
 }
 
-/// A request, by the row of its agent and a hash of its id. 128 bits with two secret keys: no two ids of a record have the same, and
-/// nobody can look for two that do.
-type RequestHash = (i64, u64, u64);
+/// A request: a hash of the row of its agent and of its id. 128 bits with two secret keys: no two requests of a record have the same,
+/// and nobody can look for two that do.
+type RequestHash = (u64, u64);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ impl Numbers {
     }
 
     fn hash(&self, agent: i64, id: &RequestId) -> RequestHash {
-        (agent, self.keys.0.hash_one(id), self.keys.1.hash_one(id))
+        (self.keys.0.hash_one((agent, id)), self.keys.1.hash_one((agent, id)))
     }
 
     pub(super) fn request(&self, agent: i64, id: &RequestId) -> Option<i64> {
