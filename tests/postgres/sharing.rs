@@ -347,6 +347,9 @@ pub async fn drained(database: &Database) {
         strangers().iter().all(|id| out.contains(id.as_str()))
     };
     doormen.until("one shows who waits for the other's agents", all_known).await;
+    // A delivery that is not on record is made again, as it must be.
+    let on_record = async || database.count("SELECT count(*) FROM doorman.delivery WHERE ended_at IS NULL").await == 0;
+    doormen.until("each delivery is on record", on_record).await;
     // The other is gone: who drains takes nothing, until a person says so.
     b.kill().await;
     doormen.until("nobody's", async || doormen.holders(database).await.is_empty()).await;
