@@ -17,6 +17,8 @@ impl Core {
     /// A contact is new, and no answer of ours made it.
     pub(super) fn unexplained(&mut self, contact: &Contact) {
         self.count(Counter::ContactsUnexplained);
+        // Whoever reads the warning finds the contact on record.
+        self.outbox.catch_up();
         self.tell(Notice::ContactUnexplained { contact: contact.clone() });
     }
 
