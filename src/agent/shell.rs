@@ -109,6 +109,8 @@ pub struct Agent {
     /// The socket's task, and the opening of the next.
     tasks: JoinSet<CallDone>,
     calls: CallsUnderWay,
+    /// The last turn was that of calls: now everything else has the same chance.
+    calls_had_turn: bool,
     conn: Option<CurrentSocket>,
     /// The number of the last question of whose the key is; the reply to an earlier question may concern an older key.
     questions: u64,
@@ -192,6 +194,7 @@ impl Agent {
             key,
             tasks: JoinSet::new(),
             calls: CallsUnderWay::new(),
+            calls_had_turn: false,
             conn: None,
             questions: 0,
             replies: std::collections::HashMap::new(),
@@ -218,6 +221,7 @@ impl Agent {
                     self.handout.after_turn(&self.core, Instant::now());
                 }
                 happened = self.turn().await;
+                self.core.go_on(self.now());
                 self.beat.tick();
                 notice_log::kept_back(self.noise.kept_back(self.now().mono));
                 if let Some(error) = self.fenced.take() {
@@ -239,12 +243,14 @@ impl Agent {
         let healthy = matches!(*self.health.borrow_and_update(), LedgerHealth::Ok);
         let trusted = *self.trusted.borrow_and_update();
         let now = self.now();
-        self.core.handle(Input::LedgerHealth(healthy && trusted), now);
+        self.core.take(Input::LedgerHealth(healthy && trusted), now);
     }
 
-    /// Waits for the next event and passes it to the core; `false` if it only turned to show that it runs.
+    /// Waits for the next event and passes it to the core, which has to go on afterwards; `false` if it only turned to show that it
+    /// runs.
     async fn turn(&mut self) -> bool {
-        if self.calls_ended() {
+        self.calls_had_turn = !self.calls_had_turn && self.calls_ended();
+        if self.calls_had_turn {
             return true;
         }
         let now = self.now();
@@ -264,10 +270,7 @@ impl Agent {
         };
         tokio::select! {
             (conn, event) = events => self.socket_event(conn, event),
-            Some(done) = self.calls.next() => {
-                self.done(done);
-                self.core.go_on(self.now());
-            }
+            Some(done) = self.calls.next() => self.done(done),
             Some(done) = self.tasks.join_next() => self.joined(done),
             Some(command) = self.commands.recv() => self.command(*command),
             Ok(()) = self.health.changed() => self.ledger_health(),
@@ -275,16 +278,16 @@ impl Agent {
             Ok(()) = self.policy.changed() => {
                 let policy = self.policy.borrow_and_update().clone();
                 let now = self.now();
-                self.core.handle(Input::Policy(policy), now);
+                self.core.take(Input::Policy(policy), now);
             }
             () = self.drain.cancelled(), if self.drain_until.is_none() => {
                 self.drain_until = Some(Instant::now() + self.around.timing.drain);
                 let now = self.now();
-                self.core.handle(Input::Stop, now);
+                self.core.take(Input::Stop, now);
             }
             () = tokio::time::sleep_until(deadline) => {
                 let now = self.now();
-                self.core.handle(Input::Tick, now);
+                self.core.take(Input::Tick, now);
                 return happens;
             }
         }
@@ -302,25 +305,18 @@ impl Agent {
             ended += 1;
             self.done(done);
         }
-        if ended > 0 {
-            self.core.go_on(self.now());
-        }
         ended > 0
     }
 
     fn joined(&mut self, done: Result<CallDone, JoinError>) {
         match done {
-            Ok(done) => {
-                self.done(done);
-                self.core.go_on(self.now());
-            }
+            Ok(done) => self.done(done),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_cancelled) => {}
         }
     }
 
-    /// Something came from the socket. What else is there is taken with it, and the core goes on once: the code for each step stays in
-    /// the processor's cache.
+    /// Something came from the socket. What else is there is taken with it: a turn of the loop costs more than most frames.
     fn socket_event(&mut self, conn: u64, event: Option<SocketEvent>) {
         let now = self.now();
         let mut next = Some(event.unwrap_or(SocketEvent::Closed(Ended::default())));
@@ -348,7 +344,6 @@ impl Agent {
                 next = self.conn.as_mut().and_then(|conn| conn.events.try_recv().ok());
             }
         }
-        self.core.go_on(now);
     }
 
     /// Puts something into the transcript, if one is written.
@@ -365,7 +360,7 @@ impl Agent {
             AgentCommand::Op { op, person, reply } => {
                 self.tokens += 1;
                 self.replies.insert(self.tokens, reply);
-                self.core.handle(Input::Op { token: self.tokens, op, person }, now);
+                self.core.take(Input::Op { token: self.tokens, op, person }, now);
             }
             // A failed send means that nobody waits for the reply any more, which is not an error here.
             AgentCommand::Status(reply) => drop(reply.send(self.core.status().into())),

@@ -16,7 +16,7 @@ use crate::inbox::{Begun, EarlierRequest, GivenAnswer, NextAnswer, ShowOutcome, 
 use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, Answer, ContactRequest, PausedBy, RequestId, Verdict};
-use crate::policy::rules::Head;
+use crate::policy::rules::{Head, Rule};
 use crate::policy::state::PauseRecord;
 use crate::policy::{By, Charge, Circumstances, Decision, ErrorKind, Mode, Policy, PolicyHash, shorter};
 
@@ -74,9 +74,14 @@ impl DecidingPace {
     }
 }
 
-/// Whether a decision under this policy may depend on how earlier answers ended.
+/// Whether a decision under this policy may depend on how earlier answers ended: it asks for `history`, or has a limit that rejects,
+/// which counts only answers that the platform confirmed.
 pub(super) fn asks_for_the_past(policy: Option<&Policy>) -> bool {
-    policy.is_some_and(|policy| policy.history_reach().is_some())
+    policy.is_some_and(|policy| policy.history_reach().is_some() || policy.rules.iter().any(has_rejecting_limit))
+}
+
+fn has_rejecting_limit(rule: &Rule) -> bool {
+    rule.limit.is_some_and(|limit| limit.then == Verdict::Reject)
 }
 
 /// An answer that is about to be sent, and its grounds.

@@ -108,7 +108,6 @@ impl Agent {
         self.calls.push(Box::pin(call));
     }
 
-    /// Takes the result of a call; the core has to go on afterwards.
     pub(super) fn done(&mut self, done: CallDone) {
         let now = self.now();
         match done {

@@ -186,8 +186,11 @@ impl SqliteWriter {
         }
         self.statement("BEGIN IMMEDIATE")?;
         let written = self.write_group(group, apart);
-        if written.is_err() && !self.connection.is_autocommit() {
-            self.statement("ROLLBACK")?;
+        if written.is_err()
+            && !self.connection.is_autocommit()
+            && let Err(error) = self.statement("ROLLBACK")
+        {
+            tracing::debug!(%error, "a transaction was not rolled back");
         }
         written
     }

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use super::*;
 use crate::policy::conditions::HistoryCondition;
+use crate::policy::rules::{Limit, LimitBy, Rule};
 use crate::policy::testkit::{approve, by_handle, hours, policy};
 
-/// Friends are let in; with `of_the_past`, if they were not rejected lately.
-fn friends(of_the_past: bool) -> CoreHarness {
+fn friends() -> Rule {
+    approve("friends", by_handle(&["ann", "bob", "eve"]))
+}
+
+fn under(rule: Rule) -> CoreHarness {
     let mut harness = CoreHarness::new(SavedAgent::default());
-    let mut rule = approve("friends", by_handle(&["ann", "bob", "eve"]));
-    if of_the_past {
-        rule = rule.unless(HistoryCondition { rejected_within: Some(hours(24)), ..HistoryCondition::default() });
-    }
     harness.input(Input::Policy(Some(Arc::new(policy(vec![rule])))));
     // The record is read for the new rules.
     let asked = harness.actions.iter().find_map(|action| match action {
@@ -45,8 +45,20 @@ fn order(harness: &CoreHarness) -> Vec<String> {
 fn an_outcome_waits_for_others_unless_the_rules_ask_for_the_past() {
     let overtaken = ["seen r1", "intent r1", "seen r2", "intent r2", "outcome r1"];
     let in_order = ["seen r1", "intent r1", "outcome r1", "seen r2", "intent r2"];
-    for (of_the_past, expected) in [(false, overtaken), (true, in_order)] {
-        let mut harness = friends(of_the_past);
+    let history = HistoryCondition { rejected_within: Some(hours(24)), ..HistoryCondition::default() };
+    let limit = |then| Rule {
+        limit: friends().limit(9, hours(1), LimitBy::Rule).limit.map(|limit| Limit { then, ..limit }),
+        ..friends()
+    };
+    for (rule, expected) in [
+        (friends(), overtaken),
+        (limit(Verdict::Defer), overtaken),
+        // Only answers that the platform confirmed use such a limit up.
+        (limit(Verdict::Reject), in_order),
+        (friends().unless(history), in_order),
+    ] {
+        let said = format!("{rule:?}");
+        let mut harness = under(rule);
         harness.lists_after(MINUTES, &[asks("r1", "ann")]);
         // It arrives while the list is read that shows the next request.
         harness.at += MINUTES;
@@ -54,13 +66,13 @@ fn an_outcome_waits_for_others_unless_the_rules_ask_for_the_past() {
         harness.confirmed("r1", Answer::Approve);
         harness.lists_after(Duration::ZERO, &[asks("r2", "bob")]);
         harness.wait(Duration::from_secs(1));
-        assert_eq!(order(&harness), expected, "of the past: {of_the_past}");
+        assert_eq!(order(&harness), expected, "{said}");
     }
 }
 
 #[test]
 fn the_outcome_of_an_answer_is_on_record_before_another_request_with_its_id() {
-    let mut harness = friends(false);
+    let mut harness = under(friends());
     harness.lists_after(MINUTES, &[asks("r1", "ann")]);
     // For a while, the ledger takes nothing more.
     harness.stalled = true;

@@ -27,6 +27,8 @@ pub struct AgentServer {
     heard: Duration,
     /// The last that were refused met the connection of a doorman that had lost the agent to them, and woke later and kept it alive.
     pub kept_by_older: bool,
+    /// Whose connection the platform still counts.
+    ghost_of: u64,
     pub last: Duration,
     pub kinds: Vec<Kind>,
 }
@@ -176,7 +178,8 @@ impl Evening {
         let ghost = door.platform.ghost_until.is_some_and(|until| until > self.at);
         let other = matches!(&door.platform.holder, Some(Holder::Daemon(socket)) if socket.life != task);
         if (ghost || other) && !plan.take {
-            let older = ghost || matches!(&door.platform.holder, Some(Holder::Daemon(socket)) if socket.life < task);
+            let older = (ghost && door.ghost_of < task)
+                || matches!(&door.platform.holder, Some(Holder::Daemon(socket)) if socket.life < task);
             door.kept_by_older = older && began.is_some_and(|began| door.heard > began);
             self.saw("another doorman's connection in the way");
             return self.in_order(agent, task, CoreInput::NotOpened(conn, refused(Some(409))));
@@ -230,6 +233,7 @@ impl Evening {
             door.platform.holder = None;
             if !seen {
                 door.platform.ghost_until = Some(self.at + ghost);
+                door.ghost_of = task;
             }
         }
     }
