@@ -72,6 +72,16 @@ pub(crate) enum ShowOutcome {
     Full,
 }
 
+/// What the owner of an inbox knows of the requests on a page.
+#[derive(Debug, Default)]
+pub(crate) struct KnownRequests {
+    /// A rule answers them: they are taken in even if the inbox is full.
+    pub welcome: HashSet<RequestId>,
+    /// They were pending on record at the start. If such an id has also ended, the record knows the request that has it now,
+    /// and what people said of it.
+    pub pending: HashSet<RequestId>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Inbox {
@@ -212,11 +222,11 @@ impl Inbox {
     /// A live event brought a request.
     #[cfg(test)]
     pub(crate) fn see_event(&mut self, request: ContactRequest, now: Now) -> ShowOutcome {
-        self.see_event_of(request, false, now)
+        self.see_event_of(request, &KnownRequests::default(), now)
     }
 
-    /// The same; `welcome`: a rule answers it, so it is taken in even if the inbox is full.
-    pub(crate) fn see_event_of(&mut self, request: ContactRequest, welcome: bool, now: Now) -> ShowOutcome {
+    /// The same, with what the owner of the inbox knows of the request.
+    pub(crate) fn see_event_of(&mut self, request: ContactRequest, known: &KnownRequests, now: Now) -> ShowOutcome {
         if self.entries.contains_key(&request.id) {
             self.learn(request, None);
             return ShowOutcome::Known;
@@ -224,16 +234,17 @@ impl Inbox {
         // An event for a settled id is late or repeated, unless it shows another sender or time: then it is another
         // request. Shortly after the end it may still be late, so a listing has to decide.
         let tombstone = self.tombstones.get(&request.id);
+        let pending = known.pending.contains(&request.id);
         if let Some(tombstone) = &tombstone {
             if tombstone.may_be(&request) {
                 return ShowOutcome::Settled;
             }
-            if now.mono.since(tombstone.at) < tombstones::STALE_GRACE {
+            if !pending && now.mono.since(tombstone.at) < tombstones::STALE_GRACE {
                 self.listing.want("a settled id came again", tombstone.at + tombstones::STALE_GRACE);
                 return ShowOutcome::Settled;
             }
         }
-        if !self.has_room(&request, welcome) {
+        if !self.has_room(&request, known.welcome.contains(&request.id)) {
             self.dropped += 1;
             self.crowded = true;
             self.listing.want("the inbox was full", now.mono + self.listing.pause_when_full());
@@ -242,13 +253,13 @@ impl Inbox {
         let mark = self.mark();
         self.tombstones.remove(&request.id);
         let mut entry = Entry::new(Arc::new(request), AnswerState::free(), now.wall, mark, Some(now.mono));
-        entry.before = tombstone.map(|_| EarlierRequest::Another);
+        entry.before = tombstone.filter(|_| !pending).map(|_| EarlierRequest::Another);
         self.insert(entry, DecisionQueue::Ready { again: false });
         ShowOutcome::New
     }
 
     /// A request of a page of the pass under way.
-    fn see_listed(&mut self, request: ContactRequest, welcome: bool, now: Now) -> ShowOutcome {
+    fn see_listed(&mut self, request: ContactRequest, known: &KnownRequests, now: Now) -> ShowOutcome {
         let Some(pass) = self.listing.pass() else { return ShowOutcome::Settled };
         let (started_mark, started, number, first) = (pass.mark, pass.started, pass.number, pass.first);
         if let Some(entry) = self.entries.get_mut(&request.id) {
@@ -261,17 +272,20 @@ impl Inbox {
         if let Some(tombstone) = self.tombstones.get(&request.id) {
             // A page may be older than our knowledge: a replica lags, or the answer went out while the page was read.
             // The inbox believes only a pass that began well after the end, and then only gives the same answer again.
-            if tombstone.mark > started_mark || started.since(tombstone.at) < tombstones::STALE_GRACE {
-                return ShowOutcome::Settled;
-            }
             // Another sender or time under the same id means another request: no earlier answer binds it.
             let same = tombstone.may_be(&request);
-            before = Some(if same { EarlierRequest::Same } else { EarlierRequest::Another });
+            let pending = known.pending.contains(&request.id) && !same;
+            let soon = started.since(tombstone.at) < tombstones::STALE_GRACE;
+            if tombstone.mark > started_mark || soon && !pending {
+                return ShowOutcome::Settled;
+            }
+            let another = (!pending).then_some(EarlierRequest::Another);
+            before = if same { Some(EarlierRequest::Same) } else { another };
             if let Some(said) = tombstone.answer.filter(|_| same) {
                 answer = AnswerState::returned(said, tombstone.subject);
             }
         }
-        if !self.has_room(&request, welcome) {
+        if !self.has_room(&request, known.welcome.contains(&request.id)) {
             self.crowded = true;
             return ShowOutcome::Full;
         }
@@ -329,14 +343,14 @@ impl Inbox {
         page: Page<ContactRequest>,
         now: Now,
     ) -> (Vec<(RequestId, ShowOutcome)>, Option<PassEnd>) {
-        self.page_of(page, &HashSet::new(), now)
+        self.page_of(page, &KnownRequests::default(), now)
     }
 
-    /// The same; `welcome` are the requests that a rule answers.
+    /// The same, with what the owner of the inbox knows of the page's requests.
     pub(crate) fn page_of(
         &mut self,
         page: Page<ContactRequest>,
-        welcome: &HashSet<RequestId>,
+        known: &KnownRequests,
         now: Now,
     ) -> (Vec<(RequestId, ShowOutcome)>, Option<PassEnd>) {
         let mut new = Vec::new();
@@ -354,7 +368,7 @@ impl Inbox {
         }
         for request in page.items {
             let id = request.id.clone();
-            match self.see_listed(request, welcome.contains(&id), now) {
+            match self.see_listed(request, known, now) {
                 seen @ (ShowOutcome::New | ShowOutcome::Returned) => new.push((id, seen)),
                 ShowOutcome::Full => full = true,
                 ShowOutcome::Known | ShowOutcome::Settled => {}

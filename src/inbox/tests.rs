@@ -2,6 +2,7 @@
 
 mod missed;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::*;
@@ -309,14 +310,18 @@ fn whom_a_rule_answers_finds_room_in_a_full_inbox_up_to_a_bound() {
     let mut inbox = Inbox::with_capacity(Listing::new(Mono::from_origin(3600 * SECOND), 30 * SECOND, 7), 1);
     inbox.see_event(request("a"), at(1));
     assert!(inbox.is_full_for(&request("b")) && inbox.is_crowded());
-    assert_eq!(inbox.see_event_of(request("b"), false, at(1)), ShowOutcome::Full);
+    let see = |inbox: &mut Inbox, name: &str, second| {
+        let known = KnownRequests { welcome: HashSet::from([id(name)]), ..KnownRequests::default() };
+        inbox.see_event_of(request(name), &known, at(second))
+    };
+    assert_eq!(inbox.see_event(request("b"), at(1)), ShowOutcome::Full);
     for n in 0..WELCOME_MAX {
-        assert_eq!(inbox.see_event_of(request(&format!("w{n}")), true, at(1)), ShowOutcome::New);
+        assert_eq!(see(&mut inbox, &format!("w{n}"), 1), ShowOutcome::New);
     }
-    assert_eq!(inbox.see_event_of(request("one-more"), true, at(1)), ShowOutcome::Full);
+    assert_eq!(see(&mut inbox, "one-more", 1), ShowOutcome::Full);
     inbox.closed = true;
     inbox.settle(&id("w0"), None, at(2));
-    assert_eq!(inbox.see_event_of(request("x"), true, at(2)), ShowOutcome::Full, "nothing can be recorded");
+    assert_eq!(see(&mut inbox, "x", 2), ShowOutcome::Full, "nothing can be recorded");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::{Action, Core, OpOutcome};
 use crate::agent::core::counters::Counter;
 use crate::agent::core::notice::Notice;
 use crate::clock::{Mono, Now};
-use crate::inbox::{Begun, EarlierRequest, GivenAnswer, NextAnswer, ShowOutcome, Stage};
+use crate::inbox::{Begun, EarlierRequest, GivenAnswer, KnownRequests, NextAnswer, ShowOutcome, Stage};
 use crate::ledger::Record;
 use crate::ledger::entry::Via;
 use crate::model::{AgentState, Answer, ContactRequest, PausedBy, RequestId, Verdict};
@@ -132,9 +132,14 @@ impl Core {
         self.shadow(self.policy.as_deref())
     }
 
+    /// What the inbox has to know of these requests.
+    pub(super) fn known(&self, requests: &[ContactRequest], pass: u64, now: Now) -> KnownRequests {
+        KnownRequests { welcome: self.welcome(requests, pass, now), pending: self.pending_on_record(requests) }
+    }
+
     /// Those of these requests that a rule would answer although the inbox has no room for them: they are taken in all
     /// the same. Under expensive rules each pass checks only some requests of a page; the next passes check the others.
-    pub(super) fn welcome(&self, requests: &[ContactRequest], pass: u64, now: Now) -> HashSet<RequestId> {
+    fn welcome(&self, requests: &[ContactRequest], pass: u64, now: Now) -> HashSet<RequestId> {
         let Some(policy) = self.policy.as_deref().filter(|_| self.may_decide() && !self.in_shadow()) else {
             return HashSet::new();
         };

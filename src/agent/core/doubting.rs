@@ -41,6 +41,7 @@ impl Core {
     /// A page shows these requests: they are pending.
     pub(super) fn shown(&mut self, page: &Page<ContactRequest>, now: Now) {
         page.items.iter().for_each(|request| self.sender_shown(request, now));
+        page.items.iter().for_each(|request| self.remembered_listed(&request.id));
         page.unreadable.iter().for_each(|row| self.remembered_listed(&row.id));
         let doubts = self.policy_state.doubts_mut();
         if doubts.any_unlisted() {

@@ -60,8 +60,8 @@ impl Core {
                 self.responder.well();
                 self.key_works(now);
                 self.shown(&page, now);
-                let welcome = self.welcome(&page.items, fetch.pass, now);
-                let (new, end) = self.inbox.page_of(page, &welcome, now);
+                let known = self.known(&page.items, fetch.pass, now);
+                let (new, end) = self.inbox.page_of(page, &known, now);
                 for (id, seen) in new {
                     self.arrived(&id, seen, Via::Listing, None, now);
                 }

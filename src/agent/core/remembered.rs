@@ -1,5 +1,7 @@
 //! What the core reads from the ledger at the start: the requests that were pending, and their answers.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 
 use super::Core;
@@ -20,7 +22,7 @@ pub(super) struct Remembered {
     sender: Option<Sender>,
     subject: Option<Subject>,
     decided: Option<(Verdict, By, Mode)>,
-    /// The current pass lists it in a row with only a readable id.
+    /// The current pass lists it, in a row with only a readable id or while its answer on record holds it back.
     listed: bool,
     /// The total weight of the passes in a row that did not list it.
     missed: u8,
@@ -136,7 +138,13 @@ impl Core {
         Restored { first_seen, before, changed }
     }
 
-    /// A page lists this request in a row of which only the id can be read: it has not ended.
+    /// Those of these requests that were pending on record at the start.
+    pub(super) fn pending_on_record(&self, requests: &[ContactRequest]) -> HashSet<RequestId> {
+        let pending = |id: &&RequestId| self.remembered.get(*id).is_some_and(|known| known.subject.is_some());
+        requests.iter().map(|request| &request.id).filter(pending).cloned().collect()
+    }
+
+    /// A page lists this request, perhaps in a row of which only the id can be read: it has not ended.
     pub(super) fn remembered_listed(&mut self, id: &RequestId) {
         if let Some(remembered) = self.remembered.get_mut(id) {
             remembered.listed = true;

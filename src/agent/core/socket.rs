@@ -212,13 +212,13 @@ impl Core {
         }
     }
 
-    fn event(&mut self, event: ChannelEvent, received: Option<Mono>, now: Now) {
+    pub(super) fn event(&mut self, event: ChannelEvent, received: Option<Mono>, now: Now) {
         match event {
             ChannelEvent::RequestReceived(request) => {
                 let id = request.id.clone();
                 self.sender_shown(&request, now);
-                let welcome = self.welcome(std::slice::from_ref(&request), 0, now).contains(&id);
-                match self.inbox.see_event_of(request, welcome, now) {
+                let known = self.known(std::slice::from_ref(&request), 0, now);
+                match self.inbox.see_event_of(request, &known, now) {
                     seen @ (ShowOutcome::New | ShowOutcome::Returned) => {
                         self.arrived(&id, seen, Via::Event, received, now)
                     }
