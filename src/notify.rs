@@ -15,7 +15,7 @@ mod ways;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{RwLock, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +54,8 @@ pub struct NotifyContext {
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
     targets: Arc<[NotifyTargetHandle]>,
+    /// Each task holds it for reading while it makes and delivers a message; who gives the lease of messages, for writing.
+    delivering: Arc<RwLock<()>>,
 }
 
 /// One target, from outside.
@@ -109,7 +111,7 @@ impl Targets {
                 NotifyTargetHandle { settings: Arc::new(settings.clone()), status, again, around: around.clone() }
             })
             .collect();
-        let all = Self { targets };
+        let all = Self { targets, delivering: Arc::default() };
         let tasks = rings.into_iter().enumerate().map(|(index, ring)| {
             let target = &all.targets[index];
             let task = task::Task::new(

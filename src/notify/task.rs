@@ -140,8 +140,12 @@ impl Task {
             (self.open, self.looked) = (None, None);
             self.show_open();
             let gives = self.first && stand == AgentHolder::Give;
-            if gives && let Err(error) = self.around.ledger.give(MESSAGES).await {
-                debug!(%error, "the lease of messages stays here");
+            if gives {
+                // The next one would deliver again what another target's task delivers now.
+                let _nobody_delivers = self.all.delivering.write().await;
+                if let Err(error) = self.around.ledger.give(MESSAGES).await {
+                    debug!(%error, "the lease of messages stays here");
+                }
             }
             tokio::select! {
                 changed = self.stand.changed() => if changed.is_err() {
@@ -152,27 +156,34 @@ impl Task {
         }
     }
 
-    /// Sends messages while this doorman is the one; `None` once no message can be sent any more.
+    /// Sends messages while this doorman is the one; `None` once no message can be sent any more. If it is to give the lease, it
+    /// finishes what it began; if the lease is lost, it stops at once.
     async fn send(&mut self) -> Option<()> {
-        let mut stand = self.stand.clone();
+        let (mut stand, delivering) = (self.stand.clone(), self.all.delivering.clone());
         let sending = async {
             loop {
+                let guard = delivering.read().await;
+                if *self.stand.borrow_and_update() != AgentHolder::Ours {
+                    return Some(());
+                }
                 self.turn().await;
+                drop(guard);
                 let mut board = self.around.board.clone();
                 board.mark_unchanged();
                 tokio::select! {
                     ring = self.ring.recv() => match ring {
                         Some(()) => self.again(),
-                        None => return,
+                        None => return None,
                     },
-                    changed = board.changed() => if changed.is_err() { return },
+                    changed = board.changed() => if changed.is_err() { return None },
+                    _ = self.stand.changed() => {}
                     () = sleep(LOOK_EVERY) => {}
                 }
             }
         };
         tokio::select! {
-            () = sending => None,
-            _ = stand.wait_for(|stand| *stand != AgentHolder::Ours) => Some(()),
+            ended = sending => ended,
+            _ = stand.wait_for(|stand| !matches!(stand, AgentHolder::Ours | AgentHolder::Give)) => Some(()),
         }
     }
 

@@ -285,9 +285,15 @@ pub async fn database_away(database: &Database) {
 pub async fn drained(database: &Database) {
     let doormen = Doormen::of(4, database).await;
     let names = ["a", "b"];
-    let told = doormen.path("told");
+    // As long as there is a gate, a delivery ends only when it opens.
+    let (told, gate) = (doormen.path("told"), doormen.path("gate"));
     let program = doormen.path("tell");
-    std::fs::write(&program, format!("#!/bin/sh\ncat >>{0}\necho >>{0}\n", told.display())).unwrap();
+    let script = format!(
+        "#!/bin/sh\ncat >>{0}\necho >>{0}\n[ ! -p {1} ] || cat {1} >/dev/null\n",
+        told.display(),
+        gate.display()
+    );
+    std::fs::write(&program, script).unwrap();
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let more = format!(
         "[[notify]]\nname = \"ops\"\nkind = \"command\"\ncommand = [\"{}\"]\nevents = [\"deferred\"]\nevery = \"1s\"\n",
@@ -318,15 +324,26 @@ pub async fn drained(database: &Database) {
     };
     let a = doormen.start("a");
     doormen.have(database, &names, &[4, 0]).await;
+    let sends = "SELECT count(*) FROM doorman.lease WHERE name = 'notify' AND holder IS NOT NULL";
+    doormen.until("it sends the messages", async || database.count(sends).await == 1).await;
     let b = doormen.start("b");
     doormen.have(database, &names, &[2, 2]).await;
     let watch = Watch::over(&doormen, database);
     doormen.ask(2);
     doormen.all_decided_soon().await;
     doormen.until("told of all strangers", async || all_told() == strangers()).await;
+    // It drains while it delivers a message, and finishes that: the other one does not deliver it again.
+    let before = all_told().len();
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    doormen.ask(2);
+    doormen.until("it delivers", async || all_told().len() > before).await;
     let (code, out, err) = doormen.cli("a", &["fleet", "drain"]).await;
     assert_eq!(code, 0, "{out}{err}");
     doormen.have(database, &names, &[0, 4]).await;
+    let open = std::fs::OpenOptions::new().write(true).open(&gate).unwrap();
+    std::fs::remove_file(&gate).unwrap();
+    drop(open);
+    doormen.all_decided_soon().await;
     // The lease of messages moves as well.
     let settled = async || {
         let (_, out, _) = doormen.cli("b", &["fleet", "status"]).await;

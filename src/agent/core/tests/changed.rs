@@ -106,7 +106,7 @@ fn what_a_person_holds_under_a_used_id_is_held_after_a_start() {
             harness.at += wait;
             harness.core.event(ChannelEvent::RequestReceived(dora.clone()), None, now(harness.at));
         }
-        harness.lists_after(wait, &[dora.clone()]);
+        harness.lists_after(wait, std::slice::from_ref(&dora));
         let decided = harness.notices.iter().find_map(|notice| match notice {
             Notice::Decided { decision, .. } => Some(decision.by.clone()),
             _ => None,
