@@ -16,9 +16,10 @@ const MEANT_FOR: &str = "coalesce((SELECT c.handle FROM request_change c WHERE c
     AND c.at > w.last_at ORDER BY c.n LIMIT 1), r.handle)";
 
 /// Answers that were carried out are remembered at start: those of the last day (in microseconds), but at least and at most this
-/// number of the newest.
+/// number of the newest. Older ones than the last [`RECENT_LOOKED`], however they ended, are not looked for.
 const RECENT_MIN: usize = 64;
 const RECENT_MAX: usize = 4_096;
+const RECENT_LOOKED: usize = 4 * RECENT_MAX;
 const RECENT_US: i64 = 24 * 3_600 * 1_000_000;
 
 impl Load<'_> {
@@ -43,15 +44,18 @@ impl Load<'_> {
         const APPLIED: &str = "outcome IN ('approved', 'rejected', 'presumed-approved', 'presumed-rejected')";
         self.rows(
             &format!(
-                "WITH last AS (SELECT outcome_at AS at FROM answer INDEXED BY answer_agent WHERE agent = ?1 AND {APPLIED}
-                     ORDER BY n DESC LIMIT {RECENT_MIN})
+                "WITH carried_out AS (SELECT n, outcome_at AS at FROM
+                     (SELECT n, outcome, outcome_at FROM answer INDEXED BY answer_agent WHERE agent = ?1
+                         ORDER BY n DESC LIMIT {RECENT_LOOKED}) newest
+                     WHERE {APPLIED}),
+                 last AS (SELECT at FROM carried_out ORDER BY n DESC LIMIT {RECENT_MIN}),
+                 recent AS (SELECT n FROM carried_out WHERE at >= (SELECT min(at) FROM
+                         (SELECT at FROM last UNION ALL SELECT max(at) - {RECENT_US} FROM last) AS since)
+                     ORDER BY n DESC LIMIT {RECENT_MAX})
              SELECT r.id, w.answer, w.\"by\", w.answer = 'approve' AND r.id_reused = 0 AND NOT EXISTS
                  (SELECT 1 FROM contact c WHERE c.request = r.n), {MEANT_FOR}, r.inserted_at, w.lasts, {MEANT_FOR} IS DISTINCT FROM r.handle
-             FROM answer w INDEXED BY answer_time JOIN request r ON r.n = w.request
-             WHERE w.agent = ?1 AND w.outcome_at >= (SELECT min(at) FROM
-                     (SELECT at FROM last UNION ALL SELECT max(at) - {RECENT_US} FROM last) AS since)
-                 AND w.{APPLIED}
-             ORDER BY w.n DESC LIMIT {RECENT_MAX}"
+             FROM recent JOIN answer w ON w.n = recent.n JOIN request r ON r.n = w.request
+             ORDER BY w.n DESC"
             ),
             None,
             |row| {
