@@ -9,7 +9,7 @@ mod numbers;
 mod requests;
 
 use super::columns::{Micros, cut};
-use super::sql::{self, Connection, Optional as _, Statement, params};
+use super::sql::{self, Optional as _, Statement, Statements, params};
 use super::{LedgerError, Record, reasons, texts};
 use crate::inbox::GivenAnswer;
 use crate::model::{AgentId, Person, RequestId};
@@ -80,15 +80,15 @@ impl From<rusqlite::Error> for EntryFault {
     }
 }
 
-/// Writes entries in one transaction: the connection, and the known row numbers.
-pub struct EntryWriter<'a> {
+/// Writes entries in one transaction: its statements, and the known row numbers.
+pub struct EntryWriter<'a, 'c> {
     /// Within a transaction.
-    pub connection: Connection<'a>,
+    pub statements: &'a mut Statements<'c>,
     /// Kept from one transaction to the next.
     pub numbers: &'a mut Numbers,
 }
 
-impl EntryWriter<'_> {
+impl<'c> EntryWriter<'_, 'c> {
     /// Writes one entry.
     pub fn record(&mut self, entry: &Record) -> Result<(), EntryFault> {
         match entry {
@@ -210,7 +210,7 @@ impl EntryWriter<'_> {
             }
             Record::Pause { agent, on, by, note, at } => {
                 let agent = self.agent(agent)?;
-                let n = self.connection.insert(
+                let n = self.statements.insert(
                     "INSERT INTO pause (agent, paused, \"by\", at, note, after_decision)
                          VALUES (?1, ?2, ?3, ?4, ?5, (SELECT max(n) FROM decision))",
                     params![agent, on, cut(&by.to_string()), Micros(*at), note],
@@ -255,20 +255,20 @@ impl EntryWriter<'_> {
             }
             Record::Policy { agent, hash, texts, at } => {
                 let agent = self.agent(agent)?;
-                let policy = texts::policy(self.connection, hash)?;
-                texts::of_row(self.connection, policy, texts)?;
-                let used = self.connection.insert(
+                let policy = texts::policy(self.statements.connection(), hash)?;
+                texts::of_row(self.statements.connection(), policy, texts)?;
+                let used = self.statements.insert(
                     "INSERT INTO policy_use (agent, policy, at) VALUES (?1, ?2, ?3)",
                     params![agent, policy, Micros(*at)],
                 )?;
-                texts::let_go(self.connection, agent, used)?;
+                texts::let_go(self.statements.connection(), agent, used)?;
                 Ok(())
             }
         }
     }
 
-    fn sql(&self, sql: &str) -> Result<Statement<'_>, EntryFault> {
-        Ok(self.connection.prepare_cached(sql)?)
+    fn sql(&mut self, sql: &'static str) -> Result<&mut Statement<'c>, EntryFault> {
+        Ok(self.statements.get(sql)?)
     }
 
     fn agent(&mut self, agent: &AgentId) -> Result<i64, EntryFault> {
@@ -286,7 +286,7 @@ impl EntryWriter<'_> {
         if let Some(n) = self.numbers.policy(hash) {
             return Ok(n);
         }
-        let n = texts::policy(self.connection, hash)?;
+        let n = texts::policy(self.statements.connection(), hash)?;
         self.sql("UPDATE policy SET needed = 1 WHERE n = ?1 AND needed = 0")?.execute([n])?;
         self.numbers.keep_policy(hash, n);
         Ok(n)

@@ -230,6 +230,56 @@ impl Statement<'_> {
     }
 }
 
+/// The statements of one transaction, each prepared, or taken out of the connection's cache, once.
+pub struct Statements<'a> {
+    connection: Connection<'a>,
+    used: Vec<(&'static str, Statement<'a>)>,
+}
+
+impl<'a> Statements<'a> {
+    /// For this connection.
+    pub fn of(connection: Connection<'a>) -> Self {
+        Self { connection, used: Vec::new() }
+    }
+
+    /// The connection itself.
+    pub fn connection(&self) -> Connection<'a> {
+        self.connection
+    }
+
+    /// A statement. Found by the place of its text, which is never read for that.
+    pub fn get(&mut self, sql: &'static str) -> Result<&mut Statement<'a>> {
+        let place = self.used.iter().position(|(known, _)| std::ptr::eq(*known, sql));
+        let place = match place {
+            Some(place) => place,
+            None => {
+                self.used.push((sql, self.connection.prepare_cached(sql)?));
+                self.used.len() - 1
+            }
+        };
+        Ok(&mut self.used[place].1)
+    }
+
+    /// Adds a row and returns its number.
+    pub fn insert(&mut self, sql: &'static str, params: impl Params) -> Result<i64> {
+        match self.get(sql)? {
+            Statement::Sqlite(statement) => Ok(params.with(|params| statement.insert(params))?),
+            Statement::Postgres(..) => self.connection.insert(sql, params),
+        }
+    }
+
+    /// Inserts a row, unless that conflicts with an existing one, and returns its number.
+    pub fn insert_new(&mut self, sql: &'static str, params: impl Params) -> Result<Option<i64>> {
+        match self.connection {
+            Connection::Sqlite(connection) => {
+                let new = self.get(sql)?.execute(params)?;
+                Ok((new > 0).then(|| connection.last_insert_rowid()))
+            }
+            Connection::Postgres(session) => params.with(|params| session.insert(sql, params)),
+        }
+    }
+}
+
 /// Rows that are still to be read.
 pub enum SqlRows<'a> {
     /// SQLite's.

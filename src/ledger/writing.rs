@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::record::{EntryFault, EntryWriter, Numbers};
-use super::sql::Connection;
+use super::sql::Statements;
 use super::{LedgerError, Record};
 
 /// The channel for the result of a job. Whoever waits for it may be gone; the job is done all the same.
@@ -35,21 +35,22 @@ pub fn next_job<J>(jobs: &Receiver<J>, wait: Option<Duration>) -> Result<Option<
 /// Writes a batch, inside a transaction. `apart`: a refused entry prevents only the intents of its own batch, which is
 /// the inner error, at the cost of savepoints. Otherwise it prevents the whole transaction.
 pub fn write_batch(
-    connection: Connection<'_>,
+    statements: &mut Statements<'_>,
     numbers: &mut Numbers,
     batch: &[Record],
     apart: bool,
 ) -> Result<Result<(), LedgerError>, EntryFault> {
+    let connection = statements.connection();
     if apart {
         connection.batch("SAVEPOINT batch")?;
     }
-    let mut writer = EntryWriter { connection, numbers };
+    let mut writer = EntryWriter { statements, numbers };
     let written = match batch.iter().try_for_each(|entry| writer.record(entry)) {
         Ok(()) => Ok(()),
         Err(fault @ (EntryFault::Refused(_) | EntryFault::Answered { .. })) if apart => {
             connection.batch("ROLLBACK TO batch")?;
             *numbers = Numbers::default();
-            write_what_happened(connection, numbers, batch)?;
+            write_what_happened(statements, numbers, batch)?;
             Err(fault.into_error())
         }
         Err(fault) => return Err(fault),
@@ -63,13 +64,14 @@ pub fn write_batch(
 /// From a batch with a refused entry, writes everything that has already happened. The intents, which have not happened
 /// yet, are left out, so they do not happen.
 pub fn write_what_happened(
-    connection: Connection<'_>,
+    statements: &mut Statements<'_>,
     numbers: &mut Numbers,
     batch: &[Record],
 ) -> Result<(), EntryFault> {
+    let connection = statements.connection();
     for entry in batch.iter().filter(|entry| !matches!(entry, Record::Intent { .. })) {
         connection.batch("SAVEPOINT entry")?;
-        match (EntryWriter { connection, numbers }).record(entry) {
+        match (EntryWriter { statements, numbers }).record(entry) {
             Ok(()) => {}
             Err(EntryFault::Refused(_) | EntryFault::Answered { .. }) => {
                 connection.batch("ROLLBACK TO entry")?;

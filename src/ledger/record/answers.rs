@@ -36,7 +36,7 @@ struct LastRow {
     same_reason: bool,
 }
 
-impl EntryWriter<'_> {
+impl EntryWriter<'_, '_> {
     /// An answer other than the intended one that was carried out according to the record.
     pub(super) fn carried_out(&mut self, intent: &IntentRow<'_>) -> Result<Option<GivenAnswer>, EntryFault> {
         if self.numbers.last_answer(intent.request) != LastAnswer::Unread {
@@ -80,7 +80,7 @@ impl EntryWriter<'_> {
                 Ok(())
             }
             _ => {
-                let n = self.connection.insert(
+                let n = self.statements.insert(
                     "INSERT INTO answer (agent, request, answer, \"by\", policy, counts, at, attempts, reserved_at, last_at,
                              note, lasts, after_decision)
                          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?7, ?7, ?9, ?10, (SELECT max(n) FROM decision))",

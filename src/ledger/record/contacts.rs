@@ -9,7 +9,7 @@ use crate::ledger::sql::params;
 use crate::model::{AgentId, Contact, ContactId, Person, RequestId};
 use crate::policy::doubts::{Basis, DoubtSettlement, SeenIdentity};
 
-impl EntryWriter<'_> {
+impl EntryWriter<'_, '_> {
     pub(super) fn contact_added(
         &mut self,
         agent: &AgentId,
@@ -22,7 +22,7 @@ impl EntryWriter<'_> {
         let (owner, handle) = (owner_of(&contact.sender), kept(contact.sender.original()));
         let (name, sent) = (kept(contact.name.as_ref()), contact.inserted_at.map(Micros));
         let (id, kind, added) = (contact.id.as_str(), contact.kind.as_str(), Micros(at));
-        let new = self.connection.insert_new(
+        let new = self.statements.insert_new(
             "INSERT INTO contact (agent, id, owner, handle, name, kind, inserted_at, added_at, request)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (agent, id) DO NOTHING",
             params![agent, id, owner, handle, name, kind, sent, added, request],
@@ -59,7 +59,7 @@ impl EntryWriter<'_> {
 
     /// The owners of a contact whose row is new: its own, and that of the request whose answer made it.
     fn new_contact_owners(
-        &self,
+        &mut self,
         agent: i64,
         contact: i64,
         own: Option<&str>,
@@ -134,7 +134,7 @@ impl EntryWriter<'_> {
     }
 
     /// The holders of this owner's names are no longer in doubt.
-    pub(super) fn vouched(&self, agent: i64, owner: &str) -> Result<(), EntryFault> {
+    pub(super) fn vouched(&mut self, agent: i64, owner: &str) -> Result<(), EntryFault> {
         self.sql("UPDATE identity SET doubted = 0 WHERE agent = ?1 AND owner = ?2 AND doubted = 1")?
             .execute(params![agent, owner])?;
         Ok(())

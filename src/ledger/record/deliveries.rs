@@ -10,7 +10,7 @@ use crate::ledger::sql::params;
 /// How many deliveries stay on record for each target; older ones that have ended are deleted.
 const KEPT: i64 = 1000;
 
-impl EntryWriter<'_> {
+impl EntryWriter<'_, '_> {
     /// A message has to be delivered. The schema refuses it while another is on its way to the same target.
     pub(super) fn message(
         &mut self,

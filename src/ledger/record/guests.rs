@@ -7,7 +7,7 @@ use crate::ledger::columns::{Micros, cut};
 use crate::ledger::sql::params;
 use crate::model::{AgentId, ContactId, GuestDoubt, GuestStay, Person, RemovalOutcome, RemovedBy, RequestId};
 
-impl EntryWriter<'_> {
+impl EntryWriter<'_, '_> {
     /// An approval for a time was carried out. An earlier one of the same request, whose contact was never seen, made none.
     pub(super) fn guest(
         &mut self,

@@ -35,7 +35,7 @@ impl RequestRow {
     }
 }
 
-impl EntryWriter<'_> {
+impl EntryWriter<'_, '_> {
     /// A request was seen. If its id is on record for a request with another sender or another time that ended, this is
     /// another request; if that request is pending, it changed. If only a listing or somebody else's answer ended it,
     /// it is pending again.
@@ -88,7 +88,7 @@ impl EntryWriter<'_> {
     /// A row for this request, unless its id has one.
     fn insert(&mut self, agent: i64, request: &ContactRequest, via: &str, at: Timestamp) -> Result<bool, EntryFault> {
         // Not an upsert, which does not distinguish a new row from an existing one.
-        let new = self.connection.insert_new(
+        let new = self.statements.insert_new(
             "INSERT INTO request (agent, id, owner, handle, name, message, inserted_at, first_seen, via)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
                  ON CONFLICT (agent, id, id_reused) DO NOTHING",
@@ -127,11 +127,12 @@ impl EntryWriter<'_> {
         )?
         .execute(params![n, Micros(at)])?;
         // A sender who changes a name again and again must not fill the disk: the first changes stay, and the newest.
-        self.sql(&format!(
+        let connection = self.statements.connection();
+        let mut forget = connection.prepare_cached(&format!(
             "DELETE FROM request_change WHERE n = (SELECT n FROM request_change WHERE request = ?1 ORDER BY n DESC LIMIT 1 OFFSET 1)
                  AND (SELECT count(*) FROM request_change WHERE request = ?1) > {CHANGES_MAX}"
-        ))?
-        .execute([n])?;
+        ))?;
+        forget.execute([n])?;
         self.sql(
             "UPDATE request SET owner = ?2, handle = ?3, name = ?4, message = ?5, inserted_at = coalesce(?6, inserted_at)
              WHERE n = ?1",

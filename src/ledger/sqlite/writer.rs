@@ -18,6 +18,7 @@ use super::{LedgerError, LedgerHealth, LedgerOptions, Record};
 use crate::clock::Mono;
 use crate::ledger::blank::Blanking;
 use crate::ledger::record::{EntryFault, Numbers};
+use crate::ledger::sql::Statements;
 use crate::ledger::writing::{HandlesDropped, JobReply, next_job, write_batch};
 
 /// Most batches and entries of one transaction, so that the first of them does not wait for ever.
@@ -197,9 +198,11 @@ impl SqliteWriter {
 
     fn write_group(&mut self, group: usize, apart: bool) -> Result<Vec<Result<(), LedgerError>>, EntryFault> {
         let mut results = Vec::with_capacity(group);
+        let mut statements = Statements::of((&self.connection).into());
         for commit in self.waiting.iter().take(group) {
-            results.push(write_batch((&self.connection).into(), &mut self.numbers, &commit.batch, apart)?);
+            results.push(write_batch(&mut statements, &mut self.numbers, &commit.batch, apart)?);
         }
+        drop(statements);
         self.statement("COMMIT")?;
         Ok(results)
     }

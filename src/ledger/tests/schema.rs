@@ -4,6 +4,7 @@ use rusqlite::StatementStatus;
 
 use super::*;
 use crate::ledger::record::{EntryWriter, Numbers};
+use crate::ledger::sql::Statements;
 
 /// What a daemon with schema 1 wrote in a few seconds: answers of rules and of a person, a full limit, a pause, a hold,
 /// a contact that was removed, a list that changed.
@@ -75,8 +76,10 @@ fn the_writer_compiles_no_statement_again_and_reads_nothing_that_it_wrote() {
     std::fs::create_dir_all(world.path().parent().unwrap()).unwrap();
     let connection = file::open_for_writing(&world.path(), Duration::ZERO).unwrap();
     let mut numbers = Numbers::default();
-    let mut recorder = EntryWriter { connection: (&connection).into(), numbers: &mut numbers };
     for n in 0..50 {
+        // As in one transaction.
+        let mut statements = Statements::of((&connection).into());
+        let mut recorder = EntryWriter { statements: &mut statements, numbers: &mut numbers };
         let name = format!("r{n}");
         recorder.record(&seen(&name, Some("ann"), n)).unwrap();
         recorder.record(&intent(&name, Answer::Approve, vec![], 1, n)).unwrap();

@@ -14,8 +14,12 @@ pub const VALUE_CHARS_MAX: usize = 1_000;
 pub const PROBLEMS_CHARS_MAX: usize = 16_000;
 /// Most fields of one line; more are dropped.
 pub const FIELDS_MAX: usize = 40;
+/// Hardly a line has more.
+const FIELDS_USUAL: usize = 16;
 /// The only field that keeps its line breaks: the rendered problems of a file.
 pub const PROBLEMS: &str = "problems";
+/// Most values are no longer, in bytes.
+const TEXT_USUAL: usize = 120;
 /// Most bytes of one value that are examined.
 const RAW_BYTES_MAX: usize = 64 * 1024;
 
@@ -55,7 +59,12 @@ impl LogFields {
     pub fn set(&mut self, name: &'static str, value: FieldValue) {
         match self.0.iter().position(|(known, _)| *known == name) {
             Some(at) => self.0[at].1 = value,
-            None if self.0.len() < FIELDS_MAX => self.0.push((name, value)),
+            None if self.0.len() < FIELDS_MAX => {
+                if self.0.is_empty() {
+                    self.0.reserve(FIELDS_USUAL);
+                }
+                self.0.push((name, value));
+            }
             None => {}
         }
     }
@@ -111,7 +120,7 @@ impl Visit for Collect<'_> {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let mut text = Bounded::default();
+        let mut text = Bounded(String::with_capacity(TEXT_USUAL));
         let _ = write!(text, "{value}");
         let mut source = value.source();
         while let Some(error) = source {
@@ -122,14 +131,13 @@ impl Visit for Collect<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let mut text = Bounded::default();
+        let mut text = Bounded(String::with_capacity(TEXT_USUAL));
         let _ = write!(text, "{value:?}");
         self.text(field, &text.0);
     }
 }
 
 /// A text buffer with a maximal length.
-#[derive(Default)]
 struct Bounded(String);
 
 impl fmt::Write for Bounded {

@@ -8,7 +8,7 @@ use crate::ledger::postgres::head;
 use crate::ledger::postgres::lease::{Fence, Lease, confirm, fence};
 use crate::ledger::postgres::session::DatabaseSession;
 use crate::ledger::record::{EntryFault, Numbers};
-use crate::ledger::sql::Connection;
+use crate::ledger::sql::{Connection, Statements};
 use crate::ledger::writing::{write_batch, write_what_happened};
 use crate::ops::log::events;
 use crate::ops::stop_at::{self, StopPoint};
@@ -106,15 +106,16 @@ impl PostgresWriter {
                 }
             }
         }
-        let connection = Connection::Postgres(session);
+        let mut statements = Statements::of(Connection::Postgres(session));
         let result = match head::outdated(session, &commit.batch)? {
             Some(error) => {
-                write_what_happened(connection, &mut self.numbers, &commit.batch)?;
+                write_what_happened(&mut statements, &mut self.numbers, &commit.batch)?;
                 self.outdated.notify_one();
                 Err(error)
             }
-            None => write_batch(connection, &mut self.numbers, &commit.batch, apart)?,
+            None => write_batch(&mut statements, &mut self.numbers, &commit.batch, apart)?,
         };
+        drop(statements);
         // From here on it may be on record, whatever is heard of it.
         commit.unsure = Some(result.clone());
         stop_at::here(StopPoint::Commit);
