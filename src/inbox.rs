@@ -9,13 +9,14 @@ mod answer;
 mod entry;
 mod listing;
 mod queues;
+mod showing;
 mod subject;
 mod tombstones;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::DefaultHashBuilder;
@@ -36,6 +37,7 @@ pub use entry::{Entry, Stage};
 pub use listing::Fetch;
 pub(crate) use listing::MISSED_ENOUGH;
 pub(crate) use listing::{Listing, PAGE_SIZE, PAGE_SIZES, PassEnd, Verified, fingerprint};
+pub(crate) use showing::{KnownRequests, ShowOutcome};
 pub use subject::Subject;
 pub(crate) use tombstones::Tombstone;
 
@@ -56,31 +58,6 @@ const TEXT_SMALL: usize = 1 << 10;
 /// A position in the order of everything that happened to this inbox; it orders listings and tombstones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Mark(u64);
-
-/// The result of showing a request to the inbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ShowOutcome {
-    /// It is new, and has an owner now.
-    New,
-    /// It is already in the inbox.
-    Known,
-    /// It was settled, and this sighting is older than that, or may be.
-    Settled,
-    /// It was settled long ago, but the platform lists it as pending again.
-    Returned,
-    /// No room: a listing will bring it again.
-    Full,
-}
-
-/// What the owner of an inbox knows of the requests on a page.
-#[derive(Debug, Default)]
-pub(crate) struct KnownRequests {
-    /// A rule answers them: they are taken in even if the inbox is full.
-    pub welcome: HashSet<RequestId>,
-    /// They were pending on record at the start. If such an id has also ended, the record knows the request that has it now,
-    /// and what people said of it.
-    pub pending: HashSet<RequestId>,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -217,91 +194,6 @@ impl Inbox {
         let before = entry.learn(request, page);
         self.text_bytes = self.text_bytes - known + text_of(&entry.request);
         self.changed.extend(before);
-    }
-
-    /// A live event brought a request.
-    #[cfg(test)]
-    pub(crate) fn see_event(&mut self, request: ContactRequest, now: Now) -> ShowOutcome {
-        self.see_event_of(request, &KnownRequests::default(), now)
-    }
-
-    /// The same, with what the owner of the inbox knows of the request.
-    pub(crate) fn see_event_of(&mut self, request: ContactRequest, known: &KnownRequests, now: Now) -> ShowOutcome {
-        if self.entries.contains_key(&request.id) {
-            self.learn(request, None);
-            return ShowOutcome::Known;
-        }
-        // An event for a settled id is late or repeated, unless it shows another sender or time: then it is another
-        // request. Shortly after the end it may still be late, so a listing has to decide.
-        let tombstone = self.tombstones.get(&request.id);
-        let pending = known.pending.contains(&request.id);
-        if let Some(tombstone) = &tombstone {
-            if tombstone.may_be(&request) {
-                return ShowOutcome::Settled;
-            }
-            if !pending && now.mono.since(tombstone.at) < tombstones::STALE_GRACE {
-                self.listing.want("a settled id came again", tombstone.at + tombstones::STALE_GRACE);
-                return ShowOutcome::Settled;
-            }
-        }
-        if !self.has_room(&request, known.welcome.contains(&request.id)) {
-            self.dropped += 1;
-            self.crowded = true;
-            self.listing.want("the inbox was full", now.mono + self.listing.pause_when_full());
-            return ShowOutcome::Full;
-        }
-        let mark = self.mark();
-        self.tombstones.remove(&request.id);
-        let mut entry = Entry::new(Arc::new(request), AnswerState::free(), now.wall, mark, Some(now.mono));
-        entry.before = tombstone.filter(|_| !pending).map(|_| EarlierRequest::Another);
-        self.insert(entry, DecisionQueue::Ready { again: false });
-        ShowOutcome::New
-    }
-
-    /// A request of a page of the pass under way.
-    fn see_listed(&mut self, request: ContactRequest, known: &KnownRequests, now: Now) -> ShowOutcome {
-        let Some(pass) = self.listing.pass() else { return ShowOutcome::Settled };
-        let (started_mark, started, number, first) = (pass.mark, pass.started, pass.number, pass.first);
-        if let Some(entry) = self.entries.get_mut(&request.id) {
-            entry.shown_in = number;
-            self.learn(request, Some(started_mark));
-            return ShowOutcome::Known;
-        }
-        let mut answer = AnswerState::free();
-        let mut before = None;
-        if let Some(tombstone) = self.tombstones.get(&request.id) {
-            // A page may be older than our knowledge: a replica lags, or the answer went out while the page was read.
-            // The inbox believes only a pass that began well after the end, and then only gives the same answer again.
-            // Another sender or time under the same id means another request: no earlier answer binds it.
-            let same = tombstone.may_be(&request);
-            let pending = known.pending.contains(&request.id) && !same;
-            let soon = started.since(tombstone.at) < tombstones::STALE_GRACE;
-            if tombstone.mark > started_mark || soon && !pending {
-                return ShowOutcome::Settled;
-            }
-            let another = (!pending).then_some(EarlierRequest::Another);
-            before = if same { Some(EarlierRequest::Same) } else { another };
-            if let Some(said) = tombstone.answer.filter(|_| same) {
-                answer = AnswerState::returned(said, tombstone.subject);
-            }
-        }
-        if !self.has_room(&request, known.welcome.contains(&request.id)) {
-            self.crowded = true;
-            return ShowOutcome::Full;
-        }
-        self.tombstones.remove(&request.id);
-        let mark = self.mark();
-        let mut entry = Entry::new(Arc::new(request), answer, now.wall, mark, None);
-        (entry.shown_in, entry.before) = (number, before);
-        // Answers move rows on the pages that are still to be read, so the requests of the first pass wait until it
-        // ends.
-        let queue = if first {
-            DecisionQueue::Delayed { until: started + listing::HOLD_MAX, held_back: true }
-        } else {
-            DecisionQueue::Ready { again: false }
-        };
-        self.insert(entry, queue);
-        if before == Some(EarlierRequest::Same) { ShowOutcome::Returned } else { ShowOutcome::New }
     }
 
     /// A request from the ledger whose earlier answer has an unknown outcome: it waits for a listing.

@@ -57,7 +57,12 @@ impl Tombstone {
     /// Whether it may be this request that has ended. One whose sender changed after its answer was decided is bound to that answer,
     /// whoever it shows: nobody can tell what became of it.
     pub(super) fn may_be(&self, request: &ContactRequest) -> bool {
-        self.changed || self.subject.may_be(Subject::of(request))
+        self.may_be_of(Subject::of(request))
+    }
+
+    /// The same, for what is known of a request.
+    pub(super) fn may_be_of(&self, subject: Subject) -> bool {
+        self.changed || self.subject.may_be(subject)
     }
 }
 

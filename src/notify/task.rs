@@ -143,7 +143,9 @@ impl Task {
             if gives {
                 // The next one would deliver again what another target's task delivers now.
                 let _nobody_delivers = self.all.delivering.write().await;
-                if let Err(error) = self.around.ledger.give(MESSAGES).await {
+                if *self.stand.borrow() == AgentHolder::Give
+                    && let Err(error) = self.around.ledger.give(MESSAGES).await
+                {
                     debug!(%error, "the lease of messages stays here");
                 }
             }
@@ -176,7 +178,7 @@ impl Task {
                         None => return None,
                     },
                     changed = board.changed() => if changed.is_err() { return None },
-                    _ = self.stand.changed() => {}
+                    Ok(()) = self.stand.changed() => {}
                     () = sleep(LOOK_EVERY) => {}
                 }
             }

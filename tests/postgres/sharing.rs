@@ -1,6 +1,7 @@
 //! Several real doormen on one real database: they share the agents, die, stop at the worst moments, and lose the database. The sandbox
 //! counts what the platform was told.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -339,10 +340,12 @@ pub async fn drained(database: &Database) {
     doormen.until("it delivers", async || all_told().len() > before).await;
     let (code, out, err) = doormen.cli("a", &["fleet", "drain"]).await;
     assert_eq!(code, 0, "{out}{err}");
-    doormen.have(database, &names, &[0, 4]).await;
-    let open = std::fs::OpenOptions::new().write(true).open(&gate).unwrap();
+    doormen.until("it gives what it has", async || doormen.counts(database, &names).await[0] < 4).await;
+    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let open = std::fs::OpenOptions::new().write(true).custom_flags(flags).open(&gate).expect("it still delivers");
     std::fs::remove_file(&gate).unwrap();
     drop(open);
+    doormen.have(database, &names, &[0, 4]).await;
     doormen.all_decided_soon().await;
     // The lease of messages moves as well.
     let settled = async || {

@@ -1,6 +1,6 @@
 //! What the core reads from the ledger at the start: the requests that were pending, and their answers.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 
@@ -138,10 +138,10 @@ impl Core {
         Restored { first_seen, before, changed }
     }
 
-    /// Those of these requests that were pending on record at the start.
-    pub(super) fn pending_on_record(&self, requests: &[ContactRequest]) -> HashSet<RequestId> {
-        let pending = |id: &&RequestId| self.remembered.get(*id).is_some_and(|known| known.subject.is_some());
-        requests.iter().map(|request| &request.id).filter(pending).cloned().collect()
+    /// Those of these requests that were pending on record at the start, and what the record knows of them.
+    pub(super) fn pending_on_record(&self, requests: &[ContactRequest]) -> HashMap<RequestId, Subject> {
+        let pending = |id: &RequestId| Some((id.clone(), self.remembered.get(id)?.subject?));
+        requests.iter().filter_map(|request| pending(&request.id)).collect()
     }
 
     /// A page lists this request, perhaps in a row of which only the id can be read: it has not ended.

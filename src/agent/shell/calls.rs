@@ -108,6 +108,7 @@ impl Agent {
         self.calls.push(Box::pin(call));
     }
 
+    /// Takes the result of a call; the core goes on at the end of the turn.
     pub(super) fn done(&mut self, done: CallDone) {
         let now = self.now();
         match done {

@@ -87,7 +87,7 @@ fn reused_by(handle: &str, holds: &[(&str, &str)]) -> SavedAgent {
 
 #[test]
 fn what_is_pending_on_record_under_a_used_id_is_here_with_the_first_list() {
-    for (shown, here) in [(Some("dora"), true), (Some("erin"), true), (Some("mallory"), false), (None, false)] {
+    for (shown, here) in [(Some("dora"), true), (Some("erin"), true), (Some("mallory"), false), (None, true)] {
         let mut harness = CoreHarness::new(reused_by("dora", &[]));
         harness.lists_after(Duration::from_secs(1), &[listed(shown)]);
         assert_eq!(harness.core.pending().len(), usize::from(here), "{shown:?}");
