@@ -262,7 +262,8 @@ impl Ledger {
     /// Gives the lease of this name to the others that share the database; nothing more is written for it. Only of a database.
     ///
     /// # Errors
-    /// [`LedgerError::Unusable`]: the lease stays in this process's name.
+    /// [`LedgerError::Unusable`]: the lease stays in this process's name for now. It is given once it can be, unless it is taken or
+    /// written for before.
     pub async fn give(&self, lease: &str) -> Result<(), LedgerError> {
         match self {
             Ledger::Sqlite(_) => Ok(()),

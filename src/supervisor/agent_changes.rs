@@ -24,7 +24,7 @@ use crate::policy::{self, Policy, Shrunk};
 /// What agents have beyond `timing.drain` until their tasks are cut off.
 pub(super) const BEYOND_DRAIN: Duration = Duration::from_secs(2);
 
-/// How long a lease that is given up is waited for. If the database is away, it is given once the database is back.
+/// How long a lease that is given up is waited for. If it cannot be given by then, the ledger gives it once it can be.
 const GIVE_MAX: Duration = Duration::from_secs(5);
 
 /// What a reload did to the agents.
@@ -106,7 +106,7 @@ impl SupervisorShared {
         match timeout(GIVE_MAX, given).await {
             Ok(given) => {
                 for error in given.into_iter().filter_map(Result::err) {
-                    debug!(%error, "a lease stays here until this doorman ends");
+                    debug!(%error, "a lease stays here until it can be given");
                 }
             }
             Err(_) => debug!("the database is away: leases are given once it is back"),

@@ -449,23 +449,24 @@ pub async fn given_when_away(database: &Database) {
     doormen.judge(database).await;
 }
 
-/// A lease that cannot be given at once holds up no reload.
+/// A lease that cannot be given at once holds up no reload, and is given once it can be: somebody keeps its row locked, or all rows.
 pub async fn reload_does_not_wait_for_a_lease(database: &Database) {
-    let doormen = Doormen::of(2, database).await;
+    let doormen = Doormen::of(3, database).await;
     let a = doormen.start("a");
-    doormen.have(database, &["a"], &[2]).await;
-    let gone = doormen.agents[1].as_str();
-    // Somebody keeps the row of its lease locked.
-    let client = Database::client(&database.url).await;
-    client.batch_execute("BEGIN").await.unwrap();
-    client.execute("SELECT * FROM doorman.lease WHERE name = $1 FOR UPDATE", &[&gone]).await.unwrap();
-    doormen.forget("a", gone);
-    let out = done(&doormen, "a", &["reload", "--wait", "--json"]).await;
-    assert!(out.contains(gone), "{out}");
-    let given = format!("SELECT count(*) FROM doorman.lease WHERE name = '{gone}' AND holder IS NULL");
-    assert_eq!(database.count(&given).await, 0, "the reload has ended before the lease was given");
-    client.batch_execute("ROLLBACK").await.unwrap();
-    doormen.until("given once it can be", async || database.count(&given).await == 1).await;
+    doormen.have(database, &["a"], &[3]).await;
+    let row = format!("SELECT * FROM doorman.lease WHERE name = '{}' FOR UPDATE", doormen.agents[1]);
+    for (gone, locks) in [(1, row.as_str()), (2, "LOCK TABLE doorman.lease IN EXCLUSIVE MODE")] {
+        let gone = doormen.agents[gone].as_str();
+        let client = Database::client(&database.url).await;
+        client.batch_execute(&format!("BEGIN; {locks}")).await.unwrap();
+        doormen.forget("a", gone);
+        let out = done(&doormen, "a", &["reload", "--wait", "--json"]).await;
+        assert!(out.contains(gone), "{out}");
+        let given = format!("SELECT count(*) FROM doorman.lease WHERE name = '{gone}' AND holder IS NULL");
+        assert_eq!(database.count(&given).await, 0, "the reload has ended before the lease was given");
+        client.batch_execute("ROLLBACK").await.unwrap();
+        doormen.until("given once it can be", async || database.count(&given).await == 1).await;
+    }
     a.stop().await.unwrap();
 }
 

@@ -39,6 +39,16 @@ pub(super) enum TakeOutcome {
     Theirs(String),
 }
 
+/// What came of giving a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GiveOutcome {
+    Given,
+    /// It was not this process's any more.
+    NotOurs,
+    /// A transaction of somebody else keeps its row locked.
+    Locked,
+}
+
 /// The name of nobody.
 const NOBODY: &str = "nobody";
 /// A holder for people: the name of its doorman.
@@ -109,11 +119,22 @@ pub(super) fn take(session: &DatabaseSession, me: &str, name: &str) -> Result<Ta
     })
 }
 
-/// Drained, of our own will: whoever comes next takes it from nobody.
-pub(super) fn give(session: &DatabaseSession, me: &str, name: &str) -> Result<bool, DatabaseFailure> {
-    Connection::Postgres(session)
-        .prepare_cached("UPDATE lease SET holder = NULL, epoch = epoch + 1, seq = 0 WHERE name = ?1 AND holder = ?2")
-        .and_then(|mut statement| statement.execute(params![name, me]))
-        .map(|given| given > 0)
-        .map_err(|error| DatabaseFailure::Lost(error.to_string()))
+/// Drained, of its own will: whoever comes next takes it from nobody. One that a transaction keeps locked is not waited for.
+pub(super) fn give(session: &DatabaseSession, me: &str, name: &str) -> Result<GiveOutcome, DatabaseFailure> {
+    let connection = Connection::Postgres(session);
+    let given = || {
+        let given = connection
+            .prepare_cached(
+                "WITH mine AS (SELECT name FROM lease WHERE name = ?1 AND holder = ?2 FOR UPDATE SKIP LOCKED)
+                 UPDATE lease l SET holder = NULL, epoch = l.epoch + 1, seq = 0 FROM mine WHERE l.name = mine.name",
+            )?
+            .execute(params![name, me])?;
+        if given > 0 {
+            return Ok(GiveOutcome::Given);
+        }
+        let ours = "SELECT EXISTS (SELECT 1 FROM lease WHERE name = ?1 AND holder = ?2)";
+        let ours: bool = connection.query_row(ours, params![name, me], |row| row.get(0))?;
+        Ok(if ours { GiveOutcome::Locked } else { GiveOutcome::NotOurs })
+    };
+    given().map_err(|error: crate::ledger::sql::Error| DatabaseFailure::Lost(error.to_string()))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::address::ConnectionPurpose;
-use super::lease::{self, Fence, TakeOutcome};
+use super::lease::{self, Fence, GiveOutcome, TakeOutcome};
 use super::members::{self, Membership, drain, wish};
 use super::session::DatabaseSession;
 use super::{Address, prepare};
@@ -167,11 +167,18 @@ impl RealAndModel {
                     model::Taken::Theirs(_) => "not taken",
                 }
             }
-            13 if !self.is_locked(name) => {
-                let me = self.model.leases[NAMES[name]].holder.clone().filter(|_| self.rng.bool()).unwrap_or(me);
+            13 => {
+                let name = self.open.as_ref().map_or(name, |(_, locked, _)| *locked);
+                let holder = self.model.leases[NAMES[name]].holder.clone();
+                let me = holder.clone().filter(|_| self.rng.bool()).unwrap_or(me);
                 let real = lease::give(&self.writer, &me, NAMES[name]).unwrap();
-                assert_eq!(real, self.model.give(&me, NAMES[name]));
-                "give"
+                if self.is_locked(name) && holder.as_ref() == Some(&me) {
+                    assert_eq!(real, GiveOutcome::Locked);
+                    "give what is locked"
+                } else {
+                    assert_eq!(real == GiveOutcome::Given, self.model.give(&me, NAMES[name]));
+                    "give"
+                }
             }
             14..=17 if !self.is_locked(name) => self.fences(name, &me),
             18 if self.open.is_some() => {
@@ -288,6 +295,7 @@ fn the_simulations_model_of_leases_does_what_the_database_does() {
         "drain",
         "ended",
         "give",
+        "give what is locked",
         "join",
         "leave",
         "locked",

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
 use super::address::ConnectionPurpose;
-use super::lease::{Lease, give};
+use super::lease::{GiveOutcome, Lease, give};
 use super::readers::Closing;
 use super::session::DatabaseSession;
 use super::{Address, DatabaseFailure};
@@ -90,6 +90,9 @@ pub fn thread_of(name: &str, threads: usize) -> usize {
     usize::try_from(hasher.finish() % threads.max(1) as u64).unwrap_or(0)
 }
 
+/// Why a lease cannot be given at once.
+const LOCKED: &str = "a transaction keeps the lease's row locked";
+
 struct PostgresWriter {
     number: usize,
     address: Arc<Address>,
@@ -99,6 +102,10 @@ struct PostgresWriter {
     /// Whether the leases stay in this process's name when it ends.
     keeps: Arc<AtomicBool>,
     leases: HashMap<String, Lease>,
+    /// Those that were to be given, and could not be yet.
+    to_give: BTreeSet<String>,
+    /// When that is tried again.
+    give_at: Mono,
     options: LedgerOptions,
     jobs: mpsc::Receiver<PostgresJob>,
     board: Arc<WriterBoard>,
@@ -137,6 +144,8 @@ pub fn start(
             me: Arc::clone(me),
             keeps: Arc::clone(keeps),
             leases: HashMap::new(),
+            to_give: BTreeSet::new(),
+            give_at: options.clock.now().mono,
             jobs: jobs_out,
             board: Arc::clone(&board),
             waiting: VecDeque::new(),
@@ -175,6 +184,7 @@ impl PostgresWriter {
             if self.retry_at.is_none_or(|at| self.now() >= at) {
                 self.write_waiting();
                 self.look_while_idle();
+                self.give_while_idle();
             }
             self.blank_a_little();
         }
@@ -191,7 +201,10 @@ impl PostgresWriter {
 
     /// The next job; none if something else is due first.
     fn next(&self) -> Result<Option<PostgresJob>, HandlesDropped> {
-        let at = self.retry_at.unwrap_or(self.looked_at + self.between_looks());
+        let mut at = self.retry_at.unwrap_or(self.looked_at + self.between_looks());
+        if self.retry_at.is_none() && !self.to_give.is_empty() {
+            at = at.min(self.give_at);
+        }
         next_job(&self.jobs, self.blanking.is_none().then(|| at.since(self.now())))
     }
 
@@ -225,10 +238,16 @@ impl PostgresWriter {
                         return self.blocked(why);
                     }
                 },
-                PostgresJob::Give { name, reply } => match self.give(&name) {
-                    Ok(()) => {
+                PostgresJob::Give { name, reply } => match self.give(name) {
+                    Ok(given) => {
                         self.unblocked();
-                        let _ = reply.send(Ok(()));
+                        let _ = reply.send(match given {
+                            GiveOutcome::Given | GiveOutcome::NotOurs => Ok(()),
+                            GiveOutcome::Locked => {
+                                self.give_at = self.now() + self.options.retry;
+                                Err(self.address.unusable(&LOCKED))
+                            }
+                        });
                     }
                     Err(failure) => {
                         let why = failure.to_string();
@@ -258,6 +277,17 @@ impl PostgresWriter {
         {
             Ok(()) => self.unblocked(),
             Err(failure) => self.blocked(failure.to_string()),
+        }
+    }
+
+    /// What could not be given before.
+    fn give_while_idle(&mut self) {
+        if self.to_give.is_empty() || self.now() < self.give_at || self.retry_at.is_some() {
+            return;
+        }
+        self.give_at = self.now() + self.options.retry;
+        if let Err(failure) = self.give_late() {
+            self.blocked(failure.to_string());
         }
     }
 
@@ -310,9 +340,15 @@ impl PostgresWriter {
         if let Some(session) = self.session.as_ref().filter(|_| !self.keeps.load(Ordering::Relaxed)) {
             for (name, lease) in &self.leases {
                 let Lease::Held { me, .. } = lease else { continue };
-                if let Err(error) = give(session, me, name) {
-                    tracing::debug!(%error, "the leases stay in this process's name");
-                    break;
+                match give(session, me, name) {
+                    Ok(GiveOutcome::Given | GiveOutcome::NotOurs) => {}
+                    Ok(GiveOutcome::Locked) => {
+                        tracing::debug!(lease = name, "{LOCKED}: it stays in this process's name")
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "the leases stay in this process's name");
+                        break;
+                    }
                 }
             }
         }

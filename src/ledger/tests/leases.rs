@@ -147,6 +147,73 @@ async fn a_lease_that_a_transaction_keeps_locked_holds_up_no_other() {
     ledger.close().await.unwrap();
 }
 
+/// Whoever wants to give a lease has ended: nobody asks again.
+#[tokio::test]
+async fn a_lease_that_cannot_be_given_now_is_given_once_it_can_be_unless_it_is_used_again() {
+    let Some(at) = database() else { return };
+    let options = LedgerOptions { retry: Duration::ZERO, ..LedgerOptions::default() };
+    let ledger = Ledger::open(&at, options).unwrap();
+    let LedgerAddress::Database(address) = &at else { unreachable!("it is a database") };
+    let look = address.connect(postgres::ConnectionPurpose::Write).unwrap();
+    let name = agent();
+    // Whichever thread writes for the lease writes for one of these, too.
+    let others = async |second| {
+        for n in 2..8 {
+            let other = AgentId::parse(&format!("0c5b0a2e-7a55-4e6f-9d1f-00000000000{n}")).unwrap();
+            ledger.load_agent(&other, at_second(second), REACH).await.unwrap();
+        }
+    };
+    let holder = || {
+        let sql = "SELECT holder FROM lease WHERE name = ?1";
+        crate::ledger::sql::Connection::Postgres(&look)
+            .query_row(sql, [name.as_str()], |row| row.get::<_, Option<String>>(0))
+            .unwrap()
+    };
+    // Whether a transaction waits for another one.
+    let waits = || {
+        let sql = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')";
+        crate::ledger::sql::Connection::Postgres(&look).query_row(sql, [], |row| row.get::<_, bool>(0)).unwrap()
+    };
+    let locked = address.connect(postgres::ConnectionPurpose::Write).unwrap();
+    let cannot_be_given = async || {
+        locked.begin("BEGIN").unwrap();
+        locked.batch(&format!("UPDATE lease SET seq = seq WHERE name = '{name}'")).unwrap();
+        let refused = ledger.give(name.as_str()).await;
+        assert!(matches!(refused, Err(LedgerError::Unusable { .. })), "{refused:?}");
+        // It holds up nobody else.
+        others(1).await;
+    };
+    others(0).await;
+    for taken_again in [true, false] {
+        load(&ledger, 0).await;
+        cannot_be_given().await;
+        if taken_again {
+            load(&ledger, 1).await;
+            locked.rollback();
+        } else {
+            let (writer, row) = (ledger.clone(), seen("r1", Some("ann"), 1));
+            let written = tokio::spawn(async move { writer.commit(vec![row]).await });
+            while !waits() {
+                tokio::task::yield_now().await;
+            }
+            locked.rollback();
+            written.await.unwrap().unwrap();
+        }
+        // Each writer has had its turn by then.
+        others(2).await;
+        assert!(holder().is_some(), "it is in use again: {taken_again}");
+    }
+    cannot_be_given().await;
+    locked.rollback();
+    let given = async {
+        while holder().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), given).await.expect("nobody gives it");
+    ledger.close().await.unwrap();
+}
+
 fn at_second(second: i64) -> Timestamp {
     at(second)
 }
