@@ -77,7 +77,9 @@ impl Inbox {
             return ShowOutcome::Full;
         }
         let mark = self.mark();
-        self.tombstones.remove(&request.id);
+        if tombstone.is_some() {
+            self.tombstones.remove(&request.id);
+        }
         let mut entry = Entry::new(Arc::new(request), AnswerState::free(), now.wall, mark, Some(now.mono));
         entry.before = tombstone.filter(|_| !pending).map(|_| EarlierRequest::Another);
         self.insert(entry, DecisionQueue::Ready { again: false });
@@ -95,7 +97,9 @@ impl Inbox {
         }
         let mut answer = AnswerState::free();
         let mut before = None;
-        if let Some(tombstone) = self.tombstones.get(&request.id) {
+        let tombstone = self.tombstones.get(&request.id);
+        let had_ended = tombstone.is_some();
+        if let Some(tombstone) = tombstone {
             // A page may be older than our knowledge: a replica lags, or the answer went out while the page was read.
             // The inbox believes only a pass that began well after the end, and then only gives the same answer again.
             // Another sender or time under the same id means another request: no earlier answer binds it.
@@ -118,7 +122,9 @@ impl Inbox {
             self.crowded = true;
             return ShowOutcome::Full;
         }
-        self.tombstones.remove(&request.id);
+        if had_ended {
+            self.tombstones.remove(&request.id);
+        }
         let mark = self.mark();
         let mut entry = Entry::new(Arc::new(request), answer, now.wall, mark, None);
         (entry.shown_in, entry.before) = (number, before);

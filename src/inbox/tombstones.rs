@@ -183,7 +183,11 @@ impl Tombstones {
     pub(super) fn put(&mut self, id: &RequestId, tombstone: Tombstone) {
         let short = short(id);
         // The update that follows our own answer must not make us forget what we said.
-        let before = self.find(&short);
+        let found = self.find(&short);
+        if found.as_ref().is_some_and(|(_, is_young)| !is_young) {
+            self.remove_old(&short);
+        }
+        let before = found.map(|(before, _)| before);
         let known = before.as_ref().map_or(tombstone.subject, |before| before.subject);
         let subject = if tombstone.subject == Subject::default() { known } else { tombstone.subject };
         let changed = match &before {
@@ -191,7 +195,6 @@ impl Tombstones {
             Some(_) | None => tombstone.changed,
         };
         let answer = tombstone.answer.or(before.and_then(|before| before.answer));
-        self.remove_old(&short);
         if self.young.is_full() && !self.young.by_id.contains_key(&short) {
             self.turn();
         }
@@ -199,7 +202,7 @@ impl Tombstones {
     }
 
     pub(super) fn get(&self, id: &RequestId) -> Option<Tombstone> {
-        self.find(&short(id))
+        self.find(&short(id)).map(|(tombstone, _)| tombstone)
     }
 
     pub(super) fn remove(&mut self, id: &RequestId) {
@@ -217,8 +220,12 @@ impl Tombstones {
         }
     }
 
-    fn find(&self, short: &IdHash) -> Option<Tombstone> {
-        self.young.get(short).or_else(|| self.old.iter().find_map(|generation| generation.get(short)))
+    /// With whether it is in the young generation. No id is in two.
+    fn find(&self, short: &IdHash) -> Option<(Tombstone, bool)> {
+        if let Some(young) = self.young.get(short) {
+            return Some((young, true));
+        }
+        self.old.iter().find_map(|generation| Some((generation.get(short)?, false)))
     }
 
     fn remove_old(&mut self, short: &IdHash) {
