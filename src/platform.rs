@@ -9,6 +9,7 @@ pub(crate) mod limiter;
 pub mod net;
 pub mod payload;
 pub(crate) mod reply;
+mod reply_date;
 #[expect(clippy::disallowed_methods, reason = "a shell: it reads clocks and draws random numbers for the core")]
 pub mod rest;
 pub(crate) mod retry_after;

@@ -124,10 +124,20 @@ pub fn contacts(body: &[u8]) -> Result<Page<Contact>, BodyProblem> {
 
 /// `POST /agent/contacts/requests/respond` \[docs\].
 pub fn responded(body: &[u8]) -> Result<Responded, BodyProblem> {
-    let body = json(body)?;
-    let status = body.get("data").and_then(|data| data.get("status")).and_then(Value::as_str);
-    let status = status.ok_or(BodyProblem::Lacks("data.status"))?;
-    Ok(Responded { status: RequestStatus::parse(status) })
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Data<'a> {
+        #[serde(borrow)]
+        status: Option<Cow<'a, str>>,
+    }
+    let body: &RawValue = serde_json::from_slice(body).map_err(|_| BodyProblem::NotJson)?;
+    let data = part::<Body<'_>>(body.get()).and_then(|body| body.data);
+    let status = data.and_then(|data| part::<Data<'_>>(data.get())?.status).ok_or(BodyProblem::Lacks("data.status"))?;
+    Ok(Responded { status: RequestStatus::parse(&status) })
 }
 
 /// A body as text. Bytes that are not UTF-8 are replaced, and rows with a replacement are not accepted.

@@ -13,16 +13,17 @@ use http_body_util::Full;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use self::transport::{BodyCut, Connector};
 use super::bodies::{self, BodyProblem};
+use super::classify;
 use super::limiter::{Class, Limiter, NoTurn};
 use super::net::{Net, NetError};
 use super::reply::{CallError, CallFault, Me, Page, Reply, Responded};
-use super::{classify, retry_after};
+use super::reply_date::ReplyDates;
 use crate::config::settings::Platform;
 use crate::model::{AgentId, Answer, Contact, ContactId, ContactRequest, RequestId, StrangerText};
 use crate::ops::stop_at::{self, StopPoint};
@@ -49,8 +50,6 @@ const IDLE_LIFE: Duration = Duration::from_secs(50);
 pub(super) const ACCEPT_LANGUAGE: &str = "en-US,en;q=0.9";
 /// Where answers go.
 const RESPOND: &str = "agent/contacts/requests/respond";
-/// A cached reply may be this old, by its `Age`; an older one is not used for the time.
-const AGE_MAX: u64 = 24 * 60 * 60;
 
 /// The client that all agents share: one pool of connections. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -72,6 +71,7 @@ struct RestParts {
     count: CallCount,
     hearing: CallHearing,
     leave: CallCheck,
+    dates: Arc<ReplyDates>,
 }
 
 /// Learns of each call that ended whether the platform itself answered it; not of one that does not say.
@@ -206,6 +206,7 @@ impl Rest {
             count: CallCount::default(),
             hearing: CallHearing::default(),
             leave: CallCheck::default(),
+            dates: Arc::default(),
         })))
     }
 
@@ -304,8 +305,7 @@ impl AgentRest {
     /// Answers a request. Cancelling this future after it was polled leaves the outcome unknown, as do
     /// [`CallFault::NoAnswer`], [`CallFault::Unreadable`], [`CallFault::InBetween`] and a 5xx.
     pub async fn respond(&self, request: &RequestId, answer: Answer) -> Reply<Responded> {
-        let body = json!({ "action": answer.as_str(), "request_id": request.as_str() });
-        let asked = RestCall::post(RESPOND, &body);
+        let asked = RestCall::post(RESPOND, &AnswerBody { action: answer.as_str(), request_id: request.as_str() });
         self.call(Class::Answer, asked, BODY_BYTES_MAX, bodies::responded).await
     }
 
@@ -313,8 +313,8 @@ impl AgentRest {
     pub async fn remove_contact(&self, contact: &ContactId, for_person: bool) -> Reply<()> {
         // If no person waits for it, answers go first.
         let class = if for_person { Class::Answer } else { Class::Call };
-        let body = json!({ "contact_id": contact.as_str() });
-        self.call(class, RestCall::post("agent/contacts/remove", &body), BODY_BYTES_MAX, |_| Ok(())).await
+        let asked = RestCall::post("agent/contacts/remove", &RemovalBody { contact_id: contact.as_str() });
+        self.call(class, asked, BODY_BYTES_MAX, |_| Ok(())).await
     }
 
     async fn call<T>(
@@ -365,7 +365,7 @@ impl AgentRest {
         };
         let status = response.status();
         (self.rest.0.count.0)(asked.path, Some(status.as_u16()));
-        let date = date(response.headers());
+        let date = self.rest.0.dates.of(response.headers());
         let wait = header_text(response.headers(), header::RETRY_AFTER).map(str::to_owned);
         let body = timeout_at(until, transport::bounded(response, most)).await.unwrap_or(Err(BodyCut::Broken));
         if let Some((recorder, call)) = recorded {
@@ -462,19 +462,24 @@ impl RestCall {
         Self { query: Some(format!("page={page}&page_size={page_size}")), ..Self::get(path) }
     }
 
-    fn post(path: &'static str, body: &Value) -> Self {
-        Self { body: Some(body.to_string().into()), ..Self::get(path) }
+    fn post(path: &'static str, body: &impl Serialize) -> Self {
+        // Texts alone always become JSON.
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        Self { body: Some(body.into()), ..Self::get(path) }
     }
 }
 
-/// The platform's own time: its `Date`, plus the age of the reply by a cache in between.
-fn date(headers: &HeaderMap) -> Option<Timestamp> {
-    let date = header_text(headers, header::DATE).and_then(retry_after::date)?;
-    let age = match headers.get(header::AGE) {
-        None => 0,
-        Some(age) => age.to_str().ok()?.trim().parse::<u64>().ok().filter(|age| *age <= AGE_MAX)?,
-    };
-    date.checked_add(jiff::SignedDuration::from_secs(age.cast_signed())).ok()
+/// `POST /agent/contacts/requests/respond` \[docs\].
+#[derive(Serialize)]
+struct AnswerBody<'a> {
+    action: &'static str,
+    request_id: &'a str,
+}
+
+/// `POST /agent/contacts/remove` \[docs\].
+#[derive(Serialize)]
+struct RemovalBody<'a> {
+    contact_id: &'a str,
 }
 
 fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
