@@ -7,7 +7,7 @@ use tracing::{debug, error, info, warn};
 use super::core::notice::Notice;
 use crate::config::settings::KeySource;
 use crate::model::{AgentState, Answer, ContactRequest, StrangerText, Verdict};
-use crate::ops::log::{events, request_span};
+use crate::ops::log::events;
 use crate::phoenix::session::{Note, NoteLevel};
 use crate::platform::{CallError, CallFault};
 use crate::policy::{Decision, Mode};
@@ -46,6 +46,7 @@ macro_rules! decided {
     ($level:ident, $request:ident, $decision:ident, $in_shadow:ident) => {
         $level!(
             event = events::DECIDED,
+            request = $request.id.as_str(),
             handle = handle($request),
             name = shown($request.name.as_ref()),
             verdict = $decision.verdict.as_str(),
@@ -59,7 +60,7 @@ macro_rules! decided {
 }
 
 /// Whether all lines of this notice are at debug. Every request causes several such notices: if nobody reads them, not
-/// even their span is made.
+/// even their values are made.
 fn is_detail(notice: &Notice) -> bool {
     matches!(notice, Notice::Seen { .. } | Notice::Answering { .. } | Notice::ContactAdded { .. })
         || matches!(notice, Notice::Decided { decision, shadow, .. } if is_answered_at_once(decision, *shadow))
@@ -125,66 +126,73 @@ pub fn write(notice: &Notice, key: &KeySource) {
         }
         Notice::Seen { request, live } => {
             let via = if *live { "event" } else { "listing" };
-            request_span(&request.id).in_scope(|| {
-                debug!(
-                    event = events::REQUEST_SEEN,
-                    handle = handle(request),
-                    name = shown(request.name.as_ref()),
-                    via,
-                    "new contact request"
-                );
-            });
+            debug!(
+                event = events::REQUEST_SEEN,
+                request = request.id.as_str(),
+                handle = handle(request),
+                name = shown(request.name.as_ref()),
+                via,
+                "new contact request"
+            );
         }
-        Notice::Returned { request } => request_span(&request.id).in_scope(|| {
+        Notice::Returned { request } => {
             warn!(
                 event = events::REQUEST_SEEN,
+                request = request.id.as_str(),
                 handle = handle(request),
                 name = shown(request.name.as_ref()),
                 via = "listing",
                 "the platform lists a settled request as pending again"
             );
-        }),
-        Notice::Changed { request, before } => request_span(&request.id).in_scope(|| {
+        }
+        Notice::Changed { request, before } => {
             warn!(
                 event = events::REQUEST_CHANGED,
+                request = request.id.as_str(),
                 handle = handle(request),
                 name = shown(request.name.as_ref()),
                 before = handle(before),
                 "this request changed on the platform; it is decided again"
             );
-        }),
-        Notice::Decided { request, decision, shadow } => request_span(&request.id).in_scope(|| {
+        }
+        Notice::Decided { request, decision, shadow } => {
             let in_shadow = *shadow || decision.mode == Mode::Shadow;
             if is_answered_at_once(decision, *shadow) {
                 decided!(debug, request, decision, in_shadow);
             } else {
                 decided!(info, request, decision, in_shadow);
             }
-        }),
-        Notice::Answering { request, answer, attempt } => request_span(&request.id).in_scope(|| {
-            debug!(event = events::ANSWERING, verdict = answer.as_str(), attempt, "the answer goes out");
-        }),
-        Notice::Answered { request, answer, by, outcome, attempts, latency } => {
-            request_span(&request.id).in_scope(|| {
-                info!(
-                    event = events::ANSWERED,
-                    handle = handle(request),
-                    name = shown(request.name.as_ref()),
-                    verdict = answer.as_str(),
-                    by = %by,
-                    outcome = outcome.as_str(),
-                    attempt = attempts,
-                    latency_ms = latency.map(millis),
-                    "{answer}: {outcome}"
-                );
-            })
         }
-        Notice::Retry { request, answer, attempts, error, unknown } => request_span(&request.id).in_scope(|| {
+        Notice::Answering { request, answer, attempt } => {
+            debug!(
+                event = events::ANSWERING,
+                request = request.id.as_str(),
+                verdict = answer.as_str(),
+                attempt,
+                "the answer goes out"
+            );
+        }
+        Notice::Answered { request, answer, by, outcome, attempts, latency } => {
+            info!(
+                event = events::ANSWERED,
+                request = request.id.as_str(),
+                handle = handle(request),
+                name = shown(request.name.as_ref()),
+                verdict = answer.as_str(),
+                by = %by,
+                outcome = outcome.as_str(),
+                attempt = attempts,
+                latency_ms = latency.map(millis),
+                "{answer}: {outcome}"
+            );
+        }
+        Notice::Retry { request, answer, attempts, error, unknown } => {
             let why =
                 error.as_ref().map_or_else(|| "the platform's reply could not be read".to_owned(), ToString::to_string);
             if *unknown {
                 warn!(
                     event = events::ANSWER_UNKNOWN,
+                    request = request.id.as_str(),
                     verdict = answer.as_str(),
                     attempt = attempts,
                     why,
@@ -194,6 +202,7 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 let status = error.as_ref().and_then(status);
                 debug!(
                     event = events::ANSWER_RETRY,
+                    request = request.id.as_str(),
                     verdict = answer.as_str(),
                     attempt = attempts,
                     status,
@@ -201,22 +210,24 @@ pub fn write(notice: &Notice, key: &KeySource) {
                     "the platform did not take the answer; it is sent again later"
                 );
             }
-        }),
-        Notice::Refused { request, answer, error } => request_span(&request.id).in_scope(|| {
+        }
+        Notice::Refused { request, answer, error } => {
             warn!(
                 event = events::ANSWER_REFUSED,
+                request = request.id.as_str(),
                 verdict = answer.as_str(),
                 status = status(error),
                 code = shown(error.code.as_ref()),
                 why = %error,
                 "the platform will not take this answer: the request stays pending"
             );
-        }),
-        Notice::Person { request, verdict, person } => request_span(&request.id).in_scope(|| {
+        }
+        Notice::Person { request, verdict, person } => {
             let by = format!("person:{person}");
             match verdict.answer().map(Answer::as_str) {
                 None => info!(
                     event = events::PERSON_ANSWERED,
+                    request = request.id.as_str(),
                     handle = handle(request),
                     verdict = "hold",
                     by,
@@ -225,26 +236,29 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 // The answer's own line names the person.
                 Some(word) => debug!(
                     event = events::PERSON_ANSWERED,
+                    request = request.id.as_str(),
                     handle = handle(request),
                     verdict = word,
                     by,
                     "{word} by a person"
                 ),
             }
-        }),
-        Notice::Overdue { request, overdue } => request_span(&request.id).in_scope(|| {
+        }
+        Notice::Overdue { request, overdue } => {
             let by = format!("overdue:{overdue}");
             warn!(
                 event = events::OVERDUE_NOTICE,
+                request = request.id.as_str(),
                 handle = handle(request),
                 name = shown(request.name.as_ref()),
                 by,
                 "pending for longer than the rules allow"
             );
-        }),
-        Notice::DeciderReplied { request, rule, reply, took } => request_span(&request.id).in_scope(|| {
+        }
+        Notice::DeciderReplied { request, rule, reply, took } => {
             info!(
                 event = events::DECIDER_REPLIED,
+                request = request.id.as_str(),
                 handle = handle(request),
                 decider = reply.decider.as_str(),
                 rule = rule.as_str(),
@@ -254,7 +268,7 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 "a decider said {}",
                 reply.verdict
             );
-        }),
+        }
         Notice::DeciderFailed { decider, why, failures } => warn!(
             event = events::DECIDER_FAILED,
             decider = decider.as_str(),
@@ -265,24 +279,34 @@ pub fn write(notice: &Notice, key: &KeySource) {
         Notice::DeciderRecovered { decider } => {
             info!(event = events::DECIDER_RECOVERED, decider = decider.as_str(), "a decider that failed answers again");
         }
-        Notice::Settled { request, status } => request_span(request).in_scope(|| match status {
-            Some(status) => info!(event = events::SETTLED, status = status.as_str(), "settled elsewhere: {status}"),
-            None => info!(event = events::GONE, "no longer listed; nobody said how it was settled"),
-        }),
+        Notice::Settled { request, status } => match status {
+            Some(status) => {
+                info!(
+                    event = events::SETTLED,
+                    request = request.as_str(),
+                    status = status.as_str(),
+                    "settled elsewhere: {status}"
+                )
+            }
+            None => info!(
+                event = events::GONE,
+                request = request.as_str(),
+                "no longer listed; nobody said how it was settled"
+            ),
+        },
         Notice::ContactAdded { contact, request } => {
             let (id, handle) = (contact.id.as_str(), shown(contact.sender.original()));
             let (name, kind) = (shown(contact.name.as_ref()), contact.kind.as_str());
             // The line of the answer, or `contact_unexplained`, stands beside it.
             debug!(event = events::CONTACT_ADDED, contact = id, handle, name, kind, "a new contact");
             if let Some(request) = request {
-                request_span(request).in_scope(|| {
-                    debug!(
-                        event = events::CONTACT_MATCHED,
-                        contact = id,
-                        handle = shown(contact.sender.original()),
-                        "by our answer"
-                    );
-                });
+                debug!(
+                    event = events::CONTACT_MATCHED,
+                    request = request.as_str(),
+                    contact = id,
+                    handle = shown(contact.sender.original()),
+                    "by our answer"
+                );
             }
         }
         Notice::ContactUnexplained { contact } => {
@@ -363,15 +387,16 @@ pub fn write(notice: &Notice, key: &KeySource) {
                 "a contact with an end is not removed by itself: somebody else may have made it"
             );
         }
-        Notice::SettledAgainstPolicy { request, verdict, by } => request_span(&request.id).in_scope(|| {
+        Notice::SettledAgainstPolicy { request, verdict, by } => {
             warn!(
                 event = events::SETTLED_AGAINST_POLICY,
+                request = request.id.as_str(),
                 handle = handle(request),
                 verdict = verdict.as_str(),
                 by = by.to_string(),
                 "somebody else approved a request that the rules did not approve"
             );
-        }),
+        }
         Notice::Paused { by } => {
             warn!(
                 event = events::AGENT_PAUSED,

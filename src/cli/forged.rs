@@ -220,7 +220,7 @@ fn the_log_shows_no_line_of_a_strangers() {
         let mut fields = LogFields::default();
         fields.set("agent", FieldValue::Text(agent().to_string()));
         for name in ["handle", "name"] {
-            fields.set(name, FieldValue::Text(clean(name, &text, &Redact::default())));
+            fields.set(name, FieldValue::Text(clean(name, &text, &Redact::default()).into_owned()));
         }
         let line = LogLine {
             ts: now(),

@@ -105,12 +105,12 @@ pub fn print_json(value: &impl Serialize) -> Result<(), CliError> {
 
 /// Text that did not come from a stranger, escaped all the same.
 pub fn shown(text: &str) -> String {
-    clean("", text, &Redact::default())
+    clean("", text, &Redact::default()).into_owned()
 }
 
 /// The same, but line breaks are kept.
 pub fn shown_lines(text: &str) -> String {
-    clean(PROBLEMS, text, &Redact::default())
+    clean(PROBLEMS, text, &Redact::default()).into_owned()
 }
 
 /// A stranger's text on one line, escaped, cut to this many columns; `-` for none.

@@ -28,7 +28,7 @@ use self::writer::{LogQueue, LogTarget, QUEUE_BYTES_MAX, Sink};
 use crate::clock::Clock;
 use crate::config::settings::{LogFormat, LogSettings};
 use crate::config::{LevelProblem, filter};
-use crate::model::{AgentId, RequestId};
+use crate::model::AgentId;
 use crate::secret::Redact;
 
 pub use self::panic::hook as panic_hook;
@@ -125,11 +125,6 @@ pub fn init_at(settings: &LogSettings, clock: &Clock, redact: Redact, journald: 
 /// The span for all work for one agent: the field `agent`.
 pub fn agent_span(agent: &AgentId) -> Span {
     tracing::error_span!("agent", agent = %agent)
-}
-
-/// The span for all work on one request: the field `request`, inside the agent's span.
-pub fn request_span(request: &RequestId) -> Span {
-    tracing::error_span!("request", request = %request)
 }
 
 /// A layer that renders every event and gives it to `sink`; for [`init`], and for tests without a global subscriber.

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use doorman::clock::Clock;
 use doorman::config::settings::{LogFormat, LogSettings};
-use doorman::model::{AgentId, RequestId, StrangerText};
+use doorman::model::{AgentId, StrangerText};
 use doorman::ops::log::events::{self, EVENTS, FIELDS};
 use doorman::ops::log::format::LineFormat;
-use doorman::ops::log::{LogError, agent_span, init, layer, panic_hook, request_span};
+use doorman::ops::log::{LogError, agent_span, init, layer, panic_hook};
 use doorman::phoenix::NoteName;
 use doorman::secret::Redact;
 use serde_json::Value;
@@ -253,13 +253,10 @@ fn harmless(text: &str) {
 #[test]
 fn spans_give_their_fields_and_the_event_wins() {
     let agent = AgentId::parse("a-1").unwrap();
-    let request = RequestId::parse("r-1").unwrap();
     let lines = lines(&Redact::default(), || {
         let agent = agent_span(&agent);
         let _in = agent.enter();
-        let request = request_span(&request);
-        let _in = request.enter();
-        tracing::info!(event = events::DECIDED, verdict = "approve", "approve");
+        tracing::info!(event = events::DECIDED, request = "r-1", verdict = "approve", "approve");
         tracing::info!(event = events::GONE, agent = "a-2", ts = "then", level = "loud", "gone");
     });
     assert_eq!((&lines[0]["agent"], &lines[0]["request"]), (&"a-1".into(), &"r-1".into()));

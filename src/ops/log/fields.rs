@@ -1,6 +1,7 @@
 //! The values of a line: taken from spans and events, with keys removed, escaped and cut. Every value of a line goes
 //! through [`LogFields`].
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 use tracing::field::{Field, Visit};
@@ -89,8 +90,17 @@ impl<'a> Collect<'a> {
     }
 
     fn text(&mut self, field: &Field, text: &str) {
-        let value = FieldValue::Text(clean(field.name(), text, self.redact));
+        let value = FieldValue::Text(clean(field.name(), text, self.redact).into_owned());
         self.fields.set(field.name(), value);
+    }
+
+    /// The same, if nobody else needs the text.
+    fn owned(&mut self, field: &Field, text: String) {
+        let other = match clean(field.name(), &text, self.redact) {
+            Cow::Borrowed(whole) if whole.len() == text.len() => None,
+            cleaned => Some(cleaned.into_owned()),
+        };
+        self.fields.set(field.name(), FieldValue::Text(other.unwrap_or(text)));
     }
 }
 
@@ -127,13 +137,13 @@ impl Visit for Collect<'_> {
             let _ = write!(text, ": {error}");
             source = error.source();
         }
-        self.text(field, &text.0);
+        self.owned(field, text.0);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let mut text = Bounded(String::with_capacity(TEXT_USUAL));
         let _ = write!(text, "{value:?}");
-        self.text(field, &text.0);
+        self.owned(field, text.0);
     }
 }
 
@@ -149,13 +159,13 @@ impl fmt::Write for Bounded {
 }
 
 /// Removes keys from one value, escapes it and cuts it.
-pub fn clean(name: &str, text: &str, redact: &Redact) -> String {
+pub fn clean<'a>(name: &str, text: &'a str, redact: &Redact) -> Cow<'a, str> {
     let text = &text[..text.floor_char_boundary(RAW_BYTES_MAX)];
     let text = redact.scrub(text);
     let (max, lines) = if name == PROBLEMS { (PROBLEMS_CHARS_MAX, true) } else { (VALUE_CHARS_MAX, false) };
     if text.len() <= max && text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         // Nearly all values: nothing to escape, nothing to cut.
-        return text.into_owned();
+        return text;
     }
     let mut out = String::with_capacity(text.len().min(max));
     let mut used = 0;
@@ -175,7 +185,7 @@ pub fn clean(name: &str, text: &str, redact: &Redact) -> String {
             break;
         }
     }
-    out
+    Cow::Owned(out)
 }
 
 #[cfg(test)]
