@@ -4,7 +4,7 @@ mod answers;
 mod doubts;
 mod history;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -244,36 +244,44 @@ impl Load<'_> {
         );
         let count: i64 = self.connection.prepare_cached(&count)?.query_row([self.agent], |row| row.get(0))?;
         // Not to sort them if all are wanted is half of the work.
-        let most = match count > CONTACTS_MAX {
-            true => format!("ORDER BY request IS NULL, n DESC LIMIT {CONTACTS_MAX}"),
-            false => String::new(),
+        let (most, order) = match count > CONTACTS_MAX {
+            true => (format!("ORDER BY request IS NULL, n DESC LIMIT {CONTACTS_MAX}"), "c.request IS NULL, c.n DESC"),
+            false => (String::new(), "c.n"),
         };
-        let open = format!("FROM contact WHERE agent = ?1 AND removed_at IS NULL {most}");
-        let mut contacts: Vec<(i64, OpenContact)> = self.rows(
-            &format!("SELECT n, id, handle, coalesce(inserted_at, added_at, 0), request IS NULL {open}"),
-            None,
-            |row| {
-                let handle = row.get::<_, Option<String>>(2)?.and_then(|handle| Handle::parse(&handle).ok());
-                let contact = OpenContact {
-                    id: parsed(row, 1)?,
-                    handle,
-                    owners: Vec::new(),
-                    since: time(row, 3)?,
-                    elsewhere: row.get(4)?,
-                };
-                Ok((row.get(0)?, contact))
-            },
-        )?;
+        let kept = usize::try_from(count.min(CONTACTS_MAX)).unwrap_or(0);
+        let mut contacts: Vec<OpenContact> = Vec::with_capacity(kept);
         // All contacts of an owner share its name.
         let mut names: HashSet<Arc<str>> = HashSet::new();
-        let mut owners: HashMap<i64, Vec<(Timestamp, Arc<str>)>> = HashMap::with_capacity(contacts.len());
+        // The owners of the contact that was read last, whose number this is.
+        let (mut last, mut owners): (Option<i64>, Vec<(Timestamp, Arc<str>)>) = (None, Vec::new());
+        let end = |contacts: &mut Vec<OpenContact>, owners: &mut Vec<(Timestamp, Arc<str>)>| {
+            let Some(contact) = contacts.last_mut() else { return };
+            owners.sort();
+            contact.owners = owners.drain(..).map(|(_, owner)| owner).collect();
+            contact.elsewhere &= !contact.owners.iter().any(|owner| awaited.contains(&**owner));
+        };
         self.rows(
             &format!(
-                "SELECT o.contact, o.at, o.owner FROM (SELECT n {open}) c JOIN contact_owner o ON o.contact = c.n"
+                "SELECT c.n, c.id, c.handle, coalesce(c.inserted_at, c.added_at, 0), c.request IS NULL, o.at, o.owner
+                 FROM (SELECT * FROM contact WHERE agent = ?1 AND removed_at IS NULL {most}) c
+                 LEFT JOIN contact_owner o ON o.contact = c.n ORDER BY {order}"
             ),
             None,
             |row| {
-                let owner = row.get_ref(2)?.text()?;
+                let n = row.get(0)?;
+                if last != Some(n) {
+                    end(&mut contacts, &mut owners);
+                    last = Some(n);
+                    let handle = row.get_ref(2)?.text_or_null()?.and_then(|handle| Handle::parse(handle).ok());
+                    contacts.push(OpenContact {
+                        id: parsed(row, 1)?,
+                        handle,
+                        owners: Vec::new(),
+                        since: time(row, 3)?,
+                        elsewhere: row.get(4)?,
+                    });
+                }
+                let Some(owner) = row.get_ref(6)?.text_or_null()? else { return Ok(()) };
                 let owner = match names.get(owner) {
                     Some(known) => known.clone(),
                     None => {
@@ -282,17 +290,12 @@ impl Load<'_> {
                         new
                     }
                 };
-                owners.entry(row.get(0)?).or_default().push((time(row, 1)?, owner));
+                owners.push((time(row, 5)?, owner));
                 Ok(())
             },
         )?;
-        for (n, contact) in &mut contacts {
-            let mut of = owners.remove(n).unwrap_or_default();
-            of.sort();
-            contact.owners = of.into_iter().map(|(_, owner)| owner).collect();
-            contact.elsewhere &= !contact.owners.iter().any(|owner| awaited.contains(&**owner));
-        }
-        Ok(contacts.into_iter().map(|(_, contact)| contact).collect())
+        end(&mut contacts, &mut owners);
+        Ok(contacts)
     }
 }
 
