@@ -275,7 +275,10 @@ impl PostgresWriter {
         match connected(&mut self.session, &self.address, &mut self.numbers)
             .and_then(|session| session.batch("SELECT 1"))
         {
-            Ok(()) => self.unblocked(),
+            Ok(()) => {
+                self.unblocked();
+                self.numbers.forget_requests();
+            }
             Err(failure) => self.blocked(failure.to_string()),
         }
     }

@@ -93,6 +93,11 @@ impl Numbers {
         }
     }
 
+    /// Forgets all requests, with their memory: nothing was written for a while, so that all that were asked have their answers.
+    pub fn forget_requests(&mut self) {
+        (self.requests, self.last_answers) = Default::default();
+    }
+
     fn age(&mut self) {
         self.requests.swap(0, 1);
         self.last_answers.swap(0, 1);
@@ -159,6 +164,13 @@ mod tests {
         numbers.forget_old(now + AGE);
         assert_eq!(kept(&numbers), 0);
         assert!(numbers.last_answers.iter().all(HashMap::is_empty));
+        numbers.keep_agent(&AgentId::parse("a-1").unwrap(), 1);
+        (0..REQUESTS_MAX + 9).for_each(|n| numbers.keep_request(1, &id(n), n.try_into().unwrap(), LastAnswer::None));
+        assert!(numbers.requests.iter().all(|kept| kept.capacity() > 0), "both generations are in use");
+        numbers.forget_requests();
+        assert!(numbers.requests.iter().all(|kept| kept.capacity() == 0), "and their memory is given back");
+        assert!(numbers.last_answers.iter().all(|kept| kept.capacity() == 0));
+        assert!(numbers.agent(&AgentId::parse("a-1").unwrap()).is_some(), "agents are few");
     }
 
     #[test]

@@ -224,9 +224,20 @@ impl SqliteWriter {
             return;
         }
         match self.check_unmoved() {
-            Ok(()) => self.unblocked(),
+            Ok(()) => {
+                self.unblocked();
+                self.forget_flood();
+            }
             Err(why) => self.blocked(why),
         }
+    }
+
+    /// Gives back what the last requests took, if nothing is written any more.
+    fn forget_flood(&mut self) {
+        self.numbers.forget_requests();
+        self.connection
+            .release_memory()
+            .unwrap_or_else(|error| tracing::debug!(%error, "the cache was not given back"));
     }
 
     /// Writes to files that were deleted or replaced under an open ledger would never be read.
