@@ -203,6 +203,8 @@ pub async fn beside_the_configuration(database: &Database) {
     push(&doormen, "a", "main", RULES).await;
     done(&doormen, "a", &["fleet", "add", &doormen.agents[0], &doormen.agents[1], "--rules", "main"]).await;
     doormen.have(database, &["a", "b"], &[1, 1]).await;
+    // The log may be a moment behind the database.
+    b.said("lease_taken", 1).await.unwrap();
     let taken = b.count("lease_taken");
     a.stop().await.unwrap();
     let a = doormen.start("a");

@@ -23,7 +23,7 @@ pub const QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The cost of each waiting line, in addition to its bytes.
 const LINE_OVERHEAD: usize = 48;
 /// Lines that come within this time of the first are written with it: each wake of the thread, and each write, has its price.
-const TOGETHER: Duration = Duration::from_millis(10);
+const TOGETHER: Duration = Duration::from_millis(2);
 /// Lines are written together, up to this many bytes.
 const BATCH_BYTES: usize = 64 * 1024;
 
