@@ -232,7 +232,7 @@ const THREADS_MAX: usize = 4;
 /// requests a second; slow work (rules files, keys, the ledger) has threads of its own. A second thread would not make
 /// any single agent faster. It would only cost memory: each thread has an arena, and each arena would grow to the size
 /// that one alone needs. If there is only one, it is the caller's: an agent, its connections and its calls then wake
-/// each other without a lock or a system call, which saves a fifth of the CPU time in a burst.
+/// each other without a lock or a system call, which saves a sixth of the CPU time in a burst.
 fn runtime(agents: usize) -> Result<tokio::runtime::Runtime, CliError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = agents.div_ceil(AGENTS_A_THREAD).clamp(1, cores.min(THREADS_MAX));

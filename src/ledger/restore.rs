@@ -263,7 +263,7 @@ impl Load<'_> {
         self.rows(
             &format!(
                 "SELECT c.n, c.id, c.handle, coalesce(c.inserted_at, c.added_at, 0), c.request IS NULL, o.at, o.owner
-                 FROM (SELECT * FROM contact WHERE agent = ?1 AND removed_at IS NULL {most}) c
+                 FROM (SELECT n, id, handle, inserted_at, added_at, request FROM contact WHERE agent = ?1 AND removed_at IS NULL {most}) c
                  LEFT JOIN contact_owner o ON o.contact = c.n ORDER BY {order}"
             ),
             None,

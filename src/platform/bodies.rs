@@ -1,8 +1,9 @@
 //! Parses the bodies of REST replies into types. Pure: called by the client and by fuzzing.
 //!
 //! A list is read row by row: an unreadable row affects no other row. Its id is read first, and if there is one, the
-//! row counts for that id. In any other body the values are counted before it is parsed, so that a hostile body of
-//! millions of tiny values needs no more memory than its own length. No error repeats the text of a body.
+//! row counts for that id. Of an answer's reply one word is taken, and the rest only checked. In any other body the values are
+//! counted before it is parsed, so that a hostile body of millions of tiny values needs no more memory than its own length. No
+//! error repeats the text of a body.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -130,13 +131,12 @@ pub fn responded(body: &[u8]) -> Result<Responded, BodyProblem> {
         data: Option<&'a RawValue>,
     }
     #[derive(Deserialize)]
-    struct Data<'a> {
-        #[serde(borrow)]
-        status: Option<Cow<'a, str>>,
+    struct Data {
+        status: Option<String>,
     }
     let body: &RawValue = serde_json::from_slice(body).map_err(|_| BodyProblem::NotJson)?;
     let data = part::<Body<'_>>(body.get()).and_then(|body| body.data);
-    let status = data.and_then(|data| part::<Data<'_>>(data.get())?.status).ok_or(BodyProblem::Lacks("data.status"))?;
+    let status = data.and_then(|data| part::<Data>(data.get())?.status).ok_or(BodyProblem::Lacks("data.status"))?;
     Ok(Responded { status: RequestStatus::parse(&status) })
 }
 
@@ -158,9 +158,9 @@ impl<'a> BodyText<'a> {
     }
 }
 
-/// Parses a piece of JSON as one of our types.
+/// Parses an object as one of our types: serde would take a list for it, too, and go by the order of its values.
 fn part<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
-    serde_json::from_str(json).ok()
+    json.trim_start().starts_with('{').then(|| serde_json::from_str(json).ok())?
 }
 
 /// The rows of a list, each in its raw form.
@@ -391,13 +391,29 @@ mod tests {
             ("null", BodyProblem::Lacks("data.received")),
             (r#"{"data":[]}"#, BodyProblem::Lacks("data.received")),
             (r#"{"data":{"received":{"0":{}}}}"#, BodyProblem::Lacks("data.received")),
+            (r#"[{"received":[]}]"#, BodyProblem::Lacks("data.received")),
+            (r#"{"data":[[]]}"#, BodyProblem::Lacks("data.received")),
         ] {
             assert_eq!(requests(body.as_bytes()).unwrap_err(), problem, "{body}");
         }
         assert_eq!(requests(b"\xff\xfe").unwrap_err(), BodyProblem::NotJson);
         assert_eq!(contacts(br#"{"data":{}}"#).unwrap_err(), BodyProblem::Lacks("data"));
+        assert_eq!(contacts(b"[[]]").unwrap_err(), BodyProblem::Lacks("data"), "a list has no names");
         assert_eq!(me(br#"{"data":{"id":"two words"}}"#).unwrap_err(), BodyProblem::Lacks("data.id"));
-        assert_eq!(responded(br#"{"data":{"status":1}}"#).unwrap_err(), BodyProblem::Lacks("data.status"));
+        for body in [
+            r#"{"data":{"status":1}}"#,
+            r#"{"data":{"status":null}}"#,
+            r#"{"data":["approved"]}"#,
+            r#"[{"status":"approved"}]"#,
+            r#"[["approved"]]"#,
+            r#"{"data":{"status":"approved","status":"rejected"}}"#,
+            r#"{"data":{"status":"approved"},"data":{"status":"rejected"}}"#,
+        ] {
+            assert_eq!(responded(body.as_bytes()).unwrap_err(), BodyProblem::Lacks("data.status"), "{body}");
+        }
+        for body in ["", "approved", r#"{"data":{"status":"approved"}"#, "{\"data\":{\"status\":\"approved\"}} x"] {
+            assert_eq!(responded(body.as_bytes()).unwrap_err(), BodyProblem::NotJson, "{body}");
+        }
     }
 
     #[test]

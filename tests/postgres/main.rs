@@ -12,6 +12,7 @@ mod commands;
 mod doormen;
 mod failover;
 mod faults;
+mod giving;
 #[allow(unused, unreachable_pub, reason = "only what judges a line of the log")]
 #[path = "../it/logs.rs"]
 mod logs;
@@ -176,8 +177,8 @@ fn all(trials: &mut Trials) {
         "roster_configured" => roster::beside_the_configuration,
         "roster_hostile" => roster::hostile,
         "roster_commands" => roster::commands_end,
-        "away_given" => roster::given_when_away,
-        "reload_lease" => roster::reload_does_not_wait_for_a_lease,
+        "away_given" => giving::given_when_away,
+        "reload_lease" => giving::reload_does_not_wait_for_a_lease,
         "revoked_again" => roster::revoked_again,
     );
 }

@@ -119,7 +119,7 @@ pub(super) fn take(session: &DatabaseSession, me: &str, name: &str) -> Result<Ta
     })
 }
 
-/// Drained, of its own will: whoever comes next takes it from nobody. One that a transaction keeps locked is not waited for.
+/// Drained, of our own will: whoever comes next takes it from nobody. One that a transaction keeps locked is not waited for.
 pub(super) fn give(session: &DatabaseSession, me: &str, name: &str) -> Result<GiveOutcome, DatabaseFailure> {
     let connection = Connection::Postgres(session);
     let given = || {
