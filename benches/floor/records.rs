@@ -61,8 +61,15 @@ impl Records {
             connection.execute_batch(SCHEMA_B).unwrap();
         }
         let (push, entries) = mpsc::channel();
-        let mut writer =
-            Writer { connection, numbers: HashMap::new(), let_in: HashMap::new(), agent: 0, policy: 0, kind };
+        let mut writer = Writer {
+            connection,
+            numbers: HashMap::new(),
+            let_in: HashMap::new(),
+            agent: 0,
+            policy: 0,
+            contacts: 0,
+            kind,
+        };
         if kind == Kind::C {
             writer.prepare();
         }
@@ -84,6 +91,8 @@ struct Writer {
     let_in: HashMap<String, i64>,
     agent: i64,
     policy: i64,
+    /// How many contacts were written (C).
+    contacts: u64,
     kind: Kind,
 }
 
@@ -157,12 +166,13 @@ impl Writer {
                 at
             ])
             .unwrap();
+        let facts = format!(r#"{{"voices":[{{}}],"charges":[[""]],"circumstances":{{"contacts":{}}}}}"#, self.contacts);
         let decision = self
             .sql(
                 "INSERT INTO decision (request, at, verdict, \"by\", policy, mode, facts)
                  VALUES (?1, ?2, 'approve', 'friends', ?3, 'enforce', ?4)",
             )
-            .insert(params![row, at, self.policy, r#"{"circumstances":{"clock":"sound","contacts":0}}"#])
+            .insert(params![row, at, self.policy, facts])
             .unwrap();
         let answer = self
             .sql(
@@ -172,7 +182,7 @@ impl Writer {
             )
             .insert(params![self.agent, row, self.policy, at, decision])
             .unwrap();
-        self.sql("INSERT INTO charge (request, rule, bucket, agent, at) VALUES (?1, 'friends', 'rule', ?2, ?3)")
+        self.sql("INSERT INTO charge (request, rule, bucket, agent, at) VALUES (?1, 'friends', '', ?2, ?3)")
             .execute(params![row, self.agent, at])
             .unwrap();
         self.numbers.insert(request.id.clone(), (row, answer));
@@ -194,6 +204,7 @@ impl Writer {
 
     fn contact_c(&mut self, contact: &Payload) {
         let handle = contact.handle.as_deref().unwrap();
+        self.contacts += 1;
         let request = self.let_in.remove(handle);
         let inserted: Timestamp = contact.inserted_at.as_deref().unwrap().parse().unwrap();
         let (owner, at) = (handle.split('/').next().unwrap(), now());

@@ -232,8 +232,7 @@ impl LedgerReader {
                    FROM agent a WHERE a.id = ?1";
         let read = |row: &sql::SqlRow<'_>| -> sql::Result<Option<u64>> {
             let count = row.get::<_, i64>(0)?.unsigned_abs();
-            let known = row.get_ref(1)?.text_or_null()?.and_then(reasons::from_json);
-            let known = known.and_then(|facts| facts.circumstances?.contacts).is_some();
+            let known = row.get_ref(1)?.text_or_null()?.and_then(reasons::known_contacts).is_some();
             Ok((known || count > 0).then_some(count))
         };
         let counted = self.sql().query_row(sql, [agent.as_str()], read).optional();

@@ -119,7 +119,7 @@ impl<'c> EntryWriter<'_, 'c> {
                     decision.by.to_string(),
                     policy,
                     mode,
-                    reasons::to_json(decision, circumstances),
+                    reasons::to_json(decision, circumstances, *at),
                 ])?;
                 Ok(())
             }

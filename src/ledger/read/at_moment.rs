@@ -174,7 +174,7 @@ impl RecordAt<'_> {
             .connection
             .query_row("SELECT facts FROM decision WHERE n = ?1", [decision], |row| row.get(0))
             .optional()?;
-        Ok(json.and_then(|json| reasons::from_json(&json)).map(|facts| facts.doubts).unwrap_or_default())
+        Ok(json.map(|json| reasons::doubts(&json)).unwrap_or_default())
     }
 
     fn names_in_doubt(&self, owner: Option<&str>) -> sql::Result<Vec<Doubt>> {
@@ -270,7 +270,7 @@ impl RecordAt<'_> {
     fn charges_given_back(&self, since: Timestamp) -> sql::Result<Vec<ChargeRow>> {
         let (at, decision, tie) = self.order();
         let sql = format!(
-            "SELECT r.id, w.reserved_at, d.facts FROM answer w JOIN request r ON r.n = w.request
+            "SELECT r.id, w.reserved_at, d.facts, d.\"by\" FROM answer w JOIN request r ON r.n = w.request
              JOIN decision d ON d.n = (SELECT max(n) FROM decision WHERE request = w.request AND at <= w.reserved_at)
              WHERE w.agent = ?1 AND w.outcome_at >= ?3 AND w.outcome_at <= ?7 AND w.answer = 'approve'
                  AND w.outcome IN ('refused', 'settled-elsewhere', 'gone', 'withdrawn') AND w.reserved_at >= ?2 AND {}",
@@ -290,14 +290,14 @@ impl RecordAt<'_> {
         let mut charges = Vec::new();
         while let Some(row) = rows.next()? {
             let (Parsed(request), Micros(at)) = (row.get(0)?, row.get(1)?);
-            charges.extend(charges_of(row.get_ref(2)?.text()?, &request, at));
+            charges.extend(charges_of(row.get_ref(2)?.text()?, row.get_ref(3)?.text()?, &request, at));
         }
         Ok(charges)
     }
 
     /// In shadow nothing is answered, so only the decisions have the charges of the owner's requests.
     fn charges_in_shadow(&self, owner: &str, except: i64, since: Timestamp) -> sql::Result<Vec<ChargeRow>> {
-        let sql = "SELECT r.id, d.at, d.facts FROM request r
+        let sql = "SELECT r.id, d.at, d.facts, d.\"by\" FROM request r
                    JOIN decision d ON d.n = (SELECT max(n) FROM decision
                        WHERE request = r.n AND CASE WHEN CAST(?5 AS bigint) IS NULL THEN at < ?4 ELSE n < ?5 END)
                    WHERE r.owner = ?2 AND r.agent = ?1 AND r.n <> ?6 AND d.at >= ?3 AND d.mode = 'shadow'";
@@ -307,7 +307,7 @@ impl RecordAt<'_> {
         let mut charges = Vec::new();
         while let Some(row) = rows.next()? {
             let (Parsed(request), Micros(at)) = (row.get(0)?, row.get(1)?);
-            charges.extend(charges_of(row.get_ref(2)?.text()?, &request, at));
+            charges.extend(charges_of(row.get_ref(2)?.text()?, row.get_ref(3)?.text()?, &request, at));
         }
         Ok(charges)
     }
@@ -434,10 +434,14 @@ impl RecordAt<'_> {
     }
 }
 
-fn charges_of<'a>(facts: &str, request: &'a RequestId, at: Timestamp) -> impl Iterator<Item = ChargeRow> + use<'a> {
-    let charges = reasons::from_json(facts).unwrap_or_default().charges;
+fn charges_of<'a>(
+    facts: &str,
+    by: &str,
+    request: &'a RequestId,
+    at: Timestamp,
+) -> impl Iterator<Item = ChargeRow> + use<'a> {
     // These answers failed later, or never left.
-    charges.into_iter().map(move |charge| {
+    reasons::charges(facts, by).into_iter().map(move |charge| {
         let request = request.clone();
         ChargeRow { request, charge, at, open: true, confirmed: false }
     })

@@ -9,7 +9,7 @@ use crate::ledger::columns::{Micros, Parsed};
 use crate::ledger::sql::{self, Connection, TextColumn as _};
 use crate::ledger::{LedgerError, reasons};
 use crate::model::{AgentId, Verdict};
-use crate::policy::{RuleName, Truth};
+use crate::policy::RuleName;
 
 /// Most decisions that are counted by the hour.
 const COUNTED_MAX: usize = 100_000;
@@ -82,7 +82,7 @@ fn by_hour(connection: Connection<'_>, since: Timestamp) -> sql::Result<ByHour> 
 fn matches(connection: Connection<'_>) -> sql::Result<Matches> {
     let mut found = Matches::default();
     let mut statement = connection.prepare_cached(
-        "SELECT d.at, d.facts, a.id FROM decision d JOIN request r ON r.n = d.request JOIN agent a ON a.n = r.agent
+        "SELECT d.at, d.facts, a.id, d.\"by\" FROM decision d JOIN request r ON r.n = d.request JOIN agent a ON a.n = r.agent
          ORDER BY d.n DESC LIMIT ?1",
     )?;
     let mut rows = statement.query([READ_MAX])?;
@@ -90,9 +90,8 @@ fn matches(connection: Connection<'_>) -> sql::Result<Matches> {
         let (Micros(at), Parsed(agent)) = (row.get(0)?, row.get::<_, Parsed<AgentId>>(2)?);
         found.decisions += 1;
         found.since = Some(at);
-        let voices = reasons::from_json(row.get_ref(1)?.text()?).unwrap_or_default().rule_results;
-        for voice in voices.into_iter().filter(|voice| voice.truth == Truth::True) {
-            found.rules.entry((agent.clone(), voice.rule)).or_insert((0, at)).0 += 1;
+        for rule in reasons::matched_rules(row.get_ref(1)?.text()?, row.get_ref(3)?.text()?) {
+            found.rules.entry((agent.clone(), rule)).or_insert((0, at)).0 += 1;
         }
     }
     Ok(found)

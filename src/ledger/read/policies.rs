@@ -11,7 +11,7 @@ use crate::ledger::sql::{self, Optional as _, TextColumn as _, params};
 use crate::ledger::{LedgerError, reasons, texts};
 use crate::model::AgentId;
 use crate::policy::rules::SourceText;
-use crate::policy::{PolicyHash, RuleName, Truth};
+use crate::policy::{PolicyHash, RuleName};
 
 impl LedgerReader {
     /// The policies that were in force for an agent, and since when, oldest first.
@@ -71,7 +71,7 @@ impl LedgerReader {
         let read = || -> sql::Result<HashMap<RuleName, Timestamp>> {
             let mut last = HashMap::new();
             let mut statement = self.sql().prepare_cached(
-                "SELECT d.at, d.facts, a.id FROM decision d JOIN request r ON r.n = d.request JOIN agent a ON a.n = r.agent
+                "SELECT d.at, d.facts, a.id, d.\"by\" FROM decision d JOIN request r ON r.n = d.request JOIN agent a ON a.n = r.agent
                  ORDER BY d.n DESC",
             )?;
             let mut rows = statement.query([])?;
@@ -84,9 +84,8 @@ impl LedgerReader {
                 if agent.is_some_and(|agent| row.get_ref(2).is_ok_and(|id| id.as_str() != Ok(agent.as_str()))) {
                     continue;
                 }
-                let voices = reasons::from_json(row.get_ref(1)?.text()?).unwrap_or_default().rule_results;
-                for voice in voices.into_iter().filter(|voice| voice.truth == Truth::True) {
-                    last.entry(voice.rule).or_insert(at);
+                for rule in reasons::matched_rules(row.get_ref(1)?.text()?, row.get_ref(3)?.text()?) {
+                    last.entry(rule).or_insert(at);
                 }
             }
             Ok(last)

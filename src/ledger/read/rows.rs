@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{AnswerRecord, EndMoved, Filter, OutcomeFilter, RecordedDecision, RecordedRequest, RemovedRecord, TimeOf};
 use crate::ledger::columns::{Micros, Parsed};
-use crate::ledger::reasons;
+use crate::ledger::reasons::{self, DecisionColumns};
 use crate::ledger::sql::{self, Connection, SqlRow, TextColumn as _, params};
 use crate::model::{AgentId, Answer, ContactRequest, Handle, Outcome, RemovedBy, Sender, StrangerText, Verdict};
 use crate::policy::{By, Mode};
@@ -451,16 +451,17 @@ pub fn decisions(connection: Connection<'_>, request: i64) -> sql::Result<Vec<Re
              WHERE d.request = ?1 ORDER BY d.n",
         )?
         .query_map([request], |row| {
-            let Micros(at) = row.get(1)?;
+            let (Micros(at), verdict, by) = (row.get(1)?, get(row, 2)?, row.get::<_, String>(3)?);
+            let columns = DecisionColumns { at, verdict, by: &by };
             Ok(RecordedDecision {
                 row: row.get(7)?,
                 agent: get(row, 0)?,
                 at,
-                verdict: get(row, 2)?,
+                verdict,
                 by: row.get::<_, Parsed<By>>(3)?.0,
                 policy: get(row, 4)?,
                 mode: if row.get_ref(5)?.text()? == "shadow" { Mode::Shadow } else { Mode::Enforce },
-                facts: reasons::from_json(row.get_ref(6)?.text()?).unwrap_or_default(),
+                facts: reasons::from_json(row.get_ref(6)?.text()?, columns).unwrap_or_default(),
             })
         })?
         .collect()
