@@ -21,7 +21,7 @@ struct ReasonsJson {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     for_s: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    charges: Vec<ChargeRow>,
+    charges: Vec<RecordedCharge>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pauses: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,7 +46,7 @@ pub struct DecisionColumns<'a> {
 /// A rule and a bucket, or the bucket alone, if the rule is the one that decided.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-enum ChargeRow {
+enum RecordedCharge {
     Other(String, String),
     Own([String; 1]),
 }
@@ -143,21 +143,19 @@ pub struct DecisionReasons {
     pub circumstances: Option<Circumstances>,
 }
 
-/// The column's text, for a decision at this moment.
-pub fn to_json(decision: &Decision, circumstances: &Circumstances, at: Timestamp) -> String {
-    let by = decision.by.to_string();
-    let columns = DecisionColumns { at, verdict: decision.verdict, by: &by };
+/// The column's text, beside these.
+pub fn to_json(decision: &Decision, circumstances: &Circumstances, columns: DecisionColumns<'_>) -> String {
     let facts = ReasonsJson {
         voices: decision.rule_results.iter().map(|voice| row(voice, columns)).collect(),
         due: decision.due,
         reconsider_at: decision.reconsider_at,
         for_s: decision.lasts.map(|lasts| lasts.as_secs()),
-        charges: decision.charges.iter().map(|charge| charge_row(charge, &by)).collect(),
+        charges: decision.charges.iter().map(|charge| charge_row(charge, columns.by)).collect(),
         pauses: decision.pauses,
         notify: decision.notify.as_ref().map(|name| name.as_str().to_owned()),
         doubts: decision.doubts.iter().map(doubt_row).collect(),
         circumstances: Some(CircumstancesRow {
-            waited_us: at.as_microsecond() - circumstances.first_seen.as_microsecond(),
+            waited_us: columns.at.as_microsecond() - circumstances.first_seen.as_microsecond(),
             first_seen: None,
             sound_clock: circumstances.clock == ClockHealth::Sound,
             contacts: circumstances.contacts,
@@ -219,15 +217,15 @@ fn parsed(text: &str) -> Option<ReasonsJson> {
     serde_json::from_str(text).ok()
 }
 
-fn charge_row(charge: &Charge, by: &str) -> ChargeRow {
+fn charge_row(charge: &Charge, by: &str) -> RecordedCharge {
     let (rule, bucket) = (charge.rule.as_str(), charge.bucket.to_string());
-    if rule == by { ChargeRow::Own([bucket]) } else { ChargeRow::Other(rule.to_owned(), bucket) }
+    if rule == by { RecordedCharge::Own([bucket]) } else { RecordedCharge::Other(rule.to_owned(), bucket) }
 }
 
-fn charge(row: ChargeRow, by: &str) -> Option<Charge> {
+fn charge(row: RecordedCharge, by: &str) -> Option<Charge> {
     let (rule, bucket) = match &row {
-        ChargeRow::Other(rule, bucket) => (&**rule, bucket),
-        ChargeRow::Own([bucket]) => (by, bucket),
+        RecordedCharge::Other(rule, bucket) => (&**rule, bucket),
+        RecordedCharge::Own([bucket]) => (by, bucket),
     };
     Some(Charge { rule: RuleName::parse(rule)?, bucket: bucket.as_str().into() })
 }
@@ -270,7 +268,7 @@ fn doubt(row: RecordedDoubt) -> Option<Doubt> {
 
 fn row(voice: &RuleResult, columns: DecisionColumns<'_>) -> RuleResultRow {
     RuleResultRow {
-        rule: Some(voice.rule.as_str().to_owned()).filter(|rule| rule != columns.by),
+        rule: (voice.rule.as_str() != columns.by).then(|| voice.rule.as_str().to_owned()),
         then: Some(voice.then).filter(|then| *then != columns.verdict),
         matched: match voice.truth {
             Truth::True => Some(true),
@@ -320,9 +318,10 @@ mod tests {
         let circumstances = Circumstances { contacts: Some(7), ..Circumstances::new(at, ClockHealth::Sound) };
         let mut decision = decision();
         decision.charges = vec![Charge { rule: RuleName::parse("friends").unwrap(), bucket: "ann".into() }];
-        let text = to_json(&decision, &circumstances, at);
+        let columns = DecisionColumns { at, verdict: Verdict::Approve, by: "friends" };
+        let text = to_json(&decision, &circumstances, columns);
         assert_eq!(text, r#"{"voices":[{}],"charges":[["ann"]],"circumstances":{"contacts":7}}"#);
-        let read = from_json(&text, DecisionColumns { at, verdict: Verdict::Approve, by: "friends" }).unwrap();
+        let read = from_json(&text, columns).unwrap();
         assert_eq!(read.charges, decision.charges);
         assert_eq!((read.rule_results, read.circumstances), (decision.rule_results, Some(circumstances)));
         assert_eq!(charges(&text, "friends"), decision.charges);
@@ -341,7 +340,7 @@ mod tests {
         for seen in [1_000, 3_000] {
             let seen = Timestamp::from_second(seen).unwrap();
             let circumstances = Circumstances::new(seen, ClockHealth::Unsound);
-            let read = from_json(&to_json(&decision, &circumstances, at), columns).unwrap();
+            let read = from_json(&to_json(&decision, &circumstances, columns), columns).unwrap();
             assert_eq!((&read.rule_results, &read.charges), (&decision.rule_results, &decision.charges));
             assert_eq!(read.circumstances, Some(circumstances));
         }

@@ -104,6 +104,8 @@ impl<'c> EntryWriter<'_, 'c> {
             Record::Decided { agent, request, decision, circumstances, at } => {
                 let (_, request) = self.known(agent, request)?;
                 let policy = self.policy(&decision.policy)?;
+                let by = decision.by.to_string();
+                let columns = reasons::DecisionColumns { at: *at, verdict: decision.verdict, by: &by };
                 let mode = match decision.mode {
                     Mode::Enforce => "enforce",
                     Mode::Shadow => "shadow",
@@ -116,10 +118,10 @@ impl<'c> EntryWriter<'_, 'c> {
                     request,
                     Micros(*at),
                     decision.verdict.as_str(),
-                    decision.by.to_string(),
+                    by,
                     policy,
                     mode,
-                    reasons::to_json(decision, circumstances, *at),
+                    reasons::to_json(decision, circumstances, columns),
                 ])?;
                 Ok(())
             }
