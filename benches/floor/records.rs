@@ -166,7 +166,7 @@ impl Writer {
                 at
             ])
             .unwrap();
-        let facts = format!(r#"{{"voices":[{{}}],"charges":[[""]],"circumstances":{{"contacts":{}}}}}"#, self.contacts);
+        let facts = format!(r#"{{"voices":[{{}}],"charges":[[""]],"known":{{"contacts":{}}}}}"#, self.contacts);
         let decision = self
             .sql(
                 "INSERT INTO decision (request, at, verdict, \"by\", policy, mode, facts)

@@ -89,7 +89,7 @@ pub fn fill(path: &Path, requests: u64, agents: u64) {
     connection.execute("INSERT INTO policy (hash) VALUES (?1)", [hash().as_str()]).unwrap();
     let begun = (Timestamp::now().as_second() - requests as i64) * 1_000_000;
     let numbers = "WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < ?1)";
-    let facts = r#"{"voices":[{}],"circumstances":{"contacts":7}}"#;
+    let facts = r#"{"voices":[{}],"known":{"contacts":7}}"#;
     let fill = |sql: &str| {
         connection
             .prepare(sql)

@@ -28,7 +28,8 @@ struct ReasonsJson {
     notify: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     doubts: Vec<RecordedDoubt>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Rows of older doormen have a longer word.
+    #[serde(rename = "known", alias = "circumstances", default, skip_serializing_if = "Option::is_none")]
     circumstances: Option<CircumstancesRow>,
 }
 
@@ -320,7 +321,7 @@ mod tests {
         decision.charges = vec![Charge { rule: RuleName::parse("friends").unwrap(), bucket: "ann".into() }];
         let columns = DecisionColumns { at, verdict: Verdict::Approve, by: "friends" };
         let text = to_json(&decision, &circumstances, columns);
-        assert_eq!(text, r#"{"voices":[{}],"charges":[["ann"]],"circumstances":{"contacts":7}}"#);
+        assert_eq!(text, r#"{"voices":[{}],"charges":[["ann"]],"known":{"contacts":7}}"#);
         let read = from_json(&text, columns).unwrap();
         assert_eq!(read.charges, decision.charges);
         assert_eq!((read.rule_results, read.circumstances), (decision.rule_results, Some(circumstances)));

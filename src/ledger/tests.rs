@@ -291,6 +291,26 @@ async fn a_refused_answer_that_is_sent_again_is_charged_again() {
 }
 
 #[tokio::test]
+async fn what_an_answer_costs_counts_whether_its_outcome_is_known_or_not() {
+    let world = TestLedger::new();
+    let ledger = world.open();
+    let charges = vec![charge("friends", "ann")];
+    ledger.commit(vec![seen("r1", Some("ann"), 0), intent("r1", Answer::Approve, charges, 1, 1)]).await.unwrap();
+    for (second, came) in [(2, None), (3, Some(Outcome::Unknown)), (4, Some(Outcome::Confirmed(Answer::Approve)))] {
+        if let Some(came) = came {
+            ledger.commit(vec![outcome("r1", came, second)]).await.unwrap();
+        }
+        let counted = |state: crate::policy::state::SavedState| {
+            state.charges.iter().map(|row| (row.at, row.open)).collect::<Vec<_>>()
+        };
+        let expected = [(at(1), second < 4)];
+        assert_eq!(counted(load(&ledger, 10).await.policy_state), expected, "after a start: {came:?}");
+        let then = world.reader().state_at(&agent(), None, None, REACH, read::RowMoment::at(at(10))).unwrap();
+        assert_eq!(counted(then), expected, "at a moment of the past: {came:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_resume_starts_the_count_of_approvals_at_zero() {
     let world = TestLedger::new();
     let ledger = world.open();

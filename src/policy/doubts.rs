@@ -17,6 +17,7 @@ mod changed;
 mod contacts;
 mod doubt;
 mod identities;
+mod owner_index;
 mod presumed;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ const STEPS: &[(i64, &str)] = &[
     (15, include_str!("schema/15.sql")),
     (16, include_str!("schema/16.sql")),
     (17, include_str!("schema/17.sql")),
+    (18, include_str!("schema/18.sql")),
 ];
 
 /// The newest schema that this doorman knows.

@@ -29,6 +29,7 @@ const STEPS: &[MigrationStep] = &[
     MigrationStep { sql: include_str!("schema/15.sql"), code: |_| Ok(()) },
     MigrationStep { sql: include_str!("schema/16.sql"), code: |_| Ok(()) },
     MigrationStep { sql: include_str!("schema/17.sql"), code: |_| Ok(()) },
+    MigrationStep { sql: include_str!("schema/18.sql"), code: |_| Ok(()) },
 ];
 
 /// The newest schema that this doorman knows.

@@ -12,6 +12,7 @@ use indexmap::IndexMap;
 use indexmap::map::Entry;
 use jiff::Timestamp;
 
+use super::owner_index::OwnerIndex;
 use crate::model::{Contact, ContactId, Handle};
 
 /// Most contacts that are kept.
@@ -43,8 +44,7 @@ pub struct OpenContact {
 pub struct OpenContacts {
     /// Boxed, so that the map is small. In no order, but in the same one each time.
     open: IndexMap<ContactId, Box<KnownContact>, DefaultHashBuilder>,
-    /// By owner, and contact. `None` is before all of an owner's.
-    owners: BTreeSet<(Arc<str>, Option<ContactId>)>,
+    owners: OwnerIndex,
     /// Those that never had a readable handle.
     nameless: BTreeSet<ContactId>,
     /// A contact that was last shown by an earlier reading than this one may have been removed since.
@@ -131,7 +131,7 @@ impl OpenContacts {
                 self.crowded = true;
                 break;
             }
-            of_owners.extend(owners.iter().map(|owner| (owner.clone(), Some(id.clone()))));
+            of_owners.extend(owners.iter().map(|owner| (owner.clone(), id.clone())));
             if owners.is_empty() {
                 self.nameless.insert(id.clone());
             }
@@ -150,7 +150,7 @@ impl OpenContacts {
             };
             self.open.insert(id, Box::new(open));
         }
-        self.owners.append(&mut of_owners.into_iter().collect());
+        self.owners.insert_all(of_owners);
         self.unwatched(1, since);
     }
 
@@ -181,12 +181,15 @@ impl OpenContacts {
 
     /// Whether somebody of this very handle is a contact.
     pub(crate) fn has_handle(&self, handle: &Handle) -> bool {
-        self.of(handle.owner()).filter_map(|id| self.open.get(id)).any(|open| open.handle.as_ref() == Some(handle))
+        self.owners
+            .of(handle.owner())
+            .filter_map(|id| self.open.get(id))
+            .any(|open| open.handle.as_ref() == Some(handle))
     }
 
     /// Whether this owner has a contact on record.
     pub fn has(&self, owner: &str) -> bool {
-        self.of(owner).next().is_some()
+        self.owners.of(owner).next().is_some()
     }
 
     /// Whether somebody else let this very sender in since then.
@@ -194,7 +197,7 @@ impl OpenContacts {
         let theirs = |open: &KnownContact| {
             open.handle.as_ref() == Some(sender) && open.owners.first().is_some_and(|first| **first == *sender.owner())
         };
-        let open = self.of(sender.owner()).filter_map(|id| self.open.get(id));
+        let open = self.owners.of(sender.owner()).filter_map(|id| self.open.get(id));
         open.filter(|open| theirs(open)).any(|open| open.elsewhere && open.since >= since)
     }
 
@@ -203,12 +206,6 @@ impl OpenContacts {
         let open = self.open.get_mut(id)?;
         open.elsewhere = true;
         open.owners.first().filter(|first| ***first == *owner).map(|_| open.since)
-    }
-
-    fn of(&self, owner: &str) -> impl Iterator<Item = &ContactId> {
-        let owner: Arc<str> = owner.into();
-        let from = self.owners.range((owner.clone(), None)..);
-        from.take_while(move |(of, _)| *of == owner).filter_map(|(_, id)| id.as_ref())
     }
 
     /// The contacts were not watched from this moment on: only a reading with this number or a later one shows who is
@@ -232,7 +229,7 @@ impl OpenContacts {
     /// had a readable handle.
     pub(super) fn wanted(&mut self, owner: &str, unmet: bool, reading: u64, since: Timestamp) -> bool {
         let nameless = self.nameless.iter().filter(|_| unmet);
-        let ids: Vec<ContactId> = self.of(owner).chain(nameless).cloned().collect();
+        let ids: Vec<ContactId> = self.owners.of(owner).chain(nameless).cloned().collect();
         for id in &ids {
             self.change(id, |open, floor| {
                 if open.proven < reading {
@@ -250,7 +247,7 @@ impl OpenContacts {
     pub(crate) fn is_contact(&self, handle: &Handle) -> (Option<bool>, Option<bool>) {
         let none = self.tells_absence().then_some(false);
         let (mut owner, mut sender) = (none, none);
-        for open in self.of(handle.owner()).filter_map(|id| self.open.get(id)) {
+        for open in self.owners.of(handle.owner()).filter_map(|id| self.open.get(id)) {
             let known = open.readable && !open.is_doubtful(self.floor);
             let is = open.handle.as_ref();
             also(&mut owner, known.then(|| is.is_some_and(|is| is.owner() == handle.owner())));
@@ -267,7 +264,7 @@ impl OpenContacts {
     /// A person says that nobody of this owner was removed up to now. Of a contact that had other owners too, that says nothing
     /// to those.
     pub(super) fn vouched(&mut self, owner: &str) {
-        let ids: Vec<ContactId> = self.of(owner).cloned().collect();
+        let ids: Vec<ContactId> = self.owners.of(owner).cloned().collect();
         for id in ids {
             self.change(&id, |open, floor| {
                 let now = open.proven.max(floor).max(open.wanted);
@@ -292,7 +289,7 @@ impl OpenContacts {
             return None;
         }
         let vouched = |id: &ContactId| self.open.get(id).is_some_and(|open| !open.is_doubtful_for(owner, self.floor));
-        self.of(owner).filter(|id| !vouched(id)).find_map(|id| self.doubt(id))
+        self.owners.of(owner).filter(|id| !vouched(id)).find_map(|id| self.doubt(id))
     }
 
     /// The same for a contact that never had a readable handle.
@@ -338,11 +335,11 @@ impl OpenContacts {
                 }
                 if open.owners.len() >= OWNERS_MAX {
                     let second = open.owners.remove(1);
-                    self.owners.remove(&(second, Some(contact.id.clone())));
+                    self.owners.remove(second, &contact.id);
                 }
                 let owner: Arc<str> = handle.owner().into();
                 open.owners.push(owner.clone());
-                self.owners.insert((owner, Some(contact.id.clone())));
+                self.owners.insert(owner, contact.id.clone());
                 self.nameless.remove(&contact.id);
                 (AddOutcome::Renamed, doubtful)
             }
@@ -357,10 +354,10 @@ impl OpenContacts {
                     None => None,
                 };
                 let before = before.filter(|_| handle.is_none());
-                let own = || handle.map(|handle| shared(&self.owners, handle.owner())).into_iter().collect();
+                let own = || handle.map(|handle| self.owners.shared(handle.owner())).into_iter().collect();
                 let owners: Vec<Arc<str>> = before.as_ref().map_or_else(own, |before| before.owners.clone());
                 for owner in &owners {
-                    self.owners.insert((owner.clone(), Some(contact.id.clone())));
+                    self.owners.insert(owner.clone(), contact.id.clone());
                 }
                 if owners.is_empty() {
                     self.nameless.insert(contact.id.clone());
@@ -401,7 +398,7 @@ impl OpenContacts {
         self.doubtful -= usize::from(open.is_doubtful(self.floor));
         let KnownContact { handle, owners, .. } = open;
         for owner in &owners {
-            self.owners.remove(&(owner.clone(), Some(id.clone())));
+            self.owners.remove(owner.clone(), id);
         }
         self.nameless.remove(id);
         let gone = GoneContact { handle, owners };
@@ -429,13 +426,6 @@ impl OpenContacts {
     pub(crate) fn not_shown(&mut self, reading: u64) -> impl Iterator<Item = (&ContactId, &mut u8)> {
         self.open.iter_mut().filter(move |(_, open)| open.seen != reading).map(|(id, open)| (id, &mut open.missed))
     }
-}
-
-/// This owner's name, which all contacts of an owner share.
-fn shared(owners: &BTreeSet<(Arc<str>, Option<ContactId>)>, owner: &str) -> Arc<str> {
-    let owner: Arc<str> = owner.into();
-    let known = owners.range((owner.clone(), None)..).next().map(|(known, _)| known.clone());
-    known.filter(|known| *known == owner).unwrap_or(owner)
 }
 
 /// Combines with one more contact: if one is a contact, the result is true; else if one is in doubt, it is unknown.
