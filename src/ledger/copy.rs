@@ -24,7 +24,7 @@ const TABLES: [(&str, &str); 28] = [
     ("request_change", "n"),
     ("decision", "n"),
     ("answer", "n"),
-    ("charge", "request, rule, bucket"),
+    ("charge", "agent, at, request, rule, bucket"),
     ("pause", "n"),
     ("hold", "n"),
     ("notice", "n"),

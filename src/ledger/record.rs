@@ -140,8 +140,8 @@ impl<'c> EntryWriter<'_, 'c> {
                 if let Some(said) = self.carried_out(&intent).map(|said| said.filter(|_| !by_person))? {
                     return Err(EntryFault::Answered { request: id.clone(), said });
                 }
-                self.intent(&intent, (*attempt).max(1))?;
-                self.charge(agent, request, charges, *at)
+                let earlier = self.intent(&intent, (*attempt).max(1))?;
+                self.charge(agent, request, charges, earlier, *at)
             }
             Record::Outcome { agent, request, outcome, detail, refusal, stay, at } => {
                 let (agent, request) = self.known(agent, request)?;
@@ -154,7 +154,7 @@ impl<'c> EntryWriter<'_, 'c> {
             Record::Withdrawn { agent, request, at } => {
                 let (agent, request) = self.known(agent, request)?;
                 match self.end_answer(agent, request, "withdrawn", None, None, *at)? {
-                    Some(_) => self.give_back(request),
+                    Some(_) => self.give_back(agent, request),
                     None => Ok(()),
                 }
             }

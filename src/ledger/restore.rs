@@ -122,21 +122,10 @@ impl Load<'_> {
 
     fn policy_state(&self, now: Timestamp, reach: RestoreReach) -> sql::Result<SavedState> {
         let since = back(now, reach.charges);
-        // Each by the last answer to its request: those with an outcome, which came later than the charge, and those still without.
-        let columns = |by: &str| {
-            format!(
-                "SELECT r.id, c.rule, c.bucket, c.at, r.id_reused = 0, w.outcome
-                 FROM answer w INDEXED BY {by} CROSS JOIN charge c ON c.request = w.request JOIN request r ON r.n = c.request
-                 WHERE w.agent = ?1 AND c.at >= ?2 AND w.n = (SELECT max(n) FROM answer WHERE request = w.request)"
-            )
-        };
         let charges = self.rows(
-            &format!(
-                "{} AND w.outcome_at >= ?2 AND w.outcome <> 'unknown'
-                 UNION ALL {} AND (w.outcome IS NULL OR w.outcome = 'unknown') ORDER BY 4",
-                columns("answer_time"),
-                columns("answer_open")
-            ),
+            "SELECT r.id, c.rule, c.bucket, c.at, r.id_reused = 0,
+                 (SELECT w.outcome FROM answer w WHERE w.request = c.request ORDER BY w.n DESC LIMIT 1)
+             FROM charge c JOIN request r ON r.n = c.request WHERE c.agent = ?1 AND c.at >= ?2",
             Some(since),
             |row| {
                 let charge = Charge { rule: parsed(row, 1)?, bucket: row.get(2)? };

@@ -311,6 +311,34 @@ async fn what_an_answer_costs_counts_whether_its_outcome_is_known_or_not() {
 }
 
 #[tokio::test]
+async fn all_that_an_answer_costs_is_given_back_whenever_it_was_tried_again() {
+    // Later, at the same moment, and by a clock that went back.
+    for again in [20, 10, 5] {
+        let world = TestLedger::new();
+        let ledger = world.open();
+        let (ann, more) = (charge("friends", "ann"), charge("friends", "more"));
+        ledger.commit(vec![seen("r1", Some("ann"), 0), seen("r2", Some("bob"), 0)]).await.unwrap();
+        ledger.commit(vec![intent("r2", Answer::Approve, vec![charge("friends", "bob")], 1, 10)]).await.unwrap();
+        ledger.commit(vec![intent("r1", Answer::Approve, vec![ann.clone(), ann.clone()], 1, 10)]).await.unwrap();
+        ledger.commit(vec![intent("r1", Answer::Approve, vec![ann, more], 2, again)]).await.unwrap();
+        let charges = async || {
+            let read = load(&ledger, 40).await.policy_state.charges;
+            let mut charges: Vec<_> = read.iter().map(|row| (row.charge.bucket.to_string(), row.at)).collect();
+            charges.sort();
+            charges
+        };
+        let of = |bucket: &str, second| (bucket.to_owned(), at(second));
+        assert_eq!(
+            charges().await,
+            [of("ann", 10), of("bob", 10), of("more", again)],
+            "each once, as of its first try"
+        );
+        ledger.commit(vec![outcome("r1", Outcome::Refused, 30)]).await.unwrap();
+        assert_eq!(charges().await, [of("bob", 10)], "tried again at {again}");
+    }
+}
+
+#[tokio::test]
 async fn a_resume_starts_the_count_of_approvals_at_zero() {
     let world = TestLedger::new();
     let ledger = world.open();

@@ -246,23 +246,14 @@ impl RecordAt<'_> {
     /// Places that were taken, and are still on record.
     fn charges(&self, since: Timestamp) -> sql::Result<Vec<ChargeRow>> {
         let (at, decision, tie) = self.order();
-        let columns = |by: &str| {
-            format!(
-                "SELECT r.id, c.rule, c.bucket, c.at,
-                     r.id_reused = 0 AND (w.outcome IS NULL OR w.outcome = 'unknown' OR w.outcome_at > ?3),
-                     coalesce(w.outcome IN ('approved', 'rejected') AND w.outcome_at <= ?3, FALSE)
-                 FROM answer w INDEXED BY {by} CROSS JOIN charge c ON c.request = w.request JOIN request r ON r.n = c.request
-                 WHERE w.agent = ?1 AND c.at >= ?2
-                     AND w.n = (SELECT max(n) FROM answer WHERE request = w.request AND outcome IS DISTINCT FROM 'withdrawn') AND {}",
-                Self::answered_before()
-            )
-        };
-        // Two ways in, as for approvals.
         let sql = format!(
-            "{} AND w.outcome_at >= ?2
-             UNION ALL {} AND (w.outcome IS NULL OR w.outcome = 'unknown') AND w.outcome_at IS NULL",
-            columns("answer_time"),
-            columns("answer_open")
+            "SELECT r.id, c.rule, c.bucket, c.at,
+                 r.id_reused = 0 AND (w.outcome IS NULL OR w.outcome = 'unknown' OR w.outcome_at > ?3),
+                 coalesce(w.outcome IN ('approved', 'rejected') AND w.outcome_at <= ?3, FALSE)
+             FROM charge c JOIN request r ON r.n = c.request
+             JOIN answer w ON w.n = (SELECT max(n) FROM answer WHERE request = c.request AND outcome IS DISTINCT FROM 'withdrawn')
+             WHERE c.agent = ?1 AND c.at >= ?2 AND {}",
+            Self::answered_before()
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let rows =

@@ -51,7 +51,8 @@ impl EntryWriter<'_, '_> {
         Ok(said.filter(|_| carried_out).map(|(by, answer)| GivenAnswer { answer, by, lasts: last.lasts }))
     }
 
-    pub(super) fn intent(&mut self, intent: &IntentRow<'_>, attempt: u32) -> Result<(), EntryFault> {
+    /// Writes the intent, and returns whether the request had an answer on record before.
+    pub(super) fn intent(&mut self, intent: &IntentRow<'_>, attempt: u32) -> Result<bool, EntryFault> {
         let IntentRow { agent, request, answer, by, lasts, note, policy, counts, at } = *intent;
         // The resume since which an approval counts towards `approvals_max`; 0 before the first.
         let since = if counts && answer == Answer::Approve { Some(self.last_resume(agent)?) } else { None };
@@ -60,6 +61,7 @@ impl EntryWriter<'_, '_> {
             LastAnswer::Open { .. } | LastAnswer::Unread => self.last_answer(request, intent)?,
         };
         let last = last.as_ref().map(|row| (row.n, row.same_answer, row.outcome.as_deref(), row.same_reason));
+        let earlier = last.is_some();
         match last {
             Some((_, false, None | Some("unknown"), _)) => {
                 Err(EntryFault::Refused("another answer to this request is still open".to_owned()))
@@ -67,7 +69,7 @@ impl EntryWriter<'_, '_> {
             Some((n, true, None | Some("unknown"), _)) => {
                 self.sql("UPDATE answer SET attempts = max(attempts + 1, ?2), last_at = ?3, lasts = ?4 WHERE n = ?1")?
                     .execute(params![n, attempt, Micros(at), lasts])?;
-                Ok(())
+                Ok(earlier)
             }
             Some((n, true, Some("refused"), true)) => {
                 self.sql(
@@ -77,7 +79,7 @@ impl EntryWriter<'_, '_> {
                 )?
                 .execute(params![n, attempt, Micros(at), since, lasts])?;
                 self.numbers.keep_last_answer(request, LastAnswer::Open { n, answer });
-                Ok(())
+                Ok(earlier)
             }
             _ => {
                 let n = self.statements.insert(
@@ -98,7 +100,7 @@ impl EntryWriter<'_, '_> {
                     ],
                 )?;
                 self.numbers.keep_last_answer(request, LastAnswer::Open { n, answer });
-                Ok(())
+                Ok(earlier)
             }
         }
     }
@@ -134,25 +136,44 @@ impl EntryWriter<'_, '_> {
         Ok(last)
     }
 
+    /// Puts what the answer costs on record, without what an `earlier` try of it did.
     pub(super) fn charge(
         &mut self,
         agent: i64,
         request: i64,
         charges: &[Charge],
+        earlier: bool,
         at: Timestamp,
     ) -> Result<(), EntryFault> {
         for charge in charges {
-            self.sql(
-                "INSERT INTO charge (request, rule, bucket, agent, at) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (request, rule, bucket) DO NOTHING",
-            )?
-            .execute(params![request, charge.rule.as_str(), &*charge.bucket, agent, Micros(at)])?;
+            let values = params![request, charge.rule.as_str(), &*charge.bucket, agent, Micros(at)];
+            let sql = match earlier {
+                false => {
+                    "INSERT INTO charge (request, rule, bucket, agent, at) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING"
+                }
+                true => {
+                    "INSERT INTO charge (request, rule, bucket, agent, at)
+                     SELECT CAST(?1 AS bigint), CAST(?2 AS text), CAST(?3 AS text), CAST(?4 AS bigint), CAST(?5 AS bigint)
+                     WHERE NOT EXISTS (SELECT 1 FROM charge WHERE agent = ?4 AND request = ?1 AND rule = ?2 AND bucket = ?3
+                         AND at >= (SELECT min(min(reserved_at, last_at)) FROM answer WHERE request = ?1)
+                         AND at <= (SELECT max(max(reserved_at, last_at)) FROM answer WHERE request = ?1))
+                     ON CONFLICT DO NOTHING"
+                }
+            };
+            self.sql(sql)?.execute(values)?;
         }
         Ok(())
     }
 
-    pub(super) fn give_back(&mut self, request: i64) -> Result<(), EntryFault> {
-        self.sql("DELETE FROM charge WHERE request = ?1")?.execute([request])?;
+    /// The charges of a request are found by time: they were made between the first and the last try of its answers. If the clock
+    /// jumped back and forth between more than two tries, one may lie outside: it stays, and counts once too often.
+    pub(super) fn give_back(&mut self, agent: i64, request: i64) -> Result<(), EntryFault> {
+        self.sql(
+            "DELETE FROM charge WHERE agent = ?1 AND request = ?2
+                 AND at >= (SELECT min(min(reserved_at, last_at)) FROM answer WHERE request = ?2)
+                 AND at <= (SELECT max(max(reserved_at, last_at)) FROM answer WHERE request = ?2)",
+        )?
+        .execute(params![agent, request])?;
         Ok(())
     }
 
@@ -203,7 +224,7 @@ impl EntryWriter<'_, '_> {
         let answer = self.end_answer(agent, request, outcome.as_str(), detail, refusal, at)?;
         let answer = answer.ok_or_else(|| EntryFault::Refused("an outcome without an open answer".to_owned()))?;
         if !outcome.keeps_charge() {
-            self.give_back(request)?;
+            self.give_back(agent, request)?;
         }
         match outcome {
             Outcome::Confirmed(_) | Outcome::Presumed(_) => self.settled(request, answer.status().as_str(), false, at),

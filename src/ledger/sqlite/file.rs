@@ -191,7 +191,7 @@ fn ends() -> impl Iterator<Item = String> {
         ("decision", "request"),
         ("answer", "n"),
         ("answer", "request"),
-        ("charge", "request"),
+        ("charge", "agent, at"),
         ("pause", "n"),
         ("hold", "n"),
         ("notice", "request"),

@@ -1,8 +1,19 @@
 -- Schema 18. `docs/ledger.md` explains each table.
 
--- A charge is found by its request's answer, which has a time and an index by it: one more by the charge's own time took as much as
--- the charge.
-DROP INDEX charge_time;
+-- By time first, which is how they are read: an index by time beside the key held all columns once more. The charges of one request
+-- lie between the times of its answer.
+CREATE TABLE new_charge (
+    request INTEGER NOT NULL REFERENCES request (n),
+    rule    TEXT NOT NULL,
+    bucket  TEXT NOT NULL,
+    agent   INTEGER NOT NULL REFERENCES agent (n),
+    at      INTEGER NOT NULL,
+    PRIMARY KEY (agent, at, request, rule, bucket)
+) STRICT, WITHOUT ROWID;
+INSERT INTO new_charge (request, rule, bucket, agent, at)
+    SELECT request, rule, bucket, agent, at FROM charge ORDER BY agent, at, request, rule, bucket;
+DROP TABLE charge;
+ALTER TABLE new_charge RENAME TO charge;
 
 -- Time alone: rows of one moment follow each other by their number, which is the order that is asked for. With the handle, an entry
 -- was twice as long and had to be sorted.
