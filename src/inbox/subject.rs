@@ -1,6 +1,8 @@
 //! The request that an answer was for: the id alone does not identify it, since a platform may give it to another
 //! request.
 
+use std::num::NonZeroI64;
+
 use sha2::{Digest as _, Sha256};
 
 use crate::model::ContactRequest;
@@ -10,8 +12,8 @@ use crate::model::ContactRequest;
 pub struct Subject {
     /// A hash of the comparable handle, or of the text if it is not a plain handle; 0 if the platform named no sender.
     sender: u64,
-    /// In microseconds since 1970.
-    inserted_at: Option<i64>,
+    /// In microseconds since 1970, whose first counts as unknown.
+    inserted_at: Option<NonZeroI64>,
 }
 
 impl Subject {
@@ -46,8 +48,8 @@ impl Subject {
     }
 }
 
-fn micros(request: &ContactRequest) -> Option<i64> {
-    request.inserted_at.map(|at| at.as_microsecond())
+fn micros(request: &ContactRequest) -> Option<NonZeroI64> {
+    request.inserted_at.and_then(|at| NonZeroI64::new(at.as_microsecond()))
 }
 
 #[cfg(test)]

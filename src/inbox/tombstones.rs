@@ -66,23 +66,67 @@ impl Tombstone {
     }
 }
 
-/// The same, kept small.
+/// The same, kept small: there are thousands of them after a flood.
 #[derive(Debug)]
 struct CompactTombstone {
     mark: Mark,
-    at_ms: u64,
-    what: TombstoneKind,
+    end: CompactEnd,
     subject: Subject,
 }
+
+/// When and how it ended: milliseconds in the upper 48 bits, which is enough for thousands of years, and a [`TombstoneKind`] in the
+/// lower 16.
+#[derive(Debug, Clone, Copy)]
+struct CompactEnd(u64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TombstoneKind {
     Settled,
-    /// We answered it, by that name; it showed another sender by then.
-    Answered(Answer, u32, bool),
+    /// We answered it, by the name with that number, below [`NAMES_MAX`]; it showed another sender by then.
+    Answered(Answer, u16, bool),
     /// It is forgotten, or is in a younger generation. It keeps its slot until the whole generation is forgotten: a
     /// full hash table from which entries are removed doubles before it takes the next one.
     Forgotten,
+}
+
+/// No generation has more names than ids.
+const NAMES_MAX: usize = GENERATION_MAX;
+
+impl CompactEnd {
+    fn new(at: Mono, kind: TombstoneKind) -> Self {
+        // Rounded up: the id counts as doubtful a moment longer.
+        let at_ms = u64::try_from(at.since_origin().as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        Self(at_ms.min(u64::MAX >> 16) << 16).with(kind)
+    }
+
+    fn with(self, kind: TombstoneKind) -> Self {
+        let kind = match kind {
+            TombstoneKind::Settled => 0,
+            TombstoneKind::Forgotten => 1,
+            TombstoneKind::Answered(answer, name, changed) => {
+                let answer = match answer {
+                    Answer::Approve => 2,
+                    Answer::Reject => 3,
+                };
+                u64::from(name) << 3 | u64::from(changed) << 2 | answer
+            }
+        };
+        Self(self.0 >> 16 << 16 | kind)
+    }
+
+    fn at(self) -> Mono {
+        Mono::from_origin(Duration::from_millis(self.0 >> 16))
+    }
+
+    fn kind(self) -> TombstoneKind {
+        let answer = match self.0 & 3 {
+            0 => return TombstoneKind::Settled,
+            1 => return TombstoneKind::Forgotten,
+            2 => Answer::Approve,
+            _ => Answer::Reject,
+        };
+        TombstoneKind::Answered(answer, (self.0 >> 3 & 0x1fff) as u16, self.0 & 4 != 0)
+    }
 }
 
 /// What gave an answer, and for how long it lets in.
@@ -93,7 +137,7 @@ struct Generation {
     by_id: HashMap<IdHash, CompactTombstone>,
     /// The `by` of the answers, and for how long, each once.
     names: Vec<AnswerGrounds>,
-    numbers: HashMap<AnswerGrounds, u32>,
+    numbers: HashMap<AnswerGrounds, u16>,
     /// When the first and the last id came.
     span: Option<(Mono, Mono)>,
 }
@@ -102,15 +146,14 @@ impl Generation {
     fn put(&mut self, short: IdHash, tombstone: Tombstone) {
         let first = self.span.map_or(tombstone.at, |(first, _)| first);
         self.span = Some((first, tombstone.at));
-        // Rounded up: the id counts as doubtful a moment longer.
-        let at_ms = u64::try_from(tombstone.at.since_origin().as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        let what = match tombstone.answer {
+        let kind = match tombstone.answer {
             Some(answer) => self
                 .number((answer.by, answer.lasts))
                 .map_or(TombstoneKind::Settled, |by| TombstoneKind::Answered(answer.answer, by, tombstone.changed)),
             None => TombstoneKind::Settled,
         };
-        let kept = CompactTombstone { mark: tombstone.mark, at_ms, what, subject: tombstone.subject };
+        let end = CompactEnd::new(tombstone.at, kind);
+        let kept = CompactTombstone { mark: tombstone.mark, end, subject: tombstone.subject };
         // A full hash table grows before it checks whether the key is new.
         match self.by_id.get_mut(&short) {
             Some(before) => *before = kept,
@@ -120,15 +163,15 @@ impl Generation {
 
     fn forget(&mut self, short: &IdHash) {
         if let Some(kept) = self.by_id.get_mut(short) {
-            kept.what = TombstoneKind::Forgotten;
+            kept.end = kept.end.with(TombstoneKind::Forgotten);
         }
     }
 
-    fn number(&mut self, word: AnswerGrounds) -> Option<u32> {
+    fn number(&mut self, word: AnswerGrounds) -> Option<u16> {
         if let Some(number) = self.numbers.get(&word) {
             return Some(*number);
         }
-        let number = u32::try_from(self.names.len()).ok()?;
+        let number = u16::try_from(self.names.len()).ok().filter(|number| usize::from(*number) < NAMES_MAX)?;
         self.names.push(word.clone());
         self.numbers.insert(word, number);
         Some(number)
@@ -136,21 +179,15 @@ impl Generation {
 
     fn get(&self, short: &IdHash) -> Option<Tombstone> {
         let kept = self.by_id.get(short)?;
-        let (answer, changed) = match kept.what {
+        let (answer, changed) = match kept.end.kind() {
             TombstoneKind::Forgotten => return None,
             TombstoneKind::Settled => (None, false),
             TombstoneKind::Answered(answer, by, changed) => {
-                let (by, lasts) = self.names.get(usize::try_from(by).ok()?)?.clone();
+                let (by, lasts) = self.names.get(usize::from(by))?.clone();
                 (Some(GivenAnswer { answer, by, lasts }), changed)
             }
         };
-        Some(Tombstone {
-            mark: kept.mark,
-            at: Mono::from_origin(Duration::from_millis(kept.at_ms)),
-            answer,
-            subject: kept.subject,
-            changed,
-        })
+        Some(Tombstone { mark: kept.mark, at: kept.end.at(), answer, subject: kept.subject, changed })
     }
 
     /// Forgets all, and keeps the room.
@@ -377,6 +414,37 @@ mod tests {
             assert!(tombstones.get(&id(second.saturating_sub(899))).is_some(), "{second}");
         }
         assert!(tombstones.get(&id(1000)).is_none(), "but each is in the end");
+    }
+
+    #[test]
+    fn an_end_that_is_kept_small_is_read_as_it_was() {
+        let ms = |ms| Mono::from_origin(Duration::from_millis(ms));
+        let mut kinds = vec![TombstoneKind::Settled, TombstoneKind::Forgotten];
+        for answer in [Answer::Approve, Answer::Reject] {
+            for name in [0, 1, 1_000, NAMES_MAX as u16 - 1] {
+                kinds.extend([false, true].map(|changed| TombstoneKind::Answered(answer, name, changed)));
+            }
+        }
+        for kind in kinds {
+            for at in [0, 1, 86_400_000, u64::MAX >> 16] {
+                let end = CompactEnd::new(ms(at), kind);
+                assert_eq!((end.at(), end.kind()), (ms(at), kind));
+                let forgotten = end.with(TombstoneKind::Forgotten);
+                assert_eq!((forgotten.at(), forgotten.kind()), (ms(at), TombstoneKind::Forgotten));
+            }
+        }
+        assert_eq!(size_of::<(IdHash, CompactTombstone)>(), 48, "of each id that a flood settled");
+    }
+
+    #[test]
+    fn a_generation_of_answers_by_as_many_names_keeps_each() {
+        let mut tombstones = Tombstones::default();
+        for number in 0..2 * GENERATION_MAX {
+            tombstones.put(&id(number), answered(&format!("person:p{number}")));
+        }
+        for number in 0..2 * GENERATION_MAX {
+            assert_eq!(tombstones.get(&id(number)), Some(answered(&format!("person:p{number}"))));
+        }
     }
 
     #[test]
