@@ -24,7 +24,7 @@ class Client:
 
     def __init__(self, command, environment):
         self.command, self.environment = command, environment
-        self.cpu, self.memory, self.process = 0.0, 0, None
+        self.cpu, self.resident, self.anonymous, self.process = 0.0, 0, 0, None
 
     def start(self):
         self.process = subprocess.Popen(
@@ -36,11 +36,13 @@ class Client:
         )
 
     def look(self):
-        """Keeps the most memory that was seen (bytes)."""
+        """Keeps the most memory that was seen (bytes): resident, which the kernel remembers, and anonymous, which counts at each look."""
         try:
             for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
-                    self.memory = max(self.memory, int(line.split()[1]) * 1024)
+                    self.resident = max(self.resident, int(line.split()[1]) * 1024)
+                if line.startswith("RssAnon:"):
+                    self.anonymous = max(self.anonymous, int(line.split()[1]) * 1024)
         except OSError:
             raise RuntimeError("the client ended by itself") from None
 
@@ -109,7 +111,7 @@ class Scene:
                 return
             if pending != last:
                 last, moved = pending, time.monotonic()
-            time.sleep(0.1)
+            time.sleep(0.02)
 
     def offset(self):
         """The time of day at the sandbox's zero: its journal notes a listing that is made here."""
@@ -199,8 +201,10 @@ def summary(client, scene, offset, state):
         ("answered more than once", f"{counts['twice']:,}"),
         ("latency at a steady rate (p50 / p99 / worst)", quantiles("steady")),
         ("latency in the burst (p50 / p99 / worst)", quantiles("burst")),
+        ("answered a second in the burst", f"{len(waits['burst']) / max(waits['burst'], default=float('nan')):,.0f}"),
         ("CPU time", f"{client.cpu:.1f} s"),
-        ("most memory (resident)", f"{client.memory / 2**20:.0f} MiB"),
+        ("… for 10,000 answers", f"{client.cpu / max(counts['answered'], 1) * 10_000:.1f} s"),
+        ("most memory (resident / anonymous)", f"{client.resident / 2**20:.0f} / {client.anonymous / 2**20:.0f} MiB"),
     ]
 
 
