@@ -89,7 +89,7 @@ enum TombstoneKind {
     Forgotten,
 }
 
-/// No generation has more names than ids.
+/// A generation with so many names is full: an id that is settled again may bring one more.
 const NAMES_MAX: usize = GENERATION_MAX;
 
 impl CompactEnd {
@@ -198,8 +198,9 @@ impl Generation {
         self.span = None;
     }
 
-    fn is_full(&self) -> bool {
-        self.by_id.len() >= GENERATION_MAX
+    /// Whether this id, and one more name, can be put in.
+    fn has_room_for(&self, short: &IdHash) -> bool {
+        self.names.len() < NAMES_MAX && (self.by_id.len() < GENERATION_MAX || self.by_id.contains_key(short))
     }
 
     fn older_than(&self, age: Duration, now: Mono, of: impl Fn((Mono, Mono)) -> Mono) -> bool {
@@ -232,8 +233,10 @@ impl Tombstones {
             Some(_) | None => tombstone.changed,
         };
         let answer = tombstone.answer.or(before.and_then(|before| before.answer));
-        if self.young.is_full() && !self.young.by_id.contains_key(&short) {
+        if !self.young.has_room_for(&short) {
             self.turn();
+            // It may have been in what is old now.
+            self.remove_old(&short);
         }
         self.young.put(short, Tombstone { answer, subject, changed, ..tombstone });
     }
@@ -444,6 +447,16 @@ mod tests {
         }
         for number in 0..2 * GENERATION_MAX {
             assert_eq!(tombstones.get(&id(number)), Some(answered(&format!("person:p{number}"))));
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_settled_time_and_again_keeps_what_was_said_last() {
+        let mut tombstones = Tombstones::default();
+        for number in 0..3 * NAMES_MAX {
+            let said = answered(&format!("person:p{number}"));
+            tombstones.put(&id(0), said.clone());
+            assert_eq!(tombstones.get(&id(0)), Some(said));
         }
     }
 
