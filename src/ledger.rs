@@ -139,6 +139,9 @@ pub struct RestoreReach {
     pub approvals: Option<SignedDuration>,
     /// `None`: no condition needs history.
     pub history: Option<HistoryReach>,
+    /// It is merged with what the agent remembers already, so that each charge comes with its request. At a start, none does whose
+    /// answer the platform confirmed.
+    pub merged: bool,
 }
 
 /// How far back history is needed.

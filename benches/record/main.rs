@@ -148,7 +148,8 @@ async fn write(path: &Path) -> f64 {
 /// Loads the saved state of every agent at the same time.
 async fn remember(path: &Path, agents: u64) -> Duration {
     let ledger = Ledger::open(path, LedgerOptions::default()).unwrap();
-    let reach = RestoreReach { charges: SignedDuration::from_hours(24 * 31), approvals: None, history: None };
+    let reach =
+        RestoreReach { charges: SignedDuration::from_hours(24 * 31), approvals: None, history: None, merged: false };
     let begun = Instant::now();
     let mut loads = tokio::task::JoinSet::new();
     for n in 0..agents {

@@ -1,6 +1,7 @@
 //! What an agent remembers at start, and which contacts our answers made: read from committed data.
 
 mod answers;
+mod charges;
 mod doubts;
 mod history;
 
@@ -13,10 +14,10 @@ use super::columns::{Micros, Parsed};
 use super::entry::{SavedGuest, SavedIdentity, SavedRequest};
 use super::sql::{self, Connection, Optional as _, SqlRow, TextColumn as _, params};
 use super::{HistoryReach, RestoreReach, SavedAgent};
-use crate::model::{AgentId, GuestStay, Handle, Outcome, Sender, SenderId, StrangerText};
+use crate::model::{AgentId, GuestStay, Handle, Sender, SenderId, StrangerText};
+use crate::policy::ask;
 use crate::policy::doubts::{Basis, IDS_MAX, OPEN_MAX, OpenContact, SeenIdentity};
-use crate::policy::state::{ChargeRow, PauseRecord, SavedState};
-use crate::policy::{Charge, ask};
+use crate::policy::state::{PauseRecord, SavedState};
 
 use answers::awaited;
 use history::HistoryRead;
@@ -122,23 +123,7 @@ impl Load<'_> {
 
     fn policy_state(&self, now: Timestamp, reach: RestoreReach) -> sql::Result<SavedState> {
         let since = back(now, reach.charges);
-        let charges = self.rows(
-            "SELECT r.id, c.rule, c.bucket, c.at, r.id_reused = 0,
-                 (SELECT w.outcome FROM answer w WHERE w.request = c.request ORDER BY w.n DESC LIMIT 1)
-             FROM charge c JOIN request r ON r.n = c.request WHERE c.agent = ?1 AND c.at >= ?2",
-            Some(since),
-            |row| {
-                let charge = Charge { rule: parsed(row, 1)?, bucket: row.get(2)? };
-                let outcome = row.get_ref(5)?.text_or_null()?;
-                Ok(ChargeRow {
-                    request: parsed(row, 0)?,
-                    charge,
-                    at: time(row, 3)?,
-                    open: row.get(4)? && outcome.is_none_or(|outcome| outcome == Outcome::Unknown.as_str()),
-                    confirmed: matches!(outcome.and_then(Outcome::parse), Some(Outcome::Confirmed(_))),
-                })
-            },
-        )?;
+        let charges = self.charges(since, reach.merged)?;
         let asked = reach.history.is_some();
         let since = match reach.history {
             Some(HistoryReach::Within(within)) => back(now, within),
@@ -246,7 +231,8 @@ impl Load<'_> {
         // Not to sort them if all are wanted is half of the work.
         let (most, order) = match count > CONTACTS_MAX {
             true => (format!("ORDER BY request IS NULL, n DESC LIMIT {CONTACTS_MAX}"), "c.request IS NULL, c.n DESC"),
-            false => (String::new(), "c.n"),
+            // As their index has them.
+            false => (String::new(), "coalesce(c.inserted_at, c.added_at), c.n"),
         };
         let kept = usize::try_from(count.min(CONTACTS_MAX)).unwrap_or(0);
         let mut contacts: Vec<OpenContact> = Vec::with_capacity(kept);

@@ -113,6 +113,7 @@ pub(super) const REACH: RestoreReach = RestoreReach {
     charges: SignedDuration::from_hours(1),
     approvals: Some(SignedDuration::from_hours(1)),
     history: Some(HistoryReach::Ever),
+    merged: true,
 };
 
 /// A record of its own. If `DOORMAN_TEST_POSTGRES` names a server, it is a database there, but for what only a file has.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use charges::{Charges, LimitUse};
-pub use saved::{ApprovalRow, ChargeRow, HistoryKind, OwnerHistoryRow, PauseRecord, SavedState};
+pub use saved::{ApprovalRow, ChargeEnd, ChargeRow, HistoryKind, OwnerHistoryRow, PauseRecord, SavedState};
 
 use super::ask::DeciderVerdict;
 use super::conditions::ReceivingAgent;
@@ -191,8 +191,14 @@ impl PolicyState {
                 // The contact may come and go before anybody hears what became of the answer.
                 let since = open.as_ref().map_or(first_seen, |open| open.at).min(at);
                 let open = open.filter(|open| !open.charges.is_empty());
-                if let (Some(open), Outcome::Presumed(_)) = (open, outcome) {
-                    self.ended_unconfirmed(request.clone(), open.at);
+                match (open, outcome) {
+                    (Some(open), Outcome::Presumed(_)) => self.ended_unconfirmed(request.clone(), open.at),
+                    (Some(open), _) => {
+                        for charge in &open.charges {
+                            self.charges.confirmed(charge, request, open.at);
+                        }
+                    }
+                    (None, _) => {}
                 }
                 if self.approvals_ignored && verdict == Verdict::Approve {
                     self.let_approval_go(request, approved_at);
@@ -391,8 +397,9 @@ impl PolicyState {
         if self.unconfirmed.len() > charges::CHARGES_MAX {
             return false;
         }
-        let sure = |holder: &&RequestId| !self.open.contains_key(*holder) && !self.unconfirmed.contains_key(*holder);
-        let certain = holders.into_iter().filter(|holder| *holder != request && sure(holder));
+        let sure = |holder: &RequestId| !self.open.contains_key(holder) && !self.unconfirmed.contains_key(holder);
+        let certain =
+            holders.into_iter().filter(|holder| holder.is_none_or(|holder| holder != request && sure(holder)));
         certain.count() >= limit.quota.count as usize
     }
 

@@ -35,8 +35,12 @@ async fn what_was_committed_survives_a_kill_at_any_moment() {
         }
         let read = LedgerReader::open(&crashed.ledger()).unwrap().requests(&Filter::default()).unwrap();
         let again = open(&crashed.ledger()).unwrap();
-        let reach =
-            RestoreReach { charges: SignedDuration::from_hours(1), approvals: None, history: Some(HistoryReach::Ever) };
+        let reach = RestoreReach {
+            charges: SignedDuration::from_hours(1),
+            approvals: None,
+            history: Some(HistoryReach::Ever),
+            merged: false,
+        };
         let memory = again.load_agent(&agent(), at(n), reach).await.unwrap();
         let whole = if n % 10 == 9 { n } else { n + 1 };
         assert_eq!(memory.open_answers.len() as i64, whole);

@@ -55,7 +55,7 @@ pub fn reach_of(policy: Option<&Policy>) -> RestoreReach {
         Some(policy) => policy.approvals_max.map(|quota| quota.per),
         None => Some(CHARGES_REACH),
     };
-    RestoreReach { charges, approvals, history }
+    RestoreReach { charges, approvals, history, merged: false }
 }
 
 impl Core {
@@ -99,7 +99,8 @@ impl Core {
     pub(super) fn begin_restore(&mut self) {
         let Some(wanted) = &mut self.restore.wanted else { return };
         wanted.under_way = true;
-        let (number, reach) = (self.restore.number, reach_of(self.policy.as_deref()));
+        let reach = RestoreReach { merged: true, ..reach_of(self.policy.as_deref()) };
+        let number = self.restore.number;
         self.act(Action::Restore { number, reach });
     }
 
@@ -121,7 +122,7 @@ impl Core {
             wanted.not_before = now.mono + RETRY;
             return;
         };
-        saved.charges.retain(|row| !wanted.given_back.contains(&row.request));
+        saved.charges.retain(|row| row.request.as_ref().is_none_or(|request| !wanted.given_back.contains(request)));
         saved.approvals.retain(|row| !wanted.given_back.contains(&row.request));
         self.policy_state.absorb_since(saved, policy, wanted.since, now.wall);
         self.restore.wanted = None;

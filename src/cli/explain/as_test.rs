@@ -101,7 +101,7 @@ fn past(
     }
     let answered = saved.history.iter().filter(|row| row.kind != HistoryKind::Requested);
     ids.extend(answered.filter_map(|row| Some((row.request.as_ref()?, row.at))));
-    ids.extend(saved.charges.iter().map(|row| (&row.request, row.at)));
+    ids.extend(saved.charges.iter().filter_map(|row| Some((row.request.as_ref()?, row.at))));
     ids.extend(saved.approvals.iter().map(|row| (&row.request, row.at)));
     ids.remove(&recorded.request.id);
     let mut past = Vec::new();

@@ -28,7 +28,7 @@ pub(super) fn reach(policy: &Policy) -> RestoreReach {
         within => HistoryReach::Within(within),
     });
     let approvals = policy.approvals_max.map(|quota| quota.per);
-    RestoreReach { charges: policy.charge_reach().unwrap_or_default(), approvals, history }
+    RestoreReach { charges: policy.charge_reach().unwrap_or_default(), approvals, history, merged: true }
 }
 
 /// The policy state of the agent at that moment, as far as this policy needs it.

@@ -11,6 +11,7 @@ const STEPS: &[(i64, &str)] = &[
     (16, include_str!("schema/16.sql")),
     (17, include_str!("schema/17.sql")),
     (18, include_str!("schema/18.sql")),
+    (19, include_str!("schema/19.sql")),
 ];
 
 /// The newest schema that this doorman knows.

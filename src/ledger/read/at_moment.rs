@@ -13,7 +13,7 @@ use crate::ledger::sql::{self, Connection, Optional as _, TextColumn as _, param
 use crate::ledger::{HistoryReach, RestoreReach};
 use crate::model::{AgentId, Handle, RequestId, Verdict};
 use crate::policy::doubts::{Basis, Doubt, Fact};
-use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, OwnerHistoryRow, PauseRecord, SavedState};
+use crate::policy::state::{ApprovalRow, ChargeEnd, ChargeRow, HistoryKind, OwnerHistoryRow, PauseRecord, SavedState};
 use crate::policy::{By, Charge, DeciderVerdict, RuleName};
 
 /// An answer that was given up after the moment had taken its places then. None is open for longer than this.
@@ -260,7 +260,7 @@ impl RecordAt<'_> {
             statement.query_map(params![self.agent, Micros(since), at, decision, tie, self.moment.answer], |row| {
                 let (Parsed(request), Parsed(rule), Micros(at)) = (row.get(0)?, row.get(1)?, row.get(3)?);
                 let charge = Charge { rule, bucket: row.get::<_, String>(2)?.into() };
-                Ok(ChargeRow { request, charge, at, open: row.get(4)?, confirmed: row.get(5)? })
+                Ok(ChargeRow { request: Some(request), charge, at, end: ChargeEnd::of(row.get(4)?, row.get(5)?) })
             })?;
         rows.collect()
     }
@@ -441,9 +441,11 @@ fn charges_of<'a>(
     at: Timestamp,
 ) -> impl Iterator<Item = ChargeRow> + use<'a> {
     // These answers failed later, or never left.
-    reasons::charges(facts, by).into_iter().map(move |charge| {
-        let request = request.clone();
-        ChargeRow { request, charge, at, open: true, confirmed: false }
+    reasons::charges(facts, by).into_iter().map(move |charge| ChargeRow {
+        request: Some(request.clone()),
+        charge,
+        at,
+        end: ChargeEnd::Open,
     })
 }
 

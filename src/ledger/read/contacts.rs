@@ -6,9 +6,6 @@ use crate::model::{AgentId, ContactId, ContactKind, GuestDoubt, Handle, RequestI
 use crate::policy::By;
 use jiff::Timestamp;
 
-/// Up to this many contacts of one agent count as few.
-const FEW: i64 = 20_000;
-
 /// A contact that is there, as far as the record knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedContact {
@@ -82,8 +79,8 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
     let sql = if wanted.not_by_doorman {
         format!(
             "{COLUMNS} FROM contact c INDEXED BY contact_strange WHERE {WHOSE} AND CAST(?3 AS text) IS NULL AND c.request IS NULL
-             UNION {COLUMNS} FROM answer w INDEXED BY answer_void CROSS JOIN contact c ON c.request = w.request
-             WHERE {WHOSE} AND w.answer = 'approve' AND
+             UNION {COLUMNS} FROM answer w INDEXED BY answer_uncertain CROSS JOIN contact c ON c.request = w.request
+             WHERE {WHOSE} AND w.answer = 'approve' AND w.outcome <> 'approved' AND w.outcome <> 'rejected' AND
                  (w.outcome = 'refused' OR w.outcome = 'gone' OR w.outcome = 'withdrawn' OR w.outcome = 'settled-elsewhere')
              ORDER BY since, n"
         )
@@ -105,20 +102,21 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
             "{COLUMNS} FROM agent a CROSS JOIN contact_owner o ON o.agent = a.n AND o.owner = ?3 CROSS JOIN contact c ON c.n = o.contact
              WHERE {WHOSE} ORDER BY since, c.n"
         )
-    } else if few(connection, wanted.agent)? {
-        format!(
-            "{COLUMNS} FROM agent a CROSS JOIN contact c INDEXED BY contact_open ON c.agent = a.n
-             WHERE a.id = ?1 AND {WHOSE} AND CAST(?3 AS text) IS NULL ORDER BY since, c.n"
-        )
-    } else if let (Some(newest), None) = (wanted.newest, wanted.fits) {
-        format!(
-            "SELECT * FROM ({COLUMNS} FROM contact c INDEXED BY contact_since WHERE {WHOSE} AND CAST(?3 AS text) IS NULL
-             ORDER BY since DESC, c.n DESC LIMIT {newest}) newest ORDER BY since, n"
-        )
     } else {
-        format!(
-            "{COLUMNS} FROM contact c INDEXED BY contact_since WHERE {WHOSE} AND CAST(?3 AS text) IS NULL ORDER BY since, c.n"
-        )
+        // The index begins with the agent: one agent's contacts come in order, and of several only the newest of each are sorted.
+        let by_time = "FROM agent a CROSS JOIN contact c INDEXED BY contact_since ON c.agent = a.n";
+        let one = if wanted.agent.is_some() { "AND a.id = ?1" } else { "" };
+        let late = if wanted.since.is_some() { "AND coalesce(c.inserted_at, c.added_at) >= ?2" } else { "" };
+        let whose = format!("{WHOSE} {one} {late} AND CAST(?3 AS text) IS NULL");
+        match (wanted.newest, wanted.fits) {
+            (Some(newest), None) => format!(
+                "SELECT * FROM ({COLUMNS} {by_time} AND c.n IN (SELECT n FROM contact i INDEXED BY contact_since
+                     WHERE i.agent = a.n AND i.removed_at IS NULL
+                     ORDER BY coalesce(i.inserted_at, i.added_at) DESC, i.n DESC LIMIT {newest})
+                 WHERE {whose} ORDER BY since DESC, c.n DESC LIMIT {newest}) newest ORDER BY since, n"
+            ),
+            (_, _) => format!("{COLUMNS} {by_time} WHERE {whose} ORDER BY since, c.n"),
+        }
     };
     let key = match wanted {
         WantedContacts { not_by_doorman: true, .. } => None,
@@ -139,17 +137,6 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
         }
     }
     Ok(numbers)
-}
-
-/// Whether the selection is for an agent with few contacts: then sorting them is faster than going through all
-/// contacts.
-fn few(connection: Connection<'_>, agent: Option<&AgentId>) -> sql::Result<bool> {
-    let Some(agent) = agent else { return Ok(false) };
-    let sql =
-        "SELECT count(*) FROM (SELECT 1 FROM agent a CROSS JOIN contact c INDEXED BY contact_open ON c.agent = a.n
-               WHERE a.id = ?1 AND c.removed_at IS NULL LIMIT ?2) some_of_them";
-    let count: i64 = connection.prepare_cached(sql)?.query_row(params![agent.as_str(), FEW + 1], |row| row.get(0))?;
-    Ok(count <= FEW)
 }
 
 /// Those of these rows that are there and wanted, with what is behind each, in one moment of the record. An answer that certainly

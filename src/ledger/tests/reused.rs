@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::inbox::GivenAnswer;
-use crate::policy::state::HistoryKind;
+use crate::policy::state::{ChargeEnd, HistoryKind};
 
 fn sent(name: &str, handle: Option<&str>, sent: i64, second: i64) -> Record {
     let request = ContactRequest { inserted_at: Some(at(sent)), ..request(name, handle) };
@@ -199,7 +199,8 @@ async fn only_what_an_open_answer_costs_can_be_given_back() {
     batch.extend([sent("r1", Some("bob"), 100, 101), sent("r3", Some("ann"), 100, 101)]);
     ledger.commit(batch).await.unwrap();
     let memory = load(&ledger, 102).await.policy_state;
-    let charges: Vec<_> = memory.charges.iter().map(|row| (row.request.as_str(), row.open)).collect();
+    let charges: Vec<_> =
+        memory.charges.iter().map(|row| (row.request.as_ref().unwrap().as_str(), row.end == ChargeEnd::Open)).collect();
     assert_eq!(charges, [("r1", false), ("r2", true)]);
     let approvals: Vec<_> = memory.approvals.iter().map(|row| (row.request.as_str(), row.open)).collect();
     assert_eq!(approvals, [("r1", false), ("r2", true)]);

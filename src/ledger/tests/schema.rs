@@ -101,6 +101,32 @@ fn the_writer_compiles_no_statement_again_and_reads_nothing_that_it_wrote() {
 }
 
 #[tokio::test]
+async fn a_row_names_only_what_is_there_and_no_parent_is_looked_up_twice() {
+    // A new ledger, and one that schema 1 began.
+    for old in [false, true] {
+        let world = TestLedger::file();
+        if old {
+            old_ledger(&world);
+        }
+        world.open().close().await.unwrap();
+        let connection = world.sql();
+        let parents = |table: &str| -> Vec<String> {
+            let sql = format!("SELECT DISTINCT \"table\" FROM pragma_foreign_key_list('{table}') ORDER BY 1");
+            let mut find = connection.prepare(&sql).unwrap();
+            let parents = find.query_map([], |row| row.get(0)).unwrap();
+            parents.collect::<Result<_, _>>().unwrap()
+        };
+        assert_eq!(parents("answer"), ["policy", "request"], "an older ledger: {old}");
+        assert_eq!(parents("decision"), ["policy", "request"], "an older ledger: {old}");
+        assert_eq!(parents("contact"), ["agent", "request"], "an older ledger: {old}");
+        assert!(parents("charge").is_empty() && parents("contact_owner").is_empty(), "an older ledger: {old}");
+        connection.pragma_update(None, "foreign_keys", true).unwrap();
+        let orphan = connection.execute("INSERT INTO hold (agent, request, person, at) VALUES (999, 999, 'x', 0)", []);
+        assert!(orphan.unwrap_err().to_string().contains("FOREIGN KEY"), "an older ledger: {old}");
+    }
+}
+
+#[tokio::test]
 async fn what_starts_an_agent_has_an_index_of_its_own() {
     let world = TestLedger::file();
     let ledger = world.open();
@@ -114,6 +140,13 @@ async fn what_starts_an_agent_has_an_index_of_its_own() {
     let answers =
         plan("SELECT answer FROM answer w WHERE w.agent = ?1 AND w.outcome = 'x' ORDER BY w.n DESC LIMIT 4096");
     assert!(answers.contains("answer_agent") && !answers.contains("TEMP B-TREE"), "{answers}");
+    let contacts = plan(
+        "SELECT c.id, o.owner FROM contact c LEFT JOIN contact_owner o ON o.contact = c.n WHERE c.agent = ?1 AND c.removed_at IS NULL
+         ORDER BY coalesce(c.inserted_at, c.added_at), c.n",
+    );
+    assert!(contacts.contains("contact_since") && !contacts.contains("TEMP B-TREE"), "{contacts}");
+    let charges = plan("SELECT rule, bucket, at, request FROM charge WHERE agent = ?1 AND at >= 5 ORDER BY at");
+    assert!(charges.contains("USING PRIMARY KEY") && !charges.contains("TEMP B-TREE"), "{charges}");
     let states = plan("SELECT at FROM session WHERE agent = ?1 ORDER BY n DESC LIMIT 1");
     assert!(states.contains("session_agent") && !states.contains("TEMP B-TREE"), "{states}");
 }

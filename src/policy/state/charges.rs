@@ -28,10 +28,16 @@ pub(crate) struct Charges {
     unread: Option<Timestamp>,
 }
 
+/// A place that is taken: since when, and by whom, while its answer may still turn out otherwise.
+type Place = (Timestamp, Option<RequestId>);
+
+/// A charge that was read from the record; its request as in [`Place`].
+pub(crate) type ReadCharge = (Charge, Option<RequestId>, Timestamp);
+
 #[derive(Debug, Default)]
 struct RuleCharges {
     /// In order of time. Sorted by bucket, so that all handles of one owner are next to each other.
-    buckets: BTreeMap<Arc<str>, Vec<(Timestamp, RequestId)>>,
+    buckets: BTreeMap<Arc<str>, Vec<Place>>,
     /// The newest charge that was dropped.
     gap: Option<Timestamp>,
 }
@@ -53,7 +59,7 @@ impl Charges {
         let of_rule = self.rules.entry(charge.rule.clone()).or_default();
         let bucket = of_rule.buckets.entry(charge.bucket.clone()).or_insert_with(|| Vec::with_capacity(1));
         let index = bucket.partition_point(|(known, _)| *known <= at);
-        bucket.insert(index, (at, request.clone()));
+        bucket.insert(index, (at, Some(request.clone())));
         self.len += 1;
         if self.len > CHARGES_MAX {
             self.drop_older_half();
@@ -61,17 +67,19 @@ impl Charges {
     }
 
     /// Takes the places that the record remembers, in any order: one by one, each would move those that are later.
-    pub(crate) fn add_read(&mut self, read: Vec<(Charge, RequestId, Timestamp)>) {
+    pub(crate) fn add_read(&mut self, read: Vec<ReadCharge>) {
         let mut added: HashSet<Charge> = HashSet::new();
-        for (charge, request, at) in read {
+        // Neighbours are usually of the same limit, and are put there together.
+        for places in read.chunk_by(|(one, ..), (next, ..)| one == next) {
+            let Some((charge, ..)) = places.first() else { continue };
             let of_rule = self.rules.entry(charge.rule.clone()).or_default();
-            of_rule.buckets.entry(charge.bucket.clone()).or_default().push((at, request));
-            self.len += 1;
-            added.insert(charge);
+            let bucket = of_rule.buckets.entry(charge.bucket.clone()).or_default();
+            bucket.extend(places.iter().map(|(_, request, at)| (*at, request.clone())));
+            self.len += places.len();
+            added.insert(charge.clone());
         }
         for charge in &added {
-            let of_rule = self.rules.get_mut(&charge.rule);
-            if let Some(bucket) = of_rule.and_then(|of_rule| of_rule.buckets.get_mut(&charge.bucket)) {
+            if let Some(bucket) = self.bucket(charge) {
                 bucket.sort_by_key(|(at, _)| *at);
             }
         }
@@ -80,18 +88,35 @@ impl Charges {
         }
     }
 
-    /// How often each place is taken.
-    pub(crate) fn counted(&self) -> HashMap<(RequestId, Charge), usize> {
-        let mut counted = HashMap::new();
+    fn bucket(&mut self, charge: &Charge) -> Option<&mut Vec<Place>> {
+        self.rules.get_mut(&charge.rule)?.buckets.get_mut(&charge.bucket)
+    }
+
+    /// The platform confirmed the answer that paid for this place, then or later: nothing asks any more whose it is.
+    pub(crate) fn confirmed(&mut self, charge: &Charge, request: &RequestId, since: Timestamp) {
+        let Some(bucket) = self.bucket(charge) else { return };
+        let begins = bucket.partition_point(|(at, _)| *at < since);
+        let place = bucket[begins..].iter_mut().find(|(_, holder)| holder.as_ref() == Some(request));
+        if let Some((_, holder)) = place {
+            *holder = None;
+        }
+    }
+
+    /// The places that are taken, so that none that the record has, too, is counted twice.
+    pub(crate) fn taken(&self) -> TakenPlaces {
+        let mut taken = TakenPlaces::default();
         for (rule, of_rule) in &self.rules {
-            for (bucket, taken) in &of_rule.buckets {
-                for (_, request) in taken {
+            for (bucket, places) in &of_rule.buckets {
+                for (at, holder) in places {
                     let charge = Charge { rule: rule.clone(), bucket: bucket.clone() };
-                    *counted.entry((request.clone(), charge)).or_default() += 1;
+                    match holder {
+                        Some(request) => *taken.by_request.entry((request.clone(), charge)).or_default() += 1,
+                        None => *taken.by_time.entry((at.as_microsecond(), charge)).or_default() += 1,
+                    }
                 }
             }
         }
-        counted
+        taken
     }
 
     /// Gives the place back that a request took since then: an earlier one may have had the same id.
@@ -99,7 +124,7 @@ impl Charges {
         let Some(of_rule) = self.rules.get_mut(&charge.rule) else { return };
         let Some(bucket) = of_rule.buckets.get_mut(&charge.bucket) else { return };
         let before = bucket.len();
-        bucket.retain(|(at, holder)| holder != request || *at < since);
+        bucket.retain(|(at, holder)| holder.as_ref() != Some(request) || *at < since);
         self.len -= before - bucket.len();
         if bucket.is_empty() {
             of_rule.buckets.remove(&charge.bucket);
@@ -109,7 +134,8 @@ impl Charges {
     /// How often this very place was taken since then.
     pub(crate) fn times(&self, charge: &Charge, request: &RequestId, since: Timestamp) -> usize {
         let bucket = self.rules.get(&charge.rule).and_then(|of_rule| of_rule.buckets.get(&charge.bucket));
-        bucket.map_or(0, |bucket| bucket.iter().filter(|(at, holder)| holder == request && *at >= since).count())
+        let is_it = |(at, holder): &&Place| holder.as_ref() == Some(request) && *at >= since;
+        bucket.map_or(0, |bucket| bucket.iter().filter(is_it).count())
     }
 
     /// The state of a limit for this handle at this moment, without the places that `except` took since then.
@@ -126,7 +152,7 @@ impl Charges {
         let Some(of_rule) = self.rules.get(rule) else {
             return LimitUse { count: 0, full: gap_ends.is_some(), frees: gap_ends };
         };
-        let mut live: Vec<&[(Timestamp, RequestId)]> = Vec::new();
+        let mut live: Vec<&[Place]> = Vec::new();
         of_rule.buckets_of(limit.by, handle, |bucket| {
             let first = bucket.partition_point(|(at, _)| after(*at, per) <= now);
             if first < bucket.len() {
@@ -138,10 +164,10 @@ impl Charges {
         let mut times: Vec<Timestamp> = Vec::new();
         if count >= quota && (live.len() > 1 || except.is_some()) {
             let others = live.iter().flat_map(|bucket| bucket.iter());
-            let own = |at: Timestamp, holder: &RequestId| {
-                except.is_some_and(|(except, since)| holder == except && at >= since)
+            let own = |at: Timestamp, holder: Option<&RequestId>| {
+                except.is_some_and(|(except, since)| holder == Some(except) && at >= since)
             };
-            times.extend(others.filter(|(at, holder)| !own(*at, holder)).map(|(at, _)| *at));
+            times.extend(others.filter(|(at, holder)| !own(*at, holder.as_ref())).map(|(at, _)| *at));
             times.sort_unstable();
             count = times.len();
         }
@@ -154,14 +180,15 @@ impl Charges {
         LimitUse { count, full: true, frees: at.map(|at| after(at, per)).max(gap_ends) }
     }
 
-    /// Who holds a place in a limit for this handle at this moment; `None` if the record may not hold all of them.
+    /// Who holds a place in a limit for this handle at this moment (`None`: an answer that the platform confirmed); `None` if the
+    /// record may not hold all of them.
     pub(crate) fn holders(
         &self,
         rule: &RuleName,
         limit: &Limit,
         handle: &Handle,
         now: Timestamp,
-    ) -> Option<Vec<&RequestId>> {
+    ) -> Option<Vec<Option<&RequestId>>> {
         if !self.covers(rule, limit, now) {
             return None;
         }
@@ -169,7 +196,7 @@ impl Charges {
         if let Some(of_rule) = self.rules.get(rule) {
             of_rule.buckets_of(limit.by, handle, |bucket| {
                 let first = bucket.partition_point(|(at, _)| after(*at, limit.quota.per) <= now);
-                holders.extend(bucket[first..].iter().map(|(_, holder)| holder));
+                holders.extend(bucket[first..].iter().map(|(_, holder)| holder.as_ref()));
             });
         }
         Some(holders)
@@ -217,6 +244,31 @@ impl Charges {
     }
 }
 
+/// The places that are taken and were not yet found on record, as [`Charges::taken`] counts them.
+#[derive(Debug, Default)]
+pub(crate) struct TakenPlaces {
+    by_request: HashMap<(RequestId, Charge), usize>,
+    /// In microseconds, as on record.
+    by_time: HashMap<(i64, Charge), usize>,
+}
+
+impl TakenPlaces {
+    /// Whether this charge of the record is among them; if so, it is not any more.
+    pub(crate) fn take(&mut self, request: Option<&RequestId>, charge: &Charge, at: Timestamp) -> bool {
+        if self.by_request.is_empty() && self.by_time.is_empty() {
+            return false;
+        }
+        let by_request = request.and_then(|request| self.by_request.get_mut(&(request.clone(), charge.clone())));
+        let left = match by_request.filter(|left| **left > 0) {
+            Some(left) => Some(left),
+            None => self.by_time.get_mut(&(at.as_microsecond(), charge.clone())).filter(|left| **left > 0),
+        };
+        let Some(left) = left else { return false };
+        *left -= 1;
+        true
+    }
+}
+
 /// The bucket of a limit that counts by handle: with its `@`, so that it cannot be an owner's bucket.
 pub(crate) fn handle_bucket(handle: &Handle) -> String {
     format!("@{handle}")
@@ -225,7 +277,7 @@ pub(crate) fn handle_bucket(handle: &Handle) -> String {
 impl RuleCharges {
     /// Every bucket that a limit counts for this handle. If a reload changed what a limit counts by, charges in the
     /// other kinds of buckets count as far as they may concern this handle.
-    fn buckets_of<'a>(&'a self, by: LimitBy, handle: &Handle, mut ask: impl FnMut(&'a [(Timestamp, RequestId)])) {
+    fn buckets_of<'a>(&'a self, by: LimitBy, handle: &Handle, mut ask: impl FnMut(&'a [Place])) {
         if by == LimitBy::Rule {
             self.buckets.values().for_each(|bucket| ask(bucket));
             return;
@@ -273,14 +325,14 @@ mod tests {
         let charge = Charge { rule: name("friends"), bucket: "".into() };
         let at = |number: usize| noon() + SignedDuration::from_secs(number.try_into().unwrap());
         let read = |numbers: &mut dyn Iterator<Item = usize>| -> Vec<_> {
-            numbers.map(|number| (charge.clone(), id(&format!("r{number}")), at(number))).collect()
+            numbers.map(|number| (charge.clone(), Some(id(&format!("r{number}"))), at(number))).collect()
         };
         let mut charges = Charges::default();
         charges.add(&charge, &id("r7"), at(7));
         charges.add_read(read(&mut [9, 3, 8, 1].into_iter()));
         let held: Vec<Timestamp> = charges.rules[&charge.rule].buckets[""].iter().map(|(at, _)| *at).collect();
         assert_eq!(held, [1, 3, 7, 8, 9].map(at));
-        assert_eq!((charges.len(), charges.counted()[&(id("r3"), charge.clone())]), (5, 1));
+        assert_eq!((charges.len(), charges.taken().by_request[&(id("r3"), charge.clone())]), (5, 1));
 
         let mut charges = Charges::default();
         charges.add_read(read(&mut (0..CHARGES_MAX + 1)));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{ApprovalRow, ChargeRow, PolicyState, SavedState};
+use super::{ApprovalRow, ChargeEnd, ChargeRow, PolicyState, SavedState};
 use crate::model::RequestId;
 use crate::policy::doubts::Fact;
 use crate::policy::rules::Policy;
@@ -72,25 +72,25 @@ impl PolicyState {
     ) {
         self.charges.complete_since(charges);
         // What is already in the state is the newest of each.
-        let mut here = self.charges.counted();
+        let mut here = self.charges.taken();
         let mut read = saved.charges;
         read.sort_by_key(|row| row.at);
         let mut added = Vec::with_capacity(read.len());
-        for ChargeRow { request, charge, at, open, confirmed } in read.into_iter().rev() {
-            if !here.is_empty()
-                && let Some(left) = here.get_mut(&(request.clone(), charge.clone())).filter(|left| **left > 0)
-            {
-                *left -= 1;
+        for ChargeRow { request, charge, at, end } in read.into_iter().rev() {
+            if here.take(request.as_ref(), &charge, at) {
                 continue;
             }
-            if open {
-                let open = self.open_for(&request, at);
-                open.at = open.at.min(at);
-                open.charges.push(charge.clone());
-            } else if !confirmed {
-                self.ended_unconfirmed(request.clone(), at);
+            let holder = request.filter(|_| end != ChargeEnd::Confirmed);
+            match (&holder, end) {
+                (Some(request), ChargeEnd::Open) => {
+                    let open = self.open_for(request, at);
+                    open.at = open.at.min(at);
+                    open.charges.push(charge.clone());
+                }
+                (Some(request), ChargeEnd::Unconfirmed) => self.ended_unconfirmed(request.clone(), at),
+                (Some(_), ChargeEnd::Confirmed) | (None, _) => {}
             }
-            added.push((charge, request, at));
+            added.push((charge, holder, at));
         }
         added.reverse();
         self.charges.add_read(added);

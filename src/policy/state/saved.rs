@@ -13,17 +13,36 @@ use crate::policy::rules::RuleName;
 /// A charge as the ledger keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChargeRow {
-    /// For which request.
-    pub request: RequestId,
+    /// For which request. `None` if that was not read, since the platform confirmed its answer: nothing asks.
+    pub request: Option<RequestId>,
     /// Against which limit and bucket.
     pub charge: Charge,
     /// Since when.
     pub at: Timestamp,
-    /// Whether the answer that it pays for may still fail, so that the place would be given back. Never true for an
-    /// earlier request with the same id.
-    pub open: bool,
-    /// Whether the platform confirmed that answer, rather than it being presumed.
-    pub confirmed: bool,
+    /// What became of the answer that it pays for.
+    pub end: ChargeEnd,
+}
+
+/// What became of the answer that a charge pays for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChargeEnd {
+    /// It may still fail, and the place would be given back. Never so for an earlier request with the same id.
+    Open,
+    /// It is over, and the platform did not confirm it: its end is presumed.
+    Unconfirmed,
+    /// The platform confirmed it.
+    Confirmed,
+}
+
+impl ChargeEnd {
+    /// Of an answer that may still fail, or not, and that the platform confirmed, or did not.
+    pub fn of(open: bool, confirmed: bool) -> Self {
+        match (open, confirmed) {
+            (true, _) => ChargeEnd::Open,
+            (false, true) => ChargeEnd::Confirmed,
+            (false, false) => ChargeEnd::Unconfirmed,
+        }
+    }
 }
 
 /// Something an owner did or met, as the ledger remembers it.
@@ -66,7 +85,7 @@ pub struct ApprovalRow {
     pub request: RequestId,
     /// When its intent was recorded.
     pub at: Timestamp,
-    /// Whether that answer may still fail; see [`ChargeRow::open`].
+    /// Whether that answer may still fail; see [`ChargeEnd::Open`].
     pub open: bool,
 }
 

@@ -11,7 +11,7 @@ use doorman::inbox::GivenAnswer;
 use doorman::ledger::Record;
 use doorman::model::{Answer, ContactRequest, Outcome, Refusal, RequestId, RequestStatus, Sender, Verdict};
 use doorman::policy::doubts::DoubtSettlement as SaidOfDoubt;
-use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind, PauseRecord};
+use doorman::policy::state::{ApprovalRow, ChargeEnd, ChargeRow, HistoryKind, PauseRecord};
 use doorman::policy::{By, DeciderVerdict, Mode, PolicyHash};
 use jiff::{SignedDuration, Timestamp};
 
@@ -230,11 +230,10 @@ impl LedgerModel {
                 for charge in charges {
                     if !charged.iter().any(|row| row.charge == *charge) {
                         charged.push(ChargeRow {
-                            request: request.clone(),
+                            request: Some(request.clone()),
                             charge: charge.clone(),
                             at: *at,
-                            open: true,
-                            confirmed: false,
+                            end: ChargeEnd::Open,
                         });
                     }
                 }
@@ -443,7 +442,7 @@ impl LedgerModel {
     /// The charges against a rule, by request.
     pub fn charged(&self, rule: &str) -> BTreeMap<RequestId, Timestamp> {
         let charges = self.charges.values().flatten().filter(|row| row.charge.rule.as_str() == rule);
-        charges.map(|row| (row.request.clone(), row.at)).collect()
+        charges.filter_map(|row| Some((row.request.clone()?, row.at))).collect()
     }
 
     /// Of those, the ones that `approvals_max` counts, and since when. Requests whose ids others had later have names of their own.

@@ -1,10 +1,11 @@
 //! The sentences of `docs/policy.md` about limits, history, `approvals_max` and `overdue`.
 
+use jiff::SignedDuration;
+
 use crate::model::{Answer, ContactRequest, Outcome, Sender, Verdict};
 use crate::policy::conditions::*;
 use crate::policy::rules::{LimitBy, OverdueThen, Quota, Rule, When};
-use crate::policy::state::EndedAnswer;
-use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, OwnerHistoryRow, SavedState};
+use crate::policy::state::{ApprovalRow, ChargeEnd, ChargeRow, EndedAnswer, HistoryKind, OwnerHistoryRow, SavedState};
 use crate::policy::testkit::*;
 use crate::policy::{By, Circumstances, Mode, Policy, PolicyState};
 
@@ -340,11 +341,10 @@ fn a_limit_that_rejects_counts_after_a_restart_what_the_record_knows_to_be_carri
     let restored = |open, confirmed, read| {
         let memory = SavedState {
             charges: vec![ChargeRow {
-                request: first.id.clone(),
+                request: Some(first.id.clone()),
                 charge: charge.clone(),
                 at: noon() - minutes(5),
-                open,
-                confirmed,
+                end: ChargeEnd::of(open, confirmed),
             }],
             approvals: vec![ApprovalRow { request: first.id.clone(), at: noon() - minutes(5), open }],
             history_complete: true,
@@ -370,7 +370,12 @@ fn a_rejection_under_an_id_that_is_used_again_gives_back_no_place_of_the_one_bef
     let third = |open| {
         let at = noon() - minutes(5);
         let memory = SavedState {
-            charges: vec![ChargeRow { request: first.id.clone(), charge: charge.clone(), at, open, confirmed: !open }],
+            charges: vec![ChargeRow {
+                request: Some(first.id.clone()),
+                charge: charge.clone(),
+                at,
+                end: ChargeEnd::of(open, !open),
+            }],
             approvals: vec![ApprovalRow { request: first.id.clone(), at, open }],
             history_complete: true,
             ..SavedState::default()
@@ -382,4 +387,75 @@ fn a_rejection_under_an_id_that_is_used_again_gives_back_no_place_of_the_one_bef
     };
     assert_eq!(third(false), "defer by limit:bots");
     assert_eq!(third(true), "approve by bots", "an answer that is not carried out costs nothing");
+}
+
+#[test]
+fn whose_a_place_is_is_forgotten_once_the_platform_confirms_and_the_place_counts_as_before() {
+    let policy = policy(vec![approve("bots", by_owner(&["acme"])).limit(2, hours(1), LimitBy::Owner)]);
+    let asks = |number: usize| request(&format!("r{number}"), &format!("acme/{number}"));
+    let decide = |state: &PolicyState, number| said(&policy.decide(&asks(number), &sound(), state, noon()));
+    for outcome in [Outcome::Confirmed(Answer::Approve), Outcome::Presumed(Answer::Approve), Outcome::Refused] {
+        let mut state = PolicyState::restore(SavedState { history_complete: true, ..SavedState::default() });
+        // Not a whole number of microseconds, which is what the record keeps.
+        let begun = noon() - minutes(5) + SignedDuration::from_nanos(1_234);
+        for number in [1, 2] {
+            let at = begun + SignedDuration::from_nanos(i64::try_from(number).unwrap());
+            let asked = asks(number);
+            let charge = policy.rules[0].charge(asked.sender.handle().unwrap()).unwrap();
+            state.reserve(
+                &asked.id,
+                asked.sender.handle(),
+                Verdict::Approve,
+                &By::parse("bots").unwrap(),
+                &[charge],
+                at,
+            );
+        }
+        assert_eq!(decide(&state, 3), "defer by limit:bots");
+        let first = asks(1);
+        state.settle(&first.id, first.sender.handle(), Verdict::Approve, outcome, noon());
+        let full = outcome != Outcome::Refused;
+        assert_eq!(decide(&state, 3), if full { "defer by limit:bots" } else { "approve by bots" }, "{outcome:?}");
+        // The record has the same, and nothing is counted twice, whichever of the two has it by its request.
+        let row = |number: usize, end| ChargeRow {
+            request: Some(asks(number).id),
+            charge: policy.rules[0].charge(asks(number).sender.handle().unwrap()).unwrap(),
+            at: noon() - minutes(5) + SignedDuration::from_micros(1),
+            end,
+        };
+        let ends = |confirmed| if confirmed { ChargeEnd::Confirmed } else { ChargeEnd::Open };
+        let confirmed = matches!(outcome, Outcome::Confirmed(_));
+        let mut charges = vec![row(2, ChargeEnd::Open)];
+        charges.extend(full.then(|| row(1, ends(confirmed))));
+        let saved = SavedState { charges, history_complete: true, ..SavedState::default() };
+        let before = state.sizes().0;
+        state.absorb(saved, &policy, noon());
+        assert_eq!(state.sizes().0, before, "{outcome:?}");
+        // What was refused is asked again, and its place is free.
+        let second = asks(2);
+        state.settle(&second.id, second.sender.handle(), Verdict::Approve, Outcome::Refused, noon());
+        assert_eq!(state.sizes().0, usize::from(full), "{outcome:?}");
+        assert_eq!(decide(&state, 3), "approve by bots", "{outcome:?}");
+    }
+}
+
+#[test]
+fn what_a_start_reads_without_a_request_is_certain() {
+    let mut rules = vec![approve("bots", by_owner(&["acme"])).limit(1, hours(1), LimitBy::Owner)];
+    rules[0].limit.as_mut().unwrap().then = Verdict::Reject;
+    let policy = policy(rules);
+    let (one, two) = (request("one", "acme/a"), request("two", "acme/b"));
+    let charge = policy.rules[0].charge(one.sender.handle().unwrap()).unwrap();
+    let row = ChargeRow { request: None, charge, at: noon() - minutes(5), end: ChargeEnd::Confirmed };
+    let saved = SavedState { charges: vec![row], history_complete: true, ..SavedState::default() };
+    let mut state = PolicyState::restore_for(saved, &policy, noon());
+    assert_eq!(said(&policy.decide(&two, &sound(), &state, noon())), "reject by limit:bots");
+    // Another request of the same id that is in flight, and fails, takes nothing from it.
+    let by = By::parse("foes").unwrap();
+    state.reserve(&one.id, one.sender.handle(), Verdict::Reject, &by, &[], noon());
+    state.settle(&one.id, one.sender.handle(), Verdict::Reject, Outcome::Refused, noon());
+    assert_eq!(
+        (said(&policy.decide(&two, &sound(), &state, noon())), state.sizes().0),
+        ("reject by limit:bots".to_owned(), 1)
+    );
 }

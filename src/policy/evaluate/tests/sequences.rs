@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::model::{Handle, Outcome, RequestId, Verdict};
 use crate::policy::conditions::HistoryCondition;
 use crate::policy::rules::{LimitBy, Quota, When};
-use crate::policy::state::{ApprovalRow, ChargeRow, HistoryKind, OwnerHistoryRow, SavedState};
+use crate::policy::state::{ApprovalRow, ChargeEnd, ChargeRow, HistoryKind, OwnerHistoryRow, SavedState};
 use crate::policy::testkit::*;
 use crate::policy::{Charge, Policy, PolicyState};
 
@@ -107,11 +107,13 @@ impl SequenceRun {
             if row.at > since {
                 let charges = row.charges.iter().cloned();
                 memory.charges.extend(charges.map(|charge| ChargeRow {
-                    request: row.request.clone(),
+                    request: Some(row.request.clone()),
                     charge,
                     at: row.at,
-                    open: row.outcome.is_none_or(|outcome| outcome == Outcome::Unknown),
-                    confirmed: matches!(row.outcome, Some(Outcome::Confirmed(_))),
+                    end: ChargeEnd::of(
+                        row.outcome.is_none_or(|outcome| outcome == Outcome::Unknown),
+                        matches!(row.outcome, Some(Outcome::Confirmed(_))),
+                    ),
                 }));
             }
             let open = row.outcome.is_none_or(|outcome| outcome == Outcome::Unknown);
@@ -273,11 +275,10 @@ fn a_reload_that_reaches_further_back_counts_as_full_until_the_record_is_read() 
     let blind = ask(&policy_state, &long);
     assert_eq!((said(&blind), blind.reconsider_at), ("defer by limit:a".to_owned(), Some(noon() + hours(9))));
     let charge = |which: &str, ago| ChargeRow {
-        request: id(which),
+        request: Some(id(which)),
         charge: Charge { rule: name("a"), bucket: "".into() },
         at: noon() - hours(ago),
-        open: false,
-        confirmed: true,
+        end: ChargeEnd::Confirmed,
     };
     let memory = SavedState { charges: vec![charge("x", 3)], history_complete: true, ..SavedState::default() };
     policy_state.absorb(memory.clone(), &long, noon());

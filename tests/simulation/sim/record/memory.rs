@@ -8,7 +8,7 @@ use doorman::ledger::{HistoryReach, RestoreReach};
 use doorman::model::{Answer, ContactRequest, Outcome, RequestId, Sender};
 use doorman::policy::By;
 use doorman::policy::doubts::{Basis, Doubt, DoubtSettlement as SaidOfDoubt, Fact};
-use doorman::policy::state::{ApprovalRow, ChargeRow, HistoryKind, OwnerHistoryRow};
+use doorman::policy::state::{ApprovalRow, ChargeEnd, ChargeRow, HistoryKind, OwnerHistoryRow};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{LedgerModel, Row, original};
@@ -72,7 +72,7 @@ impl LedgerModel {
             .map(|(id, (verdict, by, mode))| (id.clone(), *verdict, by.clone(), *mode))
             .collect();
         let since = back(reach.charges);
-        memory.policy_state.charges = self.charges_since(since);
+        memory.policy_state.charges = self.charges_since(since, reach.merged);
         memory.policy_state.approvals = self
             .let_in()
             .filter(|row| row.at >= since)
@@ -243,13 +243,14 @@ impl LedgerModel {
         rows
     }
 
-    /// Places that were taken since then, and whether they may still be given back.
-    fn charges_since(&self, since: Timestamp) -> Vec<ChargeRow> {
+    /// Places that were taken since then, and whether they may still be given back. At a start, those of confirmed answers are nobody's.
+    fn charges_since(&self, since: Timestamp, merged: bool) -> Vec<ChargeRow> {
         let of_request = |(id, rows): (&RequestId, &Vec<ChargeRow>)| {
             let open = self.answers.get(id).is_some_and(Row::open);
             let last = self.answers.get(id).and_then(|row| row.outcome);
-            let confirmed = matches!(last, Some((Outcome::Confirmed(_), _)));
-            rows.iter().map(|row| ChargeRow { open, confirmed, ..row.clone() }).collect::<Vec<_>>()
+            let end = ChargeEnd::of(open, matches!(last, Some((Outcome::Confirmed(_), _))));
+            let of_whom = |row: &ChargeRow| row.request.clone().filter(|_| merged || end != ChargeEnd::Confirmed);
+            rows.iter().map(|row| ChargeRow { request: of_whom(row), end, ..row.clone() }).collect::<Vec<_>>()
         };
         self.charges.iter().flat_map(of_request).filter(|row| row.at >= since).collect()
     }
