@@ -75,14 +75,13 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
         coalesce(c.handle, (SELECT handle FROM request WHERE n = c.request))";
     const WHOSE: &str = "(CAST(?1 AS text) IS NULL OR c.agent = (SELECT n FROM agent WHERE id = ?1))
         AND (CAST(?2 AS bigint) IS NULL OR coalesce(c.inserted_at, c.added_at) >= ?2) AND c.removed_at IS NULL";
-    // Each query starts with the field that leaves the fewest rows.
+    // Each query starts with the field that leaves the fewest rows. They are put in order below: only those that fit.
     let sql = if wanted.not_by_doorman {
         format!(
             "{COLUMNS} FROM contact c INDEXED BY contact_strange WHERE {WHOSE} AND CAST(?3 AS text) IS NULL AND c.request IS NULL
              UNION {COLUMNS} FROM answer w INDEXED BY answer_uncertain CROSS JOIN contact c ON c.request = w.request
              WHERE {WHOSE} AND w.answer = 'approve' AND w.outcome <> 'approved' AND w.outcome <> 'rejected' AND
-                 (w.outcome = 'refused' OR w.outcome = 'gone' OR w.outcome = 'withdrawn' OR w.outcome = 'settled-elsewhere')
-             ORDER BY since, n"
+                 (w.outcome = 'refused' OR w.outcome = 'gone' OR w.outcome = 'withdrawn' OR w.outcome = 'settled-elsewhere')"
         )
     } else if wanted.id.is_some() {
         // An id is visible ASCII, so that nothing of it comes after DEL. By agent, since that is how the indexes begin.
@@ -90,32 +89,32 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
             "{COLUMNS} FROM agent a CROSS JOIN contact c ON c.agent = a.n AND c.id >= ?3 AND c.id < ?3 || '\u{7f}' WHERE {WHOSE}
              UNION {COLUMNS} FROM agent a CROSS JOIN request r ON r.agent = a.n AND r.id >= ?3 AND r.id < ?3 || '\u{7f}'
                  CROSS JOIN contact c ON c.request = r.n
-             WHERE {WHOSE} ORDER BY since, n"
+             WHERE {WHOSE}"
         )
     } else if wanted.by.is_some() {
         format!(
             "{COLUMNS} FROM answer w INDEXED BY answer_by CROSS JOIN contact c ON c.request = w.request
-             WHERE w.answer = 'approve' AND w.\"by\" = ?3 AND {WHOSE} GROUP BY c.n ORDER BY since, c.n"
+             WHERE w.answer = 'approve' AND w.\"by\" = ?3 AND {WHOSE} GROUP BY c.n"
         )
     } else if wanted.owner.is_some() {
         format!(
             "{COLUMNS} FROM agent a CROSS JOIN contact_owner o ON o.agent = a.n AND o.owner = ?3 CROSS JOIN contact c ON c.n = o.contact
-             WHERE {WHOSE} ORDER BY since, c.n"
+             WHERE {WHOSE}"
         )
     } else {
-        // The index begins with the agent: one agent's contacts come in order, and of several only the newest of each are sorted.
+        // The index begins with the agent: of several agents, the newest are among the newest of each.
         let by_time = "FROM agent a CROSS JOIN contact c INDEXED BY contact_since ON c.agent = a.n";
         let one = if wanted.agent.is_some() { "AND a.id = ?1" } else { "" };
         let late = if wanted.since.is_some() { "AND coalesce(c.inserted_at, c.added_at) >= ?2" } else { "" };
         let whose = format!("{WHOSE} {one} {late} AND CAST(?3 AS text) IS NULL");
         match (wanted.newest, wanted.fits) {
             (Some(newest), None) => format!(
-                "SELECT * FROM ({COLUMNS} {by_time} AND c.n IN (SELECT n FROM contact i INDEXED BY contact_since
+                "{COLUMNS} {by_time} AND c.n IN (SELECT n FROM contact i INDEXED BY contact_since
                      WHERE i.agent = a.n AND i.removed_at IS NULL
                      ORDER BY coalesce(i.inserted_at, i.added_at) DESC, i.n DESC LIMIT {newest})
-                 WHERE {whose} ORDER BY since DESC, c.n DESC LIMIT {newest}) newest ORDER BY since, n"
+                 WHERE {whose} ORDER BY since DESC, c.n DESC LIMIT {newest}"
             ),
-            (_, _) => format!("{COLUMNS} {by_time} WHERE {whose} ORDER BY since, c.n"),
+            (_, _) => format!("{COLUMNS} {by_time} WHERE {whose}"),
         }
     };
     let key = match wanted {
@@ -126,17 +125,18 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
     };
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params![wanted.agent.map(AgentId::as_str), wanted.since.map(Micros), key])?;
-    let mut numbers = Vec::new();
+    let mut numbers: Vec<(Option<i64>, i64)> = Vec::new();
     while let Some(row) = rows.next()? {
         let fits = match wanted.fits {
             Some(fits) => fits(row.get_ref(2)?.text_or_null()?),
             None => true,
         };
         if fits {
-            numbers.push(row.get(0)?);
+            numbers.push((row.get(1)?, row.get(0)?));
         }
     }
-    Ok(numbers)
+    numbers.sort_unstable();
+    Ok(numbers.into_iter().map(|(_, n)| n).collect())
 }
 
 /// Those of these rows that are there and wanted, with what is behind each, in one moment of the record. An answer that certainly
