@@ -102,17 +102,15 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
              WHERE {WHOSE}"
         )
     } else {
-        // The index begins with the agent: of several agents, the newest are among the newest of each.
+        // The index begins with the agent. What is asked of the newest is in it, so that no row is read for it.
         let by_time = "FROM agent a CROSS JOIN contact c INDEXED BY contact_since ON c.agent = a.n";
         let one = if wanted.agent.is_some() { "AND a.id = ?1" } else { "" };
         let late = if wanted.since.is_some() { "AND coalesce(c.inserted_at, c.added_at) >= ?2" } else { "" };
         let whose = format!("{WHOSE} {one} {late} AND CAST(?3 AS text) IS NULL");
         match (wanted.newest, wanted.fits) {
             (Some(newest), None) => format!(
-                "{COLUMNS} {by_time} AND c.n IN (SELECT n FROM contact i INDEXED BY contact_since
-                     WHERE i.agent = a.n AND i.removed_at IS NULL
-                     ORDER BY coalesce(i.inserted_at, i.added_at) DESC, i.n DESC LIMIT {newest})
-                 WHERE {whose} ORDER BY since DESC, c.n DESC LIMIT {newest}"
+                "SELECT c.n, coalesce(c.inserted_at, c.added_at) AS since {by_time} WHERE {whose}
+                 ORDER BY since DESC, c.n DESC LIMIT {newest}"
             ),
             (_, _) => format!("{COLUMNS} {by_time} WHERE {whose}"),
         }
