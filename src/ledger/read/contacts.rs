@@ -112,6 +112,10 @@ pub(super) fn numbers(connection: Connection<'_>, wanted: &WantedContacts<'_>) -
                 "SELECT c.n, coalesce(c.inserted_at, c.added_at) AS since {by_time} WHERE {whose}
                  ORDER BY since DESC, c.n DESC LIMIT {newest}"
             ),
+            // All of all agents: the table in its own order is read ten times as fast as by agent and time.
+            (_, _) if wanted.agent.is_none() && wanted.since.is_none() => {
+                format!("{COLUMNS} FROM contact c WHERE {whose}")
+            }
             (_, _) => format!("{COLUMNS} {by_time} WHERE {whose}"),
         }
     };
